@@ -1,0 +1,133 @@
+package workspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Codes an Error of this package carries.
+const (
+	codeInvalid       = "invalid_argument"
+	codeNotFound      = "not_found"
+	codePermission    = "permission_denied"
+	codeIsDirectory   = "is_a_directory"
+	codeNotDirectory  = "not_a_directory"
+	codeExists        = "already_exists"
+	codeOutside       = "path_outside_workspace"
+	codeProtected     = "path_protected"
+	codeUnsupported   = "unsupported_file_type"
+	codeTooLarge      = "too_large"
+	codeDiskFull      = "disk_full"
+	codeLimit         = "limit_reached"
+	codeUnsafeArchive = "unsafe_archive"
+	codeNotUnique     = "edit_not_unique"
+	codeEditNotFound  = "edit_not_found"
+	codePatchFailed   = "patch_failed"
+	codeCancelled     = "cancelled"
+	codeInternal      = "internal"
+)
+
+// Error is every error this package returns. Its text is one sentence and the
+// next step, names paths only as the caller gave them or relative to the
+// workspace, and leaves the code out.
+type Error struct {
+	code  string
+	text  string
+	cause error
+}
+
+// Code is the stable machine-readable code, such as "not_found".
+func (e *Error) Code() string { return e.code }
+
+// Error is the sentence and the next step, without the code.
+func (e *Error) Error() string { return e.text }
+
+// Unwrap is the system's error, for logs; its text may name host paths.
+func (e *Error) Unwrap() error { return e.cause }
+
+func fail(code, format string, args ...any) *Error {
+	return &Error{code: code, text: fmt.Sprintf(format, args...)}
+}
+
+func failCause(cause error, code, format string, args ...any) *Error {
+	return &Error{code: code, text: fmt.Sprintf(format, args...), cause: cause}
+}
+
+// codeOf is the code of err, "" when it has none.
+func codeOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return ""
+}
+
+// quote shows a path in a message: plain when it is plain, quoted when it
+// holds anything that could disturb the line it is printed on.
+func quote(path string) string {
+	const most = 300
+	if len(path) > most {
+		path = strings.ToValidUTF8(path[:most], "") + "..."
+	}
+	q := strconv.Quote(path)
+	if len(q) == len(path)+2 && path != "" && !strings.ContainsAny(path, " :,") {
+		return path
+	}
+	return q
+}
+
+// fromErrno turns a system error met on path into an Error. An Error passes
+// unchanged, so the place nearest to the cause chooses the words.
+func fromErrno(err error, path string) error {
+	if err == nil {
+		return nil
+	}
+	var own *Error
+	if errors.As(err, &own) {
+		return own
+	}
+	p := quote(path)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return failCause(err, codeCancelled, "the call was cancelled before it finished, nothing further was done")
+	case errors.Is(err, fs.ErrNotExist):
+		return failCause(err, codeNotFound, "%s does not exist, check the path with ls", p)
+	case errors.Is(err, unix.EROFS):
+		return failCause(err, codePermission, "%s is on a read-only file system, write somewhere else", p)
+	case errors.Is(err, unix.ETXTBSY):
+		return failCause(err, codePermission, "%s is a program that is running, stop it first", p)
+	case errors.Is(err, unix.EBUSY):
+		return failCause(err, codePermission, "%s is in use as a mount point, leave it in place", p)
+	case errors.Is(err, fs.ErrPermission):
+		return failCause(err, codePermission, "%s may not be accessed, check its owner and mode", p)
+	case errors.Is(err, unix.EISDIR):
+		return failCause(err, codeIsDirectory, "%s is a directory, name a file", p)
+	case errors.Is(err, unix.ENOTDIR):
+		return failCause(err, codeNotDirectory, "%s is not a directory or runs through something that is not one, check the path with ls", p)
+	case errors.Is(err, unix.ENOTEMPTY):
+		return failCause(err, codeIsDirectory, "%s is a directory that is not empty, pass recursive to remove it with its contents", p)
+	case errors.Is(err, fs.ErrExist):
+		return failCause(err, codeExists, "%s already exists, choose another name or remove it first", p)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return failCause(err, codeDiskFull, "no space is left for %s, the old content is unchanged: free some space and try again", p)
+	case errors.Is(err, unix.EFBIG):
+		return failCause(err, codeTooLarge, "%s would grow past the file size limit, write less", p)
+	case errors.Is(err, unix.ENAMETOOLONG):
+		return failCause(err, codeInvalid, "%s has a name or path too long for the file system, shorten it", p)
+	case errors.Is(err, unix.ELOOP):
+		return failCause(err, codeInvalid, "%s runs through too many symbolic links, name the file itself", p)
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return failCause(err, codeLimit, "the server has too many files open, try again in a moment")
+	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EOPNOTSUPP):
+		return failCause(err, codeUnsupported, "%s cannot be used as a regular file, use a command for it", p)
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EILSEQ):
+		return failCause(err, codeInvalid, "%s was refused by the file system, choose another name", p)
+	}
+	return failCause(err, codeInternal, "%s could not be used because of an unexpected system error, try again", p)
+}

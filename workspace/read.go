@@ -1,0 +1,487 @@
+package workspace
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits of ReadFile. Memory for one call stays within a few times
+// MaxBytes whatever the size of the file.
+const (
+	DefaultReadBytes = 256 << 10
+	MaxReadBytes     = 8 << 20
+	// countLimit is how much of a file is read only to learn its number of
+	// lines.
+	countLimit = 256 << 20
+)
+
+// ReadRequest is the input of ReadFile.
+type ReadRequest struct {
+	Path string
+	// Offset is the first line, 1-based; negative counts from the end (-1 is
+	// the last line); 0 is 1.
+	Offset int
+	// Limit is the number of lines; 0 is as many as fit MaxBytes.
+	Limit int
+	// MaxBytes bounds Text; 0 is DefaultReadBytes, at most MaxReadBytes.
+	MaxBytes int
+}
+
+// ContentKind is what kind of content ReadFile found.
+type ContentKind string
+
+// Kinds of content.
+const (
+	ContentText   ContentKind = "text"
+	ContentImage  ContentKind = "image"
+	ContentPDF    ContentKind = "pdf"
+	ContentBinary ContentKind = "binary"
+)
+
+// ReadResult is what ReadFile found. Only text has Text and lines, only an
+// image that can be shown has Image; other content is described in Note.
+type ReadResult struct {
+	Path string // where the file is, links followed
+	Kind ContentKind
+	MIME string
+	Size int64 // bytes on disk
+
+	Text string // UTF-8; lines end with "\n" where the file has CRLF throughout
+	// StartLine and EndLine are 1-based and inclusive; both are 0 for an empty
+	// range. After a negative offset into a very large file the number of
+	// lines is unknown and they count from the end (-1 is the last line).
+	StartLine, EndLine int
+	TotalLines         int // -1 when the file is too large to count
+	Encoding           Encoding
+	BOM                bool
+	CRLF               bool // every line end shown was CRLF
+	Truncated          bool // lines after EndLine were left out, or the last line was cut
+
+	Image         []byte // encoded as MIME
+	Width, Height int    // of the original image
+	Note          string
+}
+
+// ReadFile reads lines of a text file, or an image made small enough for a
+// model, and describes everything else instead of dumping it.
+func (f *FS) ReadFile(ctx context.Context, req ReadRequest) (ReadResult, error) {
+	switch {
+	case req.Limit < 0:
+		return ReadResult{}, fail(codeInvalid, "limit is %d, give a number of lines above 0", req.Limit)
+	case req.MaxBytes < 0:
+		return ReadResult{}, fail(codeInvalid, "the byte limit is %d, give a number above 0", req.MaxBytes)
+	case req.MaxBytes == 0:
+		req.MaxBytes = DefaultReadBytes
+	}
+	req.MaxBytes = min(req.MaxBytes, MaxReadBytes)
+	var res ReadResult
+	err := f.at(req.Path, walkOptions{follow: true}, func(p *place) error {
+		file, err := openRegular(p)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		res, err = f.readOpen(ctx, file, req)
+		res.Path = p.display()
+		return err
+	})
+	return res, err
+}
+
+// OpenFile opens a regular file for reading, for callers that need its bytes.
+// The caller closes it.
+func (f *FS) OpenFile(path string) (*os.File, error) {
+	var file *os.File
+	err := f.at(path, walkOptions{follow: true}, func(p *place) error {
+		var err error
+		file, err = openRegular(p)
+		return err
+	})
+	return file, err
+}
+
+func (f *FS) readOpen(ctx context.Context, file *os.File, req ReadRequest) (ReadResult, error) {
+	st, err := file.Stat()
+	if err != nil {
+		return ReadResult{}, unwrapPath(err)
+	}
+	res := ReadResult{Size: st.Size(), TotalLines: -1}
+	head := make([]byte, 64<<10)
+	n, err := readFull(file, head)
+	if err != nil {
+		return res, err
+	}
+	head = head[:n]
+	whole := n < cap(head)
+	res.Kind, res.MIME = sniff(head, whole)
+	switch res.Kind {
+	case ContentImage:
+		return f.readImage(ctx, file, res)
+	case ContentPDF:
+		res.Note = fmt.Sprintf("a PDF document of %d bytes; convert it with a command such as pdftotext to read it", res.Size)
+		return res, nil
+	case ContentBinary:
+		res.Note = fmt.Sprintf("a binary file of %d bytes (%s); inspect it with a command such as xxd, strings or file", res.Size, res.MIME)
+		return res, nil
+	}
+	res.Encoding, res.BOM = detect(head, whole)
+	return readLines(ctx, file, req, res)
+}
+
+// readFull fills b from the start of the file as far as there are bytes. A
+// pseudo file that has nothing to say now answers EAGAIN: that is its end.
+func readFull(file *os.File, b []byte) (int, error) {
+	n, err := io.ReadFull(file, b)
+	if err == io.EOF || err == io.ErrUnexpectedEOF || errors.Is(err, unix.EAGAIN) {
+		err = nil
+	}
+	return n, unwrapPath(err)
+}
+
+// readLines cuts the asked range out of a text file in one pass, holding one
+// block and the range.
+func readLines(ctx context.Context, file *os.File, req ReadRequest, res ReadResult) (ReadResult, error) {
+	start := int64(res.Encoding.bomLen(res.BOM))
+	if req.Offset == 0 {
+		req.Offset = 1
+	}
+	if req.Offset > 0 {
+		return readRange(ctx, file, req, res, start, req.Offset, 0)
+	}
+	// Find the byte where the line starts, then read forward from there.
+	pos, before, err := lineFromEnd(ctx, file, start, res.Size, -req.Offset, res.Encoding)
+	if err != nil {
+		return res, err
+	}
+	return readRange(ctx, file, req, res, pos, 1, before)
+}
+
+// readRange reads lines from the byte start. before is the number of lines ahead
+// of it, -1 when unknown.
+func readRange(ctx context.Context, file *os.File, req ReadRequest, res ReadResult, start int64, first, before int) (ReadResult, error) {
+	c := newLineCutter(res.Encoding, first, req.Limit, req.MaxBytes)
+	buf := make([]byte, 256<<10)
+	pos := start
+	for {
+		if err := ctx.Err(); err != nil {
+			return res, err
+		}
+		n, err := file.ReadAt(buf, pos)
+		pos += int64(n)
+		if errors.Is(err, unix.EAGAIN) {
+			err = io.EOF
+		}
+		if err != nil && err != io.EOF {
+			return res, unwrapPath(err)
+		}
+		c.feed(buf[:n])
+		if err == io.EOF {
+			c.end()
+			break
+		}
+		if c.full && pos-start > countLimit {
+			break
+		}
+	}
+	text := c.out
+	if c.done {
+		res.TotalLines = c.lines
+	}
+	got := c.gotLines()
+	if got > 0 {
+		res.StartLine, res.EndLine = first, first+got-1
+	}
+	res.Truncated = c.cut
+	switch {
+	case before > 0:
+		if got > 0 {
+			res.StartLine += before
+			res.EndLine += before
+		}
+		if res.TotalLines >= 0 {
+			res.TotalLines += before
+		}
+	case before < 0:
+		// Only the distance to the end is known.
+		if c.done && got > 0 {
+			res.StartLine = -c.lines
+			res.EndLine = res.StartLine + got - 1
+		} else if got > 0 {
+			res.StartLine = req.Offset
+			res.EndLine = req.Offset + got - 1
+		}
+		res.TotalLines = -1
+	}
+	if got == 0 && res.TotalLines > 0 {
+		res.Note = fmt.Sprintf("line %d is past the end: the file has %d lines", req.Offset, res.TotalLines)
+	}
+	res.Text, res.CRLF = plainLineEnds(decode(text, res.Encoding))
+	if res.CRLF {
+		res.addNote("lines end with CRLF; edits keep that")
+	}
+	if !utf8.ValidString(res.Text) {
+		res.Text = strings.ToValidUTF8(res.Text, "\uFFFD")
+		res.addNote("bytes that are not UTF-8 are shown as \uFFFD")
+	}
+	if res.Encoding != UTF8 {
+		res.addNote("decoded from " + string(res.Encoding))
+	}
+	return res, nil
+}
+
+func (r *ReadResult) addNote(s string) {
+	if r.Note != "" {
+		r.Note += "; "
+	}
+	r.Note += s
+}
+
+// plainLineEnds turns CRLF into LF when every line end is CRLF. Mixed ends are
+// left as they are, they may be what the reader is looking for.
+func plainLineEnds(s string) (string, bool) {
+	n := strings.Count(s, "\n")
+	if n == 0 || strings.Count(s, "\r\n") != n {
+		return s, false
+	}
+	return strings.ReplaceAll(s, "\r\n", "\n"), true
+}
+
+// lineCutter picks a range of lines out of blocks of bytes and counts lines.
+type lineCutter struct {
+	nl       []byte // newline in the encoding
+	unit     int    // bytes per code unit
+	first    int    // first wanted line
+	limit    int    // wanted lines, 0 for all
+	max      int    // most bytes kept
+	line     int    // line being read, 1-based
+	lines    int    // lines seen, known at the end
+	out      []byte
+	full     bool // nothing more will be kept
+	cut      bool // something wanted was left out, or more lines follow
+	done     bool // the end was reached
+	partial  bool // bytes after the last newline
+	rest     []byte
+	lastLine int // last line with bytes in out
+}
+
+func newLineCutter(enc Encoding, first, limit, max int) *lineCutter {
+	return &lineCutter{nl: enc.newline(), unit: enc.unit(), first: first, limit: limit, max: max, line: 1}
+}
+
+func (c *lineCutter) feed(b []byte) {
+	if c.unit == 2 {
+		if len(c.rest) > 0 && len(b) > 0 {
+			pair := []byte{c.rest[0], b[0]}
+			c.rest = nil
+			c.scan(pair)
+			b = b[1:]
+		}
+		if len(b)%2 == 1 {
+			c.rest = []byte{b[len(b)-1]}
+			b = b[:len(b)-1]
+		}
+	}
+	c.scan(b)
+}
+
+func (c *lineCutter) scan(b []byte) {
+	for len(b) > 0 {
+		wanted := c.line >= c.first && (c.limit == 0 || c.line < c.first+c.limit)
+		if !wanted || c.full {
+			if c.line >= c.first {
+				c.cut, c.full = true, true
+			}
+			if c.unit == 1 && (c.full || c.line < c.first) {
+				b = c.skip(b)
+				continue
+			}
+		}
+		i := c.index(b)
+		end := len(b)
+		if i >= 0 {
+			end = i + c.unit
+		}
+		if wanted && !c.full {
+			c.keep(b[:end])
+		}
+		c.partial = i < 0
+		if i >= 0 {
+			c.line++
+		}
+		b = b[end:]
+	}
+}
+
+// skip passes over bytes before or after the range, counting in bulk.
+func (c *lineCutter) skip(b []byte) []byte {
+	if c.full {
+		n := bytes.Count(b, c.nl)
+		c.line += n
+		c.partial = b[len(b)-1] != '\n'
+		return nil
+	}
+	// Before the range: stop exactly where it begins.
+	if n := bytes.Count(b, c.nl); c.line+n < c.first {
+		c.line += n
+		c.partial = b[len(b)-1] != '\n'
+		return nil
+	}
+	for c.line < c.first {
+		i := bytes.IndexByte(b, '\n')
+		b = b[i+1:]
+		c.line++
+		c.partial = false
+	}
+	return b
+}
+
+func (c *lineCutter) index(b []byte) int {
+	if c.unit == 1 {
+		return bytes.IndexByte(b, '\n')
+	}
+	for i := 0; i+1 < len(b); i += 2 {
+		if b[i] == c.nl[0] && b[i+1] == c.nl[1] {
+			return i
+		}
+	}
+	return -1
+}
+
+// keep adds bytes of the current line. When they do not fit, the line is left
+// out whole if there are others, and cut if it is the first.
+func (c *lineCutter) keep(b []byte) {
+	if len(c.out)+len(b) <= c.max {
+		c.out = append(c.out, b...)
+		c.lastLine = c.line
+		return
+	}
+	c.full, c.cut = true, true
+	if c.lastLine == c.line || c.lastLine == 0 {
+		if c.lineStart() == 0 {
+			room := c.max - len(c.out)
+			room -= room % c.unit
+			if room > 0 {
+				c.out = append(c.out, b[:room]...)
+				c.lastLine = c.line
+			}
+			if c.unit == 1 {
+				c.out = trimPartialRune(c.out)
+			}
+			return
+		}
+		c.out = c.out[:c.lineStart()]
+		c.lastLine = c.line - 1
+	}
+}
+
+// lineStart is where the current line starts in out.
+func (c *lineCutter) lineStart() int {
+	if c.unit == 1 {
+		return bytes.LastIndexByte(c.out, '\n') + 1
+	}
+	for i := len(c.out) - 2; i >= 0; i -= 2 {
+		if c.out[i] == c.nl[0] && c.out[i+1] == c.nl[1] {
+			return i + 2
+		}
+	}
+	return 0
+}
+
+func (c *lineCutter) end() {
+	if len(c.rest) > 0 {
+		c.partial = true
+	}
+	c.lines = c.line - 1
+	if c.partial {
+		c.lines++
+	}
+	c.done = true
+}
+
+func (c *lineCutter) gotLines() int {
+	if c.lastLine < c.first || len(c.out) == 0 {
+		return 0
+	}
+	return c.lastLine - c.first + 1
+}
+
+// trimPartialRune drops an incomplete UTF-8 sequence at the end of b.
+func trimPartialRune(b []byte) []byte {
+	for i := 1; i <= utf8.UTFMax && i <= len(b); i++ {
+		if c := b[len(b)-i]; utf8.RuneStart(c) {
+			if !utf8.FullRune(b[len(b)-i:]) {
+				return b[:len(b)-i]
+			}
+			break
+		}
+	}
+	return b
+}
+
+// lineFromEnd finds the start of the n-th line from the end by reading blocks
+// backwards, and counts the lines before it when the file is small enough.
+func lineFromEnd(ctx context.Context, file io.ReaderAt, start, size int64, n int, enc Encoding) (pos int64, before int, err error) {
+	unit := int64(enc.unit())
+	nl := enc.newline()
+	block := int64(256 << 10)
+	buf := make([]byte, block)
+	size -= (size - start) % unit
+	pos = start
+	seen := 0
+	end := size
+search:
+	for end > start {
+		if err := ctx.Err(); err != nil {
+			return 0, 0, err
+		}
+		from := max(start, end-block)
+		b := buf[:end-from]
+		m, err := file.ReadAt(b, from)
+		if err != nil && err != io.EOF {
+			return 0, 0, unwrapPath(err)
+		}
+		b = b[:m]
+		for i := len(b) - int(unit); i >= 0; i -= int(unit) {
+			if unit == 1 {
+				if i = bytes.LastIndexByte(b[:i+1], '\n'); i < 0 {
+					break
+				}
+			} else if b[i] != nl[0] || b[i+1] != nl[1] {
+				continue
+			}
+			if from+int64(i)+unit == size {
+				continue // ends the last line
+			}
+			if seen++; seen == n {
+				pos = from + int64(i) + unit
+				break search
+			}
+		}
+		end = from
+	}
+	if pos-start > countLimit {
+		return pos, -1, nil
+	}
+	c := newLineCutter(enc, 1<<62, 0, 0)
+	for at := start; at < pos; {
+		if err := ctx.Err(); err != nil {
+			return 0, 0, err
+		}
+		b := buf[:min(block, pos-at)]
+		m, err := file.ReadAt(b, at)
+		if m == 0 && err != nil {
+			break
+		}
+		c.feed(b[:m])
+		at += int64(m)
+	}
+	return pos, c.line - 1, nil
+}

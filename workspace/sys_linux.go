@@ -1,0 +1,67 @@
+package workspace
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// openDirFlags open a directory to walk through. O_PATH asks for no read
+// permission, so a directory with only the search bit can be crossed, and it
+// starts no device and waits for no FIFO.
+const openDirFlags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// openInodeFlags hold on to whatever a name is, without opening it for anything.
+const openInodeFlags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// renameNew moves a name where nothing may exist yet (renameat2(2),
+// RENAME_NOREPLACE).
+func renameNew(fromDir int, from string, toDir int, to string) error {
+	return unix.Renameat2(fromDir, from, toDir, to, unix.RENAME_NOREPLACE)
+}
+
+// renameSwap exchanges two existing names in one step (RENAME_EXCHANGE).
+func renameSwap(fromDir int, from string, toDir int, to string) error {
+	return unix.Renameat2(fromDir, from, toDir, to, unix.RENAME_EXCHANGE)
+}
+
+// statTimes is the access and the modification time of st.
+func statTimes(st *unix.Stat_t) (atime, mtime unix.Timespec) { return st.Atim, st.Mtim }
+
+// rawEntries decodes struct linux_dirent64 records (getdents64(2)): ino 8
+// bytes, offset 8, record length 2, type 1, name NUL-terminated. The type comes
+// for free here; asking for it by name would be another race.
+func rawEntries(buf []byte, add func(name string, kind Kind)) {
+	for len(buf) >= 19 {
+		n := int(binary.NativeEndian.Uint16(buf[16:]))
+		if n < 19 || n > len(buf) {
+			return
+		}
+		name := buf[19:n]
+		for i, c := range name {
+			if c == 0 {
+				name = name[:i]
+				break
+			}
+		}
+		kind := KindUnknown
+		switch buf[18] {
+		case unix.DT_REG:
+			kind = KindFile
+		case unix.DT_DIR:
+			kind = KindDirectory
+		case unix.DT_LNK:
+			kind = KindSymlink
+		case unix.DT_FIFO:
+			kind = KindFIFO
+		case unix.DT_SOCK:
+			kind = KindSocket
+		case unix.DT_CHR, unix.DT_BLK:
+			kind = KindDevice
+		}
+		if s := string(name); s != "." && s != ".." {
+			add(s, kind)
+		}
+		buf = buf[n:]
+	}
+}

@@ -1,0 +1,221 @@
+// Package workspace is the editor's hands: it reads, writes, edits, patches,
+// lists, searches and unpacks files on behalf of a language model, and can
+// never leave the folder it was opened on.
+//
+// Start with Open; every operation is a method of FS. A path given to a
+// method is relative to the workspace or absolute; an absolute one must lie in
+// the workspace or in a Grant.
+//
+// The caller is an unconfined process, and a confined command may be swapping
+// directories and links in the same tree at any moment. Therefore no path is
+// ever checked as a string and then used as a name. A walk starts at the
+// descriptor of a root, opens one component at a time with O_NOFOLLOW, expands
+// symbolic links itself, and ends in a pair (descriptor of the parent
+// directory, last name) that is the only thing handed to a system call. Policy
+// (grants, protected paths) is decided on the components the walk really took.
+// os.Root gives the first half of that; it hides the path it took, refuses
+// absolute links that stay inside, and opens no path for policy to look at, so
+// the walk is done here with the same system calls.
+//
+// What it does not do: it does not confine commands, it does not guard against
+// another writer changing the content of a file it may write anyway, and it
+// does not run programs. It acts with the rights of the server's own user.
+package workspace
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Grant is a further place, outside the workspace or nested in it, that paths
+// may name. The deepest grant that contains a file decides about it, so a
+// read-only grant inside the workspace makes that part of it read-only.
+type Grant struct {
+	// Path is absolute and exists; "/" is refused. It may be a single file.
+	Path string
+	// ReadOnly refuses every change beneath Path.
+	ReadOnly bool
+	// Description is for people and models; it changes nothing.
+	Description string
+}
+
+// Options of Open. The zero value is a writable workspace with no grants and
+// nothing protected.
+type Options struct {
+	Grants []Grant
+	// OwnerUID and OwnerGID become the owner of new files and directories when
+	// the server is root and acts for a session that runs as somebody else; -1
+	// leaves the owner alone. They are ignored when the server is not root.
+	OwnerUID, OwnerGID int
+	// Protect lists paths refused for writing (path_protected), relative to
+	// the workspace: "name" or "a/b" at the root of the workspace only,
+	// "**/name" or "**/a/b" at any depth. Everything below a protected path is
+	// protected too, and so are its parents against being moved, removed or
+	// replaced. Names are compared without regard to case.
+	Protect []string
+	// ReadOnly refuses every change, in grants too.
+	ReadOnly bool
+}
+
+// FS is an open workspace. Its methods are safe for concurrent use.
+type FS struct {
+	opts    Options
+	roots   []*root // roots[0] is the workspace; grants follow
+	protect *protection
+
+	// decode admits one image decoder at a time: a decoded picture may take
+	// 128 MiB, and calls may come in parallel.
+	decode chan struct{}
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// root is one place paths may lead to, held by descriptor so that renaming or
+// replacing its name changes nothing (AC-10).
+type root struct {
+	dir      *os.File // the directory; for a file grant, the directory holding it
+	leaf     string   // the granted name in dir when the grant is a single file
+	given    string   // absolute, as configured
+	real     string   // absolute, links resolved when it was opened
+	id       fileID
+	readOnly bool
+}
+
+// fileID names an inode.
+type fileID struct{ dev, ino uint64 }
+
+func idOf(st *unix.Stat_t) fileID {
+	return fileID{uint64(st.Dev), uint64(st.Ino)}
+}
+
+// Open opens the directory dir as a workspace. The directory must exist and
+// must not be "/". Close releases the descriptors.
+func Open(dir string, o Options) (*FS, error) {
+	p, err := parseProtection(o.Protect)
+	if err != nil {
+		return nil, err
+	}
+	f := &FS{opts: o, protect: p, decode: make(chan struct{}, 1)}
+	ws, err := openRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	f.roots = []*root{ws}
+	if ws.leaf != "" {
+		f.Close()
+		return nil, fail(codeNotDirectory, "the workspace root is not a directory, name a directory")
+	}
+	for _, g := range o.Grants {
+		r, err := openRoot(g.Path)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		r.readOnly = g.ReadOnly
+		f.roots = append(f.roots, r)
+	}
+	f.protect.learn(ws.dir)
+	return f, nil
+}
+
+// openRoot opens one configured place. Configuration is trusted, so links in
+// its path are followed, once and here.
+func openRoot(given string) (*root, error) {
+	if given == "" || strings.ContainsRune(given, 0) {
+		return nil, fail(codeInvalid, "a root path is empty or holds a NUL byte, name an existing directory")
+	}
+	abs, err := filepath.Abs(given)
+	if err != nil {
+		return nil, failCause(err, codeInvalid, "the root path %q cannot be made absolute, give an absolute path", given)
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		return nil, fromErrno(err, given)
+	}
+	if real == "/" {
+		return nil, fail(codeInvalid, "the root path %q is the root of the file system, name a directory below it", given)
+	}
+	r := &root{given: abs, real: real}
+	fd, err := retryEINTR(func() (int, error) {
+		return unix.Open(real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if err == unix.ENOTDIR {
+		r.leaf = filepath.Base(real)
+		fd, err = retryEINTR(func() (int, error) {
+			return unix.Open(filepath.Dir(real), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		})
+	}
+	if err != nil {
+		return nil, fromErrno(err, given)
+	}
+	r.dir = os.NewFile(uintptr(fd), real)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		r.dir.Close()
+		return nil, fromErrno(err, given)
+	}
+	r.id = idOf(&st)
+	return r, nil
+}
+
+// Close releases the descriptors. Calls under way must have returned.
+func (f *FS) Close() error {
+	f.closeOnce.Do(func() {
+		for _, r := range f.roots {
+			if err := r.dir.Close(); err != nil && f.closeErr == nil {
+				f.closeErr = err
+			}
+		}
+		for _, h := range f.protect.held {
+			h.Close()
+		}
+	})
+	return f.closeErr
+}
+
+// Root is the absolute path of the workspace with links resolved, as it was
+// when it was opened.
+func (f *FS) Root() string { return f.roots[0].real }
+
+// RootFile is the descriptor of the workspace directory. It stays owned by f.
+func (f *FS) RootFile() *os.File { return f.roots[0].dir }
+
+// Grants lists the grants as configured.
+func (f *FS) Grants() []Grant { return append([]Grant(nil), f.opts.Grants...) }
+
+// Resolve follows path through links and returns where it leads, as shown to
+// the model: relative to the workspace, or absolute inside a grant. The last
+// name need not exist.
+func (f *FS) Resolve(path string) (string, error) {
+	pl, err := f.walk(path, walkOptions{follow: true})
+	if err != nil {
+		return "", err
+	}
+	defer pl.close()
+	return pl.display(), nil
+}
+
+// ResolveDir follows path through links to an existing directory and returns
+// its absolute path, for use as the working directory of a confined command.
+// The caller must enter it inside the confinement, where a swapped link leads
+// nowhere new.
+func (f *FS) ResolveDir(path string) (string, error) {
+	pl, err := f.walk(path, walkOptions{follow: true})
+	if err != nil {
+		return "", err
+	}
+	defer pl.close()
+	st, err := pl.stat()
+	if err != nil {
+		return "", fromErrno(err, path)
+	}
+	if kindOf(st) != KindDirectory {
+		return "", fail(codeNotDirectory, "%s is not a directory, name a directory", quote(path))
+	}
+	return pl.absolute(), nil
+}

@@ -1,0 +1,518 @@
+package workspace
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// WriteMode is how WriteFile treats a file that exists.
+type WriteMode string
+
+// Modes of WriteFile. The zero value is WriteOverwrite.
+const (
+	WriteOverwrite WriteMode = "overwrite" // replace the content, or create
+	WriteAppend    WriteMode = "append"    // add at the end, or create
+	WriteCreate    WriteMode = "create"    // create; already_exists otherwise
+)
+
+// maxAppendCopy is the largest file that append rewrites as a whole to be
+// atomic. Beyond it the bytes are appended in place: a cut there can leave a
+// part of the new bytes, never less than the old ones.
+const maxAppendCopy = 16 << 20
+
+// WriteRequest is the input of WriteFile. Missing parent directories are made.
+type WriteRequest struct {
+	Path    string
+	Content []byte
+	Mode    WriteMode
+	// Executable sets (true) or clears (false) the x bits; nil keeps the mode
+	// of an existing file and makes a new one not executable.
+	Executable *bool
+}
+
+// WriteResult tells what WriteFile did.
+type WriteResult struct {
+	Path    string // where the bytes went, links followed
+	Bytes   int    // bytes of Content
+	Size    int64  // size of the file afterwards
+	Created bool
+	// HardLinks is the link count the file had, when above 1: this name now
+	// has a file of its own and the other names keep the old content.
+	HardLinks int
+	// InPlace says that the file was written without the protection of a
+	// rename, and why is in Note.
+	InPlace bool
+	Note    string
+}
+
+// errSwapped says that a name changed between the walk and its use.
+var errSwapped = errors.New("name changed during the call")
+
+// at walks to path and calls use, again from the start as long as the place
+// changes under it.
+func (f *FS) at(path string, o walkOptions, use func(*place) error) error {
+	for i := 0; i < maxSwaps; i++ {
+		p, err := f.walk(path, o)
+		if err == nil {
+			err = use(p)
+			p.close()
+		}
+		if err == nil || !errors.Is(err, errSwapped) && err != unix.ELOOP {
+			return fromErrno(err, path)
+		}
+	}
+	return fail(codePermission, "%s keeps changing while it is being used, stop the process that replaces it", quote(path))
+}
+
+// WriteFile writes a whole file. The new bytes are written beside the old ones
+// and renamed over them after fsync, so a crash, a full disk or a kill leaves
+// either content whole. Mode, owner and extended attributes of an existing file
+// are kept; set-user-ID and set-group-ID are dropped, as write(2) drops them.
+// A link in the last component is followed when it stays inside.
+func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, error) {
+	switch req.Mode {
+	case "":
+		req.Mode = WriteOverwrite
+	case WriteOverwrite, WriteAppend, WriteCreate:
+	default:
+		return WriteResult{}, fail(codeInvalid, "the mode %q is unknown, use overwrite, append or create", string(req.Mode))
+	}
+	if strings.HasSuffix(req.Path, "/") {
+		return WriteResult{}, fail(codeIsDirectory, "%s names a directory, leave out the final slash to name a file", quote(req.Path))
+	}
+	var res WriteResult
+	err := f.at(req.Path, walkOptions{follow: req.Mode != WriteCreate, write: true, parents: true}, func(p *place) error {
+		var err error
+		res, err = f.writeAt(ctx, p, req)
+		return err
+	})
+	return res, err
+}
+
+func (f *FS) writeAt(ctx context.Context, p *place, req WriteRequest) (WriteResult, error) {
+	res := WriteResult{Path: p.display(), Bytes: len(req.Content), Size: int64(len(req.Content))}
+	st, err := p.stat()
+	if err != nil && err != unix.ENOENT {
+		return res, err
+	}
+	if err == nil {
+		if req.Mode == WriteCreate {
+			return res, unix.EEXIST
+		}
+		if err := regular(st, req.Path); err != nil {
+			return res, err
+		}
+	} else {
+		st, res.Created = nil, true
+		if err := f.permitNonDirectory(p); err != nil {
+			return res, err
+		}
+	}
+	r := replacement{old: st, content: req.Content, executable: req.Executable}
+	if st != nil && st.Nlink > 1 {
+		res.HardLinks = int(st.Nlink)
+		res.Note = fmt.Sprintf("the file had %d hard links: this name now has its own content, the others keep the old one", st.Nlink)
+	}
+	if st != nil && req.Mode == WriteAppend {
+		old, err := openRegular(p)
+		if err != nil {
+			return res, err
+		}
+		defer old.Close()
+		res.Size += st.Size
+		if st.Size > maxAppendCopy && st.Nlink == 1 {
+			res.InPlace = true
+			res.Note = "the file is large, so the bytes were appended in place"
+			return res, f.appendInPlace(ctx, p, req)
+		}
+		r.before = old
+	}
+	if p.root.leaf != "" {
+		res.InPlace, res.HardLinks = true, 0
+		res.Note = "the file is granted by itself, so it was written in place"
+		return res, f.writeInPlace(ctx, p, r)
+	}
+	s, err := f.prepare(ctx, p, r)
+	if errors.Is(err, errOwner) {
+		res.InPlace, res.HardLinks = true, 0
+		res.Note = "the owner of the file could not be kept otherwise, so it was written in place"
+		return res, f.writeInPlace(ctx, p, r)
+	}
+	if err != nil {
+		return res, err
+	}
+	defer s.discard()
+	if req.Mode == WriteCreate {
+		err = s.commitNew()
+	} else {
+		err = s.commit()
+	}
+	if err != nil {
+		return res, err
+	}
+	syncDir(p.fd)
+	return res, nil
+}
+
+// permitNonDirectory refuses to put a file or link where the parent of a
+// protected path belongs: a ".git" file would lead git to hooks elsewhere.
+func (f *FS) permitNonDirectory(p *place) error {
+	if p.inWorkspace() && f.protect.parentOf(p.workspaceComps()) {
+		return protectedError(p.given)
+	}
+	return nil
+}
+
+// regular refuses everything but a regular file, saying what it is instead.
+func regular(st *unix.Stat_t, given string) error {
+	switch k := kindOf(st); k {
+	case KindFile:
+		return nil
+	case KindDirectory:
+		return fail(codeIsDirectory, "%s is a directory, name a file", quote(given))
+	case KindSymlink:
+		return errSwapped
+	default:
+		return fail(codeUnsupported, "%s is a %s, only regular files can be used here", quote(given), k)
+	}
+}
+
+// openRegular opens the file at p for reading. The type is looked at before
+// the open, because opening a device can act on it, and again on the
+// descriptor, because the name may have changed; O_NONBLOCK keeps a FIFO put
+// there in between from holding the call.
+func openRegular(p *place) (*os.File, error) {
+	return openRegularAt(p.fd, p.name, p.given)
+}
+
+func openRegularAt(dir int, name, given string) (*os.File, error) {
+	st, err := statAt(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := regular(st, given); err != nil {
+		return nil, err
+	}
+	fd, err := retryEINTR(func() (int, error) {
+		return unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	if err := regular(&now, given); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// replacement is new content for a place.
+type replacement struct {
+	old        *unix.Stat_t // the file it replaces, nil when there is none
+	before     io.Reader    // bytes that go before content
+	content    []byte
+	executable *bool
+	perm       uint32 // mode of a new file before the umask; 0 is 0666
+}
+
+// staged is a finished temporary file waiting to take its name.
+type staged struct {
+	dir       int
+	tmp, name string
+	done      bool
+}
+
+var errOwner = errors.New("owner cannot be kept")
+
+// tempName is unpredictable, so nobody can have put a link there (AC-13), and
+// starts with a dot, so listings leave it out while it exists.
+func tempName() string {
+	var b [10]byte
+	rand.Read(b[:])
+	return tempPrefix + hex.EncodeToString(b[:]) + ".tmp"
+}
+
+const tempPrefix = ".mcp-sandbox-"
+
+// createTemp makes a new file in dir.
+func (f *FS) createTemp(dir int, perm uint32) (*os.File, string, error) {
+	for {
+		name := tempName()
+		fd, err := retryEINTR(func() (int, error) {
+			return unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
+		})
+		if err == unix.EEXIST {
+			continue
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		return os.NewFile(uintptr(fd), name), name, nil
+	}
+}
+
+// own gives a new inode to the configured owner.
+func (f *FS) own(fd int) error {
+	if os.Geteuid() != 0 || f.opts.OwnerUID <= 0 && f.opts.OwnerGID <= 0 {
+		return nil
+	}
+	return unix.Fchown(fd, f.opts.OwnerUID, f.opts.OwnerGID)
+}
+
+// prepare writes r to a temporary file beside p, complete and durable but for
+// the name.
+func (f *FS) prepare(ctx context.Context, p *place, r replacement) (_ *staged, err error) {
+	perm := r.perm
+	if perm == 0 {
+		perm = 0o666
+	}
+	if r.old != nil {
+		perm = 0o600 // never more readable than the file it replaces
+	}
+	tmp, name, err := f.createTemp(p.fd, perm)
+	if err != nil {
+		return nil, err
+	}
+	s := &staged{dir: p.fd, tmp: name, name: p.name}
+	defer func() {
+		if cerr := tmp.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			s.discard()
+			err = unwrapPath(err)
+		}
+	}()
+	if r.before != nil {
+		if _, err := copyContext(ctx, tmp, r.before, -1); err != nil {
+			return nil, err
+		}
+	}
+	if err := writeContext(ctx, tmp, r.content); err != nil {
+		return nil, err
+	}
+	fd := int(tmp.Fd())
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	mode := uint32(st.Mode) & 0o777
+	if r.old != nil {
+		mode = uint32(r.old.Mode) & 0o1777
+		if st.Uid != r.old.Uid || st.Gid != r.old.Gid {
+			if unix.Fchown(fd, int(r.old.Uid), int(r.old.Gid)) != nil {
+				return nil, errOwner
+			}
+		}
+		copyAttributes(fd, p)
+	} else if err := f.own(fd); err != nil {
+		return nil, err
+	}
+	if r.executable != nil {
+		mode = withExecutable(mode, *r.executable)
+	}
+	if err := unix.Fchmod(fd, mode); err != nil {
+		return nil, err
+	}
+	if err := tmp.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+		return nil, err
+	}
+	return s, nil
+}
+
+// withExecutable sets x for everyone who may read, or clears it.
+func withExecutable(mode uint32, x bool) uint32 {
+	if !x {
+		return mode &^ 0o111
+	}
+	return mode | mode&0o444>>2 | 0o100
+}
+
+// commit takes the name, replacing what has it.
+func (s *staged) commit() error {
+	err := unix.Renameat(s.dir, s.tmp, s.dir, s.name)
+	s.done = err == nil
+	return err
+}
+
+// commitNew takes the name only while nothing has it.
+func (s *staged) commitNew() error {
+	err := renameNoReplace(s.dir, s.tmp, s.dir, s.name)
+	s.done = err == nil
+	return err
+}
+
+func (s *staged) discard() {
+	if !s.done {
+		unix.Unlinkat(s.dir, s.tmp, 0)
+	}
+}
+
+// renameNoReplace is renameNew with a fallback for file systems without it: a
+// hard link fails when the name is taken. Directories have no fallback.
+func renameNoReplace(fromDir int, from string, toDir int, to string) error {
+	err := renameNew(fromDir, from, toDir, to)
+	if err != unix.EINVAL && err != unix.ENOSYS && err != unix.ENOTSUP {
+		return err
+	}
+	if lerr := unix.Linkat(fromDir, from, toDir, to, 0); lerr != nil {
+		if lerr == unix.EEXIST {
+			return lerr
+		}
+		return err
+	}
+	return unix.Unlinkat(fromDir, from, 0)
+}
+
+// syncDir makes a rename durable. A directory that may not be read cannot be
+// synced; the file itself already was.
+func syncDir(dir int) {
+	fd, err := openSubdir(dir, ".")
+	if err != nil {
+		return
+	}
+	unix.Fsync(fd)
+	unix.Close(fd)
+}
+
+// writeInPlace overwrites the file itself, for the cases where a new inode
+// cannot stand in for the old one.
+func (f *FS) writeInPlace(ctx context.Context, p *place, r replacement) error {
+	if r.before != nil {
+		return f.appendInPlace(ctx, p, WriteRequest{Content: r.content})
+	}
+	file, err := openForWrite(p, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := writeContext(ctx, file, r.content); err != nil {
+		return unwrapPath(err)
+	}
+	if err := file.Truncate(int64(len(r.content))); err != nil {
+		return unwrapPath(err)
+	}
+	if r.executable != nil && r.old != nil {
+		if err := unix.Fchmod(int(file.Fd()), withExecutable(uint32(r.old.Mode)&0o777, *r.executable)); err != nil {
+			return err
+		}
+	}
+	return unwrapPath(file.Sync())
+}
+
+// appendInPlace adds bytes at the end and takes them back when they did not
+// all fit.
+func (f *FS) appendInPlace(ctx context.Context, p *place, req WriteRequest) error {
+	file, err := openForWrite(p, unix.O_APPEND)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		return unwrapPath(err)
+	}
+	if err := writeContext(ctx, file, req.Content); err != nil {
+		file.Truncate(st.Size())
+		return unwrapPath(err)
+	}
+	return unwrapPath(file.Sync())
+}
+
+func openForWrite(p *place, flags int) (*os.File, error) {
+	fd, err := retryEINTR(func() (int, error) {
+		return unix.Openat(p.fd, p.name, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY|flags, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	if err := regular(&st, p.given); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), p.name), nil
+}
+
+// writeContext writes b in pieces, so that a cancelled call stops.
+func writeContext(ctx context.Context, w io.Writer, b []byte) error {
+	const piece = 1 << 20
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(len(b), piece)
+		if _, err := w.Write(b[:n]); err != nil {
+			return err
+		}
+		if b = b[n:]; len(b) == 0 {
+			return nil
+		}
+	}
+}
+
+// copyContext copies at most limit bytes (all when negative) in pieces.
+func copyContext(ctx context.Context, w io.Writer, r io.Reader, limit int64) (int64, error) {
+	const piece = 1 << 20
+	var done int64
+	for limit < 0 || done < limit {
+		if err := ctx.Err(); err != nil {
+			return done, err
+		}
+		want := int64(piece)
+		if limit >= 0 {
+			want = min(want, limit-done)
+		}
+		n, err := io.CopyN(w, r, want)
+		done += n
+		if err == io.EOF {
+			return done, nil
+		}
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// unwrapPath strips the *os.PathError, whose path is a name of ours.
+func unwrapPath(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// mkdirAt makes a directory, subject to the umask, for the configured owner.
+func (f *FS) mkdirAt(dir int, name string) error {
+	if err := unix.Mkdirat(dir, name, 0o777); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 || f.opts.OwnerUID <= 0 && f.opts.OwnerGID <= 0 {
+		return nil
+	}
+	fd, err := openSubdir(dir, name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return f.own(fd)
+}
