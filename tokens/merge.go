@@ -1,0 +1,164 @@
+package tokens
+
+import (
+	"math"
+	"sync"
+)
+
+// Byte-pair encoding is defined as: start from single bytes, and merge the
+// adjacent pair that makes the lowest-numbered token, leftmost first, until no
+// pair makes a token. Done so, a long piece takes quadratic time, or a heap.
+//
+// The result can be recognised without replaying it: a sequence of tokens is
+// the encoding of its text exactly if every two neighbours are the encoding of
+// theirs. And every beginning of an encoding is itself the encoding of its
+// text. So the encoding is found from left to right: take the longest token
+// that fits beside the one before, and where none does, go back and take a
+// shorter one. Positions from which that failed are remembered, so each is
+// tried once and the whole takes linear time. (The method is the one of
+// GitHub's "bpe" crate, described in "So many tokens, so little time", 2024.)
+
+// placed is a token and where it ends in the piece.
+type placed struct {
+	token uint32
+	end   int
+}
+
+// match is a beginning of the text that is a token: its length, and its unit
+// in the trie.
+type match struct {
+	unit uint32
+	size int32
+}
+
+// merger is the working memory of one encoding run.
+type merger struct {
+	stack   []placed
+	dead    []uint64 // bit set of positions no encoding goes through
+	matches []match
+}
+
+var mergers = sync.Pool{New: func() any { return new(merger) }}
+
+func getMerger() *merger { return mergers.Get().(*merger) }
+
+// putMerger gives m back, unless one giant piece has made it too big to keep.
+func putMerger(m *merger) {
+	if cap(m.stack) <= 1<<15 && cap(m.dead) <= 1<<12 {
+		mergers.Put(m)
+	}
+}
+
+// count is the number of tokens in piece.
+func (v *vocab) count(piece string, m *merger) int {
+	if _, ok := v.whole(piece); ok {
+		return 1
+	}
+	return len(v.merge(piece, m))
+}
+
+// merge is the encoding of piece, valid until m is used again.
+func (v *vocab) merge(piece string, m *merger) []placed {
+	m.stack = m.stack[:0]
+	words := len(piece)/64 + 1
+	if cap(m.dead) < words {
+		m.dead = make([]uint64, words)
+	} else {
+		m.dead = m.dead[:words]
+		clear(m.dead)
+	}
+	v.advance(piece, 0, len(piece), m)
+	return m.stack
+}
+
+// advance goes on encoding piece after the tokens on the stack, which end at
+// pos, and returns where the last one it put there ends. It stops as soon as
+// that is at or beyond until.
+func (v *vocab) advance(piece string, pos, until int, m *merger) int {
+	last := uint32(noToken)
+	if n := len(m.stack); n > 0 {
+		last = m.stack[n-1].token
+	}
+	for pos < until {
+		v.find(piece[pos:], m)
+	candidates:
+		for {
+			for i := len(m.matches) - 1; i >= 0; i-- {
+				c := m.matches[i]
+				end := pos + int(c.size)
+				if m.dead[end>>6]&(1<<(end&63)) != 0 {
+					continue
+				}
+				token := v.tokenOf(c.unit)
+				if token >= v.limit || last != noToken && !v.fit(last, token) {
+					continue
+				}
+				m.stack = append(m.stack, placed{token, end})
+				pos, last = end, token
+				break candidates
+			}
+			// Nothing follows the last token: take a shorter one in its
+			// place. The dead bit keeps the search from coming back here.
+			m.dead[pos>>6] |= 1 << (pos & 63)
+			n := len(m.stack) - 1
+			m.stack = m.stack[:n]
+			wrong := pos
+			pos, last = 0, noToken
+			if n > 0 {
+				pos, last = m.stack[n-1].end, m.stack[n-1].token
+			}
+			v.find(piece[pos:wrong-1], m)
+		}
+	}
+	return pos
+}
+
+// find sets m.matches to the tokens that text begins with, shortest first.
+func (v *vocab) find(text string, m *merger) {
+	found := m.matches[:0]
+	base := uint32(0)
+	for i := 0; i < len(text); i++ {
+		unit := load32(v.trie, int((base^uint32(text[i]))*4))
+		if byte(unit) != text[i] {
+			break
+		}
+		if unit&unitToken != 0 {
+			found = append(found, match{unit, int32(i + 1)})
+			if unit&unitLeaf != 0 {
+				break
+			}
+		}
+		base = unit >> 10
+	}
+	m.matches = found
+}
+
+// fit tells whether the text of left and right together is encoded as just
+// these two tokens.
+//
+// The merges that made the two are undone, the latest first. Whenever the
+// parts that then touch could have merged with each other before the merge
+// just undone, they would have, and the answer is no. Of two merges into the
+// same token the left one comes first; hence the strict limit on the left and
+// the other one on the right.
+func (v *vocab) fit(left, right uint32) bool {
+	limit := uint32(math.MaxUint32)
+	for {
+		if v.pair(left, right) < limit {
+			return false
+		}
+		if left > right {
+			if left < 256 {
+				return true
+			}
+			limit = left
+			_, left = v.parts(left)
+		} else {
+			if right < 256 {
+				return true
+			}
+			limit = right + 1
+			right, _ = v.parts(right)
+		}
+	}
+}

@@ -1,0 +1,173 @@
+package tokens
+
+import (
+	_ "embed"
+	"math"
+)
+
+// The embedded tables, written by internal/gen. They stay strings so that they
+// live in the read-only part of the binary, shared by all its processes and
+// paged in only where touched.
+var (
+	//go:embed data/o200k_base.bin
+	dataO200k string
+	//go:embed data/cl100k_base.bin
+	dataCL100k string
+	//go:embed data/p50k_base.bin
+	dataP50k string
+)
+
+// vocab reads one vocabulary where it lies. All numbers are little-endian.
+//
+// A file is the magic "mcpvocab", eight uint32 (token numbers in use, longest
+// token in bytes, reach, and the sizes in bytes of the five sections), then
+// the sections:
+//
+//   - trie: all tokens as a double array of uint32 units. The child of a node
+//     for byte b is the unit at the node's base XOR b, if the low 8 bits of
+//     that unit are b; bases are distinct, so there is no other way to get
+//     there. Bit 8: the path so far is a token. Bit 9: nothing longer is. The
+//     upper 22 bits are the token of a leaf and the base of any other node,
+//     whose token, if it has one, is in the upper 22 bits of unit base XOR 256.
+//     The root's base is 0.
+//   - split: for each token, in 5 bytes, the two tokens whose merge makes it,
+//     18 bits each; for the 256 single-byte tokens the byte itself.
+//   - pairs: the same the other way round, a hash table without collisions of
+//     uint32 slots: the token in the low 18 bits, 14 bits of the pair's hash
+//     above.
+//   - moves: one uint16 for every bucket of that hash table.
+//   - gaps: uint32 numbers that are no token.
+type vocab struct {
+	trie, split, pairs, moves, gaps string
+
+	limit     uint32 // tokens from here on are left out
+	longest   int    // bytes in the longest token
+	reach     int    // tokens at the end of a text that more text can change
+	slots     uint64
+	moveShift uint
+}
+
+const (
+	magic = "mcpvocab"
+
+	unitToken = 1 << 8
+	unitLeaf  = 1 << 9
+
+	noToken = math.MaxUint32
+)
+
+// openVocab finds the sections of data. Tokens from limit on do not exist,
+// unless limit is 0.
+func openVocab(data string, limit uint32) *vocab {
+	if data[:len(magic)] != magic {
+		panic("tokens: embedded vocabulary is not one")
+	}
+	field := func(i int) int { return int(load32(data, len(magic)+4*i)) }
+	v := &vocab{limit: limit, longest: field(1), reach: field(2)}
+	if limit == 0 {
+		v.limit = uint32(field(0))
+	}
+	at := len(magic) + 4*8
+	for i, section := range []*string{&v.trie, &v.split, &v.pairs, &v.moves, &v.gaps} {
+		size := field(3 + i)
+		*section = data[at : at+size]
+		at += size
+	}
+	v.slots = uint64(len(v.pairs) / 4)
+	v.moveShift = 64
+	for n := len(v.moves) / 2; n > 1; n /= 2 {
+		v.moveShift--
+	}
+	return v
+}
+
+// load32 reads a little-endian number; the compiler makes one load of it.
+func load32(s string, i int) uint32 {
+	_ = s[i+3]
+	return uint32(s[i]) | uint32(s[i+1])<<8 | uint32(s[i+2])<<16 | uint32(s[i+3])<<24
+}
+
+// tokenOf is the token a trie unit with unitToken stands for.
+func (v *vocab) tokenOf(unit uint32) uint32 {
+	if unit&unitLeaf == 0 {
+		unit = load32(v.trie, int((unit>>10^256)*4))
+	}
+	return unit >> 10
+}
+
+// whole is the token that is exactly s.
+func (v *vocab) whole(s string) (token uint32, ok bool) {
+	var unit, base uint32
+	for i := range len(s) {
+		unit = load32(v.trie, int((base^uint32(s[i]))*4))
+		if byte(unit) != s[i] {
+			return 0, false
+		}
+		if unit&unitLeaf != 0 {
+			token = unit >> 10
+			return token, i == len(s)-1 && token < v.limit
+		}
+		base = unit >> 10
+	}
+	if unit&unitToken == 0 {
+		return 0, false
+	}
+	token = v.tokenOf(unit)
+	return token, token < v.limit
+}
+
+// pair is the token that left and right merge into, or noToken.
+func (v *vocab) pair(left, right uint32) uint32 {
+	h := pairHash(left, right)
+	m := 2 * int(h>>v.moveShift)
+	move := uint64(v.moves[m]) | uint64(v.moves[m+1])<<8
+	slot := load32(v.pairs, 4*v.pairSlot(h, move))
+	token := slot & 0x3ffff
+	if uint64(slot>>18) != h&0x3fff || token >= v.limit {
+		return noToken
+	}
+	if l, r := v.parts(token); l != left || r != right {
+		return noToken
+	}
+	return token
+}
+
+// pairHash and pairSlot are also in internal/gen, which fills the table.
+func pairHash(left, right uint32) uint64 {
+	x := (uint64(left)<<18 | uint64(right)) * 0x9e3779b97f4a7c15
+	return (x ^ x>>32) * 0xd6e8feb86659fd93
+}
+
+func (v *vocab) pairSlot(h, move uint64) int {
+	x := (h ^ h>>29 ^ move*0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd
+	return int((x >> 32) * v.slots >> 32)
+}
+
+// parts are the two tokens whose merge makes token, which must be 256 or more.
+func (v *vocab) parts(token uint32) (left, right uint32) {
+	low := load32(v.split, int(5*token))
+	high := load32(v.split, int(5*token)+4) & 0xff
+	return low & 0x3ffff, low>>18 | high<<14
+}
+
+// has tells whether id is a token.
+func (v *vocab) has(id int) bool {
+	if id < 0 || id >= int(v.limit) {
+		return false
+	}
+	for i := 0; i < len(v.gaps); i += 4 {
+		if int(load32(v.gaps, i)) == id {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *vocab) appendToken(out []byte, token uint32) []byte {
+	for token >= 256 {
+		left, right := v.parts(token)
+		out = v.appendToken(out, left)
+		token = right
+	}
+	return append(out, v.split[5*token])
+}
