@@ -1,0 +1,3 @@
+package confine
+
+func nativeSeccompArch() (seccompArch, error) { return seccompAMD64, nil }

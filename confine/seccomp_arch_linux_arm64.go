@@ -1,0 +1,3 @@
+package confine
+
+func nativeSeccompArch() (seccompArch, error) { return seccompARM64, nil }
