@@ -30,10 +30,21 @@ func goSource(tb testing.TB, n int) string {
 	return s[:min(n, len(s))]
 }
 
+// corpusFile repeats a text of bench/tokens.
+func corpusFile(tb testing.TB, name string, n int) string {
+	s, err := os.ReadFile(filepath.Join("..", "bench", "tokens", "corpus", name))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return strings.Repeat(string(s), n/len(s)+1)
+}
+
 func BenchmarkCount(b *testing.B) {
 	const size = 1 << 20
 	texts := []struct{ name, text string }{
 		{"source", goSource(b, size)},
+		{"prose", corpusFile(b, "prose.txt", size)},
+		{"cjk", corpusFile(b, "cjk.txt", size)},
 		{"letters", strings.Repeat("a", size)},
 		{"spaces", strings.Repeat(" ", size)},
 	}

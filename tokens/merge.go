@@ -36,11 +36,22 @@ type merger struct {
 	stack   []placed
 	dead    []uint64 // bit set of positions no encoding goes through
 	matches []match
+	// known remembers answers of fit, because neighbours recur: each entry is
+	// a pair of tokens and one bit for the answer. It belongs to vocab v.
+	known [4096]uint64
+	of    *vocab
 }
 
 var mergers = sync.Pool{New: func() any { return new(merger) }}
 
-func getMerger() *merger { return mergers.Get().(*merger) }
+func (e *Encoding) getMerger() *merger {
+	m := mergers.Get().(*merger)
+	if m.of != e.vocab {
+		m.of = e.vocab
+		clear(m.known[:])
+	}
+	return m
+}
 
 // putMerger gives m back, unless one giant piece has made it too big to keep.
 func putMerger(m *merger) {
@@ -51,7 +62,7 @@ func putMerger(m *merger) {
 
 // count is the number of tokens in piece.
 func (v *vocab) count(piece string, m *merger) int {
-	if _, ok := v.whole(piece); ok {
+	if v.isToken(piece) {
 		return 1
 	}
 	return len(v.merge(piece, m))
@@ -90,7 +101,7 @@ func (v *vocab) advance(piece string, pos, until int, m *merger) int {
 					continue
 				}
 				token := v.tokenOf(c.unit)
-				if token >= v.limit || last != noToken && !v.fit(last, token) {
+				if token >= v.limit || last != noToken && !m.fit(last, token) {
 					continue
 				}
 				m.stack = append(m.stack, placed{token, end})
@@ -131,6 +142,21 @@ func (v *vocab) find(text string, m *merger) {
 		base = unit >> 10
 	}
 	m.matches = found
+}
+
+// fit is vocab.fit, remembered.
+func (m *merger) fit(left, right uint32) bool {
+	key := (uint64(left)<<18|uint64(right))<<2 | 2 // never 0, the empty entry
+	entry := &m.known[key*0x9e3779b97f4a7c15>>52]
+	if *entry&^1 == key {
+		return *entry&1 != 0
+	}
+	fits := m.of.fit(left, right)
+	if fits {
+		key |= 1
+	}
+	*entry = key
+	return fits
 }
 
 // fit tells whether the text of left and right together is encoded as just

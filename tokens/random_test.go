@@ -79,8 +79,8 @@ func randomText(rng *rand.Rand) string {
 		}
 	}
 	s := b.String()
-	if rng.IntN(20) == 0 && len(s) > 2 { // cut inside characters
-		s = s[rng.IntN(3) : len(s)-rng.IntN(3)+0]
+	if rng.IntN(20) == 0 && len(s) > 4 { // cut inside characters
+		s = s[rng.IntN(3) : len(s)-rng.IntN(3)]
 	}
 	if !utf8.ValidString(s) && rng.IntN(2) == 0 {
 		return strings.ToValidUTF8(s, "")

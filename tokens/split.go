@@ -138,7 +138,10 @@ func splitP50k(s string, p int) int {
 func word(s string, p int) (end int, lower bool) {
 	lastBoth := -1
 	for p < len(s) {
-		class, size := classAt(s, p)
+		class, size := asciiClass[s[p]], 1
+		if class == classWide {
+			class, size = wideClassAt(s, p)
+		}
 		if class&classUpper == 0 {
 			if class&classLower != 0 {
 				return contraction(s, run(s, p+size, classLower, 0)), true
@@ -160,7 +163,10 @@ func word(s string, p int) (end int, lower bool) {
 // not.
 func run(s string, p int, any, not byte) int {
 	for p < len(s) {
-		class, size := classAt(s, p)
+		class, size := asciiClass[s[p]], 1
+		if class == classWide {
+			class, size = wideClassAt(s, p)
+		}
 		if class&any == 0 || class&not != 0 {
 			break
 		}
@@ -224,7 +230,10 @@ func digits(s string, p int) int {
 // plainSymbols matches [^\s\p{L}\p{N}]*, which takes marks.
 func plainSymbols(s string, p int) int {
 	for p < len(s) {
-		class, size := classAt(s, p)
+		class, size := asciiClass[s[p]], 1
+		if class == classWide {
+			class, size = wideClassAt(s, p)
+		}
 		if class&(classNumber|classSpace) != 0 || letter(class) {
 			break
 		}

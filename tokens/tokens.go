@@ -87,7 +87,7 @@ func (e *Encoding) Name() string { return e.name }
 // Count returns the number of tokens in text.
 func (e *Encoding) Count(text string) int {
 	text = valid(text)
-	m := getMerger()
+	m := e.getMerger()
 	defer putMerger(m)
 	n := 0
 	for p := 0; p < len(text); {
@@ -116,7 +116,7 @@ func (e *Encoding) CountReader(r io.Reader) (int, error) {
 // it was not valid UTF-8, the text with U+FFFD for every invalid byte.
 func (e *Encoding) Encode(text string) []int {
 	text = valid(text)
-	m := getMerger()
+	m := e.getMerger()
 	defer putMerger(m)
 	ids := make([]int, 0, len(text)/4+4)
 	for p := 0; p < len(text); {

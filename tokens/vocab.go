@@ -41,6 +41,7 @@ type vocab struct {
 	trie, split, pairs, moves, gaps string
 
 	limit     uint32 // tokens from here on are left out
+	cut       bool   // and there are some
 	longest   int    // bytes in the longest token
 	reach     int    // tokens at the end of a text that more text can change
 	slots     uint64
@@ -63,7 +64,7 @@ func openVocab(data string, limit uint32) *vocab {
 		panic("tokens: embedded vocabulary is not one")
 	}
 	field := func(i int) int { return int(load32(data, len(magic)+4*i)) }
-	v := &vocab{limit: limit, longest: field(1), reach: field(2)}
+	v := &vocab{limit: limit, cut: limit != 0, longest: field(1), reach: field(2)}
 	if limit == 0 {
 		v.limit = uint32(field(0))
 	}
@@ -95,25 +96,40 @@ func (v *vocab) tokenOf(unit uint32) uint32 {
 	return unit >> 10
 }
 
+// isToken tells whether s is exactly one token.
+func (v *vocab) isToken(s string) bool {
+	unit, ok := v.walk(s)
+	// Looking up the number would be one more load from somewhere else, and
+	// only where the vocabulary is cut short does it matter.
+	return ok && (!v.cut || v.tokenOf(unit) < v.limit)
+}
+
 // whole is the token that is exactly s.
 func (v *vocab) whole(s string) (token uint32, ok bool) {
-	var unit, base uint32
-	for i := range len(s) {
-		unit = load32(v.trie, int((base^uint32(s[i]))*4))
-		if byte(unit) != s[i] {
-			return 0, false
-		}
-		if unit&unitLeaf != 0 {
-			token = unit >> 10
-			return token, i == len(s)-1 && token < v.limit
-		}
-		base = unit >> 10
-	}
-	if unit&unitToken == 0 {
+	unit, ok := v.walk(s)
+	if !ok {
 		return 0, false
 	}
 	token = v.tokenOf(unit)
 	return token, token < v.limit
+}
+
+// walk goes down the trie by all of s; ok if that leads to a token.
+func (v *vocab) walk(s string) (unit uint32, ok bool) {
+	trie := v.trie
+	var base uint32
+	for i := 0; i < len(s); i++ {
+		b := s[i]
+		unit = load32(trie, int((base^uint32(b))*4))
+		if byte(unit) != b {
+			return 0, false
+		}
+		if unit&unitLeaf != 0 {
+			return unit, i == len(s)-1
+		}
+		base = unit >> 10
+	}
+	return unit, unit&unitToken != 0
 }
 
 // pair is the token that left and right merge into, or noToken.
