@@ -1,0 +1,334 @@
+package confine
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Support is whether the host lends one layer, and where not, why not and what
+// changes that, one sentence each.
+type Support struct {
+	OK             bool
+	Reason, Remedy string
+}
+
+// Capabilities is what Probe found on this host by trying. The zero value is a
+// host that lends nothing.
+type Capabilities struct {
+	OS     string // GOOS
+	Kernel string // release, as uname gives it
+	UID    int    // of the server
+
+	// Namespaces: a child with all the namespaces of a session started and could
+	// build its file system.
+	Namespaces Support
+	// FreshProc: a /proc of its own could be mounted there.
+	FreshProc Support
+	// LandlockABI is 0 where Landlock is missing or did not hold.
+	LandlockABI int
+	Landlock    Support
+	// Seccomp: the filter could be installed and held.
+	Seccomp Support
+	// Cgroup says per controller (pids, memory, cpu) whether a group can be made.
+	Cgroup map[string]Support
+	// Seatbelt: macOS's sandbox-exec ran a program under a profile.
+	Seatbelt Support
+}
+
+// Gap is a layer or a promise the plan does without.
+type Gap struct{ Layer, Reason, Remedy string }
+
+// Names of layers in gaps and reports.
+const (
+	layerNamespaces = "namespaces"
+	layerProc       = "proc"
+	layerLandlock   = "landlock"
+	layerSeccomp    = "seccomp"
+	layerNetwork    = "network"
+	layerFiles      = "files"
+	layerProcesses  = "processes"
+	layerPids       = "cgroup-pids"
+	layerMemory     = "cgroup-memory"
+	layerCPU        = "cgroup-cpu"
+	layerSeatbelt   = "seatbelt"
+)
+
+// ProcMode is how /proc comes into a namespaces sandbox.
+type ProcMode string
+
+const (
+	procFresh ProcMode = "fresh" // its own, the session's processes only
+	procHost  ProcMode = "host"  // the host's, read-only: the host does not let a fresh one be made
+	procNone  ProcMode = "none"  // no namespaces: the host's as far as Landlock opens it
+)
+
+// Plan is what Start does for a policy on a host.
+type Plan struct {
+	Level      Level
+	Namespaces bool // user, mount, pid, ipc, uts, cgroup, and net unless Network is host
+	Proc       ProcMode
+	// Network is the mode that is really in force; it is never wider than the
+	// policy's.
+	Network Network
+	// LandlockABI is the ABI to build the domain for, 0 for none.
+	LandlockABI   int
+	ScopeSignal   bool // the Landlock domain keeps signals inside
+	ScopeAbstract bool // and abstract unix sockets
+	DenyTCP       bool // Landlock refuses TCP, beside seccomp
+	Seccomp       bool
+	// Subreaper: without a pid namespace, init adopts orphans and kills in a loop.
+	Subreaper bool
+	// Cgroup lists the controllers to use.
+	Cgroup []string
+}
+
+// levelRank orders the levels for MinLevel. Seatbelt and landlock share a rank:
+// both leave the host's processes and names visible. An unknown level has none.
+func levelRank(l Level) (int, bool) {
+	switch l {
+	case LevelNone:
+		return 0, true
+	case LevelLandlock, LevelSeatbelt:
+		return 1, true
+	case LevelNamespacesNoProc:
+		return 2, true
+	case LevelNamespaces:
+		return 3, true
+	}
+	return 0, false
+}
+
+// plan decides the level and the steps for p on a host with c. It is pure. It
+// never weakens in silence: whatever of the strongest confinement is missing is
+// in the gaps, and a level below p.MinLevel is an error. LevelNone is only ever
+// the answer to LevelNone.
+func plan(p Policy, c Capabilities) (Plan, []Gap, error) {
+	want, network := p.Level, p.Network
+	if want == "" {
+		want = LevelAuto
+	}
+	if network == "" {
+		network = NetworkLoopback
+	}
+	if !slices.Contains([]Network{NetworkNone, NetworkLoopback, NetworkAllow, NetworkHost}, network) {
+		return Plan{}, nil, errorf("invalid_argument", nil, "unknown network mode %q, use none, loopback, allow or host", network)
+	}
+	if _, ok := levelRank(want); !ok && want != LevelAuto {
+		return Plan{}, nil, errorf("invalid_argument", nil,
+			"unknown confinement level %q, use auto, namespaces, namespaces-noproc, landlock, seatbelt or none", want)
+	}
+	least := 0
+	if p.MinLevel != "" && p.MinLevel != LevelAuto {
+		var ok bool
+		if least, ok = levelRank(p.MinLevel); !ok {
+			return Plan{}, nil, errorf("invalid_argument", nil,
+				"unknown minimum confinement %q, use namespaces, namespaces-noproc, landlock, seatbelt or none", p.MinLevel)
+		}
+	}
+	if rank, ok := levelRank(want); ok && rank < least {
+		return Plan{}, nil, errorf("invalid_argument", nil,
+			"confinement %q is below the minimum %q, ask for a stronger level or lower the minimum", want, p.MinLevel)
+	}
+
+	candidates := []Level{want}
+	if want == LevelAuto {
+		candidates = []Level{LevelNamespaces, LevelNamespacesNoProc, LevelLandlock, LevelSeatbelt}
+	}
+	var obstacles []Gap
+	for _, l := range candidates {
+		if rank, _ := levelRank(l); rank < least {
+			continue
+		}
+		missing, ok := c.lacks(l)
+		if ok {
+			for _, g := range missing {
+				if !slices.Contains(obstacles, g) {
+					obstacles = append(obstacles, g)
+				}
+			}
+			continue
+		}
+		pl := planAt(l, network, c)
+		return pl, gaps(pl, p, network, c), nil
+	}
+	return Plan{}, obstacles, refusal(want, p.MinLevel, obstacles)
+}
+
+// lacks lists what keeps a level from being used here; ok is false when nothing
+// does.
+func (c Capabilities) lacks(l Level) (missing []Gap, ok bool) {
+	need := func(layer string, s Support) {
+		if !s.OK {
+			missing = append(missing, Gap{layer, s.Reason, s.Remedy})
+		}
+	}
+	switch l {
+	case LevelNone:
+	case LevelSeatbelt:
+		if c.OS != "darwin" {
+			need(layerSeatbelt, Support{Reason: "Seatbelt exists on macOS only"})
+			break
+		}
+		need(layerSeatbelt, c.Seatbelt)
+	case LevelLandlock:
+		if c.OS != "linux" {
+			need(layerLandlock, Support{Reason: "Landlock exists on Linux only"})
+			break
+		}
+		need(layerLandlock, c.landlock())
+		need(layerSeccomp, c.Seccomp)
+	default:
+		if c.OS != "linux" {
+			need(layerNamespaces, Support{Reason: "namespaces exist on Linux only"})
+			break
+		}
+		need(layerNamespaces, c.Namespaces)
+		if l == LevelNamespaces && c.Namespaces.OK {
+			need(layerProc, c.FreshProc)
+		}
+		// Without the filter vsock, raw kernel interfaces and terminal injection
+		// stay open, and no other layer closes them.
+		need(layerSeccomp, c.Seccomp)
+	}
+	return missing, len(missing) > 0
+}
+
+// landlock is the Landlock layer as one Support.
+func (c Capabilities) landlock() Support {
+	s := c.Landlock
+	s.OK = s.OK && c.LandlockABI > 0
+	return s
+}
+
+func planAt(l Level, network Network, c Capabilities) Plan {
+	pl := Plan{Level: l, Network: network, Proc: procNone}
+	switch l {
+	case LevelNone, LevelSeatbelt:
+		return pl
+	case LevelNamespaces:
+		pl.Namespaces, pl.Proc = true, procFresh
+	case LevelNamespacesNoProc:
+		pl.Namespaces, pl.Proc = true, procHost
+	case LevelLandlock:
+		pl.Subreaper = true
+		if network != NetworkHost {
+			// There is no private loopback, and the host's is not the session's.
+			pl.Network = NetworkNone
+			pl.DenyTCP = c.LandlockABI >= 4
+		}
+	}
+	pl.Seccomp = true
+	if c.landlock().OK {
+		pl.LandlockABI = c.LandlockABI
+		pl.ScopeSignal = c.LandlockABI >= 6
+		pl.ScopeAbstract = c.LandlockABI >= 6
+	}
+	for _, k := range []string{"pids", "memory", "cpu"} {
+		if c.Cgroup[k].OK {
+			pl.Cgroup = append(pl.Cgroup, k)
+		}
+	}
+	return pl
+}
+
+// gaps lists what pl does without, measured against LevelNamespaces with all
+// layers and the limits of p.
+func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
+	var g []Gap
+	add := func(layer, reason, remedy string) { g = append(g, Gap{layer, reason, remedy}) }
+	switch pl.Level {
+	case LevelNone:
+		add(layerNamespaces, "confinement is off by request: commands have all the rights of the server", "start without --confine none")
+		return g
+	case LevelSeatbelt:
+		add(layerNamespaces, "macOS has no namespaces: processes, file names and sizes of the host stay visible", "")
+		return g
+	case LevelNamespacesNoProc:
+		add(layerProc, c.FreshProc.Reason, c.FreshProc.Remedy)
+		add(layerProcesses, "the host's process list can be read, and process numbers in /proc are the host's", c.FreshProc.Remedy)
+	case LevelLandlock:
+		if c.Namespaces.OK {
+			add(layerNamespaces, "namespaces are not used by request", "start without --confine landlock")
+		} else {
+			add(layerNamespaces, c.Namespaces.Reason, c.Namespaces.Remedy)
+		}
+		add(layerFiles, "names, sizes and times of files outside can be looked up, and mode, times and group of your own files outside can be changed; contents cannot be read or written", "")
+		add(layerFiles, "/tmp is not private: temporary files go into a directory of the session", "")
+		if pl.ScopeSignal {
+			add(layerProcesses, "processes are not in a namespace of their own: those of the host can be counted, not signalled", "")
+		} else {
+			add(layerProcesses, "your other processes on this host can be signalled", "use Linux 6.12 or newer")
+		}
+		if asked == NetworkLoopback || asked == NetworkAllow {
+			add(layerNetwork, fmt.Sprintf("network %q needs namespaces: commands have no network at all", asked), "")
+		}
+		add(layerNetwork, "unix sockets cannot be made, only connected stream pairs, so none of the host can be reached", "")
+	}
+	if pl.LandlockABI == 0 {
+		s := c.landlock()
+		add(layerLandlock, cmp.Or(s.Reason, "Landlock is not available"), s.Remedy)
+	} else {
+		for _, lost := range landlockLost(pl.LandlockABI) {
+			add(layerLandlock, lost, "use a newer kernel")
+		}
+	}
+	if pl.Network == NetworkHost {
+		add(layerNetwork, "the host's network is shared by request, its loopback services included", "start with --network loopback")
+		if !pl.ScopeAbstract {
+			add(layerNetwork, "abstract unix sockets of the host (X11, D-Bus) can be reached", "start with --network loopback, or use Linux 6.12 or newer")
+		}
+	}
+	for _, k := range []struct {
+		wanted            bool
+		controller, layer string
+		reason            string
+	}{
+		{true, "pids", layerPids, "processes are limited by RLIMIT_NPROC alone, which does not bind uid 0"},
+		{p.Limits.Memory > 0, "memory", layerMemory, "the memory limit is not enforced"},
+		{p.Limits.CPU > 0, "cpu", layerCPU, "the CPU limit is not enforced"},
+	} {
+		s := c.Cgroup[k.controller]
+		if k.wanted && !s.OK {
+			add(k.layer, k.reason+because(s.Reason), s.Remedy)
+		}
+	}
+	return g
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+// refusal is the error when no level will do: what was asked, why not, and the
+// first remedy there is.
+func refusal(want, least Level, obstacles []Gap) *Error {
+	asked := fmt.Sprintf("confinement %q", want)
+	if want == LevelAuto {
+		asked = "confinement"
+		if least != "" && least != LevelAuto {
+			asked = fmt.Sprintf("confinement of at least %q", least)
+		}
+	}
+	var reasons []string
+	remedy := ""
+	for _, g := range obstacles {
+		if g.Reason != "" {
+			reasons = append(reasons, g.Reason)
+		}
+		if remedy == "" {
+			remedy = g.Remedy
+		}
+	}
+	if len(reasons) == 0 {
+		reasons = []string{"this host lends none of the layers it needs"}
+	}
+	if remedy == "" {
+		remedy = "run mcp-sandbox doctor to see every layer"
+	}
+	return errorf("confinement_unavailable", nil, "%s cannot be had here: %s; %s", asked, strings.Join(reasons, "; "), remedy)
+}
