@@ -1,0 +1,59 @@
+package confine
+
+import "golang.org/x/sys/unix"
+
+// answer codes an errno and a number for one request.
+func (s *initState) answer(req uint32, err error, value int, fds ...int) {
+	m := newFrame(evAnswer)
+	m.u32(req)
+	m.u32(uint32(errnoOf(err)))
+	m.num(value)
+	s.send(m, fds...)
+}
+
+// control serves what needs init's rights but not the spawner's thread. It runs
+// on one goroutine, so requests are answered in order.
+func (s *initState) control(f *frame) {
+	defer f.close()
+	req := f.u32()
+	switch f.op {
+	case opSignal:
+		id, sig, whole := f.u32(), unix.Signal(f.u32()), f.flag()
+		if f.done() != nil {
+			s.answer(req, unix.EBADMSG, 0)
+			return
+		}
+		n, err := s.signal(id, sig, whole)
+		s.answer(req, err, n)
+	case opTree:
+		c := s.reaper.lookup(f.u32())
+		if c == nil {
+			s.answer(req, unix.ESRCH, 0)
+			return
+		}
+		s.answer(req, nil, len(s.tree(c)))
+	case opListen:
+		s.listen(req, f)
+	case opSocket:
+		s.socket(req)
+	}
+}
+
+// signal sends sig to a command's process group or to all of its processes.
+func (s *initState) signal(id uint32, sig unix.Signal, whole bool) (int, error) {
+	c := s.reaper.lookup(id)
+	if c == nil {
+		return 0, unix.ESRCH
+	}
+	if whole {
+		return s.signalTree(c, sig), nil
+	}
+	// Under the reaper's lock the leader cannot be reaped between the look and
+	// the signal, and an unreaped leader's group id is its own.
+	s.reaper.mu.Lock()
+	defer s.reaper.mu.Unlock()
+	if c.done {
+		return 0, unix.ESRCH
+	}
+	return 1, unix.Kill(-c.pid, sig)
+}

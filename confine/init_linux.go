@@ -1,0 +1,381 @@
+package confine
+
+import (
+	"os"
+	"os/signal"
+	"runtime"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Descriptors the server hands to init, in this order: 0 and 1 are /dev/null, 2
+// takes panics, controlFD is the socket, and detached trees follow.
+const (
+	controlFD = 3
+	treeFD    = 4
+)
+
+// setupError is a step of init that failed, on its way to the server.
+type setupError struct {
+	step string
+	err  error
+}
+
+// initState is what init's parts share.
+type initState struct {
+	cfg  *initConfig
+	root *root
+
+	hostRoot int // a detached clone of the host's root, for grants; -1 without
+	null     int // /dev/null of the sandbox
+	mark     int // this thread's timerslack_ns, see tree_linux.go; -1 without
+
+	gaps []string // layers init could not have, as name=reason
+
+	sendMu sync.Mutex
+	reaper *reaper
+}
+
+// runInit is the whole life of a sandbox's init: pid 1 of its pid namespace (at
+// the landlock level an ordinary process that adopts orphans).
+//
+// It runs on the main thread, which ends up carrying every restriction and
+// forks every command, so that commands inherit them and nothing has to be
+// applied per command. Init's other threads keep their rights inside the user
+// namespace: they reap, signal, and mount later grants.
+func runInit() {
+	runtime.LockOSThread()
+	s := &initState{hostRoot: -1, null: -1, mark: -1}
+	in := newFrameReader(rawRecv(controlFD))
+	f, err := in.next()
+	if err != nil || f.op != opConfig {
+		os.Exit(1) // the server has gone
+	}
+	if s.cfg, err = decodeConfig(&f.decoder); err != nil {
+		s.fail(&setupError{"read the configuration", err})
+	}
+	if e := s.setUp(); e != nil {
+		s.fail(e)
+	}
+	if err := s.send(s.ready()); err != nil {
+		os.Exit(1)
+	}
+	s.serve(in)
+}
+
+// setUp is the ordered list of what makes the sandbox. Each step says why it
+// stands where it does.
+func (s *initState) setUp() *setupError {
+	type step struct {
+		name string
+		run  func() error
+	}
+	steps := []step{
+		// First of all: a directory descriptor leaked by whoever started the
+		// server would be a way out (CVE-2024-21626).
+		{"close inherited descriptors", s.closeInherited},
+		{"protect init", s.protectSelf},
+		{"reset signals", s.resetSignals},
+		// Needs the host's /proc, so before the new root.
+		{"mark commands", s.openMark},
+	}
+	if s.cfg.Namespaces {
+		steps = append(steps,
+			step{"set kernel limits of the namespaces", s.namespaceSysctls},
+			step{"set the host name", func() error { return unix.Sethostname([]byte("sandbox")) }},
+			step{"bring the loopback interface up", s.loopbackUp},
+			step{"build the root file system", s.buildRoot},
+		)
+	}
+	steps = append(steps,
+		step{"open the null device", s.openNull},
+		// Before the process limit: later init may not be able to make threads.
+		step{"start init's threads", s.startThreads},
+		step{"set resource limits", s.setLimits},
+		// Last, because each of these takes away what the steps before need:
+		// Landlock forbids mounting, the filter forbids most of the rest.
+		step{"drop privileges", dropPrivileges},
+		step{"enter the Landlock domain", s.enterLandlock},
+		step{"install the system call filter", s.installSeccomp},
+	)
+	for _, st := range steps {
+		if err := st.run(); err != nil {
+			return &setupError{st.name, err}
+		}
+	}
+	return nil
+}
+
+// fail tells the server which step failed and ends init.
+func (s *initState) fail(e *setupError) {
+	m := newFrame(evFailed)
+	m.str(e.step)
+	m.u32(uint32(errnoOf(e.err)))
+	m.str(e.err.Error())
+	s.send(m)
+	os.Exit(1)
+}
+
+// ready lists what could not be had.
+func (s *initState) ready() *encoder {
+	m := newFrame(evReady)
+	m.strs(s.gaps)
+	return m
+}
+
+func (s *initState) gap(layer string, err error) {
+	s.gaps = append(s.gaps, layer+"="+err.Error())
+}
+
+func (s *initState) send(m *encoder, fds ...int) error {
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	return sendFrame(rawSend(controlFD), m, fds...)
+}
+
+func errnoOf(err error) unix.Errno {
+	for err != nil {
+		if e, ok := err.(unix.Errno); ok {
+			return e
+		}
+		u, ok := err.(interface{ Unwrap() error })
+		if !ok {
+			break
+		}
+		err = u.Unwrap()
+	}
+	return 0
+}
+
+// closeInherited closes all but the descriptors meant for init, and keeps those
+// from commands.
+func (s *initState) closeInherited() error {
+	trees := 0
+	for _, b := range s.cfg.Binds {
+		trees = max(trees, b.Tree+1)
+	}
+	if err := unix.CloseRange(0, ^uint(0)>>33, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return err
+	}
+	return unix.CloseRange(uint(treeFD+trees), ^uint(0)>>33, 0)
+}
+
+func (s *initState) protectSelf() error {
+	syscall.Umask(0) // modes are exact while the root is built
+	name := [16]byte{'i', 'n', 'i', 't'}
+	unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name)), 0)
+	// Undumpable: without it a command of the same uid could trace init or open
+	// its descriptors through /proc, and init has rights no command has.
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
+
+// resetSignals gives commands a clean start (empty mask, default dispositions)
+// and makes init immune to what they send. Pid 1 only escapes signals with the
+// default disposition while they are not blocked, and the Go runtime blocks all
+// for moments; so every deadly one has a handler. signal.Ignore would be
+// inherited by commands and is of no use here.
+func (s *initState) resetSignals() error {
+	resetIgnored()
+	signal.Notify(make(chan os.Signal), // never received: a full channel discards
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGABRT, unix.SIGILL,
+		unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGSTKFLT)
+	if err := catchReservedSignals(); err != nil {
+		return err
+	}
+	var none unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil); err != nil {
+		return err
+	}
+	// The server is init's parent: when it dies, so does the sandbox. The
+	// landlock level must clean up behind itself and gets a chance to.
+	sig := unix.SIGKILL
+	if !s.cfg.Namespaces {
+		sig = unix.SIGTERM
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(sig), 0, 0, 0)
+}
+
+func (s *initState) openNull() error {
+	var err error
+	s.null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	return err
+}
+
+// namespaceSysctls sets what belongs to the user and network namespaces. A host
+// that mounts /proc/sys read-only (containers) refuses; the filter then stands
+// alone against nested user namespaces, and ports below 1024 stay closed.
+func (s *initState) namespaceSysctls() error {
+	if err := writeSysctl("/proc/sys/user/max_user_namespaces", "0"); err != nil {
+		s.gap("nested user namespaces", err)
+	}
+	if s.cfg.Network == NetworkHost {
+		return nil
+	}
+	if err := writeSysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"); err != nil {
+		s.gap("ports below 1024", err)
+	}
+	return nil
+}
+
+func writeSysctl(name, value string) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(value))
+	return err
+}
+
+func (s *initState) loopbackUp() error {
+	if s.cfg.Network != NetworkLoopback && s.cfg.Network != NetworkAllow {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}
+
+// spareThreads is how many operating system threads init has beside the busy
+// ones once the process limit is set. Under a fork bomb none can be made, and
+// the Go runtime dies when it cannot make one it needs.
+const spareThreads = 8
+
+func (s *initState) startThreads() error {
+	s.reaper = newReaper(s)
+	var up, down sync.WaitGroup
+	up.Add(spareThreads)
+	down.Add(1)
+	for range spareThreads {
+		go func() {
+			runtime.LockOSThread()
+			up.Done()
+			down.Wait()
+			runtime.UnlockOSThread()
+		}()
+	}
+	up.Wait()
+	down.Done()
+	go s.reaper.run()
+	return nil
+}
+
+func (s *initState) setLimits() error {
+	syscall.Umask(0o022)
+	l := s.cfg.Limits
+	type limit struct {
+		resource int
+		value    uint64
+	}
+	limits := []limit{
+		{unix.RLIMIT_CORE, 0},
+		{unix.RLIMIT_FSIZE, uint64(l.FileSize)},
+		{unix.RLIMIT_NOFILE, uint64(l.OpenFiles)},
+	}
+	// Without a user namespace the count is the host user's, server included: a
+	// limit would be hit by what runs outside.
+	if s.cfg.Namespaces {
+		limits = append(limits, limit{unix.RLIMIT_NPROC, uint64(l.Procs + threadCount())})
+	}
+	for _, v := range limits {
+		var old unix.Rlimit
+		if err := unix.Getrlimit(v.resource, &old); err != nil {
+			return err
+		}
+		v.value = min(v.value, old.Max)
+		if err := unix.Setrlimit(v.resource, &unix.Rlimit{Cur: v.value, Max: v.value}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// threadCount is how many tasks init itself is, which count against the limit.
+func threadCount() int {
+	n := 0
+	if d, err := os.ReadDir("/proc/self/task"); err == nil {
+		n = len(d)
+	}
+	return max(n, spareThreads+6)
+}
+
+// dropPrivileges leaves the calling thread, and so every command, without any
+// capability and without a way to regain one. The bounding set stays full: it
+// is inert under no_new_privs, and emptying it costs forty system calls.
+func dropPrivileges() error {
+	const locked = 1<<0 | 1<<1 | // NOROOT: uid 0 is nobody special
+		1<<2 | 1<<3 | // NO_SETUID_FIXUP
+		1<<5 | // KEEP_CAPS locked off
+		1<<6 | 1<<7 // NO_CAP_AMBIENT_RAISE
+	if err := unix.Prctl(unix.PR_SET_SECUREBITS, locked, 0, 0, 0); err != nil && err != unix.EPERM {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return err
+	}
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	if err := unix.Capset(&hdr, &none[0]); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+}
+
+func (s *initState) enterLandlock() error {
+	if !s.cfg.Landlock {
+		return nil
+	}
+	d := s.landlockDomain()
+	return d.restrict(landlockABI())
+}
+
+// landlockDomain opens the sandbox's root to reading and running, and only what
+// belongs to the session to writing. It repeats what the mounts say: each holds
+// when the other fails.
+func (s *initState) landlockDomain() landlockDomain {
+	d := landlockDomain{ScopeSignal: true, ScopeAbstract: true}
+	if s.cfg.Namespaces {
+		d.Rules = append(d.Rules, landlockRule{Path: "/", Access: laRead})
+	}
+	for _, p := range s.cfg.ReadOnly {
+		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laRead, Optional: true})
+	}
+	for _, p := range s.cfg.Writable {
+		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laWrite})
+	}
+	for _, p := range []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"} {
+		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laDevice, Optional: true})
+	}
+	for _, p := range []string{"/dev/tty", "/dev/pts", s.cfg.TTYMultiplexer} {
+		if p != "" {
+			d.Rules = append(d.Rules, landlockRule{Path: p, Access: laDevice, Optional: true})
+		}
+	}
+	return d
+}
+
+func (s *initState) installSeccomp() error {
+	if len(s.cfg.Seccomp) == 0 {
+		return nil
+	}
+	if s.mark >= 0 {
+		if err := seccompInstall(markFilter()); err != nil {
+			return err
+		}
+	}
+	return seccompInstall(s.cfg.Seccomp)
+}

@@ -1,0 +1,371 @@
+package confine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// layout turns a Policy into what init is to do. It looks at the host and
+// changes nothing.
+type layout struct {
+	p   *Policy
+	id  identity
+	cfg initConfig
+
+	trees    []int // detached trees to pass to init, by index
+	warnings []string
+	path     string // PATH inside
+}
+
+func (l *layout) close() {
+	for _, fd := range l.trees {
+		unix.Close(fd)
+	}
+	l.trees = nil
+}
+
+func (l *layout) warn(format string, args ...any) {
+	l.warnings = append(l.warnings, fmt.Sprintf(format, args...))
+}
+
+// newLayout plans the namespaces level.
+func newLayout(p *Policy, id identity) (*layout, error) {
+	l := &layout{p: p, id: id}
+	c := &l.cfg
+	c.Namespaces = true
+	c.Network = p.Network
+	c.UID, c.GID = id.uid, id.gid
+	c.Limits = p.Limits
+	c.Workspace = p.Workspace
+	c.TTYMultiplexer = "/dev/pts/ptmx"
+	c.Dirs = []string{"/dev", "/sys", "/home", "/mnt", "/media", "/srv", "/var/lib", "/var/log", "/var/cache"}
+	c.Writable = []string{"/tmp", "/var/tmp", "/run", "/dev/shm", p.Workspace}
+	if p.Home == "" {
+		c.Home = id.home
+		c.Writable = append(c.Writable, id.home)
+	}
+	l.systemTrees()
+	l.etc()
+	l.devices()
+	l.toolchains()
+	if err := l.grants(); err != nil {
+		l.close()
+		return nil, err
+	}
+	l.hide()
+	for _, rel := range p.Protect {
+		c.Protect = append(c.Protect, path.Join(p.Workspace, rel))
+	}
+	if err := l.restrictions(); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(c.Binds, func(a, b bind) int { return strings.Compare(a.Path, b.Path) })
+	if err := l.passTrees(); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// restrictions prepares what the spawner thread will carry.
+func (l *layout) restrictions() error {
+	var err error
+	l.cfg.Landlock = landlockABI() > 0
+	l.cfg.Seccomp, err = seccompProgram(l.seccomp())
+	if err != nil {
+		return &unavailable{"build the system call filter", err}
+	}
+	return nil
+}
+
+func (l *layout) seccomp() seccompOptions {
+	return seccompOptions{Network: l.p.Network, LandlockOnly: !l.cfg.Namespaces, ProtectPid1: l.cfg.Namespaces}
+}
+
+// systemTrees shows the distribution's programs. Hosts with a merged /usr have
+// links at the top, which are made again.
+func (l *layout) systemTrees() {
+	for _, dir := range systemDirs {
+		fi, err := os.Lstat(dir)
+		if err != nil {
+			continue
+		}
+		if fi.Mode()&fs.ModeSymlink != 0 {
+			if target, err := os.Readlink(dir); err == nil {
+				l.cfg.Links = append(l.cfg.Links, link{dir, target})
+			}
+			continue
+		}
+		l.bind(dir, false, true)
+	}
+}
+
+func (l *layout) bind(p string, write, optional bool) {
+	l.cfg.Binds = append(l.cfg.Binds, bind{Path: p, Write: write, Optional: optional, Tree: -1})
+}
+
+// etcSecrets are what of /etc holds keys or passwords. They are unreadable to
+// ordinary users anyway, but not to groups, nor to uid 0.
+var etcSecrets = []string{
+	"shadow", "shadow-", "gshadow", "gshadow-", "sudoers", "sudoers.d", "ssh", "ssl/private",
+	"krb5.keytab", "security/opasswd", "NetworkManager/system-connections", "wireguard", "letsencrypt",
+	"docker", "ppp", "machine-id", "polkit-1", "credstore", "credstore.encrypted",
+}
+
+// etc shows the host's configuration without its secrets, and with accounts and
+// names that are true inside.
+func (l *layout) etc() {
+	if l.id.uid == 0 {
+		l.etcForRoot()
+	} else {
+		l.bind("/etc", false, false)
+		for _, s := range etcSecrets {
+			l.cfg.Covers = append(l.cfg.Covers, cover{"/etc/" + s, true})
+		}
+	}
+	home := l.id.home
+	if l.p.Home != "" {
+		home = l.p.Home
+	}
+	l.cfg.Files = append(l.cfg.Files,
+		file{"/etc/passwd", l.id.passwd(home), 0o644},
+		file{"/etc/group", l.id.groups(), 0o644},
+		file{"/etc/hosts", "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n", 0o644},
+		file{"/etc/hostname", "sandbox\n", 0o644},
+	)
+	// A resolver file that is a link into /run would dangle: its target is made
+	// at the place the link leads to.
+	if real, err := filepath.EvalSymlinks("/etc/resolv.conf"); err == nil && !within(real, "/etc") {
+		if b, err := os.ReadFile(real); err == nil && len(b) < 64<<10 {
+			l.cfg.Files = append(l.cfg.Files, file{real, string(b), 0o644})
+		}
+	}
+}
+
+// etcForRoot shows only what everyone may read. Covers are not enough for uid
+// 0, to which file modes mean nothing: a program on the host that replaces
+// /etc/shadow by rename removes a mount that lies over it.
+func (l *layout) etcForRoot() {
+	l.cfg.Dirs = append(l.cfg.Dirs, "/etc")
+	entries, err := os.ReadDir("/etc")
+	if err != nil {
+		return
+	}
+	made := []string{"passwd", "group", "hosts", "hostname", "passwd-", "group-"}
+	for _, e := range entries {
+		name := e.Name()
+		if slices.Contains(made, name) || slices.Contains(etcSecrets, name) {
+			continue
+		}
+		p := "/etc/" + name
+		switch fi, err := e.Info(); {
+		case err != nil:
+		case e.Type()&fs.ModeSymlink != 0:
+			if target, err := os.Readlink(p); err == nil {
+				l.cfg.Links = append(l.cfg.Links, link{p, target})
+			}
+		case fi.Mode().Perm()&0o004 == 0 || !(fi.IsDir() || fi.Mode().IsRegular()):
+		case fi.IsDir():
+			l.bind(p, false, true)
+		case fi.Size() <= 256<<10:
+			if b, err := os.ReadFile(p); err == nil {
+				l.cfg.Files = append(l.cfg.Files, file{p, string(b), 0o644})
+			}
+		}
+	}
+	for _, s := range etcSecrets {
+		if strings.Contains(s, "/") {
+			l.cfg.Covers = append(l.cfg.Covers, cover{"/etc/" + s, true})
+		}
+	}
+}
+
+func (l *layout) devices() {
+	for _, d := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		l.cfg.Binds = append(l.cfg.Binds, bind{Path: "/dev/" + d, Device: true, Optional: d != "null", Tree: -1})
+	}
+	l.cfg.Links = append(l.cfg.Links,
+		link{"/dev/ptmx", "pts/ptmx"}, link{"/dev/fd", "/proc/self/fd"},
+		link{"/dev/stdin", "/proc/self/fd/0"}, link{"/dev/stdout", "/proc/self/fd/1"}, link{"/dev/stderr", "/proc/self/fd/2"})
+}
+
+// toolchains shows what the server's PATH needs, each at its own path, with the
+// links on the way there, and decides the PATH inside.
+func (l *layout) toolchains() {
+	homes := []string{l.id.hostHome}
+	if h, err := os.UserHomeDir(); err == nil && !slices.Contains(homes, h) {
+		homes = append(homes, h)
+	}
+	dirs := toolchainDirs(osView{}, l.p.Path, homes)
+	var shown []string
+	for _, d := range dirs {
+		// Our own directories and the workspace have their own rules.
+		if within(l.p.Workspace, d) || slices.ContainsFunc(l.p.StateDirs, func(s string) bool { return within(d, s) }) {
+			continue
+		}
+		if within(d, l.p.Workspace) {
+			shown = append(shown, d)
+			continue
+		}
+		l.bind(d, false, true)
+		shown = append(shown, d)
+		for _, s := range toolchainSecrets {
+			if _, err := os.Lstat(path.Join(d, s)); err == nil {
+				l.cfg.Covers = append(l.cfg.Covers, cover{path.Join(d, s), false})
+			}
+		}
+	}
+	var search []string
+	for dir := range strings.SplitSeq(l.p.Path, ":") {
+		if !strings.HasPrefix(dir, "/") {
+			continue
+		}
+		dir = path.Clean(dir)
+		real, err := filepath.EvalSymlinks(dir)
+		if err != nil || slices.Contains(search, dir) || !within(real, append(shown, systemDirs...)...) {
+			continue
+		}
+		if real != dir {
+			l.linksTo(dir)
+		}
+		search = append(search, dir)
+	}
+	for _, dir := range []string{"/usr/local/bin", "/usr/bin", "/bin"} {
+		if _, err := os.Stat(dir); err == nil && !slices.Contains(search, dir) {
+			search = append(search, dir)
+		}
+	}
+	l.path = strings.Join(search, ":")
+}
+
+// linksTo makes the symbolic links that lead to p, each as the host has it.
+func (l *layout) linksTo(p string) {
+	done := "/"
+	rest := strings.Split(strings.Trim(p, "/"), "/")
+	for range 64 {
+		if len(rest) == 0 {
+			return
+		}
+		next := path.Join(done, rest[0])
+		rest = rest[1:]
+		target, err := os.Readlink(next)
+		if err != nil {
+			done = next
+			continue
+		}
+		if !slices.Contains(l.cfg.Links, link{next, target}) {
+			l.cfg.Links = append(l.cfg.Links, link{next, target})
+		}
+		if !path.IsAbs(target) {
+			target = path.Join(done, target)
+		}
+		done, rest = "/", append(strings.Split(strings.Trim(target, "/"), "/"), rest...)
+	}
+}
+
+// grants adds the workspace and the extra paths.
+func (l *layout) grants() error {
+	var st syscall.Stat_t
+	if l.p.WorkspaceFile != nil {
+		rc, err := l.p.WorkspaceFile.SyscallConn()
+		if err == nil {
+			var serr error
+			err = errors.Join(rc.Control(func(fd uintptr) { serr = syscall.Fstat(int(fd), &st) }), serr)
+		}
+		if err != nil {
+			return errorf("invalid_argument", err, "the workspace descriptor cannot be read, open the directory again")
+		}
+	} else if err := syscall.Lstat(l.p.Workspace, &st); err != nil {
+		return errorf("not_found", err, "the workspace cannot be opened (%s), check that it exists", errnoText(err))
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+		return errorf("not_a_directory", nil, "the workspace is not a directory without links, give its resolved path")
+	}
+	l.cfg.Binds = append(l.cfg.Binds, bind{Path: l.p.Workspace, Write: true, Tree: -1, Dev: uint64(st.Dev), Ino: st.Ino})
+	for _, g := range []struct {
+		paths []string
+		write bool
+		what  string
+	}{{l.p.Read, false, "read"}, {l.p.Write, true, "write"}} {
+		for _, p := range g.paths {
+			real, err := filepath.EvalSymlinks(p)
+			if err != nil {
+				return errorf("invalid_argument", err, "a %s grant cannot be opened (%s), remove it or make the path", g.what, errnoText(err))
+			}
+			if real == "/" {
+				return errorf("invalid_argument", nil, "a %s grant resolves to the whole file system, grant a directory in it", g.what)
+			}
+			// A grant that repeats a read-only part of what is shown, such as
+			// one below /usr, is harmless.
+			l.bind(real, g.write, false)
+			if real != p {
+				l.linksTo(path.Clean(p))
+			}
+			if g.write {
+				l.cfg.Writable = append(l.cfg.Writable, real)
+			}
+		}
+	}
+	if l.p.Home != "" && !within(l.p.Home, append([]string{l.p.Workspace}, l.p.Write...)...) {
+		return errorf("invalid_argument", nil, "the home directory is neither in the workspace nor in a write grant, grant it or leave it private")
+	}
+	return nil
+}
+
+// hide covers what must never be seen although it lies in a tree that is shown.
+func (l *layout) hide() {
+	for _, p := range slices.Concat(l.p.StateDirs, l.p.DenyRead) {
+		p = path.Clean(p)
+		l.cfg.Covers = append(l.cfg.Covers, cover{p, true})
+		if real, err := filepath.EvalSymlinks(p); err == nil && real != p {
+			l.cfg.Covers = append(l.cfg.Covers, cover{real, true})
+		}
+	}
+}
+
+// passTrees opens, in a root server, the trees the session's identity could not
+// walk to. A server without that power leaves it to init, which has the same
+// identity as the server.
+func (l *layout) passTrees() error {
+	if os.Geteuid() != 0 || l.id.uid == 0 {
+		return nil
+	}
+	for i := range l.cfg.Binds {
+		b := &l.cfg.Binds[i]
+		if b.Device || reachable(b.Path) {
+			continue
+		}
+		fd, err := b.detach()
+		if err != nil {
+			if b.Optional {
+				continue
+			}
+			return errorf("internal", err, "a granted directory cannot be mounted (%s), check the server's rights", errnoText(err))
+		}
+		b.Tree = len(l.trees)
+		l.trees = append(l.trees, fd)
+	}
+	return nil
+}
+
+// reachable says whether everyone may walk to p.
+func reachable(p string) bool {
+	for dir := path.Dir(p); ; dir = path.Dir(dir) {
+		fi, err := os.Lstat(dir)
+		if err != nil || fi.Mode().Perm()&0o001 == 0 {
+			return false
+		}
+		if dir == "/" {
+			return true
+		}
+	}
+}

@@ -1,0 +1,475 @@
+package confine
+
+import (
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The new root is a tmpfs of our own into which host trees are hung by
+// descriptor. Every name below it is either one we made or one inside a tree
+// the host owner chose, and is walked without following a symbolic link, so a
+// link planted by a command can never lead a mount (or a mount point's
+// creation) out of the root: CVE-2026-87766 class.
+
+const (
+	attrRO     = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	attrRW     = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	attrDevice = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
+
+	cloneTree = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE | unix.AT_EMPTY_PATH
+
+	// stageDir holds, while the root is built, what later mounts are taken from.
+	stageDir = ".stage"
+)
+
+// root is the file system under construction.
+type root struct {
+	fd      int // the root mount
+	rw      int // a second, writable mount of it, once fd is read-only; -1 before
+	scratch int // the session's own writable tmpfs, mounted in the stage
+	staged  int // files staged so far
+	owned   map[uint64]bool
+	empty   [2]int // trees of an empty readable directory and file
+	denied  [2]int // trees of an unreadable directory and file
+}
+
+func openat2(dir int, name string, flags, resolve uint64) (int, error) {
+	for {
+		fd, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve})
+		// EAGAIN: a rename raced with the walk.
+		if err != unix.EAGAIN && err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// walkHost opens a host path of which no component may be a link.
+func walkHost(p string) (int, error) {
+	return openat2(unix.AT_FDCWD, p, unix.O_PATH, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+}
+
+// detach opens the tree of b as a mount of our own, not yet hung anywhere.
+// Identity is compared on the descriptor that is cloned, so nothing can be
+// swapped in between.
+func (b *bind) detach() (int, error) {
+	fd, err := walkHost(b.Path)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	if b.Dev != 0 || b.Ino != 0 {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return -1, err
+		}
+		if st.Dev != b.Dev || st.Ino != b.Ino {
+			return -1, unix.ESTALE
+		}
+	}
+	// Recursive always: a mount made in a more privileged namespace is locked
+	// together with what is mounted below it, and a part alone is EINVAL.
+	tree, err := unix.OpenTree(fd, "", cloneTree)
+	if err != nil {
+		return -1, err
+	}
+	if err := setAttr(tree, b.attr(), true); err != nil {
+		unix.Close(tree)
+		return -1, err
+	}
+	return tree, nil
+}
+
+func (b *bind) attr() uint64 {
+	switch {
+	case b.Device:
+		return attrDevice
+	case b.Write:
+		return attrRW
+	}
+	return attrRO
+}
+
+func setAttr(tree int, attr uint64, recursive bool) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return unix.MountSetattr(tree, "", flags, &unix.MountAttr{Attr_set: attr, Propagation: 0})
+}
+
+func hang(tree, target int) error {
+	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// newFS makes a mount of a fresh file system.
+func newFS(kind string, attr int, options ...string) (int, error) {
+	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	for _, o := range options {
+		k, v, _ := strings.Cut(o, "=")
+		if err := unix.FsconfigSetString(fs, k, v); err != nil {
+			return -1, err
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
+}
+
+// newRoot hangs the empty root and its stage. The place is covered for the time
+// of building only; /tmp is where it disturbs nothing we still need, because
+// every host tree is already open.
+func newRoot(l Limits) (*root, error) {
+	r := &root{rw: -1, scratch: -1, owned: map[uint64]bool{}}
+	var err error
+	// Room for directories, links and the made files; commands can never write
+	// here.
+	r.fd, err = newFS("tmpfs", attrRW, "mode=0755", "size=16m", "nr_inodes=8192")
+	if err != nil {
+		return nil, err
+	}
+	if err := r.own(r.fd); err != nil {
+		return nil, err
+	}
+	at, err := walkHost("/tmp")
+	if err != nil {
+		if at, err = walkHost("/"); err != nil {
+			return nil, err
+		}
+	}
+	defer unix.Close(at)
+	if err := hang(r.fd, at); err != nil {
+		return nil, err
+	}
+	if err := unix.Mkdirat(r.fd, stageDir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := unix.Mkdirat(r.fd, stageDir+"/scratch", 0o700); err != nil {
+		return nil, err
+	}
+	r.scratch, err = newFS("tmpfs", attrRW, "mode=0755", "size="+utoa(uint64(l.Tmp)))
+	if err != nil {
+		return nil, err
+	}
+	if err := r.own(r.scratch); err != nil {
+		return nil, err
+	}
+	if err := r.mountAt(r.scratch, stageDir+"/scratch"); err != nil {
+		return nil, err
+	}
+	return r, r.makeCovers()
+}
+
+// own notes a file system in which mount points may be made.
+func (r *root) own(mount int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(mount, &st); err != nil {
+		return err
+	}
+	r.owned[st.Dev] = true
+	return nil
+}
+
+// makeCovers prepares what hides a path. One tree is cloned per use.
+func (r *root) makeCovers() error {
+	for i, c := range []struct {
+		name string
+		dir  bool
+		mode uint32
+	}{
+		{stageDir + "/empty.d", true, 0o555}, {stageDir + "/empty", false, 0o444},
+		{stageDir + "/denied.d", true, 0}, {stageDir + "/denied", false, 0},
+	} {
+		if c.dir {
+			if err := unix.Mkdirat(r.fd, c.name, c.mode); err != nil {
+				return err
+			}
+		} else if err := r.write(c.name, "", c.mode); err != nil {
+			return err
+		}
+		fd, err := unix.Openat(r.fd, c.name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		if i < 2 {
+			r.empty[i] = fd
+		} else {
+			r.denied[i-2] = fd
+		}
+	}
+	return nil
+}
+
+// look opens a path of the new root, mounts crossed, links refused.
+func (r *root) look(name string) (int, error) {
+	name = strings.TrimPrefix(name, "/")
+	if name == "" {
+		name = "."
+	}
+	return openat2(r.fd, name, unix.O_PATH, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+}
+
+func (r *root) mountAt(tree int, name string) error {
+	at, err := r.look(name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	return hang(tree, at)
+}
+
+// mkdirs makes the directories of name that are missing, in our own file
+// systems only: EROFS says that one would have to be made in a host tree.
+func (r *root) mkdirs(name string, mode uint32) error {
+	dir, err := unix.Dup(r.fd)
+	if err != nil {
+		return err
+	}
+	defer func() { unix.Close(dir) }()
+	const walk = unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_BENEATH
+	for part := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
+		if part == "" {
+			continue
+		}
+		next, err := openat2(dir, part, unix.O_PATH|unix.O_DIRECTORY, walk)
+		if err == unix.ENOENT {
+			var st unix.Stat_t
+			if err := unix.Fstat(dir, &st); err != nil {
+				return err
+			}
+			if !r.owned[st.Dev] {
+				return unix.EROFS
+			}
+			if err := unix.Mkdirat(dir, part, mode); err != nil {
+				return err
+			}
+			next, err = openat2(dir, part, unix.O_PATH|unix.O_DIRECTORY, walk)
+		}
+		if err != nil {
+			return err
+		}
+		unix.Close(dir)
+		dir = next
+	}
+	return nil
+}
+
+func (r *root) write(name, content string, mode uint32) error {
+	fd, err := openat2(r.fd, strings.TrimPrefix(name, "/"), unix.O_PATH, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
+	if err == nil {
+		unix.Close(fd)
+		return unix.EEXIST
+	}
+	fd, err = unix.Openat(r.fd, strings.TrimPrefix(name, "/"), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode|0o200)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for s := []byte(content); len(s) > 0; {
+		n, err := unix.Write(fd, s)
+		if err != nil {
+			return err
+		}
+		s = s[n:]
+	}
+	return unix.Fchmod(fd, mode)
+}
+
+// attach hangs a host tree at its own path, making the mount point.
+func (r *root) attach(b *bind, tree int) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(tree, "", &st, unix.AT_EMPTY_PATH); err != nil {
+		return err
+	}
+	at, err := r.look(b.Path)
+	if err == unix.ENOENT {
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			err = r.mkdirs(b.Path, 0o755)
+		} else if err = r.mkdirs(path.Dir(b.Path), 0o755); err == nil {
+			err = r.place(b.Path, func(dir int, base string) error {
+				fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o444)
+				if err == nil {
+					unix.Close(fd)
+				}
+				return err
+			})
+		}
+		if err != nil {
+			return err
+		}
+		at, err = r.look(b.Path)
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	return hang(tree, at)
+}
+
+// place runs make in the directory of name, which must be our own.
+func (r *root) place(name string, make func(dir int, base string) error) error {
+	dir, err := r.look(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return err
+	}
+	if !r.owned[st.Dev] {
+		return unix.EROFS
+	}
+	return make(dir, path.Base(name))
+}
+
+// link makes a symbolic link of the root. Where a host tree already lies at the
+// place, that tree has the link itself.
+func (r *root) link(l link) error {
+	if err := r.mkdirs(path.Dir(l.Path), 0o755); err != nil {
+		return err
+	}
+	err := r.place(l.Path, func(dir int, base string) error { return unix.Symlinkat(l.Target, dir, base) })
+	if err == unix.EROFS || err == unix.EEXIST {
+		return nil
+	}
+	return err
+}
+
+// putFile makes a session file: written where the directory is ours, hung over
+// the host's where it is not.
+func (r *root) putFile(f file) error {
+	err := r.mkdirs(path.Dir(f.Path), 0o755)
+	if err == nil {
+		err = r.place(f.Path, func(dir int, base string) error {
+			fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, f.Mode)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			_, err = unix.Write(fd, []byte(f.Content))
+			return err
+		})
+	}
+	if err != unix.EROFS {
+		return err
+	}
+	at, err := r.look(f.Path)
+	if err == unix.ENOENT || err == unix.ELOOP {
+		return nil // the host has no such file to replace, or a link to one elsewhere
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	staged := stageDir + "/f" + itoa(r.staged)
+	r.staged++
+	if err := r.write(staged, f.Content, f.Mode); err != nil {
+		return err
+	}
+	return r.overlay(staged, at)
+}
+
+// overlay hangs a read-only clone of a path of the stage over at.
+func (r *root) overlay(staged string, at int) error {
+	tree, err := unix.OpenTree(r.fd, staged, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	if err := setAttr(tree, attrRO, false); err != nil {
+		return err
+	}
+	return hang(tree, at)
+}
+
+// cover hides what lies at at. Directories and everything else need a cover of
+// their own kind.
+func (r *root) cover(at int, denied bool) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(at, &st); err != nil {
+		return err
+	}
+	src := &r.empty
+	if denied {
+		src = &r.denied
+	}
+	i := 1
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		i = 0
+	}
+	tree, err := unix.OpenTree(src[i], "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	if err := setAttr(tree, attrRO, false); err != nil {
+		return err
+	}
+	return hang(tree, at)
+}
+
+// scratchDir makes a writable directory of the session, hung at name.
+func (r *root) scratchDir(name string, mode uint32, n int) error {
+	staged := stageDir + "/scratch/" + itoa(n)
+	if err := unix.Mkdirat(r.fd, staged, mode); err != nil {
+		return err
+	}
+	// mkdir's mode passes through the umask; the sticky bit must stay.
+	if err := unix.Fchmodat(r.fd, staged, mode, 0); err != nil {
+		return err
+	}
+	tree, err := unix.OpenTree(r.fd, staged, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	if err := r.mkdirs(name, 0o755); err != nil {
+		return err
+	}
+	return r.mountAt(tree, name)
+}
+
+// selfBind makes a directory or file of the root a mount of its own, so that it
+// can neither be renamed nor removed (EBUSY) and can have its own attributes.
+func (r *root) selfBind(at int, attr uint64) error {
+	tree, err := unix.OpenTree(at, "", cloneTree)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	if err := setAttr(tree, attr, true); err != nil {
+		return err
+	}
+	return hang(tree, at)
+}
+
+// isMountRoot says whether the object at at is the root of a mount.
+func isMountRoot(at int) (bool, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(at, "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st); err != nil {
+		return false, err
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}
+
+func itoa(n int) string { return utoa(uint64(max(n, 0))) }
+
+// utoa spares init the strconv and fmt machinery on its way to ready.
+func utoa(n uint64) string {
+	var b [20]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return string(b[i:])
+		}
+	}
+}

@@ -1,0 +1,302 @@
+package confine
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is one command in a sandbox. Its methods are safe for concurrent use.
+type Process struct {
+	s  *Sandbox
+	id uint32
+
+	pid                   int
+	stdin, stdout, stderr *os.File
+
+	started chan struct{} // closed when init has answered the spawn
+	failed  error         // set before started is closed
+	master  int           // the terminal's master until the spawner takes it; -1
+
+	done   chan struct{}
+	status ExitStatus
+	ended  time.Time
+
+	mu        sync.Mutex
+	abandoned bool // the caller went away before init answered
+}
+
+// Pid is the leader's process id as the sandbox sees it.
+func (p *Process) Pid() int { return p.pid }
+
+// Stdin is the write end of the pipe, the terminal's master, or nil. The caller
+// closes it, as Stdout and Stderr.
+func (p *Process) Stdin() *os.File { return p.stdin }
+
+// Stdout is the read end of the pipe, or the terminal's master, which is the
+// same file as Stdin. Reads of a master whose terminal has no more users end in
+// EIO, which means end of file.
+func (p *Process) Stdout() *os.File { return p.stdout }
+
+// Stderr is the read end of the separate pipe of SplitStderr, or nil.
+func (p *Process) Stderr() *os.File { return p.stderr }
+
+// Done is closed when the leader has ended and been reaped.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Wait blocks until Done. When the sandbox itself ended the status is SIGKILL.
+func (p *Process) Wait() ExitStatus {
+	<-p.done
+	return p.status
+}
+
+// Ended is when the end of the leader became known; zero while it runs.
+func (p *Process) Ended() time.Time {
+	select {
+	case <-p.done:
+		return p.ended
+	default:
+		return time.Time{}
+	}
+}
+
+// Signal signals the leader's process group. After the leader has ended the
+// error wraps os.ErrProcessDone.
+func (p *Process) Signal(sig syscall.Signal) error {
+	_, err := p.signal(sig, false)
+	return err
+}
+
+// SignalTree signals every living process the command has started, also those
+// that left its session and process group. With SIGKILL it stops all of them
+// before it kills, so that none can fork its way out.
+func (p *Process) SignalTree(sig syscall.Signal) error {
+	_, err := p.signal(sig, true)
+	return err
+}
+
+func (p *Process) signal(sig syscall.Signal, whole bool) (int, error) {
+	if sig < 0 || sig > 64 {
+		return 0, errorf("invalid_argument", nil, "%d is not a signal, use 1 to 64", int(sig))
+	}
+	n, err := p.s.ask(context.Background(), opSignal, func(e *encoder) {
+		e.u32(p.id)
+		e.u32(uint32(sig))
+		e.flag(whole)
+	})
+	if err == unix.ESRCH || err == errGone {
+		return 0, errorf("process_not_found", os.ErrProcessDone, "the process has ended, there is nothing to signal")
+	}
+	if err != nil {
+		return 0, errorf("internal", err, "the signal could not be sent (%s), try again", errnoText(err))
+	}
+	return n, nil
+}
+
+// TreeAlive counts the living processes the command has started, its leader
+// included.
+func (p *Process) TreeAlive() (int, error) {
+	n, err := p.s.ask(context.Background(), opTree, func(e *encoder) { e.u32(p.id) })
+	if err == unix.ESRCH || err == errGone {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, errorf("internal", err, "the processes could not be counted (%s), try again", errnoText(err))
+	}
+	return n, nil
+}
+
+// Resize sets the terminal's size; its foreground process group gets SIGWINCH.
+func (p *Process) Resize(cols, rows uint16) error {
+	if p.stdin == nil || p.stdin != p.stdout {
+		return errorf("invalid_argument", nil, "the process has no terminal, start it with tty")
+	}
+	rc, err := p.stdin.SyscallConn()
+	if err != nil {
+		return errorf("internal", err, "the terminal is closed, start the command again")
+	}
+	var ierr error
+	if err := rc.Control(func(fd uintptr) {
+		ierr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Col: cols, Row: rows})
+	}); err != nil {
+		ierr = err
+	}
+	if ierr != nil {
+		return errorf("internal", ierr, "the terminal cannot be resized (%s), start the command again", errnoText(ierr))
+	}
+	return nil
+}
+
+// stdio holds the ends of a command's pipes while it is being started.
+type stdio struct {
+	ours   [3]int // of stdin, stdout, stderr; -1 without
+	theirs []int  // in the order of the wire
+}
+
+func openStdio(c *Command) (*stdio, error) {
+	s := &stdio{ours: [3]int{-1, -1, -1}}
+	open := func(i int) error {
+		var p [2]int
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			return err
+		}
+		our, their := p[0], p[1]
+		if i == 0 {
+			our, their = p[1], p[0]
+		}
+		s.ours[i] = our
+		s.theirs = append(s.theirs, their)
+		// Each end has a description of its own: only ours becomes nonblocking,
+		// which is what gives deadlines.
+		return unix.SetNonblock(our, true)
+	}
+	var err error
+	if c.Stdin == StdinPipe {
+		err = open(0)
+	}
+	if err == nil {
+		err = open(1)
+	}
+	if err == nil && c.SplitStderr {
+		err = open(2)
+	}
+	if err != nil {
+		s.closeTheirs()
+		s.closeOurs()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *stdio) closeTheirs() {
+	for _, fd := range s.theirs {
+		unix.Close(fd)
+	}
+	s.theirs = nil
+}
+
+func (s *stdio) closeOurs() {
+	for i, fd := range s.ours {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		s.ours[i] = -1
+	}
+}
+
+// Spawn starts a command. It returns when the program has been executed, or
+// could not be: code exec_failed when it is not there, not_found or
+// not_a_directory for Dir, limit_reached when the session has no process left,
+// cancelled when ctx ends first, in which case nothing of the command remains.
+func (s *Sandbox) Spawn(ctx context.Context, c Command) (*Process, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errorf("cancelled", err, "the call was cancelled before the command started")
+	}
+	q := spawnRequest{dir: c.Dir, argv: c.Argv, env: c.Env, cols: c.Cols, rows: c.Rows}
+	pipes := &stdio{ours: [3]int{-1, -1, -1}}
+	if c.TTY {
+		q.flags = spawnTTY
+		if q.cols == 0 || q.rows == 0 {
+			q.cols, q.rows = 80, 24
+		}
+	} else {
+		if c.Stdin == StdinPipe {
+			q.flags |= spawnStdin
+		}
+		if c.SplitStderr {
+			q.flags |= spawnStderr
+		}
+		var err error
+		if pipes, err = openStdio(&c); err != nil {
+			return nil, errorf("limit_reached", err, "the server has no descriptors left for pipes, end other commands first")
+		}
+	}
+	p := &Process{s: s, started: make(chan struct{}), done: make(chan struct{}), master: -1}
+	if err := s.add(p); err != nil {
+		pipes.closeTheirs()
+		pipes.closeOurs()
+		return nil, err
+	}
+	q.id = p.id
+	err := s.send(q.encode(), pipes.theirs...)
+	pipes.closeTheirs()
+	if err != nil {
+		s.drop(p)
+		pipes.closeOurs()
+		if err == unix.E2BIG {
+			return nil, errorf("too_large", err, "the arguments and environment are longer than 4 MiB, pass the data in a file")
+		}
+		return nil, s.gone()
+	}
+	select {
+	case <-p.started:
+	case <-ctx.Done():
+		p.mu.Lock()
+		select {
+		case <-p.started: // answered in between: nobody else ends it
+			if p.failed == nil {
+				s.abandon(p)
+			}
+		default: // the reader ends it when the answer comes
+			p.abandoned = true
+		}
+		p.mu.Unlock()
+		pipes.closeOurs()
+		return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the command started, it was stopped")
+	}
+	if p.failed != nil {
+		pipes.closeOurs()
+		return nil, p.failed
+	}
+	p.adopt(pipes)
+	return p, nil
+}
+
+// adopt turns the descriptors into files. They are nonblocking, so the runtime
+// polls them and deadlines work.
+func (p *Process) adopt(s *stdio) {
+	if p.master >= 0 {
+		p.stdin = os.NewFile(uintptr(p.master), "terminal")
+		p.stdout = p.stdin
+		return
+	}
+	for i, f := range []**os.File{&p.stdin, &p.stdout, &p.stderr} {
+		if s.ours[i] >= 0 {
+			*f = os.NewFile(uintptr(s.ours[i]), "pipe")
+		}
+	}
+}
+
+// check refuses what no kernel would take, before anything is made.
+func (c *Command) check() error {
+	if len(c.Argv) == 0 || c.Argv[0] == "" {
+		return errorf("invalid_argument", nil, "the command is empty, name a program")
+	}
+	for _, ss := range [][]string{c.Argv, c.Env, {c.Dir}} {
+		for _, v := range ss {
+			if strings.IndexByte(v, 0) >= 0 {
+				return errorf("invalid_argument", nil, "the command, its environment or its directory holds a NUL byte, remove it")
+			}
+		}
+	}
+	if !strings.HasPrefix(c.Dir, "/") {
+		return errorf("invalid_argument", nil, "the working directory is not absolute, give its whole path")
+	}
+	return nil
+}
+
+// exitStatus translates a wait status.
+func exitStatus(ws unix.WaitStatus) ExitStatus {
+	if ws.Signaled() {
+		return ExitStatus{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
+	}
+	return ExitStatus{Code: ws.ExitStatus()}
+}

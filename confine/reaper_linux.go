@@ -1,0 +1,125 @@
+package confine
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// command is what init remembers of one spawned command.
+type command struct {
+	id    uint32
+	pid   int
+	mark  int
+	done  bool // the leader has been reaped
+	swept bool // it had been when the last sweep ended
+}
+
+// reaper collects every process that ends in the sandbox: leaders of commands,
+// whose status the server is told, and orphans, which pid 1 adopts.
+//
+// The lock is held over fork, registration and the "started" message, and taken
+// before a reaped pid is looked up. Without it the exit of a quick command
+// overtakes its start.
+type reaper struct {
+	s *initState
+
+	mu       sync.Mutex
+	spawned  sync.Cond
+	commands map[uint32]*command // by id
+	leaders  map[int]*command    // by pid, until reaped
+	marks    markSet
+	ended    int // commands ended since the last sweep
+}
+
+// sweepEvery is how many commands end between two looks at which ended ones
+// have left no process behind. It is far below the number of marks.
+const sweepEvery = 1024
+
+func newReaper(s *initState) *reaper {
+	r := &reaper{s: s, commands: map[uint32]*command{}, leaders: map[int]*command{}}
+	r.spawned.L = &r.mu
+	return r
+}
+
+// run waits for children for ever. wait4 for any child is right here because
+// nothing in init uses os/exec or os.Process, from which it would steal.
+func (r *reaper) run() {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ECHILD:
+			// Orphans come only from living children, so until something is
+			// spawned there is nothing to wait for.
+			r.mu.Lock()
+			for len(r.leaders) == 0 {
+				r.spawned.Wait()
+			}
+			r.mu.Unlock()
+			continue
+		case err != nil:
+			continue
+		}
+		if ws.Exited() || ws.Signaled() {
+			r.reaped(pid, ws)
+		}
+	}
+}
+
+func (r *reaper) reaped(pid int, ws unix.WaitStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.leaders[pid]
+	if c == nil {
+		return // an orphan
+	}
+	delete(r.leaders, pid)
+	c.done = true
+	m := newFrame(evExit)
+	m.u32(c.id)
+	m.u32(uint32(ws))
+	r.s.send(m) // fails only when the server has gone, and init with it
+	if r.ended++; r.ended >= sweepEvery {
+		r.ended = 0
+		go r.sweep()
+	}
+}
+
+// started registers c and tells the server, with the lock held.
+func (r *reaper) started(c *command) {
+	r.commands[c.id] = c
+	r.leaders[c.pid] = c
+	r.spawned.Signal()
+}
+
+// lookup returns a command, also one that has ended.
+func (r *reaper) lookup(id uint32) *command {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.commands[id]
+}
+
+// sweep forgets the ended commands of which nothing lives any more and frees
+// their marks. A process that hides from both walks by handing over to a child
+// in time only gets itself killed with a later command.
+func (r *reaper) sweep() {
+	alive := map[string]bool{}
+	for range 2 {
+		for _, pid := range processes() {
+			alive[readMark(pid)] = true
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, c := range r.commands {
+		if c.done && c.swept && !alive[itoa(markBase+c.mark)] {
+			delete(r.commands, id)
+			r.marks.release(c.mark)
+		}
+		// Only what had ended before a walk began can be judged by it.
+		c.swept = c.done
+	}
+}

@@ -1,0 +1,246 @@
+package confine
+
+import (
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// spawn flags on the wire.
+const (
+	spawnTTY uint8 = 1 << iota
+	spawnStdin
+	spawnStderr
+)
+
+// serve is init's main loop. It runs on the restricted thread and forks inline;
+// whatever needs rights it hands to an unrestricted thread. Nothing here waits
+// for anything a command controls.
+func (s *initState) serve(in *frameReader) {
+	ops := make(chan func(), 64)
+	go func() {
+		for f := range ops {
+			f()
+		}
+	}()
+	for {
+		f, err := in.next()
+		if err != nil {
+			s.end() // the server closed the socket or died
+		}
+		switch f.op {
+		case opSpawn:
+			s.spawn(&f)
+		case opSignal, opTree, opListen, opSocket:
+			// The payload is only valid until the next frame.
+			g := frame{op: f.op, fds: f.fds, decoder: decoder{b: append([]byte(nil), f.b...)}}
+			ops <- func() { s.control(&g) }
+			continue
+		case opGrant:
+			g := frame{op: f.op, fds: f.fds, decoder: decoder{b: append([]byte(nil), f.b...)}}
+			if s.grant(&g, in) {
+				return // a thread with a wider domain has taken over
+			}
+		}
+		f.close()
+	}
+}
+
+// spawnRequest is one opSpawn frame.
+type spawnRequest struct {
+	id         uint32
+	flags      uint8
+	cols, rows uint16
+	dir        string
+	argv, env  []string
+}
+
+func (q *spawnRequest) encode() *encoder {
+	e := newFrame(opSpawn)
+	e.u32(q.id)
+	e.u8(q.flags)
+	e.u16(q.cols)
+	e.u16(q.rows)
+	e.str(q.dir)
+	e.strs(q.argv)
+	e.strs(q.env)
+	return e
+}
+
+func decodeSpawn(d *decoder) (spawnRequest, error) {
+	q := spawnRequest{id: d.u32(), flags: d.u8(), cols: d.u16(), rows: d.u16(), dir: d.str(), argv: d.strs(), env: d.strs()}
+	return q, d.done()
+}
+
+// refused is the reason a spawn failed; code is the product's.
+type refused struct {
+	code  string
+	errno unix.Errno
+}
+
+// spawn forks one command and answers evStarted (with the terminal's master) or
+// evRefused.
+func (s *initState) spawn(f *frame) {
+	q, err := decodeSpawn(&f.decoder)
+	if err != nil {
+		s.refuse(q.id, refused{"internal", unix.EBADMSG})
+		return
+	}
+	path, ref := findProgram(&q)
+	if ref.errno != 0 {
+		s.refuse(q.id, ref)
+		return
+	}
+	var stdio [3]uintptr
+	master := -1
+	sys := &syscall.SysProcAttr{Setsid: true}
+	if q.flags&spawnTTY != 0 {
+		var peer int
+		if master, peer, err = s.openTerminal(q.cols, q.rows); err != nil {
+			s.refuse(q.id, refused{"exec_failed", errnoOf(err)})
+			return
+		}
+		defer unix.Close(master)
+		defer unix.Close(peer)
+		stdio = [3]uintptr{uintptr(peer), uintptr(peer), uintptr(peer)}
+		sys.Setctty, sys.Ctty = true, 0
+	} else {
+		want := 1
+		if q.flags&spawnStdin != 0 {
+			want++
+		}
+		if q.flags&spawnStderr != 0 {
+			want++
+		}
+		if len(f.fds) != want {
+			s.refuse(q.id, refused{"internal", unix.EBADMSG})
+			return
+		}
+		// Stdin first, if any; the frame's owner closes them all.
+		rest := f.fds
+		stdio[0] = uintptr(s.null)
+		if q.flags&spawnStdin != 0 {
+			stdio[0], rest = uintptr(rest[0]), rest[1:]
+		}
+		stdio[1], stdio[2] = uintptr(rest[0]), uintptr(rest[len(rest)-1])
+	}
+
+	r := s.reaper
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mark := r.marks.take()
+	if mark == 0 {
+		s.refuse(q.id, refused{"limit_reached", unix.EAGAIN})
+		return
+	}
+	s.setMark(mark)
+	pid, err := syscall.ForkExec(path, q.argv, &syscall.ProcAttr{Dir: q.dir, Env: q.env, Files: stdio[:], Sys: sys})
+	if err != nil {
+		r.marks.release(mark)
+		code := "exec_failed"
+		if errnoOf(err) == unix.EAGAIN || errnoOf(err) == unix.ENOMEM {
+			code = "limit_reached"
+		}
+		s.refuse(q.id, refused{code, errnoOf(err)})
+		return
+	}
+	r.started(&command{id: q.id, pid: pid, mark: mark})
+	m := newFrame(evStarted)
+	m.u32(q.id)
+	m.num(pid)
+	if master >= 0 {
+		s.send(m, master)
+	} else {
+		s.send(m)
+	}
+}
+
+func (s *initState) refuse(id uint32, r refused) {
+	m := newFrame(evRefused)
+	m.u32(id)
+	m.str(r.code)
+	m.u32(uint32(r.errno))
+	s.send(m)
+}
+
+// findProgram resolves argv[0] as execvp(3) does, with the command's own PATH
+// and from inside the sandbox, and checks the working directory first, so that
+// an error of the fork itself is about the program.
+func findProgram(q *spawnRequest) (string, refused) {
+	var st unix.Stat_t
+	if err := unix.Stat(q.dir, &st); err != nil {
+		switch err {
+		case unix.ENOENT:
+			return "", refused{"not_found", unix.ENOENT}
+		case unix.ENOTDIR:
+			return "", refused{"not_a_directory", unix.ENOTDIR}
+		}
+		return "", refused{"permission_denied", errnoOf(err)}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return "", refused{"not_a_directory", unix.ENOTDIR}
+	}
+	if err := unix.Access(q.dir, unix.X_OK); err != nil {
+		return "", refused{"permission_denied", errnoOf(err)}
+	}
+	name := q.argv[0]
+	if strings.Contains(name, "/") {
+		return name, refused{}
+	}
+	search := ""
+	for _, kv := range q.env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			search = v
+		}
+	}
+	denied := unix.ENOENT
+	for dir := range strings.SplitSeq(search, ":") {
+		// A relative entry would run what lies in the working directory under
+		// the name of a system program.
+		if !strings.HasPrefix(dir, "/") {
+			continue
+		}
+		p := dir + "/" + name
+		if unix.Stat(p, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		if err := unix.Access(p, unix.X_OK); err != nil {
+			denied = unix.EACCES
+			continue
+		}
+		return p, refused{}
+	}
+	return "", refused{"exec_failed", denied}
+}
+
+// openTerminal makes a terminal of the sandbox's own devpts.
+func (s *initState) openTerminal(cols, rows uint16) (master, peer int, err error) {
+	master, err = unix.Open(s.cfg.TTYMultiplexer, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, -1, err
+	}
+	fail := func(err error) (int, int, error) {
+		unix.Close(master)
+		return -1, -1, err
+	}
+	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
+		return fail(err)
+	}
+	// By descriptor, so no name under /dev/pts has to be right.
+	p, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if e != 0 {
+		return fail(e)
+	}
+	peer = int(p)
+	// A new terminal is 0x0, which programs take for "no terminal".
+	if err := unix.IoctlSetWinsize(peer, unix.TIOCSWINSZ, &unix.Winsize{Col: cols, Row: rows}); err != nil {
+		unix.Close(peer)
+		return fail(err)
+	}
+	if t, err := unix.IoctlGetTermios(peer, unix.TCGETS); err == nil {
+		t.Iflag |= unix.IUTF8 // erase whole characters
+		unix.IoctlSetTermios(peer, unix.TCSETS, t)
+	}
+	return master, peer, nil
+}

@@ -1,0 +1,213 @@
+package confine
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A toolchain is more than its bin directory: python needs its lib, cargo its
+// registry of toolchains. toolchainDirs finds what the programs on a PATH need
+// to be readable, and no more.
+
+// hostView is what toolchainDirs asks of the host, so that it can be tested on
+// any machine.
+type hostView interface {
+	// Resolve gives the path behind all links; ok is false when nothing is there.
+	Resolve(p string) (resolved string, ok bool)
+	IsDir(p string) bool
+	// Links lists the targets of the symbolic links directly in dir, resolved.
+	Links(dir string) []string
+}
+
+// systemDirs are visible in every sandbox.
+var systemDirs = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
+
+// neverWiden are the dot directories of a home that hold secrets or state
+// rather than programs; only the very directory named on PATH opens there.
+var neverWiden = []string{".ssh", ".aws", ".gnupg", ".config", ".kube", ".docker", ".local", ".cache", ".mozilla", ".password-store", ".azure", ".netrc", ".git"}
+
+// toolchainSecrets are credential files toolchains keep in their own tree,
+// hidden wherever one is opened.
+var toolchainSecrets = []string{"credentials", "credentials.toml", "config.json", ".npmrc", ".netrc", ".git-credentials", "auth.json"}
+
+// companions are trees a toolchain cannot work without and that lie beside it.
+var companions = []struct{ dir, with string }{
+	{".cargo", ".rustup"},
+	{".local/bin", ".local/lib"},
+	{".local/bin", ".local/share/pipx"},
+	{".local/bin", ".local/share/uv"},
+	{".local/bin", ".local/share/mise"},
+}
+
+// toolchainDirs returns the directories that make the programs on searchPath
+// run, in order, without those already visible. homes are the home directories
+// in which the first dot directory on the way counts as the toolchain.
+func toolchainDirs(h hostView, searchPath string, homes []string) []string {
+	t := toolchainSearch{h: h, homes: homes}
+	for dir := range strings.SplitSeq(searchPath, ":") {
+		if !strings.HasPrefix(dir, "/") {
+			continue // relative entries are never searched inside
+		}
+		dir = path.Clean(dir)
+		resolved, ok := h.Resolve(dir)
+		// A missing entry opens nothing; opening its parent would let a PATH
+		// widen what a sandbox reads.
+		if !ok || !h.IsDir(resolved) {
+			continue
+		}
+		t.add(resolved)
+		if slices.Contains([]string{"/usr/bin", "/usr/sbin", "/bin", "/sbin"}, resolved) {
+			continue // the distribution's own, all below /usr
+		}
+		for _, target := range h.Links(resolved) {
+			t.add(path.Dir(target))
+		}
+	}
+	slices.Sort(t.dirs)
+	return dropNested(t.dirs)
+}
+
+type toolchainSearch struct {
+	h     hostView
+	homes []string
+	dirs  []string
+}
+
+func (t *toolchainSearch) add(dir string) {
+	w := t.widen(dir)
+	if w == "" {
+		return
+	}
+	if !slices.Contains(t.dirs, w) {
+		t.dirs = append(t.dirs, w)
+	}
+	for _, home := range t.homes {
+		for _, c := range companions {
+			with := path.Join(home, c.with)
+			if w == path.Join(home, c.dir) && t.h.IsDir(with) && !slices.Contains(t.dirs, with) {
+				t.dirs = append(t.dirs, with)
+			}
+		}
+	}
+}
+
+// widen gives the tree that dir, which holds programs, belongs to; "" when it
+// is visible anyway or must not be opened.
+func (t *toolchainSearch) widen(dir string) string {
+	if within(dir, systemDirs...) {
+		return ""
+	}
+	for _, top := range []string{"/opt", "/nix", "/snap"} {
+		if within(dir, top) {
+			return top
+		}
+	}
+	for _, home := range t.homes {
+		rest, ok := beneath(home, dir)
+		if !ok {
+			continue
+		}
+		if rest == "" {
+			return "" // programs loose in the home: it stays hidden
+		}
+		first, _, _ := strings.Cut(rest, "/")
+		if strings.HasPrefix(first, ".") && !slices.Contains(neverWiden, first) {
+			return path.Join(home, first)
+		}
+		break
+	}
+	parent := path.Dir(dir)
+	base := path.Base(dir)
+	if (base == "bin" || base == "sbin") && !t.forbidden(parent) &&
+		(t.h.IsDir(path.Join(parent, "lib")) || t.h.IsDir(path.Join(parent, "libexec"))) {
+		return parent // an installation prefix or a virtual environment
+	}
+	if t.forbidden(dir) {
+		return ""
+	}
+	return dir
+}
+
+// forbidden are trees no PATH entry opens as a whole.
+func (t *toolchainSearch) forbidden(dir string) bool {
+	if dir == "/" || slices.Contains(t.homes, dir) || path.Dir(dir) == "/home" {
+		return true
+	}
+	for _, home := range t.homes {
+		if dir == path.Join(home, ".local") || dir == path.Join(home, ".config") {
+			return true
+		}
+	}
+	return slices.Contains([]string{"/home", "/root", "/var", "/tmp", "/run", "/mnt", "/media", "/srv"}, dir) ||
+		within(dir, "/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/tmp", "/var/tmp")
+}
+
+// beneath gives the part of p below dir.
+func beneath(dir, p string) (string, bool) {
+	if p == dir {
+		return "", true
+	}
+	if dir == "/" {
+		return strings.TrimPrefix(p, "/"), true
+	}
+	return strings.CutPrefix(p, dir+"/")
+}
+
+// within says whether p is one of dirs or lies in one.
+func within(p string, dirs ...string) bool {
+	for _, d := range dirs {
+		if _, ok := beneath(d, p); ok && d != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// dropNested removes from sorted paths those that lie in another.
+func dropNested(dirs []string) []string {
+	var out []string
+	for _, d := range dirs {
+		if !within(d, out...) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// osView is the real host.
+type osView struct{}
+
+func (osView) Resolve(p string) (string, bool) {
+	r, err := filepath.EvalSymlinks(p)
+	return r, err == nil
+}
+
+func (osView) IsDir(p string) bool {
+	fi, err := os.Stat(p)
+	return err == nil && fi.IsDir()
+}
+
+// maxLinks bounds how much of one directory is looked at on every start.
+const maxLinks = 1024
+
+func (v osView) Links(dir string) []string {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	entries, _ := d.ReadDir(maxLinks)
+	var out []string
+	for _, e := range entries {
+		if e.Type()&os.ModeSymlink == 0 {
+			continue
+		}
+		if r, ok := v.Resolve(path.Join(dir, e.Name())); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
