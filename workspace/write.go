@@ -226,6 +226,7 @@ type replacement struct {
 	content    []byte
 	executable *bool
 	perm       uint32 // mode of a new file before the umask; 0 is 0666
+	attributes *place // where extended attributes come from, when not from the place itself
 }
 
 // staged is a finished temporary file waiting to take its name.
@@ -317,7 +318,10 @@ func (f *FS) prepare(ctx context.Context, p *place, r replacement) (_ *staged, e
 				return nil, errOwner
 			}
 		}
-		copyAttributes(fd, p)
+		if r.attributes == nil {
+			r.attributes = p
+		}
+		copyAttributes(fd, r.attributes)
 	} else if err := f.own(fd); err != nil {
 		return nil, err
 	}

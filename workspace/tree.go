@@ -1,0 +1,508 @@
+package workspace
+
+import (
+	"context"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// MkdirResult tells what Mkdir did.
+type MkdirResult struct {
+	Path    string
+	Created bool // false when the directory was there already
+}
+
+// Mkdir makes a directory; with parents, the missing ones on the way too. A
+// directory that exists already is no error.
+func (f *FS) Mkdir(ctx context.Context, path string, parents bool) (MkdirResult, error) {
+	var res MkdirResult
+	err := f.at(path, walkOptions{follow: true, write: true, parents: parents}, func(p *place) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		res = MkdirResult{Path: p.display()}
+		if p.root.leaf != "" {
+			return unix.EEXIST
+		}
+		if p.isRoot() {
+			return nil
+		}
+		err := f.mkdirAt(p.fd, p.name)
+		if err == unix.EEXIST {
+			st, serr := p.stat()
+			if serr != nil || kindOf(st) == KindSymlink {
+				return errSwapped
+			}
+			if kindOf(st) == KindDirectory {
+				return nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+		res.Created = true
+		return nil
+	})
+	return res, err
+}
+
+// RemoveResult tells what Remove did.
+type RemoveResult struct {
+	Path    string
+	Kind    Kind
+	Removed int // names removed, the path itself included
+}
+
+// Remove removes a file, a link (never what it points to), an empty directory,
+// or with recursive a whole tree. The workspace and grants themselves stay.
+func (f *FS) Remove(ctx context.Context, path string, recursive bool) (RemoveResult, error) {
+	var res RemoveResult
+	err := f.at(path, walkOptions{write: true}, func(p *place) error {
+		st, err := p.stat()
+		if err != nil {
+			return err
+		}
+		if err := f.keepRoots(p, st); err != nil {
+			return err
+		}
+		res = RemoveResult{Path: p.display(), Kind: kindOf(st)}
+		if res.Kind != KindDirectory {
+			if err := unix.Unlinkat(p.fd, p.name, 0); err != nil {
+				return err
+			}
+			res.Removed = 1
+			syncDir(p.fd)
+			return nil
+		}
+		if !recursive {
+			if err := unix.Unlinkat(p.fd, p.name, unix.AT_REMOVEDIR); err != nil {
+				if err == unix.EEXIST { // allowed by POSIX for a directory that is not empty
+					err = unix.ENOTEMPTY
+				}
+				return err
+			}
+			res.Removed = 1
+			return nil
+		}
+		if err := f.scan(ctx, p); err != nil {
+			return err
+		}
+		r := remover{fs: f, ctx: ctx, given: path, check: true}
+		err = r.remove(p.fd, p.name, p.workspacePath())
+		res.Removed = r.count
+		return err
+	})
+	return res, err
+}
+
+// keepRoots refuses to remove or move what a root descriptor stands for, also
+// when a grant is nested in the workspace.
+func (f *FS) keepRoots(p *place, st *unix.Stat_t) error {
+	named := p.isRoot() || p.root.leaf != ""
+	for _, r := range f.roots {
+		named = named || r.leaf == "" && r.id == idOf(st) || r.leaf != "" && r.real == p.absolute()
+	}
+	if named {
+		return fail(codeInvalid, "%s is the workspace or a grant itself, name something inside it", quote(p.given))
+	}
+	return nil
+}
+
+// workspacePath is the place below the workspace, nil when it is elsewhere.
+// Never nil inside.
+func (p *place) workspacePath() []string {
+	if !p.inWorkspace() {
+		return nil
+	}
+	return append([]string{}, p.workspaceComps()...)
+}
+
+// held reports what stops a tree from being moved or removed: a protected path
+// or a grant in it. comps is nil outside the workspace.
+func (f *FS) held(comps []string, dir int, name string, kind Kind, given string) error {
+	if comps != nil && f.protect.covers(comps) {
+		return fail(codeProtected, "%s holds a protected path, ask the user to change it", quote(given))
+	}
+	if len(f.roots) == 1 && len(f.protect.ids) == 0 {
+		return nil
+	}
+	st, err := statAt(dir, name)
+	if err != nil {
+		return nil // gone
+	}
+	if _, ok := f.protect.ids[idOf(st)]; ok {
+		return fail(codeProtected, "%s holds a protected path, ask the user to change it", quote(given))
+	}
+	if kind == KindDirectory {
+		for _, r := range f.roots {
+			if r.leaf == "" && r.id == idOf(st) {
+				return fail(codePermission, "%s holds a granted directory, name something inside it", quote(given))
+			}
+		}
+	}
+	return nil
+}
+
+// maxDepth bounds recursion, which holds one descriptor a level.
+const maxDepth = 200
+
+// scan looks through the tree at p for anything held before a part of it is
+// touched.
+func (f *FS) scan(ctx context.Context, p *place) error {
+	if f.protect.empty() && len(f.roots) == 1 {
+		return nil
+	}
+	return f.scanTree(ctx, p.fd, p.name, p.workspacePath(), p.given, 0)
+}
+
+func (f *FS) scanTree(ctx context.Context, dir int, name string, comps []string, given string, depth int) error {
+	fd, err := openSubdir(dir, name)
+	if err != nil {
+		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+			return nil
+		}
+		return err
+	}
+	defer unix.Close(fd)
+	entries, more, err := readEntries(ctx, fd)
+	if err != nil {
+		return err
+	}
+	if more || depth > maxDepth {
+		return fail(codeLimit, "%s is too large to be checked for protected paths, work on its parts one by one", quote(given))
+	}
+	for _, e := range entries {
+		sub := comps
+		if comps != nil {
+			sub = append(comps[:len(comps):len(comps)], e.name)
+		}
+		if err := f.held(sub, fd, e.name, e.kind, given); err != nil {
+			return err
+		}
+		if e.kind == KindDirectory {
+			if err := f.scanTree(ctx, fd, e.name, sub, given, depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// remover removes trees by descriptor: a directory swapped for a link under it
+// is removed as a link.
+type remover struct {
+	fs    *FS
+	ctx   context.Context
+	given string
+	check bool // ask held for every name again
+	count int
+}
+
+func (r *remover) remove(dir int, name string, comps []string) error {
+	// Trees deeper than the descriptors allow are flattened: a directory too
+	// deep moves up beside the top one and is removed from there.
+	pending := []string{name}
+	for len(pending) > 0 {
+		top := pending[len(pending)-1]
+		pending = pending[:len(pending)-1]
+		deeper, err := r.tree(dir, top, dir, comps, 0)
+		if err != nil {
+			return err
+		}
+		if len(deeper) > 0 {
+			pending = append(append(pending, top), deeper...)
+		}
+	}
+	return nil
+}
+
+// tree removes dir/name and below. deeper are directories it moved into topDir
+// instead; then the tree is not gone yet.
+func (r *remover) tree(dir int, name string, topDir int, comps []string, depth int) (deeper []string, err error) {
+	fd, err := openSubdir(dir, name)
+	if err == unix.EACCES {
+		unix.Fchmodat(dir, name, 0o700, unix.AT_SYMLINK_NOFOLLOW)
+		fd, err = openSubdir(dir, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	for {
+		entries, more, err := readEntries(r.ctx, fd)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if err := r.ctx.Err(); err != nil {
+				return nil, err
+			}
+			sub := comps
+			if comps != nil {
+				sub = append(comps[:len(comps):len(comps)], e.name)
+			}
+			if r.check {
+				if err := r.fs.held(sub, fd, e.name, e.kind, r.given); err != nil {
+					return nil, err
+				}
+			}
+			if e.kind == KindDirectory {
+				if depth >= maxDepth {
+					moved := tempName()
+					if err := unix.Renameat(fd, e.name, topDir, moved); err != nil {
+						return nil, err
+					}
+					deeper = append(deeper, moved)
+					continue
+				}
+				d, err := r.tree(fd, e.name, topDir, sub, depth+1)
+				if err == nil || err == unix.ENOENT {
+					deeper = append(deeper, d...)
+					continue
+				}
+				if err != unix.ENOTDIR && err != unix.ELOOP {
+					return nil, err
+				}
+				// Swapped for something else: remove that as what it is.
+			}
+			if err := r.unlink(fd, e.name, 0); err != nil && err != unix.ENOENT {
+				return nil, err
+			}
+		}
+		if !more {
+			break
+		}
+	}
+	if len(deeper) > 0 {
+		return deeper, nil
+	}
+	return nil, r.unlink(dir, name, unix.AT_REMOVEDIR)
+}
+
+// unlink makes the directory writable once if that is what stands in the way,
+// as read-only module caches need.
+func (r *remover) unlink(dir int, name string, flags int) error {
+	err := unix.Unlinkat(dir, name, flags)
+	if err == unix.EACCES {
+		var st unix.Stat_t
+		if unix.Fstat(dir, &st) == nil && uint32(st.Mode)&0o200 == 0 && int(st.Uid) == os.Geteuid() {
+			if fd, oerr := openSubdir(dir, "."); oerr == nil {
+				unix.Fchmod(fd, uint32(st.Mode)&0o7777|0o700)
+				unix.Close(fd)
+				err = unix.Unlinkat(dir, name, flags)
+			}
+		}
+	}
+	if err == nil {
+		r.count++
+	}
+	return err
+}
+
+// MoveResult tells what Move did.
+type MoveResult struct {
+	From, To string
+	Copied   bool // it crossed file systems, so it was copied and then removed
+}
+
+// Move gives a file, link or directory another name, also from one grant to
+// another. A destination that is a directory takes it inside under its old
+// name; anything else that exists is refused and left alone. Links move as
+// links.
+func (f *FS) Move(ctx context.Context, src, dst string) (MoveResult, error) {
+	var res MoveResult
+	err := f.at(src, walkOptions{write: true}, func(from *place) error {
+		st, err := from.stat()
+		if err != nil {
+			return err
+		}
+		if err := f.keepRoots(from, st); err != nil {
+			return err
+		}
+		if kindOf(st) == KindDirectory {
+			if err := f.scan(ctx, from); err != nil {
+				return err
+			}
+		}
+		to, err := f.destination(dst, from.name)
+		if err != nil {
+			return fromErrno(err, dst)
+		}
+		defer to.close()
+		res = MoveResult{From: from.display(), To: to.display()}
+		if err := f.permitMove(from, to, st); err != nil {
+			return err
+		}
+		err = renameNoReplace(from.fd, from.name, to.fd, to.name)
+		if err == unix.EXDEV {
+			res.Copied = true
+			err = f.moveByCopy(ctx, from, to, st)
+		}
+		if err == unix.EEXIST || err == unix.ENOTEMPTY {
+			return fromErrno(unix.EEXIST, dst)
+		}
+		if err != nil {
+			return err
+		}
+		syncDir(to.fd)
+		syncDir(from.fd)
+		return nil
+	})
+	return res, err
+}
+
+// destination is the place dst names for something called name.
+func (f *FS) destination(dst, name string) (*place, error) {
+	to, err := f.walk(dst, walkOptions{follow: true, write: true})
+	if err != nil {
+		return nil, err
+	}
+	st, err := to.stat()
+	to.close()
+	switch {
+	case err == unix.ENOENT:
+	case err != nil:
+		return nil, err
+	case kindOf(st) == KindDirectory:
+		dst = path.Join(dst, name)
+	default:
+		return nil, unix.EEXIST
+	}
+	to, err = f.walk(dst, walkOptions{write: true})
+	if err == nil && (to.isRoot() || to.root.leaf != "") {
+		to.close()
+		return nil, unix.EEXIST
+	}
+	return to, err
+}
+
+func (f *FS) permitMove(from, to *place, st *unix.Stat_t) error {
+	if from.root == to.root && hasPrefix(to.comps, from.comps) {
+		return fail(codeInvalid, "%s cannot be moved into itself, choose another destination", quote(from.given))
+	}
+	// Whatever takes the place of a parent of a protected path would bring its
+	// own content there.
+	return f.permitNonDirectory(to)
+}
+
+// moveByCopy copies to a temporary name beside the destination, takes the name,
+// and only then removes the source.
+func (f *FS) moveByCopy(ctx context.Context, from, to *place, st *unix.Stat_t) error {
+	tmp := tempName()
+	c := remover{fs: f, ctx: context.WithoutCancel(ctx), given: from.given}
+	if err := f.copyTree(ctx, from.fd, from.name, to.fd, tmp, from.given, 0); err != nil {
+		if _, serr := statAt(to.fd, tmp); serr == nil {
+			c.removeAny(to.fd, tmp)
+		}
+		return err
+	}
+	if err := renameNoReplace(to.fd, tmp, to.fd, to.name); err != nil {
+		c.removeAny(to.fd, tmp)
+		return err
+	}
+	return c.removeAny(from.fd, from.name)
+}
+
+// removeAny removes a name of any kind, without asking held.
+func (r *remover) removeAny(dir int, name string) error {
+	st, err := statAt(dir, name)
+	if err != nil {
+		return err
+	}
+	if kindOf(st) == KindDirectory {
+		return r.remove(dir, name, nil)
+	}
+	return unix.Unlinkat(dir, name, 0)
+}
+
+// copyTree copies files, directories and links with their modes and times.
+func (f *FS) copyTree(ctx context.Context, fromDir int, from string, toDir int, to, given string, depth int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if depth > maxDepth {
+		return fail(codeLimit, "%s is nested too deep to be copied to another file system, move its parts", quote(given))
+	}
+	st, err := statAt(fromDir, from)
+	if err != nil {
+		return err
+	}
+	switch kindOf(st) {
+	case KindFile:
+		return f.copyFile(ctx, fromDir, from, toDir, to, given)
+	case KindSymlink:
+		target, err := readlinkAt(fromDir, from)
+		if err != nil {
+			return err
+		}
+		return unix.Symlinkat(target, toDir, to)
+	case KindDirectory:
+		src, err := openSubdir(fromDir, from)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(src)
+		if err := f.mkdirAt(toDir, to); err != nil {
+			return err
+		}
+		dst, err := openSubdir(toDir, to)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(dst)
+		entries, more, err := readEntries(ctx, src)
+		if err != nil {
+			return err
+		}
+		if more {
+			return fail(codeLimit, "%s holds too many files to be copied to another file system, move its parts", quote(given))
+		}
+		for _, e := range entries {
+			if err := f.copyTree(ctx, src, e.name, dst, e.name, given, depth+1); err != nil {
+				return err
+			}
+		}
+		return finishCopy(src, dst)
+	}
+	return fail(codeUnsupported, "%s holds a %s, which cannot be copied to another file system", quote(given), kindOf(st))
+}
+
+func (f *FS) copyFile(ctx context.Context, fromDir int, from string, toDir int, to, given string) error {
+	src, err := openRegularAt(fromDir, from, given)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	fd, err := retryEINTR(func() (int, error) {
+		return unix.Openat(toDir, to, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	})
+	if err != nil {
+		return err
+	}
+	dst := os.NewFile(uintptr(fd), to)
+	defer dst.Close()
+	if _, err := copyContext(ctx, dst, src, -1); err != nil {
+		return unwrapPath(err)
+	}
+	if err := finishCopy(int(src.Fd()), fd); err != nil {
+		return err
+	}
+	return unwrapPath(dst.Sync())
+}
+
+// finishCopy gives dst the owner, mode and times of src. An owner the server
+// may not set stays its own.
+func finishCopy(src, dst int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(src, &st); err != nil {
+		return err
+	}
+	unix.Fchown(dst, int(st.Uid), int(st.Gid))
+	if err := unix.Fchmod(dst, uint32(st.Mode)&0o1777); err != nil {
+		return err
+	}
+	atime, mtime := statTimes(&st)
+	return unix.Futimes(dst, []unix.Timeval{unix.NsecToTimeval(atime.Nano()), unix.NsecToTimeval(mtime.Nano())})
+}
