@@ -1,0 +1,208 @@
+package ptyproc
+
+import (
+	"context"
+	"syscall"
+	"time"
+)
+
+const (
+	// How long a signal that cannot be refused may take to show.
+	killMost = 2 * time.Second
+	// A signal sent by name is given this long to show an effect.
+	signalYield = 250 * time.Millisecond
+	lastSignal  = 64
+)
+
+// Kill signals a process and everything it started, and returns its last
+// output. Signal 0 sends TERM, then KILL after Options.KillGrace, and waits for
+// the end; KILL waits too; any other is only sent, and the call returns when the
+// process ends, its output has settled, or after 250 ms.
+//
+// Codes: process_not_found, invalid_argument, cancelled.
+func (t *Table) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, error) {
+	if sig < 0 || sig > lastSignal {
+		return Result{}, errorf("invalid_argument", nil, "signal %d does not exist, use 1 to %d, or none to end the process", int(sig), lastSignal)
+	}
+	p, past, err := t.lookup(id)
+	if err != nil {
+		return Result{}, err
+	}
+	if past != nil {
+		return t.pastResult(past), nil
+	}
+	_, _, leave := p.enter()
+	defer leave()
+	switch sig {
+	case 0, syscall.SIGKILL:
+		grace := t.o.KillGrace
+		if sig == syscall.SIGKILL {
+			grace = 0
+		}
+		if !t.background(func() { p.end(grace) }) {
+			return Result{}, errClosing()
+		}
+		if err := t.ended(ctx, p); err != nil {
+			return Result{}, stoppedWaiting(err, id)
+		}
+	default:
+		if err := p.child.SignalTree(sig); err != nil && !p.exited() {
+			return Result{}, errorf("internal", err, "signal %d could not be sent (%s), call again", int(sig), errnoText(err))
+		}
+		err := t.wait(ctx, p, waitFor{yield: signalYield, settle: true, floor: settleFloor})
+		if err != nil {
+			return Result{}, stoppedWaiting(err, id)
+		}
+	}
+	r := t.result(p)
+	if r.Running && (sig == 0 || sig == syscall.SIGKILL) {
+		r.Notices = append(r.Notices, "the process did not end on KILL: it waits in the kernel and ends as soon as that returns")
+	}
+	return r, nil
+}
+
+// background runs f as work of the table, unless that is closing.
+func (t *Table) background(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.work.Go(f)
+	return true
+}
+
+// ended waits for the kill under way and then for the rest of the output.
+func (t *Table) ended(ctx context.Context, p *process) error {
+	for {
+		p.mu.Lock()
+		killing := p.killing
+		p.mu.Unlock()
+		if killing != nil {
+			return t.drain(ctx, p)
+		}
+		// The goroutine that kills has not got the lock yet.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.closing:
+			return errClosing()
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// timeout is what Start's timer runs. A leader that has ended in time has kept
+// it: what it left in the background is not part of the bargain.
+func (p *process) timeout() {
+	if p.exited() {
+		return
+	}
+	p.t.background(func() {
+		p.mu.Lock()
+		p.timedOut = true
+		p.mu.Unlock()
+		p.end(p.t.o.KillGrace)
+	})
+}
+
+// cancelled ends or leaves the command of a Start whose caller is gone.
+func (t *Table) cancelled(p *process, err error) error {
+	select {
+	case <-t.closing:
+		return errClosing()
+	default:
+	}
+	if t.o.OnCancel == "leave" {
+		p.revealed.Store(true)
+		return errorf("cancelled", err, "the call was cancelled, its command runs on as process %d, poll or end it by that id", p.id)
+	}
+	t.background(func() {
+		p.end(t.o.KillGrace)
+		if p.finished() {
+			t.forget(p, "gone: its call was cancelled")
+		}
+	})
+	return errorf("cancelled", err, "the call was cancelled and its command ended, call again if it is still wanted")
+}
+
+// end takes the whole tree down: TERM, and KILL for what is left after the
+// grace. Concurrent calls share one kill, and a shorter grace wins.
+func (p *process) end(grace time.Duration) {
+	p.mu.Lock()
+	if under := p.killing; under != nil {
+		p.mu.Unlock()
+		if grace == 0 {
+			_ = p.child.SignalTree(syscall.SIGKILL)
+		}
+		<-under
+		return
+	}
+	done := make(chan struct{})
+	p.killing = done
+	p.mu.Unlock()
+	defer close(done)
+
+	if grace > 0 && p.terminate(grace) {
+		return
+	}
+	// Again and again: a fork may have been under way during the walk.
+	for until := time.Now().Add(killMost); time.Now().Before(until); {
+		_ = p.child.SignalTree(syscall.SIGKILL)
+		if p.goneWithin(50 * time.Millisecond) {
+			return
+		}
+	}
+	p.t.o.Log.Warn("a command did not end on KILL", "id", p.id)
+}
+
+// terminate asks the tree to end and reports whether it did.
+func (p *process) terminate(grace time.Duration) bool {
+	until := time.Now().Add(grace)
+	_ = p.child.SignalTree(syscall.SIGTERM)
+	// A stopped process acts on TERM only when it runs again.
+	_ = p.child.SignalTree(syscall.SIGCONT)
+	hangUp := time.Now().Add(100 * time.Millisecond)
+	closing := p.t.closing
+	for time.Now().Before(until) {
+		if p.goneWithin(20 * time.Millisecond) {
+			return true
+		}
+		// An interactive shell ignores TERM but not the loss of its terminal,
+		// which is what closing a terminal's window sends.
+		if p.tty && time.Now().After(hangUp) {
+			_ = p.child.SignalTree(syscall.SIGHUP)
+			hangUp = until
+		}
+		select {
+		case <-closing:
+			closing = nil
+			if soon := time.Now().Add(closeGrace); soon.Before(until) {
+				until = soon
+			}
+		default:
+		}
+	}
+	return false
+}
+
+// goneWithin waits for the end of the leader and its tree.
+func (p *process) goneWithin(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-p.child.Done():
+	case <-timer.C:
+		return false
+	}
+	for pause := time.Millisecond; ; pause *= 2 {
+		if p.background() == 0 {
+			return true
+		}
+		select {
+		case <-timer.C:
+			return false
+		case <-time.After(pause):
+		}
+	}
+}

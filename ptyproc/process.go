@@ -1,0 +1,400 @@
+package ptyproc
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+)
+
+// process is one record of the table. Lock order: Table.mu before process.mu.
+type process struct {
+	t       *Table
+	id      int
+	command string
+	tty     bool
+	child   Child
+	started time.Time
+	screen  *screen // nil without a terminal
+	timer   *time.Timer
+
+	// revealed is set once a reply has named the id.
+	revealed atomic.Bool
+	// eof is closed when the output has ended: nobody holds its other end.
+	eof  chan struct{}
+	once sync.Once
+
+	mu       sync.Mutex
+	lastUsed time.Time
+	waiters  int
+	buf      outputBuffer
+	text     joiner
+	// history is what replies have carried so far, for a spool that may yet
+	// begin; history and buf together never exceed the buffer's bound.
+	history []byte
+	spool   *spool
+	total   int64
+	// newest is when output last came, wake is closed then if anybody asked.
+	newest   time.Time
+	wake     chan struct{}
+	exitTold bool
+	timedOut bool
+	killing  chan struct{} // closed when the kill has done its work
+
+	// writing is held by the one caller that writes to stdin.
+	writing   chan struct{}
+	stdinOpen atomic.Bool
+	neverOpen bool
+}
+
+func newProcess(t *Table, id int, r StartRequest, child Child, started time.Time) *process {
+	p := &process{
+		t: t, id: id, command: r.Command, tty: r.TTY, child: child, started: started,
+		eof: make(chan struct{}), lastUsed: t.o.Now(), writing: make(chan struct{}, 1),
+		buf: outputBuffer{headCap: t.o.HeadBytes, tailCap: t.o.TailBytes},
+	}
+	if p.command == "" {
+		p.command = strings.Join(r.Argv, " ")
+	}
+	p.neverOpen = !r.TTY && r.Stdin != StdinPipe
+	p.stdinOpen.Store(!p.neverOpen)
+	if r.TTY {
+		p.screen = newScreen(int(r.Cols), int(r.Rows))
+	}
+	return p
+}
+
+// run starts what works for the process in the background. Needs Table.mu, so
+// that Close either sees the process or keeps it from starting.
+func (p *process) run(r StartRequest) {
+	p.t.work.Go(p.pump)
+	if !r.TTY && r.Stdin == StdinPipe && (r.StdinText != "" || !r.KeepStdin) {
+		p.writing <- struct{}{}
+		p.t.work.Go(func() { p.feed(r.StdinText, !r.KeepStdin) })
+	}
+	if r.Timeout > 0 {
+		p.timer = time.AfterFunc(r.Timeout, p.timeout)
+	}
+}
+
+// The size of a Linux pipe: one read empties it.
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+
+// pump moves the output into the bounded buffer as fast as it comes.
+func (p *process) pump() {
+	out := p.child.Output()
+	b := readBuffers.Get().(*[]byte)
+	for {
+		n, err := out.Read(*b)
+		if n > 0 {
+			p.add((*b)[:n])
+		}
+		// EIO is how a terminal says that its last other end was closed, see pty(7).
+		if err != nil {
+			break
+		}
+	}
+	readBuffers.Put(b)
+	p.mu.Lock()
+	close(p.eof)
+	p.wakeAll()
+	p.mu.Unlock()
+	_ = out.Close()
+	// A command may close its output and go on reading its input.
+	select {
+	case <-p.child.Done():
+	case <-p.t.closing:
+	}
+	p.closeStdin()
+}
+
+func (p *process) add(b []byte) {
+	if p.screen != nil {
+		p.screen.write(b, p.answer)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spoolLocked(b)
+	p.buf.append(b)
+	p.total += int64(len(b))
+	p.newest = time.Now()
+	p.wakeAll()
+}
+
+// spoolLocked writes the whole output to disk from the moment that memory can
+// no longer hold it: a file for every quick command would cost more than the
+// command.
+func (p *process) spoolLocked(b []byte) {
+	if p.t.o.SpoolDir == "" {
+		return
+	}
+	if p.spool == nil {
+		if p.total+int64(len(b)) <= int64(p.t.o.HeadBytes+p.t.o.TailBytes) {
+			return
+		}
+		p.spool = p.t.spools.create()
+		p.spool.write(p.history)
+		p.spool.write(p.buf.head)
+		p.spool.write(p.buf.tail)
+		p.history = nil
+	}
+	p.spool.write(b)
+}
+
+// wakeAll needs p.mu.
+func (p *process) wakeAll() {
+	if p.wake != nil {
+		close(p.wake)
+		p.wake = nil
+	}
+}
+
+// take moves everything unread into r. last says that no more can come.
+func (p *process) take(r *Result, last bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	head, tail, dropped := p.buf.take()
+	if p.spool == nil && p.t.o.SpoolDir != "" && !last {
+		p.history = append(append(p.history, head...), tail...)
+	}
+	out := make([]byte, 0, len(head)+len(tail)+len(p.text.pending))
+	if dropped == 0 {
+		out = p.text.next(out, head, len(tail) == 0 && last)
+		if len(tail) > 0 {
+			out = p.text.next(out, tail, last)
+		}
+	} else {
+		// Halves of characters on both sides of the cut are part of the cut.
+		out = p.text.next(out, head, false)
+		dropped += int64(p.text.cut())
+		r.Cut = len(out)
+		skip := continuation(tail)
+		dropped += int64(skip)
+		out = p.text.next(out, tail[skip:], last)
+	}
+	r.Output, r.Dropped = out, dropped
+	r.TimedOut = p.timedOut
+	if p.spool != nil {
+		r.OutputID = p.spool.id
+	}
+}
+
+// answer types the terminal's reply to a question of the program, as a real
+// terminal would. It may be dropped: the pump must never wait for a program
+// that does not read.
+func (p *process) answer(reply []byte) {
+	select {
+	case p.writing <- struct{}{}:
+	default:
+		return
+	}
+	f := p.child.Stdin()
+	_ = f.SetWriteDeadline(time.Now().Add(5 * time.Millisecond))
+	_, _ = f.Write(reply)
+	_ = f.SetWriteDeadline(time.Time{})
+	<-p.writing
+}
+
+// closeStdin closes a pipe; a terminal's master is closed with the output.
+func (p *process) closeStdin() {
+	if p.stdinOpen.Swap(false) && !p.tty {
+		if f := p.child.Stdin(); f != nil {
+			_ = f.Close()
+		}
+	}
+}
+
+// closeFiles ends the pump and lets go of both descriptors.
+func (p *process) closeFiles() {
+	p.once.Do(func() {
+		if p.timer != nil {
+			p.timer.Stop()
+		}
+		p.closeStdin()
+		if f := p.child.Output(); f != nil {
+			_ = f.Close()
+		}
+	})
+}
+
+func (p *process) exited() bool {
+	select {
+	case <-p.child.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.eof:
+		return true
+	default:
+		return false
+	}
+}
+
+// background counts what still runs of an ended command. A confinement that
+// cannot say has nothing to count: the open output then decides.
+func (p *process) background() int {
+	n, err := p.child.TreeAlive()
+	if err != nil {
+		p.t.o.Log.Debug("processes of a command not counted", "id", p.id, "error", err)
+		if p.ended() {
+			return 0
+		}
+		return 1
+	}
+	return n
+}
+
+// finished reports that nothing runs any more.
+func (p *process) finished() bool { return p.exited() && p.background() == 0 }
+
+func (p *process) used() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lastUsed
+}
+
+func (p *process) waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiters
+}
+
+func (p *process) spoolID() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spool == nil {
+		return ""
+	}
+	return p.spool.id
+}
+
+// wall is the time from spawn to exit, or to now.
+func (p *process) wall() time.Duration {
+	if p.exited() {
+		return max(0, p.child.Ended().Sub(p.started))
+	}
+	return p.t.o.Now().Sub(p.started)
+}
+
+// basicInfo asks nobody, so it may be called with Table.mu held.
+func (p *process) basicInfo() Info {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := Info{
+		ID: p.id, Command: p.command, PID: p.child.Pid(), State: StateRunning,
+		Started: p.started, LastUsed: p.lastUsed, TTY: p.tty, Unread: int64(p.buf.len()) + p.buf.dropped,
+	}
+	if p.exited() {
+		e := p.child.Wait()
+		i.Exit, i.State = &e, StateExited
+		if e.Signal != 0 {
+			i.State = StateSignaled
+		}
+	}
+	return i
+}
+
+func (p *process) info() Info {
+	i := p.basicInfo()
+	if i.Exit != nil {
+		i.BackgroundChildren = p.background()
+	}
+	// Whoever reads the list may use the id from now on.
+	p.revealed.Store(true)
+	return i
+}
+
+func (p *process) summary() *ended {
+	e := &ended{info: p.basicInfo(), wall: p.wall(), at: p.t.o.Now(), outputID: p.spoolID()}
+	e.info.Unread = 0
+	p.mu.Lock()
+	e.timedOut = p.timedOut
+	p.mu.Unlock()
+	return e
+}
+
+// progress describes the process as it is now.
+func (p *process) progress() Progress {
+	p.mu.Lock()
+	tail, total := p.buf.last(1024), p.total
+	p.mu.Unlock()
+	return Progress{Elapsed: p.wall(), Bytes: total, LastLine: lastLine(tail)}
+}
+
+// lastLine is the newest line of b that shows something, without control
+// sequences, at most 200 characters.
+func lastLine(b []byte) string {
+	const longest = 200
+	var j joiner
+	text := plainText(string(j.next(nil, b, true)))
+	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+	for i := len(lines) - 1; i >= 0; i-- {
+		line := strings.TrimSpace(lines[i])
+		if line == "" {
+			continue
+		}
+		if r := []rune(line); len(r) > longest {
+			line = string(r[:longest])
+		}
+		return line
+	}
+	return ""
+}
+
+// plainText leaves out control characters other than line ends, and escape
+// sequences in the plain forms programs use for progress: ESC [ ... letter and
+// ESC ] ... BEL or ST.
+func plainText(s string) string {
+	var out strings.Builder
+	for i := 0; i < len(s); {
+		if s[i] == 0x1b {
+			i += escapeLen(s[i:])
+			continue
+		}
+		if s[i] < 0x20 && s[i] != '\n' && s[i] != '\r' && s[i] != '\t' || s[i] == 0x7f {
+			i++
+			continue
+		}
+		out.WriteByte(s[i])
+		i++
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' {
+			return -1
+		}
+		return r
+	}, out.String())
+}
+
+// escapeLen is the length of the escape sequence s starts with, at least 1.
+func escapeLen(s string) int {
+	if len(s) < 2 {
+		return len(s)
+	}
+	switch s[1] {
+	case '[':
+		for i := 2; i < len(s); i++ {
+			if s[i] >= 0x40 && s[i] <= 0x7e {
+				return i + 1
+			}
+		}
+		return len(s)
+	case ']', 'P', '_', '^':
+		for i := 2; i < len(s); i++ {
+			if s[i] == 0x07 {
+				return i + 1
+			}
+			if s[i] == 0x1b && i+1 < len(s) && s[i+1] == '\\' {
+				return i + 2
+			}
+		}
+		return len(s)
+	}
+	return 2
+}

@@ -1,0 +1,247 @@
+// Package ptyproc keeps the table of a session's commands: it starts them
+// through a Spawner, collects their output in bounded memory, waits for them no
+// longer than asked, feeds their stdin, signals their whole process trees, and
+// shows the screen of those that run on a terminal.
+//
+// Start reading at Table.Start, then wait in wait.go, which is where every call
+// spends its time.
+//
+// The package does not start processes itself and knows nothing of confinement
+// (that is the Spawner's), does not count tokens and does not shorten replies
+// beyond its memory bound.
+//
+// Output is handed on as it was written: on a terminal the line discipline has
+// made LF into CR LF and control sequences are kept. Table.Screen shows what a
+// person would see instead.
+package ptyproc
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Stdin says what a command without a terminal reads.
+type Stdin int
+
+const (
+	// StdinNull is the null device.
+	StdinNull Stdin = iota
+	// StdinPipe is a pipe whose write end is Child.Stdin.
+	StdinPipe
+)
+
+// Spec is one program to run.
+type Spec struct {
+	Argv, Env []string
+	Dir       string
+	TTY       bool
+	// Cols and Rows are the terminal's size; 0 is 120 and 30.
+	Cols, Rows uint16
+	Stdin      Stdin
+}
+
+// ExitStatus is how a process ended. Code is 128+n when signal n killed it. OOM
+// is set when the memory limit did.
+type ExitStatus struct {
+	Code   int
+	Signal syscall.Signal
+	OOM    bool
+}
+
+// Child is a started command: a leader and everything that descends from it.
+// The table owns Stdin and Output and closes them; both must be pollable (see
+// os.File.SetDeadline).
+type Child interface {
+	Pid() int
+	// Stdin is a pipe, the terminal's master, or nil.
+	Stdin() *os.File
+	// Output is the merged stdout and stderr, or the terminal's master, which is
+	// the same file as Stdin.
+	Output() *os.File
+	// Done is closed when the leader has ended; Wait and Ended are valid then.
+	Done() <-chan struct{}
+	Wait() ExitStatus
+	Ended() time.Time
+	// Signal reaches the leader, SignalTree it and all its descendants, also
+	// those that left its session or were stopped.
+	Signal(syscall.Signal) error
+	SignalTree(syscall.Signal) error
+	// TreeAlive counts the live processes of the tree, the leader among them.
+	TreeAlive() (int, error)
+	Resize(cols, rows uint16) error
+}
+
+// Spawner starts commands; the confinement is one. Its errors may have a
+// Code() string of their own, which is kept.
+type Spawner interface {
+	Spawn(ctx context.Context, spec Spec) (Child, error)
+}
+
+// Defaults of Options.
+const (
+	defaultMaxProcesses = 64
+	defaultProtected    = 8
+	defaultHead         = 512 << 10
+	defaultTail         = 512 << 10
+	defaultSpoolLimit   = 64 << 20
+	defaultSpoolTotal   = 512 << 20
+	defaultFinishedTTL  = 10 * time.Minute
+	defaultKillGrace    = 2 * time.Second
+	defaultMinYield     = 250 * time.Millisecond
+	defaultMaxYield     = 45 * time.Second
+)
+
+// Options bound a Table. The zero value of a field is the default named there.
+type Options struct {
+	// MaxProcesses is how many records there may be: running commands and ended
+	// ones whose result was not read yet, 64. From WarnAt on (MaxProcesses-4)
+	// each start says how many are in use. The Protected most recently used (8)
+	// are pruned last.
+	MaxProcesses, WarnAt, Protected int
+	// HeadBytes and TailBytes are kept of what a process wrote since the last
+	// reply about it, 512 KiB each; the middle is dropped and counted.
+	HeadBytes, TailBytes int
+	// SpoolDir is an existing private directory for the whole output of commands
+	// that wrote more than HeadBytes+TailBytes; "" keeps none. SpoolLimit bounds
+	// one command (64 MiB), SpoolTotal all (512 MiB: the oldest ended go first).
+	SpoolDir               string
+	SpoolLimit, SpoolTotal int64
+	// FinishedTTL is how long the exit status and unread output of an ended
+	// process stay readable, 10 min.
+	FinishedTTL time.Duration
+	// KillGrace lies between TERM and KILL, 2 s.
+	KillGrace time.Duration
+	// MinYield and MaxYield clamp every wait, 250 ms and 45 s.
+	MinYield, MaxYield time.Duration
+	// OnCancel is what a cancelled Start does to its command: "kill" (default)
+	// or "leave". A cancelled Write or Kill only stops waiting.
+	OnCancel string
+	Now      func() time.Time
+	Log      *slog.Logger
+	// Identify draws a number in [0,n) for ids; the default is cryptographic.
+	Identify func(n int) int
+}
+
+func (o Options) withDefaults() Options {
+	setInt := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	setDuration := func(p *time.Duration, v time.Duration) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	setInt(&o.MaxProcesses, defaultMaxProcesses)
+	setInt(&o.WarnAt, max(1, o.MaxProcesses-4))
+	setInt(&o.Protected, defaultProtected)
+	setInt(&o.HeadBytes, defaultHead)
+	setInt(&o.TailBytes, defaultTail)
+	if o.SpoolLimit <= 0 {
+		o.SpoolLimit = defaultSpoolLimit
+	}
+	if o.SpoolTotal <= 0 {
+		o.SpoolTotal = defaultSpoolTotal
+	}
+	setDuration(&o.FinishedTTL, defaultFinishedTTL)
+	setDuration(&o.KillGrace, defaultKillGrace)
+	setDuration(&o.MinYield, defaultMinYield)
+	setDuration(&o.MaxYield, defaultMaxYield)
+	o.MaxYield = max(o.MaxYield, o.MinYield)
+	if o.OnCancel == "" {
+		o.OnCancel = "kill"
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Identify == nil {
+		o.Identify = randomBelow
+	}
+	return o
+}
+
+// StartRequest is one command and how to wait for it.
+type StartRequest struct {
+	Spec
+	// Command is shown in listings; "" is the joined Argv.
+	Command string
+	// StdinText is written to a StdinPipe in the background; the pipe is then
+	// closed unless KeepStdin.
+	StdinText string
+	KeepStdin bool
+	// Timeout kills the command's whole tree, 0 is none. It ends with the leader:
+	// what the leader left in the background lives on.
+	Timeout time.Duration
+	// Yield is how long to wait for the exit, clamped.
+	Yield time.Duration
+	// Progress is called by the waiting goroutine at most every 500 ms, never
+	// after the call has returned; nil is none.
+	Progress func(Progress)
+}
+
+// Progress is a sign of life of a running call.
+type Progress struct {
+	Elapsed time.Duration
+	// Bytes the process has written in all.
+	Bytes int64
+	// LastLine is the newest line that is not blank, without control sequences,
+	// at most 200 characters.
+	LastLine string
+}
+
+// Result is what a process has done since the last reply about it.
+type Result struct {
+	// ID is 0 when the process has ended and nothing is left to read or kill,
+	// else its id, 1000 to 99999.
+	ID      int
+	Running bool
+	// Exit is set once the leader has ended.
+	Exit     *ExitStatus
+	TimedOut bool
+	// Output is valid UTF-8 in the order written. A character is never split
+	// over two replies.
+	Output []byte
+	// Dropped counts the bytes missing at offset Cut of Output.
+	Dropped int64
+	Cut     int
+	// OutputID names the whole output for ReadOutput, "" when Output and the
+	// replies before it were whole.
+	OutputID string
+	// Wall is the time from spawn to exit, or to now.
+	Wall time.Duration
+	// Notices are sentences for the owner, such as a pruned process.
+	Notices []string
+	TTY     bool
+	// BackgroundChildren counts what still runs of an ended command.
+	BackgroundChildren int
+}
+
+// The states of Info.
+const (
+	StateRunning  = "running"
+	StateExited   = "exited"
+	StateSignaled = "signaled"
+)
+
+// Info is one row of the list of processes.
+type Info struct {
+	ID       int
+	Command  string
+	PID      int
+	State    string
+	Started  time.Time
+	LastUsed time.Time
+	TTY      bool
+	Exit     *ExitStatus
+	// BackgroundChildren counts what still runs of an ended command.
+	BackgroundChildren int
+	// Unread is the number of output bytes no reply has carried yet.
+	Unread int64
+}

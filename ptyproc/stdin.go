@@ -1,0 +1,209 @@
+package ptyproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// endOfFile is what Ctrl-D types: the line discipline's VEOF character, termios(3).
+const endOfFile = 0x04
+
+// Write types chars into a process, closes its stdin if asked, and waits until
+// the output has settled (about 50 ms of quiet, not before 100 ms), the process
+// ends or the yield is over. Without chars and closing it polls: it then waits
+// at least 5 s (as far as MaxYield allows) and ends sooner on output or exit.
+//
+// Closing a terminal types the end-of-file character. What the process would
+// not take within the yield is not sent, and a notice says so.
+//
+// Codes: process_not_found, stdin_closed, cancelled.
+func (t *Table) Write(ctx context.Context, id int, chars []byte, closeStdin bool, yield time.Duration, progress func(Progress)) (Result, error) {
+	p, past, err := t.lookup(id)
+	if err != nil {
+		return Result{}, err
+	}
+	if past != nil {
+		r := t.pastResult(past)
+		if len(chars) > 0 {
+			r.Notices = append(r.Notices, "nothing was sent: the process has ended")
+		}
+		return r, nil
+	}
+	w := waitFor{yield: t.clamp(yield), settle: true, progress: progress}
+	var notice string
+	switch {
+	case len(chars) > 0 || closeStdin:
+		begin := time.Now()
+		if notice, err = p.write(ctx, chars, closeStdin, w.yield); err != nil {
+			return Result{}, err
+		}
+		w.yield -= time.Since(begin)
+		w.floor = settleFloor
+	default:
+		w.yield = max(w.yield, pollYield)
+	}
+	if err := t.wait(ctx, p, w); err != nil {
+		return Result{}, stoppedWaiting(err, id)
+	}
+	r := t.result(p)
+	if notice != "" {
+		r.Notices = append(r.Notices, notice)
+	}
+	return r, nil
+}
+
+// stoppedWaiting is the error of a call that was cancelled while the process it
+// asked about was started by an earlier one: that call's work is not undone.
+func stoppedWaiting(err error, id int) error {
+	var own *Error
+	if errors.As(err, &own) {
+		return err
+	}
+	return errorf("cancelled", err, "the call was cancelled, process %d runs on and keeps its output for the next call", id)
+}
+
+// pastResult repeats what is known of an ended process.
+func (t *Table) pastResult(e *ended) Result {
+	return Result{
+		Exit: e.info.Exit, TimedOut: e.timedOut, Output: []byte{}, OutputID: e.outputID,
+		Wall: e.wall, TTY: e.info.TTY, Notices: t.takeNotices(),
+	}
+}
+
+func errStdinClosed(id int, cause error, why string) error {
+	return errorf("stdin_closed", cause, "process %d %s, start the command again with keep_stdin or tty to send it text", id, why)
+}
+
+// write sends chars within the time given. An ended process is no error: the
+// exit that the caller is about to be told says more.
+func (p *process) write(ctx context.Context, chars []byte, closing bool, within time.Duration) (notice string, err error) {
+	limit := time.Now().Add(within)
+	if held, notice, err := p.holdStdin(ctx, len(chars), within); !held {
+		return notice, err
+	}
+	defer func() { <-p.writing }()
+
+	f := p.child.Stdin()
+	switch {
+	case f != nil && p.stdinOpen.Load():
+	case len(chars) == 0: // closing what is closed
+		return "", nil
+	case p.exited():
+		return nothingSent(len(chars)), nil
+	case f == nil || p.neverOpen:
+		return "", errStdinClosed(p.id, nil, "was started without stdin")
+	default:
+		return "", errStdinClosed(p.id, nil, "has its stdin closed")
+	}
+
+	data := chars
+	if p.tty && closing {
+		data = typedEnd(chars)
+	}
+	sent, err := p.writeUntil(ctx, f, data, limit)
+	if closing && !p.tty {
+		p.closeStdin()
+	}
+	switch {
+	case err == nil:
+		return "", nil
+	case ctx.Err() != nil:
+		return "", stoppedWaiting(ctx.Err(), p.id)
+	case p.exited():
+		if sent >= len(chars) {
+			return "", nil
+		}
+		return nothingSent(len(chars) - sent), nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return notRead(min(sent, len(chars)), len(chars)), nil
+	case errors.Is(err, os.ErrNoDeadline):
+		return "", errorf("internal", err, "the stdin of process %d cannot be written within a time, start the command again", p.id)
+	}
+	// EPIPE, or EIO on a terminal: nobody has the other end open.
+	p.closeStdin()
+	return "", errStdinClosed(p.id, err, "no longer has its stdin open")
+}
+
+// holdStdin waits for its turn: two calls must not mix their text.
+func (p *process) holdStdin(ctx context.Context, size int, within time.Duration) (held bool, notice string, err error) {
+	select {
+	case p.writing <- struct{}{}:
+		return true, "", nil
+	default:
+	}
+	limit := time.NewTimer(within)
+	defer limit.Stop()
+	select {
+	case p.writing <- struct{}{}:
+		return true, "", nil
+	case <-limit.C:
+		return false, notRead(0, size), nil
+	case <-p.child.Done():
+		return false, nothingSent(size), nil
+	case <-ctx.Done():
+		return false, "", stoppedWaiting(ctx.Err(), p.id)
+	case <-p.t.closing:
+		return false, "", errClosing()
+	}
+}
+
+// writeUntil writes all of data or as much as is taken before the limit, the
+// cancelling, the process's end or the close.
+func (p *process) writeUntil(ctx context.Context, f *os.File, data []byte, limit time.Time) (int, error) {
+	if err := f.SetWriteDeadline(limit); err != nil {
+		return 0, err
+	}
+	written, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-written:
+			return
+		case <-ctx.Done():
+		case <-p.child.Done():
+		case <-p.t.closing:
+		}
+		_ = f.SetWriteDeadline(time.Unix(1, 0))
+	}()
+	n, err := f.Write(data)
+	close(written)
+	<-watched
+	_ = f.SetWriteDeadline(time.Time{})
+	return n, err
+}
+
+// feed writes the text given at the start. It runs beside everything else: a
+// process that fills its output before it reads its input must not deadlock.
+func (p *process) feed(text string, closing bool) {
+	if _, err := p.child.Stdin().WriteString(text); err != nil {
+		p.t.o.Log.Debug("stdin not taken whole", "id", p.id, "error", err)
+	}
+	if closing {
+		p.closeStdin()
+	}
+	<-p.writing
+}
+
+// typedEnd is chars and an end of file: the character ends the input only at
+// the start of a line, elsewhere the first one just hands over what was typed.
+func typedEnd(chars []byte) []byte {
+	data := append([]byte(nil), chars...)
+	if n := len(data); n > 0 && data[n-1] != '\n' && data[n-1] != '\r' {
+		data = append(data, endOfFile)
+	}
+	return append(data, endOfFile)
+}
+
+func notRead(sent, size int) string {
+	return fmt.Sprintf("only %d of %d bytes were sent: the process does not read its stdin, send the rest later", sent, size)
+}
+
+func nothingSent(size int) string {
+	if size == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d bytes were not sent: the process has ended", size)
+}

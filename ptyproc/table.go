@@ -1,0 +1,421 @@
+package ptyproc
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	firstID, lastID = 1000, 99_999
+	// What is remembered of ended processes is small, but must still end.
+	maxPast = 1024
+	// Close leaves half a second between TERM and KILL, not the usual two: whoever
+	// closes a session is leaving, and everything must be gone within two seconds.
+	closeGrace = 500 * time.Millisecond
+)
+
+// Table is the processes of one session. It is safe for concurrent use.
+type Table struct {
+	spawner Spawner
+	o       Options
+	spools  *spoolStore
+	closing chan struct{}
+	// work counts the goroutines of this table, so that Close leaves none.
+	work sync.WaitGroup
+
+	mu       sync.Mutex
+	closed   bool
+	starting int
+	procs    map[int]*process
+	past     map[int]*ended
+	notices  []string
+}
+
+// ended is what is remembered of a process whose result was delivered, or was
+// not fetched in time.
+type ended struct {
+	info     Info
+	wall     time.Duration
+	at       time.Time
+	timedOut bool
+	outputID string
+	// lost is set when the unread output went with the record.
+	lost string
+}
+
+// NewTable makes an empty table. Close it.
+func NewTable(sp Spawner, o Options) *Table {
+	o = o.withDefaults()
+	return &Table{
+		spawner: sp, o: o, spools: newSpoolStore(o), closing: make(chan struct{}),
+		procs: make(map[int]*process), past: make(map[int]*ended),
+	}
+}
+
+// Start runs a command and waits until it ends or the yield is over.
+// Codes: invalid_argument, exec_failed, limit_reached, cancelled, and those of
+// the Spawner.
+func (t *Table) Start(ctx context.Context, r StartRequest) (Result, error) {
+	if len(r.Argv) == 0 || r.Argv[0] == "" {
+		return Result{}, errorf("invalid_argument", nil, "the command has no program, give at least its name")
+	}
+	if r.StdinText != "" && (r.TTY || r.Stdin != StdinPipe) {
+		return Result{}, errorf("invalid_argument", nil, "stdin text needs a pipe, start without a terminal and with stdin open")
+	}
+	if err := ctx.Err(); err != nil {
+		return Result{}, errorf("cancelled", err, "the call was cancelled before the command started, call again if it is still wanted")
+	}
+	if r.TTY {
+		r.Cols, r.Rows = cmp.Or(r.Cols, defaultCols), cmp.Or(r.Rows, defaultRows)
+	}
+	p, err := t.spawn(ctx, r)
+	if err != nil {
+		return Result{}, err
+	}
+	err = t.wait(ctx, p, waitFor{yield: r.Yield, progress: r.Progress})
+	if err != nil {
+		return Result{}, t.cancelled(p, err)
+	}
+	return t.result(p), nil
+}
+
+// spawn takes a place in the table before anything runs, so that a full table
+// never has a process it does not know.
+func (t *Table) spawn(ctx context.Context, r StartRequest) (*process, error) {
+	id, err := t.reserve()
+	if err != nil {
+		return nil, err
+	}
+	started := t.o.Now()
+	child, err := t.spawner.Spawn(ctx, r.Spec)
+	if err != nil {
+		t.mu.Lock()
+		t.starting--
+		delete(t.procs, id)
+		t.mu.Unlock()
+		return nil, spawnError(ctx, err)
+	}
+	p := newProcess(t, id, r, child, started)
+	t.mu.Lock()
+	t.starting--
+	t.procs[id] = p
+	closed := t.closed
+	if !closed {
+		p.run(r)
+	}
+	t.mu.Unlock()
+	if closed {
+		// Close has already looked over the table, so this one is ours to end.
+		_ = child.SignalTree(syscall.SIGKILL)
+		p.closeFiles()
+		return nil, errClosing()
+	}
+	return p, nil
+}
+
+func spawnError(ctx context.Context, err error) error {
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return errorf("cancelled", err, "the call was cancelled before the command started, call again if it is still wanted")
+	}
+	return errorf("exec_failed", err, "the command could not be started (%s), check the program's name and its permissions", errnoText(err))
+}
+
+func errClosing() error {
+	return errorf("cancelled", nil, "the session is closing, start a new one")
+}
+
+// reserve finds an id and a place, pruning an ended process when all are taken.
+func (t *Table) reserve() (int, error) {
+	t.sweep()
+	for {
+		t.mu.Lock()
+		if t.closed {
+			t.mu.Unlock()
+			return 0, errClosing()
+		}
+		used := len(t.procs)
+		if used < t.o.MaxProcesses {
+			id, ok := t.newID()
+			if !ok {
+				t.mu.Unlock()
+				return 0, errorf("limit_reached", nil, "every process id is in use, wait until ended processes are forgotten")
+			}
+			// A nil entry keeps the id and the place while the process starts.
+			t.procs[id] = nil
+			t.starting++
+			if used+1 >= t.o.WarnAt {
+				t.note(fmt.Sprintf("%d of %d processes in use: end those no longer needed with kill_process", used+1, t.o.MaxProcesses))
+			}
+			t.mu.Unlock()
+			return id, nil
+		}
+		order := t.byLastUse()
+		t.mu.Unlock()
+		if !t.pruneOne(order) {
+			return 0, errorf("limit_reached", nil, "all %d processes of the session are running, end one with kill_process (list_processes shows them) and call again", t.o.MaxProcesses)
+		}
+	}
+}
+
+// byLastUse lists the processes, least recently used first. Needs t.mu.
+func (t *Table) byLastUse() []*process {
+	order := make([]*process, 0, len(t.procs))
+	for _, p := range t.procs {
+		if p != nil {
+			order = append(order, p)
+		}
+	}
+	used := make(map[*process]time.Time, len(order))
+	for _, p := range order {
+		used[p] = p.used()
+	}
+	slices.SortFunc(order, func(a, b *process) int { return used[a].Compare(used[b]) })
+	return order
+}
+
+// pruneOne forgets the least recently used ended process. The protected come
+// into question only when nothing else has ended: refusing a start for the sake
+// of a result nobody has asked for yet would be worse. A running one, or one
+// with running children, never.
+func (t *Table) pruneOne(order []*process) bool {
+	unprotected := order[:max(0, len(order)-t.o.Protected)]
+	for _, group := range [][]*process{unprotected, order[len(unprotected):]} {
+		for _, p := range group {
+			// A call that waits for it will fetch its result itself.
+			if p.waiting() > 0 || !p.finished() {
+				continue
+			}
+			if t.forget(p, "pruned") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// newID draws an unused id. Needs t.mu.
+func (t *Table) newID() (int, bool) {
+	const span = lastID - firstID + 1
+	if len(t.procs)+len(t.past) >= span {
+		return 0, false
+	}
+	free := func(id int) bool {
+		_, live := t.procs[id]
+		_, past := t.past[id]
+		return !live && !past
+	}
+	for range 64 {
+		if id := firstID + t.o.Identify(span); free(id) {
+			return id, true
+		}
+	}
+	// Nearly full, or a source that repeats itself: take the next free one.
+	start := t.o.Identify(span)
+	for i := range span {
+		if id := firstID + (start+i)%span; free(id) {
+			return id, true
+		}
+	}
+	return 0, false
+}
+
+func randomBelow(n int) int {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails, crypto/rand
+	return int(binary.LittleEndian.Uint64(b[:]) % uint64(n))
+}
+
+// note keeps a sentence for the next reply. Needs t.mu.
+func (t *Table) note(s string) {
+	const most = 64
+	if len(t.notices) < most && !slices.Contains(t.notices, s) {
+		t.notices = append(t.notices, s)
+	}
+}
+
+func (t *Table) takeNotices() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.notices
+	t.notices = nil
+	return n
+}
+
+// lookup finds a running or unread process, or what is remembered of it.
+func (t *Table) lookup(id int) (*process, *ended, error) {
+	t.sweep()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, nil, errClosing()
+	}
+	if p := t.procs[id]; p != nil {
+		return p, nil, nil
+	}
+	e := t.past[id]
+	switch {
+	case e == nil:
+		return nil, nil, errorf("process_not_found", nil, "no process has session id %d, list_processes shows those there are", id)
+	case e.lost != "" || t.o.Now().Sub(e.at) > t.o.FinishedTTL:
+		reason := e.lost
+		if reason == "" {
+			reason = "expired"
+		}
+		return nil, nil, errorf("process_not_found", nil, "process %d (%s) ended earlier with %s and its record is %s, run the command again if its output is needed",
+			id, shorten(e.info.Command), exitText(e.info.Exit), reason)
+	}
+	return nil, e, nil
+}
+
+// forget takes an ended process out of the table. lost names why its result
+// was never delivered; "" means it was. It reports false when p had gone.
+func (t *Table) forget(p *process, lost string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.procs[p.id] != p {
+		return false
+	}
+	delete(t.procs, p.id)
+	e := p.summary()
+	e.lost = lost
+	// An id that no reply has named need not be remembered.
+	if p.revealed.Load() {
+		t.past[p.id] = e
+		t.trimPast()
+	}
+	if lost == "pruned" {
+		t.note(fmt.Sprintf("process %d (%s) ended with %s and was pruned to make room, its unread output is gone", p.id, shorten(p.command), exitText(e.info.Exit)))
+	}
+	t.spools.finished(p.spoolID())
+	p.closeFiles()
+	return true
+}
+
+// trimPast drops the oldest memories. Needs t.mu.
+func (t *Table) trimPast() {
+	for len(t.past) > maxPast {
+		oldest := -1
+		for id, e := range t.past {
+			if oldest < 0 || e.at.Before(t.past[oldest].at) {
+				oldest = id
+			}
+		}
+		delete(t.past, oldest)
+	}
+}
+
+// sweep lets go of ended processes nobody asked about for FinishedTTL. It runs
+// on every call instead of on a timer: a session without calls needs no upkeep.
+func (t *Table) sweep() {
+	t.mu.Lock()
+	var old []*process
+	limit := t.o.Now().Add(-t.o.FinishedTTL)
+	for _, p := range t.procs {
+		if p != nil && p.exited() && p.child.Ended().Before(limit) && p.used().Before(limit) {
+			old = append(old, p)
+		}
+	}
+	t.mu.Unlock()
+	for _, p := range old {
+		if p.waiting() == 0 && p.finished() {
+			t.forget(p, "expired")
+		}
+	}
+}
+
+// List shows the running processes and those that ended in the last
+// FinishedTTL, oldest first. Commands that ended within their first call, and so
+// never had an id shown, are not in it.
+func (t *Table) List() []Info {
+	t.sweep()
+	t.mu.Lock()
+	procs := make([]*process, 0, len(t.procs))
+	for _, p := range t.procs {
+		if p != nil {
+			procs = append(procs, p)
+		}
+	}
+	rows := make([]Info, 0, len(procs)+len(t.past))
+	limit := t.o.Now().Add(-t.o.FinishedTTL)
+	for _, e := range t.past {
+		if e.at.After(limit) {
+			rows = append(rows, e.info)
+		}
+	}
+	t.mu.Unlock()
+	// Outside the lock: each may ask the confinement for its children.
+	for _, p := range procs {
+		rows = append(rows, p.info())
+	}
+	slices.SortFunc(rows, func(a, b Info) int {
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
+	})
+	return rows
+}
+
+// Close kills every tree, waits (bounded) and removes all spooled output. Calls
+// that wait end with code cancelled. It is idempotent.
+func (t *Table) Close() {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		t.work.Wait()
+		return
+	}
+	t.closed = true
+	close(t.closing)
+	procs := make([]*process, 0, len(t.procs))
+	for _, p := range t.procs {
+		if p != nil {
+			procs = append(procs, p)
+		}
+	}
+	t.mu.Unlock()
+
+	var wg sync.WaitGroup
+	for _, p := range procs {
+		wg.Go(func() { p.end(min(t.o.KillGrace, closeGrace)) })
+	}
+	wg.Wait()
+	for _, p := range procs {
+		p.closeFiles()
+	}
+	t.work.Wait()
+	t.spools.close()
+	t.mu.Lock()
+	clear(t.procs)
+	clear(t.past)
+	t.mu.Unlock()
+}
+
+func shorten(command string) string {
+	const longest = 60
+	command = strings.Join(strings.Fields(command), " ")
+	if r := []rune(command); len(r) > longest {
+		return string(r[:longest]) + "..."
+	}
+	return command
+}
+
+func exitText(e *ExitStatus) string {
+	switch {
+	case e == nil:
+		return "an unknown status"
+	case e.Signal != 0:
+		return fmt.Sprintf("signal %d (code %d)", int(e.Signal), e.Code)
+	}
+	return fmt.Sprintf("code %d", e.Code)
+}

@@ -1,0 +1,215 @@
+package ptyproc
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// Output counts as settled when nothing has come for this long.
+	settleQuiet = 50 * time.Millisecond
+	// After a write the echo comes at once and the answer a little later, so
+	// quiet alone says nothing before this.
+	settleFloor = 100 * time.Millisecond
+	// An empty poll waits at least this long for output: it ends by itself when
+	// there is some, so a short one would only cost another call.
+	pollYield = 5 * time.Second
+	// After the exit the output is read on until it has been quiet for
+	// drainQuiet, never longer than drainMost: a background child may hold it
+	// open for good.
+	drainQuiet = 20 * time.Millisecond
+	drainMost  = 100 * time.Millisecond
+	// How often the children of an ended command are counted while waiting.
+	treeEvery     = 100 * time.Millisecond
+	progressEvery = 500 * time.Millisecond
+)
+
+// waitFor says what ends a wait besides the exit, the cancelling and the close.
+type waitFor struct {
+	yield time.Duration
+	// settle ends it when unread output has settled, not before floor.
+	settle   bool
+	floor    time.Duration
+	progress func(Progress)
+}
+
+func (t *Table) clamp(d time.Duration) time.Duration {
+	return min(max(d, t.o.MinYield), t.o.MaxYield)
+}
+
+// wait returns nil when there is a result to take.
+func (t *Table) wait(ctx context.Context, p *process, w waitFor) error {
+	done, tree, leave := p.enter()
+	defer leave()
+	begin := time.Now()
+	deadline := time.NewTimer(t.clamp(w.yield))
+	defer deadline.Stop()
+	var ticks, counts <-chan time.Time
+	if w.progress != nil {
+		ticker := time.NewTicker(progressEvery)
+		defer ticker.Stop()
+		ticks = ticker.C
+	}
+	if tree {
+		// The exit was told before: what is awaited now is the background's end.
+		if p.finished() {
+			return t.drain(ctx, p)
+		}
+		ticker := time.NewTicker(treeEvery)
+		defer ticker.Stop()
+		counts = ticker.C
+	}
+	var settled *time.Timer
+	for {
+		var wake <-chan struct{}
+		var quiet <-chan time.Time
+		if w.settle {
+			var unread bool
+			var newest time.Time
+			wake, unread, newest = p.listen()
+			if unread {
+				rest := max(settleQuiet-time.Since(newest), w.floor-time.Since(begin))
+				if rest <= 0 {
+					return nil
+				}
+				if settled == nil {
+					settled = time.NewTimer(rest)
+					defer settled.Stop()
+				} else {
+					settled.Reset(rest)
+				}
+				quiet = settled.C
+			}
+		}
+		select {
+		case <-done:
+			return t.drain(ctx, p)
+		case <-wake:
+		case <-quiet:
+		case <-counts:
+			if p.finished() {
+				return t.drain(ctx, p)
+			}
+		case <-ticks:
+			w.progress(p.progress())
+		case <-deadline.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.closing:
+			return errClosing()
+		}
+	}
+}
+
+// enter registers a waiting call. done is closed on an exit that no reply has
+// told yet; when one has, tree is true.
+func (p *process) enter() (done <-chan struct{}, tree bool, leave func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiters++
+	p.lastUsed = p.t.o.Now()
+	if p.exitTold {
+		tree = true
+	} else {
+		done = p.child.Done()
+	}
+	return done, tree, func() {
+		p.mu.Lock()
+		p.waiters--
+		p.mu.Unlock()
+	}
+}
+
+// listen gives a channel that is closed on the next output.
+func (p *process) listen() (wake <-chan struct{}, unread bool, newest time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.wake == nil {
+		p.wake = make(chan struct{})
+	}
+	return p.wake, p.buf.len() > 0, p.newest
+}
+
+// drain reads what the ended leader has left in the pipe, and waits for a kill
+// that is under way, so that its reply tells the truth.
+func (t *Table) drain(ctx context.Context, p *process) error {
+	if !p.ended() {
+		begin := time.Now()
+		timer := time.NewTimer(drainQuiet)
+		defer timer.Stop()
+	reading:
+		for {
+			select {
+			case <-p.eof:
+				break reading
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-t.closing:
+				return errClosing()
+			case <-timer.C:
+				p.mu.Lock()
+				newest := p.newest
+				p.mu.Unlock()
+				if newest.Before(begin) {
+					newest = begin
+				}
+				rest := min(drainQuiet-time.Since(newest), drainMost-time.Since(begin))
+				if rest <= 0 {
+					break reading
+				}
+				timer.Reset(rest)
+			}
+		}
+	}
+	p.mu.Lock()
+	killing := p.killing
+	p.mu.Unlock()
+	if killing == nil {
+		return nil
+	}
+	select {
+	case <-killing:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.closing:
+		return errClosing()
+	}
+}
+
+// result takes the unread output, and forgets the process when this is the last
+// that can be said of it.
+func (t *Table) result(p *process) Result {
+	r := Result{ID: p.id, Running: true, TTY: p.tty, Wall: p.wall()}
+	if p.exited() {
+		e := p.child.Wait()
+		r.Running, r.Exit = false, &e
+		r.BackgroundChildren = p.remaining()
+		if r.BackgroundChildren == 0 {
+			r.ID = 0
+		}
+		p.mu.Lock()
+		p.exitTold = true
+		p.mu.Unlock()
+	}
+	p.take(&r, r.ID == 0)
+	if r.ID == 0 {
+		t.forget(p, "")
+	} else {
+		p.revealed.Store(true)
+	}
+	r.Notices = t.takeNotices()
+	return r
+}
+
+// remaining counts the background children, giving those that are just dying
+// (the other half of a pipeline, say) a moment to be gone.
+func (p *process) remaining() int {
+	n := p.background()
+	for pause := time.Millisecond; n > 0 && p.ended() && pause <= 8*time.Millisecond; pause *= 2 {
+		time.Sleep(pause)
+		n = p.background()
+	}
+	return n
+}
