@@ -31,11 +31,15 @@ type match struct {
 	size int32
 }
 
+// maxToken is the length in bytes of the longest token there may be, a power
+// of two.
+const maxToken = 128
+
 // merger is the working memory of one encoding run.
 type merger struct {
 	stack   []placed
 	dead    []uint64 // bit set of positions no encoding goes through
-	matches []match
+	matches [maxToken]match
 	// known remembers answers of fit, because neighbours recur: each entry is
 	// a pair of tokens and one bit for the answer. It belongs to vocab v.
 	known [4096]uint64
@@ -86,72 +90,77 @@ func (v *vocab) merge(piece string, m *merger) []placed {
 // pos, and returns where the last one it put there ends. It stops as soon as
 // that is at or beyond until.
 func (v *vocab) advance(piece string, pos, until int, m *merger) int {
+	stack, dead := m.stack, m.dead
 	last := uint32(noToken)
-	if n := len(m.stack); n > 0 {
-		last = m.stack[n-1].token
+	if n := len(stack); n > 0 {
+		last = stack[n-1].token
 	}
 	for pos < until {
-		v.find(piece[pos:], m)
+		found := v.find(piece[pos:], &m.matches)
 	candidates:
 		for {
-			for i := len(m.matches) - 1; i >= 0; i-- {
-				c := m.matches[i]
+			for i := found - 1; i >= 0; i-- {
+				c := m.matches[i&(maxToken-1)]
 				end := pos + int(c.size)
-				if m.dead[end>>6]&(1<<(end&63)) != 0 {
+				if dead[end>>6]&(1<<(end&63)) != 0 {
 					continue
 				}
 				token := v.tokenOf(c.unit)
-				if token >= v.limit || last != noToken && !m.fit(last, token) {
+				if token >= v.limit || last != noToken && !m.fit(last, token, piece, pos) {
 					continue
 				}
-				m.stack = append(m.stack, placed{token, end})
+				stack = append(stack, placed{token, end})
 				pos, last = end, token
 				break candidates
 			}
 			// Nothing follows the last token: take a shorter one in its
 			// place. The dead bit keeps the search from coming back here.
-			m.dead[pos>>6] |= 1 << (pos & 63)
-			n := len(m.stack) - 1
-			m.stack = m.stack[:n]
+			dead[pos>>6] |= 1 << (pos & 63)
+			stack = stack[:len(stack)-1]
 			wrong := pos
 			pos, last = 0, noToken
-			if n > 0 {
-				pos, last = m.stack[n-1].end, m.stack[n-1].token
+			if n := len(stack); n > 0 {
+				pos, last = stack[n-1].end, stack[n-1].token
 			}
-			v.find(piece[pos:wrong-1], m)
+			found = v.find(piece[pos:wrong-1], &m.matches)
 		}
 	}
+	m.stack = stack
 	return pos
 }
 
-// find sets m.matches to the tokens that text begins with, shortest first.
-func (v *vocab) find(text string, m *merger) {
-	found := m.matches[:0]
+// find sets matches to the tokens that text begins with, shortest first, and
+// returns how many they are.
+func (v *vocab) find(text string, matches *[maxToken]match) int {
+	trie := v.trie
+	found := 0
 	base := uint32(0)
 	for i := 0; i < len(text); i++ {
-		unit := load32(v.trie, int((base^uint32(text[i]))*4))
-		if byte(unit) != text[i] {
+		b := text[i]
+		unit := load32(trie, int((base^uint32(b))*4))
+		if byte(unit) != b {
 			break
 		}
 		if unit&unitToken != 0 {
-			found = append(found, match{unit, int32(i + 1)})
+			matches[found&(maxToken-1)] = match{unit, int32(i + 1)}
+			found++
 			if unit&unitLeaf != 0 {
 				break
 			}
 		}
 		base = unit >> 10
 	}
-	m.matches = found
+	return found
 }
 
-// fit is vocab.fit, remembered.
-func (m *merger) fit(left, right uint32) bool {
+// fit is vocab.fit, remembered, of the tokens that touch at piece[pos:].
+func (m *merger) fit(left, right uint32, piece string, pos int) bool {
 	key := (uint64(left)<<18|uint64(right))<<2 | 2 // never 0, the empty entry
 	entry := &m.known[key*0x9e3779b97f4a7c15>>52]
 	if *entry&^1 == key {
 		return *entry&1 != 0
 	}
-	fits := m.of.fit(left, right)
+	fits := !m.of.seam(piece, pos) || m.of.fit(left, right)
 	if fits {
 		key |= 1
 	}

@@ -3,6 +3,7 @@ package tokens
 import (
 	_ "embed"
 	"math"
+	"math/bits"
 )
 
 // The embedded tables, written by internal/gen. They stay strings so that they
@@ -19,8 +20,8 @@ var (
 
 // vocab reads one vocabulary where it lies. All numbers are little-endian.
 //
-// A file is the magic "mcpvocab", eight uint32 (token numbers in use, longest
-// token in bytes, reach, and the sizes in bytes of the five sections), then
+// A file is the magic "mcpvocab", ten uint32 (token numbers in use, longest
+// token in bytes, reach, and the sizes in bytes of the seven sections), then
 // the sections:
 //
 //   - trie: all tokens as a double array of uint32 units. The child of a node
@@ -36,16 +37,21 @@ var (
 //     uint32 slots: the token in the low 18 bits, 14 bits of the pair's hash
 //     above.
 //   - moves: one uint16 for every bucket of that hash table.
+//   - filter: a bit set, one bit set for every pair, found by the upper bits of
+//     its hash; most of what is no pair has a zero there.
+//   - seams: a bit set of the bytes that touch in the merges of pairs: the last
+//     two of the left part, or its only one, with the first two of the right.
 //   - gaps: uint32 numbers that are no token.
 type vocab struct {
-	trie, split, pairs, moves, gaps string
+	trie, split, pairs, moves, filter, seams, gaps string
 
-	limit     uint32 // tokens from here on are left out
-	cut       bool   // and there are some
-	longest   int    // bytes in the longest token
-	reach     int    // tokens at the end of a text that more text can change
-	slots     uint64
-	moveShift uint
+	limit   uint32 // tokens from here on are left out
+	cut     bool   // and there are some
+	longest int    // bytes in the longest token
+	reach   int    // tokens at the end of a text that more text can change
+
+	slots                             uint64
+	moveShift, filterShift, seamShift uint8
 }
 
 const (
@@ -68,16 +74,18 @@ func openVocab(data string, limit uint32) *vocab {
 	if limit == 0 {
 		v.limit = uint32(field(0))
 	}
-	at := len(magic) + 4*8
-	for i, section := range []*string{&v.trie, &v.split, &v.pairs, &v.moves, &v.gaps} {
+	at := len(magic) + 4*10
+	for i, section := range []*string{&v.trie, &v.split, &v.pairs, &v.moves, &v.filter, &v.seams, &v.gaps} {
 		size := field(3 + i)
 		*section = data[at : at+size]
 		at += size
 	}
 	v.slots = uint64(len(v.pairs) / 4)
-	v.moveShift = 64
-	for n := len(v.moves) / 2; n > 1; n /= 2 {
-		v.moveShift--
+	v.moveShift = uint8(64 - bits.Len(uint(len(v.moves)/2-1)))
+	v.filterShift = uint8(64 - bits.Len(uint(8*len(v.filter)-1)))
+	v.seamShift = uint8(64 - bits.Len(uint(8*len(v.seams)-1)))
+	if v.longest > maxToken {
+		panic("tokens: embedded vocabulary has a longer token than merging is made for")
 	}
 	return v
 }
@@ -135,6 +143,9 @@ func (v *vocab) walk(s string) (unit uint32, ok bool) {
 // pair is the token that left and right merge into, or noToken.
 func (v *vocab) pair(left, right uint32) uint32 {
 	h := pairHash(left, right)
+	if f := h >> v.filterShift; v.filter[f>>3]&(1<<(f&7)) == 0 {
+		return noToken
+	}
 	m := 2 * int(h>>v.moveShift)
 	move := uint64(v.moves[m]) | uint64(v.moves[m+1])<<8
 	slot := load32(v.pairs, 4*v.pairSlot(h, move))
@@ -157,6 +168,30 @@ func pairHash(left, right uint32) uint64 {
 func (v *vocab) pairSlot(h, move uint64) int {
 	x := (h ^ h>>29 ^ move*0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd
 	return int((x >> 32) * v.slots >> 32)
+}
+
+// seam tells whether any merge could join the text before piece[pos:] with
+// that text. If not, tokens that end and begin there fit, whatever they are.
+func (v *vocab) seam(piece string, pos int) bool {
+	w := uint32(piece[pos-1])<<8 | uint32(piece[pos])<<16
+	if pos > 1 {
+		w |= uint32(piece[pos-2])
+	}
+	if pos+1 < len(piece) {
+		w |= uint32(piece[pos+1]) << 24
+	}
+	return v.seamBit(w) || v.seamBit(w&0xffffff00) || v.seamBit(w&0x00ffffff) || v.seamBit(w&0x00ffff00)
+}
+
+func (v *vocab) seamBit(w uint32) bool {
+	i := seamHash(w) >> v.seamShift
+	return v.seams[i>>3]&(1<<(i&7)) != 0
+}
+
+// seamHash is also in internal/gen.
+func seamHash(w uint32) uint64 {
+	x := uint64(w) * 0x9e3779b97f4a7c15
+	return (x ^ x>>32) * 0xd6e8feb86659fd93
 }
 
 // parts are the two tokens whose merge makes token, which must be 256 or more.

@@ -31,6 +31,8 @@ func (v *vocab) marshal() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	filter := buildFilter(keys)
+	seams := v.buildSeams(keys)
 	var gaps []byte
 	for _, g := range v.gaps {
 		gaps = binary.LittleEndian.AppendUint32(gaps, uint32(g))
@@ -41,10 +43,10 @@ func (v *vocab) marshal() ([]byte, error) {
 		longest = max(longest, len(t))
 	}
 	out := []byte("mcpvocab")
-	for _, n := range []int{len(v.tokens), longest, v.reach, len(trie), len(split), len(pairs), len(moves), len(gaps)} {
+	for _, n := range []int{len(v.tokens), longest, v.reach, len(trie), len(split), len(pairs), len(moves), len(filter), len(seams), len(gaps)} {
 		out = binary.LittleEndian.AppendUint32(out, uint32(n))
 	}
-	for _, s := range [][]byte{trie, split, pairs, moves, gaps} {
+	for _, s := range [][]byte{trie, split, pairs, moves, filter, seams, gaps} {
 		out = append(out, s...)
 	}
 	return out, nil
@@ -106,6 +108,50 @@ func buildPairs(keys []pairKey) (slots, moves []byte, err error) {
 		moves = binary.LittleEndian.AppendUint16(moves, m)
 	}
 	return slots, moves, nil
+}
+
+// buildFilter makes a bit set of about ten bits for every pair, so that most
+// look-ups of what is no pair end after one load from a small table.
+func buildFilter(keys []pairKey) []byte {
+	bits := 3
+	for 1<<bits < 8*len(keys) {
+		bits++
+	}
+	filter := make([]byte, 1<<(bits-3))
+	for _, k := range keys {
+		i := pairHash(k.left, k.right) >> (64 - bits)
+		filter[i>>3] |= 1 << (i & 7)
+	}
+	return filter
+}
+
+// buildSeams makes a bit set of what may touch inside a merge: the last two
+// bytes of the left part, or its only one, and the first two of the right.
+func (v *vocab) buildSeams(keys []pairKey) []byte {
+	bits := 3
+	for 1<<bits < 4*len(keys) {
+		bits++
+	}
+	seams := make([]byte, 1<<(bits-3))
+	for _, k := range keys {
+		x, y := v.tokens[k.left], v.tokens[k.right]
+		w := uint32(x[len(x)-1])<<8 | uint32(y[0])<<16
+		if len(x) > 1 {
+			w |= uint32(x[len(x)-2])
+		}
+		if len(y) > 1 {
+			w |= uint32(y[1]) << 24
+		}
+		i := seamHash(w) >> (64 - bits)
+		seams[i>>3] |= 1 << (i & 7)
+	}
+	return seams
+}
+
+// seamHash is the hash of package tokens; the two must stay the same.
+func seamHash(w uint32) uint64 {
+	x := uint64(w) * 0x9e3779b97f4a7c15
+	return (x ^ x>>32) * 0xd6e8feb86659fd93
 }
 
 func placeBucket(table []uint32, ks []pairKey) (uint16, bool) {
