@@ -31,6 +31,7 @@ var layerChildren = sync.OnceValue(func() map[string]func(json.RawMessage) (any,
 		"seccomp-int80": childSeccompInt80,
 		"confined-exec": childConfinedExec,
 		"landlock":      childLandlock,
+		"probe":         childProbe,
 	}
 })
 
@@ -61,6 +62,11 @@ func TestLayerChild(t *testing.T) {
 // the child's wait status for operations that are meant to kill it.
 func runLayerChild(t *testing.T, op string, arg, out any) (string, syscall.WaitStatus) {
 	t.Helper()
+	return runLayerChildAs(t, &syscall.SysProcAttr{}, op, arg, out)
+}
+
+func runLayerChildAs(t *testing.T, attr *syscall.SysProcAttr, op string, arg, out any) (string, syscall.WaitStatus) {
+	t.Helper()
 	b, err := json.Marshal(arg)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +83,9 @@ func runLayerChild(t *testing.T, op string, arg, out any) (string, syscall.WaitS
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(ctx, exe, "-test.run=^TestLayerChild$")
-	cmd.Env = append(os.Environ(), layerChildEnv+"="+op, layerChildEnv+"_ARG="+string(b))
+	// The race detector would sleep a second at every exit.
+	cmd.Env = append(os.Environ(), layerChildEnv+"="+op, layerChildEnv+"_ARG="+string(b), "GORACE=atexit_sleep_ms=0")
+	cmd.SysProcAttr = attr
 	cmd.ExtraFiles = []*os.File{w}
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output

@@ -1,0 +1,76 @@
+package confine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// Diagnose says, for the operator, what confinement a session with policy p
+// gets on this host: every layer tried for real, what is missing and the remedy
+// in one sentence, and known holes of the running kernel. The last layer, named
+// "level", is the outcome; its state is "unavailable" when Start would refuse.
+func Diagnose(ctx context.Context, p Policy) []Layer {
+	return diagnose(p, Probe(ctx))
+}
+
+func diagnose(p Policy, c Capabilities) []Layer {
+	layers := []Layer{{Name: "kernel", State: stateOn, Detail: strings.TrimSpace(fmt.Sprintf("%s %s, %s", c.OS, c.Kernel, runtime.GOARCH))}}
+	switch c.OS {
+	case "linux":
+		layers = append(layers,
+			supportLayer(layerNamespaces, c.Namespaces, "user, mount, pid, net, ipc, uts and cgroup"),
+			supportLayer(layerProc, c.FreshProc, "a /proc of its own"),
+			supportLayer(layerLandlock, c.landlock(), landlockDetail(c.LandlockABI)),
+			supportLayer(layerSeccomp, c.Seccomp, seccompDetail()),
+			supportLayer(layerPids, c.Cgroup["pids"], "the process limit binds the whole session"),
+			supportLayer(layerMemory, c.Cgroup["memory"], "a memory limit can be set"),
+			supportLayer(layerCPU, c.Cgroup["cpu"], "a CPU limit can be set"))
+		for _, b := range knownBad(c.Kernel) {
+			l := Layer{Name: b.id, State: stateOff, Detail: b.what, Remedy: remedyKernelBug}
+			if b.closed != "" {
+				l.State, l.Detail = stateOn, b.what+"; closed here: "+b.closed
+			}
+			layers = append(layers, l)
+		}
+	case "darwin":
+		layers = append(layers, supportLayer(layerSeatbelt, c.Seatbelt, "sandbox-exec runs programs under a profile"))
+	}
+	pl, missing, err := plan(p, c)
+	if err != nil {
+		outcome := Layer{Name: "level", State: stateUnavailable, Detail: err.Error()}
+		var e *Error
+		if errors.As(err, &e) && len(missing) > 0 {
+			outcome.Remedy = missing[0].Remedy
+		}
+		return append(layers, outcome)
+	}
+	// Gaps of a layer that already says so are not told twice.
+	for _, g := range missing {
+		told := slices.ContainsFunc(layers, func(l Layer) bool {
+			return l.State != stateOn && l.Detail == g.Reason || l.Name == g.Layer && l.State == stateUnavailable
+		})
+		if !told {
+			layers = append(layers, Layer{Name: g.Layer, State: stateOff, Detail: g.Reason, Remedy: g.Remedy})
+		}
+	}
+	return append(layers, Layer{Name: "level", State: stateOn, Detail: fmt.Sprintf("%s, network %s", pl.Level, pl.Network)})
+}
+
+func supportLayer(name string, s Support, detail string) Layer {
+	if s.OK {
+		return Layer{Name: name, State: stateOn, Detail: detail}
+	}
+	return Layer{Name: name, State: stateUnavailable, Detail: s.Reason, Remedy: s.Remedy}
+}
+
+func landlockDetail(abi int) string {
+	d := fmt.Sprintf("ABI %d", abi)
+	if fixed := landlockFixed(); fixed != "" {
+		d += ", errata fixed: " + fixed
+	}
+	return d
+}

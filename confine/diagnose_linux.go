@@ -1,0 +1,21 @@
+package confine
+
+import (
+	"strconv"
+	"strings"
+)
+
+// landlockFixed lists the Landlock errata the kernel has fixed (AC-76).
+func landlockFixed() string {
+	var fixed []string
+	for n, bits := 1, landlockErrata(); bits != 0; n, bits = n+1, bits>>1 {
+		if bits&1 != 0 {
+			fixed = append(fixed, strconv.Itoa(n))
+		}
+	}
+	return strings.Join(fixed, " ")
+}
+
+func seccompDetail() string {
+	return seccompSummary(seccompOptions{Network: NetworkLoopback, ProtectPid1: true})
+}

@@ -1,0 +1,108 @@
+package confine
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestKernelVersion(t *testing.T) {
+	for _, c := range []struct {
+		release string
+		want    [3]int
+		ok      bool
+	}{
+		{"6.18.44-fc-v657", [3]int{6, 18, 44}, true},
+		{"6.1.0-18-amd64", [3]int{6, 1, 0}, true},
+		{"5.15.90.1-microsoft-standard-WSL2", [3]int{5, 15, 90}, true},
+		{"6.9", [3]int{6, 9, 0}, true},
+		{"7.0-rc3", [3]int{7, 0, 0}, true},
+		{"6.", [3]int{6, 0, 0}, true},
+		{"", [3]int{}, false},
+		{"linux", [3]int{}, false},
+		{"99999999999999999999.1", [3]int{}, false},
+	} {
+		if got, ok := kernelVersion(c.release); ok != c.ok || ok && got != c.want {
+			t.Errorf("%q: %v %v, want %v %v", c.release, got, ok, c.want, c.ok)
+		}
+	}
+}
+
+// AC-76: the edges of every range.
+func TestKnownBad(t *testing.T) {
+	for _, c := range []struct {
+		release string
+		want    []string
+	}{
+		{"5.7.19", nil},
+		{"5.8.0", []string{"CVE-2022-0847"}},
+		{"5.10.101", []string{"CVE-2022-0847"}},
+		{"5.10.102", nil},
+		{"5.15.24", []string{"CVE-2022-0847", "CVE-2024-42318"}},
+		{"5.15.165", nil},
+		{"6.1.36-1-amd64", []string{"CVE-2023-3269", "CVE-2024-42318"}},
+		{"6.1.103", nil},
+		{"6.1.141", []string{"CVE-2026-23394"}},
+		{"6.4.0", []string{"CVE-2023-3269", "CVE-2024-42318"}},
+		{"6.10.0", []string{"CVE-2024-42318", "CVE-2025-38236", "CVE-2026-23394"}},
+		{"6.12.36", []string{"CVE-2026-23394"}},
+		{"6.18.44-fc-v657", nil},
+		{"6.19.9", []string{"CVE-2026-23394"}},
+		{"7.0.0", nil},
+		{"not a number", nil},
+	} {
+		var got []string
+		for _, b := range knownBad(c.release) {
+			got = append(got, b.id)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.release, got, c.want)
+		}
+	}
+	for _, b := range kernelBugs {
+		for _, r := range b.ranges {
+			if !versionLess(r.from, r.before) {
+				t.Errorf("%s: empty range %v", b.id, r)
+			}
+		}
+	}
+}
+
+// The doctor's list ends with the outcome, names each layer once as a layer,
+// and gives a remedy with everything that is missing and can be had.
+func TestDiagnoseEveryHost(t *testing.T) {
+	everyHost(func(c Capabilities) {
+		c.Kernel = "6.10.0"
+		layers := diagnose(Policy{}, c)
+		last := layers[len(layers)-1]
+		_, _, err := plan(Policy{}, c)
+		if last.Name != "level" || (err == nil) != (last.State == stateOn) {
+			t.Fatalf("%+v: ends with %+v, plan says %v", c, last, err)
+		}
+		for _, l := range layers {
+			if l.Name == "" || l.Detail == "" && l.State == stateOn {
+				t.Fatalf("%+v: empty %+v", c, l)
+			}
+			if !slices.Contains([]string{stateOn, stateOff, stateUnavailable}, l.State) {
+				t.Fatalf("%+v: state of %+v", c, l)
+			}
+			if strings.HasPrefix(l.Name, "CVE-2024-42318") && l.State != stateOn {
+				t.Fatalf("keyctl is refused, but: %+v", l)
+			}
+		}
+		if c.OS == "linux" && !slices.ContainsFunc(layers, func(l Layer) bool { return l.Name == "CVE-2025-38236" && l.State == stateOff && l.Remedy != "" }) {
+			t.Fatalf("%+v: the kernel's holes are not told: %+v", c, layers)
+		}
+	})
+}
+
+func TestDiagnose(t *testing.T) {
+	for _, l := range Diagnose(context.Background(), Policy{}) {
+		t.Logf("%-18s %-12s %s | %s", l.Name, l.State, l.Detail, l.Remedy)
+	}
+	layers := Diagnose(context.Background(), Policy{MinLevel: LevelNone, Level: LevelNone})
+	if last := layers[len(layers)-1]; last.State != stateOn || !strings.HasPrefix(last.Detail, string(LevelNone)) {
+		t.Errorf("%+v", last)
+	}
+}

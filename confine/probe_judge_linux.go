@@ -1,0 +1,136 @@
+package confine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// judge turns the errnos of the probing child into capabilities with a reason
+// and a remedy. It is pure but for the Landlock ABI number.
+func (c *Capabilities) judge(steps map[string]unix.Errno, h hostFacts) {
+	c.Namespaces = judgeNamespaces(steps, h)
+	c.FreshProc = judgeProc(steps, h, c.Namespaces)
+	c.Landlock = judgeLandlock(steps, h)
+	if c.Landlock.OK {
+		c.LandlockABI = landlockABI()
+	}
+	c.Seccomp = judgeSeccomp(steps)
+}
+
+// Remedies, one sentence each.
+const (
+	remedyMaxUserNS = "as root: sysctl -w user.max_user_namespaces=15000, and the same in a file of /etc/sysctl.d"
+	remedyClone     = "as root: sysctl -w kernel.unprivileged_userns_clone=1, and the same in a file of /etc/sysctl.d"
+	remedyAppArmor  = "install the AppArmor profile packaging/apparmor/mcp-sandbox with apparmor_parser -r, it allows user namespaces to this program alone"
+	remedyDocker    = "start the container with the seccomp profile of docs/docker.md, or with --security-opt seccomp=unconfined"
+	remedyProc      = "start the container with --security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman)"
+	remedyKernel    = "use a kernel with CONFIG_USER_NS, 5.12 or newer"
+	remedyLSM       = "add landlock to the lsm= list of the kernel command line"
+	remedyNewer     = "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK"
+)
+
+// judgeNamespaces explains why a child in new namespaces did not start or could
+// not build its file system. The kernel answers EPERM for four different
+// switches, so the order matters: the one that is certain comes first.
+func judgeNamespaces(steps map[string]unix.Errno, h hostFacts) Support {
+	e, failed := steps[stepClone]
+	step := "a user namespace"
+	if !failed {
+		for _, s := range []struct{ name, what string }{
+			{stepMounts, "a mount in a user namespace"},
+			{stepTree, "a copy of the file tree in a user namespace"},
+			{stepTerminal, "a terminal file system in a user namespace"},
+			{stepLoopback, "the loopback interface of a network namespace"},
+		} {
+			n, tried := steps[s.name]
+			if !tried {
+				return Support{Reason: "the probing child gave no answer", Remedy: "report this as a bug"}
+			}
+			if n != 0 {
+				e, failed, step = n, true, s.what
+				break
+			}
+		}
+	}
+	if !failed {
+		return Support{OK: true}
+	}
+	refused := e == unix.EPERM || e == unix.EACCES
+	switch {
+	case h.maxUserNamespaces == 0 || e == unix.ENOSPC && h.maxUserNamespaces <= 0:
+		return Support{Reason: "the host allows no user namespaces: user.max_user_namespaces is 0", Remedy: remedyMaxUserNS}
+	case e == unix.ENOSPC:
+		return Support{Reason: fmt.Sprintf("the limit of user namespaces is used up: user.max_user_namespaces is %d, here or in a namespace around", h.maxUserNamespaces), Remedy: remedyMaxUserNS}
+	case e == unix.EUSERS:
+		return Support{Reason: "user namespaces are nested too deep (32 is the kernel's limit)", Remedy: "run the server outside of nested containers"}
+	case refused && h.cloneOff && !h.root:
+		return Support{Reason: "the host keeps user namespaces from ordinary users: kernel.unprivileged_userns_clone is 0", Remedy: remedyClone}
+	case refused && h.appArmor && !h.root:
+		return Support{Reason: "AppArmor keeps user namespaces from programs without a profile: kernel.apparmor_restrict_unprivileged_userns is 1", Remedy: remedyAppArmor}
+	case refused && h.filtered:
+		return Support{Reason: "a seccomp filter around the server refuses user namespaces, as the default profile of Docker does", Remedy: remedyDocker}
+	case refused && h.container:
+		return Support{Reason: "the container around the server refuses user namespaces", Remedy: remedyDocker}
+	case refused:
+		return Support{Reason: fmt.Sprintf("%s was refused (%v), by a security module, a chroot or a filter around the server", step, e), Remedy: "run the server outside of a chroot and look at the security module's log"}
+	case e == unix.EINVAL || e == unix.ENOSYS || e == unix.ENODEV:
+		return Support{Reason: fmt.Sprintf("the kernel lacks what is needed for %s (%v)", step, e), Remedy: remedyKernel}
+	}
+	return Support{Reason: fmt.Sprintf("%s failed (%v)", step, e), Remedy: "run the server outside of a container and look at the kernel log"}
+}
+
+func judgeProc(steps map[string]unix.Errno, h hostFacts, ns Support) Support {
+	e, tried := steps[stepProc]
+	switch {
+	case tried && e == 0:
+		return Support{OK: true}
+	case !ns.OK:
+		return Support{Reason: "a /proc of its own needs namespaces", Remedy: ns.Remedy}
+	case e == unix.EPERM || e == unix.EACCES:
+		return Support{Reason: "parts of the host's /proc are masked, as containers do, so the kernel refuses a fresh one", Remedy: remedyProc}
+	}
+	return Support{Reason: fmt.Sprintf("a fresh /proc cannot be mounted (%v)", e), Remedy: remedyProc}
+}
+
+func judgeLandlock(steps map[string]unix.Errno, h hostFacts) Support {
+	e, tried := steps[stepLandlock]
+	switch {
+	case !tried:
+		return Support{Reason: "Landlock could not be tried", Remedy: "report this as a bug"}
+	case e == 0:
+		return Support{OK: true}
+	case e == unix.EOPNOTSUPP:
+		return Support{Reason: "the kernel has Landlock and it is not turned on", Remedy: remedyLSM}
+	case e == unix.ENOSYS && h.lsm != "" && slices.Contains(strings.Split(h.lsm, ","), "landlock"):
+		return Support{Reason: "a seccomp filter around the server hides Landlock", Remedy: remedyDocker}
+	case e == unix.ENOSYS:
+		return Support{Reason: "the kernel has no Landlock", Remedy: remedyNewer}
+	case e == unix.EPERM:
+		return Support{Reason: "a seccomp filter around the server refuses Landlock", Remedy: remedyDocker}
+	case e == errNotEnforced:
+		return Support{Reason: "a Landlock domain was accepted and does not hold", Remedy: "use another kernel and report this"}
+	}
+	return Support{Reason: fmt.Sprintf("Landlock failed (%v)", e), Remedy: remedyNewer}
+}
+
+func judgeSeccomp(steps map[string]unix.Errno) Support {
+	e, tried := steps[stepSeccomp]
+	switch {
+	case !tried:
+		return Support{Reason: "seccomp could not be tried", Remedy: "report this as a bug"}
+	case e == 0:
+		return Support{OK: true}
+	case e == unix.ENOTSUP:
+		return Support{Reason: errNoSeccompArch.Error(), Remedy: "run on amd64 or arm64"}
+	case e == unix.ENOSYS, e == unix.EINVAL:
+		return Support{Reason: "the kernel has no seccomp filters", Remedy: "use a kernel with CONFIG_SECCOMP_FILTER"}
+	case e == unix.EPERM || e == unix.EACCES:
+		return Support{Reason: "a filter around the server refuses seccomp", Remedy: remedyDocker}
+	case e == errNotEnforced:
+		return Support{Reason: "a seccomp filter was accepted and does not hold", Remedy: "use another kernel and report this"}
+	}
+	return Support{Reason: fmt.Sprintf("seccomp failed (%v)", e), Remedy: "use a kernel with CONFIG_SECCOMP_FILTER"}
+}
