@@ -59,10 +59,8 @@ func (e Encoding) bomLen(present bool) int {
 // detect tells the encoding of text from its head; whole says that head is all
 // there is. Bytes that are not text at all are sniff's business.
 func detect(head []byte, whole bool) (e Encoding, bom bool) {
-	for _, e := range []Encoding{UTF8, UTF16LE, UTF16BE} {
-		if bytes.HasPrefix(head, e.bom()) {
-			return e, true
-		}
+	if e, bom := bomOf(head); bom {
+		return e, true
 	}
 	if e := utf16WithoutBOM(head); e != "" {
 		return e, false
@@ -91,6 +89,16 @@ func detect(head []byte, whole bool) (e Encoding, bom bool) {
 		return UTF8, false
 	}
 	return Latin1, false
+}
+
+// bomOf is the encoding a byte order mark at the start of head stands for.
+func bomOf(head []byte) (Encoding, bool) {
+	for _, e := range [...]Encoding{UTF8, UTF16LE, UTF16BE} {
+		if bytes.HasPrefix(head, e.bom()) {
+			return e, true
+		}
+	}
+	return "", false
 }
 
 // utf16WithoutBOM guesses UTF-16 from NUL bytes that stand on one side of the

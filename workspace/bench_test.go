@@ -1,0 +1,72 @@
+package workspace
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// benchTree is a large tree to read: the Go source, or WORKSPACE_BENCH_TREE.
+func benchTree(b *testing.B) *FS {
+	dir := os.Getenv("WORKSPACE_BENCH_TREE")
+	if dir == "" {
+		dir = filepath.Join(runtime.GOROOT(), "src")
+	}
+	f, err := Open(dir, Options{})
+	if err != nil {
+		b.Skip(err)
+	}
+	b.Cleanup(func() { f.Close() })
+	return f
+}
+
+func BenchmarkSearch(b *testing.B) {
+	f := benchTree(b)
+	for _, bc := range []struct {
+		name string
+		req  SearchRequest
+	}{
+		{"rare literal", SearchRequest{Pattern: "RESOLVE_NO_MAGICLINKS"}},
+		{"common literal", SearchRequest{Pattern: "func main"}},
+		{"regexp", SearchRequest{Pattern: `func \(\w+ \*?\w+\) Close\(`}},
+		{"ignore case", SearchRequest{Pattern: "magiclinks", IgnoreCase: true}},
+		{"alternatives", SearchRequest{Pattern: "EINPROGRESS|ENOTEMPTY|EXDEV"}},
+		{"no literal", SearchRequest{Pattern: `\b[A-Z]{4}\d{3}\b`}},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			bc.req.MaxResults = MaxSearchMax
+			n := 0
+			for b.Loop() {
+				res, err := f.Search(ctx, bc.req)
+				if err != nil {
+					b.Fatal(err)
+				}
+				n = res.Matches
+			}
+			b.ReportMetric(float64(n), "matches")
+		})
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	f := benchTree(b)
+	for b.Loop() {
+		if _, err := f.Find(ctx, FindRequest{Pattern: "**/*_test.go"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReadFile(b *testing.B) {
+	f := benchTree(b)
+	for _, name := range []string{"os/root.go", "net/http/server.go"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := f.ReadFile(ctx, ReadRequest{Path: name, Limit: 200}); err != nil {
+					b.Skip(err)
+				}
+			}
+		})
+	}
+}

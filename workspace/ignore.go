@@ -1,0 +1,147 @@
+package workspace
+
+import (
+	"bufio"
+	"io"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing/format/gitignore"
+)
+
+// maxIgnoreFile bounds one ignore file; the rest of a larger one is not read.
+const maxIgnoreFile = 1 << 20
+
+// ignoreFiles are read in every directory, weakest first.
+var ignoreFiles = [...]string{".gitignore", ".ignore"}
+
+// controlDirs hold version control data, which no search is about.
+func controlDir(name string) bool {
+	return name == ".git" || name == ".hg" || name == ".svn" || name == ".jj"
+}
+
+// ignoreRules are the rules of one directory, above those of its parents.
+type ignoreRules struct {
+	parent *ignoreRules
+	domain []string
+	rules  []ignoreRule
+}
+
+// ignoreRule is a pattern with a cheap test that must hold before the pattern
+// is asked at all: most rules are a plain name or a suffix.
+type ignoreRule struct {
+	pattern gitignore.Pattern
+	name    string // the name must be this
+	suffix  string // or end with this
+	base    bool   // the pattern looks at the last name only
+}
+
+func parseIgnore(r io.Reader, domain []string) []ignoreRule {
+	var rules []ignoreRule
+	s := bufio.NewScanner(io.LimitReader(r, maxIgnoreFile))
+	for s.Scan() {
+		line := strings.TrimSuffix(s.Text(), "\r")
+		if len(rules) == 0 {
+			line = strings.TrimPrefix(line, "\ufeff")
+		}
+		if strings.TrimSpace(line) == "" || line[0] == '#' {
+			continue
+		}
+		rule := ignoreRule{pattern: gitignore.ParsePattern(line, domain)}
+		body := strings.TrimSuffix(strings.TrimRight(strings.TrimPrefix(line, "!"), " "), "/")
+		if rule.base = !strings.Contains(body, "/"); rule.base {
+			if tail, ok := strings.CutPrefix(body, "*"); ok && !strings.ContainsAny(tail, `*?[\`) {
+				rule.suffix = tail
+			} else if !strings.ContainsAny(body, `*?[\`) {
+				rule.name = body
+			}
+		}
+		rules = append(rules, rule)
+	}
+	return rules
+}
+
+// ignored reports whether the last of comps is left out. The last rule that
+// speaks about it decides, rules of deeper directories first.
+func (r *ignoreRules) ignored(comps []string, isDir bool) bool {
+	name := comps[len(comps)-1]
+	for ; r != nil; r = r.parent {
+		var short []string
+		for i := len(r.rules) - 1; i >= 0; i-- {
+			rule := &r.rules[i]
+			if rule.name != "" && rule.name != name || rule.suffix != "" && !strings.HasSuffix(name, rule.suffix) {
+				continue
+			}
+			path := comps
+			if rule.base {
+				// Parents were asked on the way down; asking again here
+				// would undo a "!" that let them in.
+				if short == nil {
+					short = append(append([]string(nil), r.domain...), name)
+				}
+				path = short
+			}
+			switch rule.pattern.Match(path, isDir) {
+			case gitignore.Exclude:
+				return true
+			case gitignore.Include:
+				return false
+			}
+		}
+	}
+	return false
+}
+
+// readIgnore adds the rules of the open directory dir to parent. has tells
+// whether a name is there, to save failing opens.
+func readIgnore(dir int, domain []string, parent *ignoreRules, has func(string) bool) *ignoreRules {
+	var rules []ignoreRule
+	for _, name := range ignoreFiles {
+		if !has(name) {
+			continue
+		}
+		file, err := openRegularAt(dir, name, name)
+		if err != nil {
+			continue
+		}
+		rules = append(rules, parseIgnore(file, domain)...)
+		file.Close()
+	}
+	if len(rules) == 0 {
+		return parent
+	}
+	return &ignoreRules{parent: parent, domain: append([]string(nil), domain...), rules: rules}
+}
+
+// inheritedIgnore collects the rules that apply at the directory p from the
+// root down, p itself left out, with the rules git keeps outside the tree
+// weakest.
+func (f *FS) inheritedIgnore(p *place) *ignoreRules {
+	var r *ignoreRules
+	load := func(comps []string, names ...string) []ignoreRule {
+		var rules []ignoreRule
+		for _, name := range names {
+			at, err := f.walkFrom(p.root, append(append([]string(nil), comps...), split(name)...), name, walkOptions{})
+			if err != nil {
+				continue
+			}
+			if file, err := openRegular(at); err == nil {
+				rules = append(rules, parseIgnore(file, comps)...)
+				file.Close()
+			}
+			at.close()
+		}
+		return rules
+	}
+	if rules := load(nil, ".git/info/exclude"); len(rules) > 0 {
+		r = &ignoreRules{rules: rules}
+	}
+	for i := range p.comps {
+		if rules := load(p.comps[:i], ignoreFiles[:]...); len(rules) > 0 {
+			r = &ignoreRules{parent: r, domain: append([]string(nil), p.comps[:i]...), rules: rules}
+		}
+		if r.ignored(p.comps[:i+1], true) {
+			r = nil // asked for by name, so wanted
+		}
+	}
+	return r
+}
