@@ -1,0 +1,323 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"sync"
+)
+
+// CreateRequest asks for a snapshot.
+type CreateRequest struct {
+	Label string // shown in lists, up to 200 bytes
+	// Auto marks a checkpoint that the server makes by itself. It is not
+	// stored when nothing changed since the newest snapshot, and goes first
+	// when Retention.Count is passed.
+	Auto bool
+}
+
+const maxLabel = 200
+
+// Create stores the workspace as it is. A failed or killed Create leaves no
+// snapshot and all older ones whole.
+func (r *Repo) Create(ctx context.Context, q CreateRequest) (Info, error) {
+	if len(q.Label) > maxLabel {
+		return Info{}, invalid("the label has %d bytes, use at most %d", len(q.Label), maxLabel)
+	}
+	done, err := r.begin(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	rec, _, err := r.create(ctx, q)
+	if err == nil {
+		err = r.retain(ctx, rec.Info.ID)
+	}
+	done()
+	if err != nil {
+		return Info{}, fail(err, "the snapshot could not be made")
+	}
+	if r.collectDue(ctx) {
+		if _, err := r.Prune(ctx); err != nil {
+			r.log.Warn("collecting garbage failed", "cause", err)
+		}
+	}
+	return rec.Info, nil
+}
+
+// create does it under the locks and also returns what the walk left out.
+func (r *Repo) create(ctx context.Context, q CreateRequest) (*record, *scan, error) {
+	prev, last, err := r.newest(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := r.newWriter(ctx, prev)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer w.abandon()
+	s := &scan{r: r, save: w.save, sink: w.add}
+	if prev != nil {
+		m, err := r.openManifest(ctx, prev)
+		if err != nil {
+			r.log.Warn("the newest snapshot cannot be read, reading all files", "cause", err)
+		} else {
+			defer m.close()
+			s.prev = m
+		}
+	}
+	if err := s.run(ctx); err != nil {
+		return nil, nil, err
+	}
+	r.log.Debug("workspace scanned", "files", w.info.Files, "read", s.read)
+	w.skip(s.skipped)
+	w.info.Label, w.info.Auto = q.Label, q.Auto
+	rec, err := w.commit(ctx, last)
+	return rec, s, err
+}
+
+// newest returns the newest record that can be read, if any, and the id that
+// the next must sort after.
+func (r *Repo) newest(ctx context.Context) (*record, string, error) {
+	ids, err := r.ids(ctx)
+	if err != nil || len(ids) == 0 {
+		return nil, "", err
+	}
+	last := ids[len(ids)-1]
+	for i := len(ids) - 1; i >= 0; i-- {
+		rec, err := r.load(ctx, ids[i])
+		if err == nil {
+			return rec, last, nil
+		}
+		if ctx.Err() != nil {
+			return nil, "", ctx.Err()
+		}
+		r.log.Warn("a snapshot's record cannot be read", "snapshot", ids[i], "cause", err)
+	}
+	return nil, last, nil
+}
+
+// saver tells new chunks from stored ones.
+type saver struct {
+	vault *vault
+	data  *packer
+
+	mu      sync.Mutex
+	claimed map[chunkID]struct{}
+}
+
+// claim returns true to the one caller that must store id.
+func (s *saver) claim(ctx context.Context, id chunkID) (bool, error) {
+	x, err := s.vault.index(ctx)
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Only learn and forget change the index, and neither runs beside this.
+	if _, ok := x.chunks[id]; ok {
+		return false, nil
+	}
+	if _, ok := s.claimed[id]; ok {
+		return false, nil
+	}
+	s.claimed[id] = struct{}{}
+	return true, nil
+}
+
+// writer builds one snapshot: entries in, a record out.
+type writer struct {
+	r    *Repo
+	ctx  context.Context
+	info Info
+	prev *record
+	save *saver
+	meta *packer // the manifest's chunks, kept together for reading it in one go
+	comp *compressor
+	m    *manifestWriter
+	buf  []byte // manifest bytes not yet cut
+	out  []byte
+	man  []chunkID
+	old  map[chunkID]recordChunk // of prev's manifest
+	raw  map[chunkID]uint32
+}
+
+const localUploads = 2
+
+func (r *Repo) newWriter(ctx context.Context, prev *record) (*writer, error) {
+	comp, err := newCompressor()
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{r: r, ctx: ctx, prev: prev, comp: comp, old: map[chunkID]recordChunk{}, raw: map[chunkID]uint32{}}
+	w.save = &saver{vault: r.vault, data: newPacker(ctx, r.store, localUploads), claimed: map[chunkID]struct{}{}}
+	w.meta = newPacker(ctx, r.store, 1)
+	w.m = newManifestWriter(w)
+	if prev != nil {
+		pieces, _, err := prev.chunks()
+		if err != nil {
+			r.log.Warn("the newest snapshot's record is damaged", "cause", err)
+		}
+		for i, p := range pieces {
+			w.old[p.id] = prev.Manifest[i]
+		}
+	}
+	return w, nil
+}
+
+func (w *writer) abandon() {
+	w.save.data.abandon()
+	w.meta.abandon()
+}
+
+// add takes the next entry.
+func (w *writer) add(e *entry) error {
+	switch e.kind {
+	case kindDir:
+		w.info.Folders++
+	case kindFile:
+		w.info.Files++
+		if e.hard != "" {
+			w.info.HardLinks++
+		} else {
+			w.info.Bytes += e.size
+		}
+	case kindLink:
+		w.info.Links++
+	}
+	return w.m.add(e)
+}
+
+func (w *writer) skip(all []Skipped) {
+	w.info.SkippedCount = len(all)
+	w.info.Skipped = append([]Skipped(nil), all[:min(len(all), maxSkipped)]...)
+	for i := range w.info.Skipped {
+		// JSON holds no arbitrary bytes; a path is shown as a person can read it.
+		w.info.Skipped[i].Path = printable(w.info.Skipped[i].Path)
+	}
+}
+
+// Write takes manifest bytes and cuts them.
+func (w *writer) Write(b []byte) (int, error) {
+	w.buf = append(w.buf, b...)
+	c := manifestCuts()
+	for len(w.buf) >= c.max {
+		if err := w.cut(c); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
+func (w *writer) cut(c cutSizes) error {
+	n := c.cut(w.buf)
+	plain := w.buf[:n]
+	id := chunkID(sha256.Sum256(plain))
+	w.man = append(w.man, id)
+	w.raw[id] = uint32(n)
+	if _, ok := w.old[id]; !ok {
+		isNew, err := w.save.claim(w.ctx, id)
+		if err != nil {
+			return err
+		}
+		if isNew {
+			w.out = w.comp.compress(w.out, plain)
+			if err := w.meta.add(id, w.out, n); err != nil {
+				return err
+			}
+		}
+	}
+	w.buf = w.buf[:copy(w.buf, w.buf[n:])]
+	return nil
+}
+
+// commit makes the snapshot visible: packs, then the index over them, then the
+// record. Each is safe on disk before the next names it.
+func (w *writer) commit(ctx context.Context, last string) (*record, error) {
+	if err := w.m.close(); err != nil {
+		return nil, err
+	}
+	for len(w.buf) > 0 {
+		if err := w.cut(manifestCuts()); err != nil {
+			return nil, err
+		}
+	}
+	if w.info.Auto && w.unchanged() {
+		rec := *w.prev
+		rec.Info.Unchanged = true
+		return &rec, nil
+	}
+	if err := w.save.data.absorb(w.meta); err != nil {
+		return nil, err
+	}
+	rows, err := w.save.data.finish()
+	if err != nil {
+		return nil, err
+	}
+	more, err := w.meta.finish()
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, more...)
+	if len(rows) > 0 {
+		key, err := putIndex(ctx, w.r.store, rows)
+		if err != nil {
+			return nil, err
+		}
+		w.r.vault.learn(key, rows)
+	}
+	w.info.StoredBytes = w.save.data.stored + w.meta.stored
+	w.info.Time = w.r.opt.Now().UTC()
+	w.info.ID = newID(w.info.Time, last)
+	rec := &record{Version: recordVersion, Info: w.info}
+	if rec.Manifest, err = w.places(ctx, rows); err != nil {
+		return nil, err
+	}
+	b, err := rec.encode()
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxRecord {
+		return nil, errors.New("the record is too large")
+	}
+	err = w.r.store.Put(ctx, recordPrefix+rec.Info.ID, bytes.NewReader(b), int64(len(b)))
+	return rec, err
+}
+
+func (w *writer) unchanged() bool {
+	if w.prev == nil || len(w.prev.Manifest) != len(w.man) {
+		return false
+	}
+	for i, id := range w.man {
+		if w.prev.Manifest[i].ID != id.String() {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *writer) places(ctx context.Context, rows []located) ([]recordChunk, error) {
+	fresh := map[chunkID]place{}
+	for _, r := range rows {
+		if _, ok := w.raw[r.id]; ok {
+			fresh[r.id] = r.place
+		}
+	}
+	out := make([]recordChunk, len(w.man))
+	for i, id := range w.man {
+		if c, ok := w.old[id]; ok {
+			out[i] = c
+			continue
+		}
+		p, ok := fresh[id]
+		if !ok {
+			var err error
+			if p, err = w.r.vault.find(ctx, id); err != nil {
+				return nil, err
+			}
+		}
+		out[i] = recordChunk{ID: id.String(), Pack: hex.EncodeToString(p.pack[:]), Off: p.off, Size: p.size, Raw: p.raw}
+	}
+	return out, nil
+}

@@ -1,0 +1,306 @@
+package snapshot
+
+import (
+	"context"
+	"slices"
+	"strconv"
+)
+
+// plan is everything a restore will do, found by comparing two manifests
+// without touching the workspace. It is as large as the difference.
+type plan struct {
+	ops   []op     // in walk order; no path of one is below another's
+	stage []staged // what to build first, folders before what is in them
+	dirs  []folderFix
+
+	added, changed, removed int
+	bytes                   int64 // to be written
+	kept                    []Skipped
+	seen                    bool // the asked-for path is on one side at least
+}
+
+func (p *plan) empty() bool { return len(p.ops) == 0 && len(p.dirs) == 0 }
+
+// folderFix is a folder that must end up as in the target: because it differs,
+// or because what is done in it will change its time.
+type folderFix struct {
+	from *entry // what it was; nil for one that is put there
+	to   *entry
+}
+
+// The kinds of op.
+const (
+	opAdd     = iota // put a staged object where nothing is
+	opReplace        // swap a staged object for what is there
+	opRemove         // take away what is there
+	opMeta           // set mode, times and attributes in place
+)
+
+type op struct {
+	kind   int
+	path   string
+	staged string // its name in the private folder
+	from   *entry // opMeta: what it was
+	to     *entry
+}
+
+// staged is one object to build in the private folder.
+type staged struct {
+	e    *entry
+	at   string // path in the private folder
+	link string // a staged path to link to instead of writing
+	top  bool   // it is swapped in itself, not within a folder
+}
+
+// planner joins the two sides.
+type planner struct {
+	*plan
+	r     *Repo
+	scope string
+	merge bool
+
+	pins    map[string]string   // paths that are there but in no manifest, with why
+	pinned  map[string]struct{} // folders that hold such paths
+	chain   []folderFix         // unchanged folders above the path at hand
+	dirty   map[string]bool     // first paths of hard link groups to build anew
+	heads   map[string]string   // first path -> where it is staged
+	taken   string              // the folder being removed or replaced
+	inTaken bool
+	top     string // the folder being staged whole
+	topAt   string
+	inTop   bool
+	blocked string // a path of the target that cannot be touched
+	isBlock bool
+}
+
+// plan compares the workspace (now) with the target.
+func (r *Repo) plan(ctx context.Context, now, target *record, scope string, merge bool, walk *scan) (*plan, error) {
+	p := &planner{plan: &plan{}, r: r, scope: scope, merge: merge,
+		pins: map[string]string{}, pinned: map[string]struct{}{}, dirty: map[string]bool{}, heads: map[string]string{}}
+	pin := func(path string, self bool) {
+		if self {
+			p.pinned[path] = struct{}{}
+		}
+		for path != "" {
+			path, _ = splitPath(path)
+			p.pinned[path] = struct{}{}
+		}
+	}
+	for _, s := range walk.skipped {
+		if s.Reason == skipChanging {
+			continue // it is in the manifest
+		}
+		p.pins[s.Path] = s.Reason
+		pin(s.Path, false)
+	}
+	for _, dir := range walk.ignoring {
+		pin(dir, true)
+	}
+	if target.Info.HardLinks > 0 {
+		if err := r.joinRecords(ctx, now, target, p.findGroups); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.joinRecords(ctx, now, target, p.meet); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(p.dirs, func(a, b folderFix) int { return comparePaths(a.to.path, b.to.path) })
+	return p.plan, nil
+}
+
+func (r *Repo) joinRecords(ctx context.Context, left, right *record, each func(l, r *entry) error) error {
+	a, err := r.openManifest(ctx, left)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	b, err := r.openManifest(ctx, right)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	return (&join{right: b, each: each}).all(a)
+}
+
+func same(c, t *entry) bool {
+	return c.sameContent(t) && c.sameMode(t) && c.mtime == t.mtime && c.hard == t.hard
+}
+
+// findGroups marks the hard link groups of the target that are not as they
+// should be. All names of such a group are built anew, as one file.
+func (p *planner) findGroups(c, t *entry) error {
+	if t == nil || t.kind != kindFile || !t.linked && t.hard == "" || !within(t.path, p.scope) {
+		return nil
+	}
+	if c == nil || !same(c, t) {
+		head := t.path
+		if t.hard != "" {
+			head = t.hard
+		}
+		p.dirty[head] = true
+	}
+	return nil
+}
+
+// meet decides about one path: c is what is there, t what shall be.
+func (p *planner) meet(c, t *entry) error {
+	path := ""
+	if c != nil {
+		path = c.path
+	} else {
+		path = t.path
+	}
+	above := p.scope != "" && path != p.scope && within(p.scope, path)
+	if !within(path, p.scope) && !above {
+		return nil
+	}
+	if path == p.scope {
+		p.seen = true
+	}
+	p.inTaken = p.inTaken && within(path, p.taken)
+	p.inTop = p.inTop && within(path, p.top)
+	p.isBlock = p.isBlock && within(path, p.blocked)
+
+	for n := len(p.chain); n > 0 && !within(path, p.chain[n-1].to.path); n-- {
+		p.chain = p.chain[:n-1]
+	}
+
+	if c != nil && p.inTaken && (t == nil || p.inTop) {
+		// It goes, or went, with the folder above it.
+		p.removed++
+		if t == nil {
+			return nil
+		}
+		c = nil
+	}
+	if p.isBlock {
+		return nil
+	}
+	if t == nil {
+		if above {
+			return nil // the ways to the scope stay
+		}
+		return p.remove(c)
+	}
+	if p.r.skippedDeep(path) {
+		p.blocked, p.isBlock = path, true
+		return nil
+	}
+	if c == nil {
+		return p.add(t)
+	}
+	return p.both(c, t, above)
+}
+
+func (p *planner) remove(c *entry) error {
+	if p.merge {
+		return nil
+	}
+	if _, ok := p.pinned[c.path]; ok {
+		return nil // it holds something to keep; what is in it comes next
+	}
+	p.do(op{kind: opRemove, path: c.path})
+	p.removed++
+	if c.kind == kindDir {
+		p.taken, p.inTaken = c.path, true
+	}
+	return nil
+}
+
+func (p *planner) add(t *entry) error {
+	if p.inTop {
+		p.added++
+		return p.build(t, p.topAt+t.path[len(p.top):], false)
+	}
+	kind := opAdd
+	if why, ok := p.pins[t.path]; ok {
+		if why != skipFIFO && why != skipSocket {
+			p.kept = append(p.kept, Skipped{t.path, why})
+			p.blocked, p.isBlock = t.path, true
+			return nil
+		}
+		kind = opReplace
+	}
+	p.added++
+	return p.put(kind, t)
+}
+
+// put stages t under a number of its own and has it swapped in.
+func (p *planner) put(kind int, t *entry) error {
+	at := strconv.Itoa(len(p.ops))
+	p.do(op{kind: kind, path: t.path, staged: at, to: t})
+	if t.kind == kindDir {
+		p.top, p.topAt, p.inTop = t.path, at, true
+		// A folder is made private and writable to be moved; its own mode and
+		// times come last.
+		p.dirs = append(p.dirs, folderFix{to: t})
+	}
+	return p.build(t, at, true)
+}
+
+// do adds an operation. It changes the time of the folder it happens in, which
+// is put right at the end if the target has that folder.
+func (p *planner) do(o op) {
+	p.ops = append(p.ops, o)
+	dir, _ := splitPath(o.path)
+	if n := len(p.chain); n > 0 && p.chain[n-1].to.path == dir {
+		p.dirs = append(p.dirs, p.chain[n-1])
+		p.chain = p.chain[:n-1]
+	}
+}
+
+func (p *planner) build(t *entry, at string, top bool) error {
+	s := staged{e: t, at: at, top: top}
+	if t.hard != "" {
+		s.link = p.heads[t.hard]
+	}
+	if t.linked {
+		p.heads[t.path] = at
+	}
+	if s.link == "" {
+		for _, x := range t.pieces {
+			if !x.hole() {
+				p.bytes += x.n
+			}
+		}
+	}
+	p.stage = append(p.stage, s)
+	return nil
+}
+
+func (p *planner) both(c, t *entry, above bool) error {
+	if c.kind != t.kind {
+		if _, ok := p.pinned[c.path]; ok && c.kind == kindDir {
+			return &Error{code: CodeFailed, msg: "the folder " + quote(c.path) + " must become something else but holds what no snapshot can bring back (ignored, mounted or special files): move that away and try again"}
+		}
+		p.changed++
+		if c.kind == kindDir {
+			p.taken, p.inTaken = c.path, true
+		}
+		return p.put(opReplace, t)
+	}
+	switch {
+	case above:
+		return nil
+	case t.kind == kindDir:
+		if !c.sameMode(t) || c.mtime != t.mtime {
+			p.dirs = append(p.dirs, folderFix{c, t})
+		} else {
+			p.chain = append(p.chain, folderFix{c, t})
+		}
+		return nil
+	case !c.sameContent(t), c.hard != t.hard && (t.hard == "" || p.dirty[t.hard]),
+		t.hard != "" && p.dirty[t.hard], t.linked && p.dirty[t.path]:
+		p.changed++
+		return p.put(opReplace, t)
+	case c.sameMode(t) && c.mtime == t.mtime:
+		return nil
+	}
+	p.changed++
+	if c.linked || c.hard != "" {
+		// Its inode may have a name outside, whose mode is not ours (AC-06).
+		return p.put(opReplace, t)
+	}
+	p.ops = append(p.ops, op{kind: opMeta, path: t.path, from: c, to: t})
+	return nil
+}

@@ -1,0 +1,125 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// RestoreRequest says what to bring back.
+type RestoreRequest struct {
+	ID   string
+	Path string // one file or folder; "" is the whole workspace
+	// Merge adds and changes but removes nothing.
+	Merge bool
+}
+
+// RestoreResult says what a restore did, in files, links and folders.
+type RestoreResult struct {
+	Added   int `json:"added"`
+	Changed int `json:"changed"`
+	Removed int `json:"removed"`
+	// Kept lists what the snapshot does not hold and a restore could not bring
+	// back either, and so was left: FIFOs, mounts, unreadable files; at most
+	// 100 of KeptCount.
+	Kept      []Skipped `json:"kept,omitempty"`
+	KeptCount int       `json:"kept_count,omitempty"`
+	// Checkpoint is the snapshot of the workspace as it was before: restoring
+	// it undoes this restore.
+	Checkpoint string `json:"checkpoint"`
+}
+
+// Restore makes the workspace, or one path of it, what it was in a snapshot.
+//
+// It first takes a checkpoint, compares, and writes everything new into a
+// private folder beside the files. Only then are names swapped, and the old
+// objects kept until all went well. On any error the swaps are undone and the
+// workspace is as before. A process killed in the middle leaves the checkpoint.
+// What differs in nothing is not touched; the workspace folder itself is never
+// replaced or cleared. Files written by commands that run meanwhile may be
+// those that are swapped out.
+func (r *Repo) Restore(ctx context.Context, q RestoreRequest) (RestoreResult, error) {
+	path, err := cleanPath(q.Path)
+	if err != nil {
+		return RestoreResult{}, err
+	}
+	done, err := r.begin(ctx)
+	if err != nil {
+		return RestoreResult{}, err
+	}
+	defer done()
+	rec, err := r.load(ctx, q.ID)
+	if err != nil {
+		return RestoreResult{}, err
+	}
+	return r.restore(ctx, rec, path, q.Merge)
+}
+
+// restore does it under the write lock.
+func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool) (RestoreResult, error) {
+	var res RestoreResult
+	now, walk, err := r.create(ctx, CreateRequest{Label: "before restoring " + rec.Info.ID, Auto: true})
+	if err != nil {
+		return res, fail(err, "no checkpoint could be made, so nothing was restored")
+	}
+	res.Checkpoint = now.Info.ID
+	p, err := r.plan(ctx, now, rec, path, merge, walk)
+	if err != nil {
+		return res, fail(err, "snapshot %s could not be restored, nothing was changed", rec.Info.ID)
+	}
+	res.Added, res.Changed, res.Removed = p.added, p.changed, p.removed
+	res.KeptCount = len(p.kept)
+	for _, k := range p.kept[:min(len(p.kept), maxSkipped)] {
+		res.Kept = append(res.Kept, Skipped{printable(k.Path), k.Reason})
+	}
+	if path != "" && !p.seen {
+		return RestoreResult{Checkpoint: res.Checkpoint}, invalid("neither the snapshot nor the workspace has %s, name a path of one of them", quote(path))
+	}
+	if err := r.carryOut(ctx, p); err != nil {
+		return RestoreResult{Checkpoint: res.Checkpoint}, fail(err, "snapshot %s could not be restored, the workspace is as it was", rec.Info.ID)
+	}
+	if err := r.retain(ctx, rec.Info.ID, res.Checkpoint); err != nil {
+		r.log.Warn("applying the retention failed", "cause", err)
+	}
+	return res, nil
+}
+
+// carryOut stages everything, then swaps.
+func (r *Repo) carryOut(ctx context.Context, p *plan) (err error) {
+	if p.empty() {
+		return nil
+	}
+	if err := r.room(p.bytes); err != nil {
+		return err
+	}
+	a := &apply{r: r, plan: p, opened: map[string]int{}, was: map[string]before{}}
+	defer a.close()
+	err = a.stage(ctx)
+	if err == nil {
+		err = a.swap(ctx)
+	}
+	if err != nil {
+		if undo := a.rollback(); undo != nil {
+			// Some process took away what was to be put back. The private
+			// folder stays: it holds the only copy of what is in it.
+			r.log.Error("undoing a restore failed", "cause", undo)
+			return &Error{CodeFailed, fmt.Sprintf("the restore failed and could not be undone wholly (%s): stop the running commands and restore the newest checkpoint", reason(undo)), err}
+		}
+	}
+	a.discard()
+	a.finish(err == nil)
+	return err
+}
+
+// room refuses a restore that the disk cannot hold before it begins.
+func (r *Repo) room(need int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(r.tree.fd, &fs); err != nil {
+		return err
+	}
+	if free := uint64(fs.Bavail) * uint64(fs.Bsize); uint64(need) > free {
+		return &Error{code: CodeDiskFull, msg: fmt.Sprintf("the restore writes %d bytes beside the files and only %d are free: free some space, nothing was changed", need, free)}
+	}
+	return nil
+}

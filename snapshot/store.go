@@ -1,0 +1,43 @@
+package snapshot
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+// Store holds named immutable objects: the packs, indexes and records that
+// snapshots are made of. Keys are slash-separated lower-case ASCII, without
+// "." or ".." elements. An object is either wholly there or not there at all:
+// a Put that fails or is killed leaves nothing visible under its key.
+//
+// Every implementation must pass [mcp-sandbox/snapshot/storetest].
+type Store interface {
+	// Put stores size bytes of r under key, replacing what was there. When it
+	// returns nil the object survives a crash. r may be read more than once
+	// (rewound) to retry an upload.
+	Put(ctx context.Context, key string, r io.ReadSeeker, size int64) error
+	// Get reads n bytes from offset off, or all from off when n < 0. A missing
+	// object gives an error that is fs.ErrNotExist.
+	Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
+	// List returns the objects whose key starts with prefix, sorted by key.
+	List(ctx context.Context, prefix string) ([]Object, error)
+	// Delete removes key; a missing key is no error.
+	Delete(ctx context.Context, key string) error
+	// Has tells whether key is there.
+	Has(ctx context.Context, key string) (bool, error)
+}
+
+// Object is one entry of a [Store] listing.
+type Object struct {
+	Key  string
+	Size int64
+	Time time.Time // when it was stored, by the store's clock
+}
+
+// Locker is what a [Store] shared by several processes may offer beside.
+// Collecting garbage takes the exclusive lock, all else a shared one. Without
+// it, garbage younger than an hour is left alone instead.
+type Locker interface {
+	Lock(ctx context.Context, exclusive bool) (unlock func(), err error)
+}
