@@ -174,6 +174,15 @@ func (s *spoolStore) close() {
 	}
 }
 
+// KeepOutput keeps a text under an output id of its own: a reply that its reader
+// had to cut, of a command whose output is not spooled.
+func (t *Table) KeepOutput(text []byte) (outputID string) {
+	sp := t.spools.create()
+	sp.write(text)
+	t.spools.finished(sp.id)
+	return sp.id
+}
+
 // OpenOutput reads a kept output from its beginning, as far as it is written
 // now. Code: not_found.
 func (t *Table) OpenOutput(outputID string) (io.ReadCloser, error) {

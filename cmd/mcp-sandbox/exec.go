@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/confine"
+	"mcp-sandbox/session"
+)
+
+func newExec() *cobra.Command {
+	var s settings
+	var tty bool
+	cmd := &cobra.Command{
+		Use:   "exec [flags] -- CMD...",
+		Short: "Run one confined command and return its exit status",
+		Long:  "Run one confined command in a fresh session, its output streamed as it comes, and\nreturn its exit status (128+n for signal n, 125 when it could not be run). One\nargument is a shell line; several are quoted and joined.",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.load(cmd.Flags()); err != nil {
+				return err
+			}
+			return execOnce(cmd.Context(), &s, args, tty)
+		},
+	}
+	s.register(cmd.Flags())
+	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "run on a terminal, for interactive programs")
+	return cmd
+}
+
+func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
+	line := args[0]
+	if len(args) > 1 {
+		line = strings.Join(shellWords(args), " ")
+	}
+	if strings.TrimSpace(line) == "" {
+		return badSetting("the command is empty, write it after --")
+	}
+	m, err := session.NewManager(s.session, launcher{})
+	if err != nil {
+		return err
+	}
+	sess, err := m.Get(ctx, "exec")
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	code, err := stream(ctx, sess, line, tty)
+	// Closed before the exit status is passed on: os.Exit runs no deferred call.
+	if err := errors.Join(err, m.Close()); err != nil {
+		return err
+	}
+	if code != 0 {
+		return exitStatus(code)
+	}
+	return nil
+}
+
+// stream runs the line with its three streams passed through. The caller's own
+// descriptors are never given to the command: with them it would hold a door to
+// the caller's terminal (CVE-2017-5226).
+func stream(ctx context.Context, sess *session.Session, line string, tty bool) (int, error) {
+	env, err := sess.Environ(tty)
+	if err != nil {
+		return 0, err
+	}
+	cols, rows := windowSize()
+	p, err := sess.Sandbox().(*sandbox).Sandbox.Spawn(ctx, confine.Command{
+		Argv: []string{"sh", "-c", line}, Env: env, Dir: sess.Root(),
+		TTY: tty, Cols: cols, Rows: rows, Stdin: confine.StdinPipe, SplitStderr: true,
+	})
+	if err != nil {
+		return 0, err
+	}
+	if tty && isTerminal(os.Stdin) {
+		defer rawTerminal(os.Stdin)()
+	}
+	go func() {
+		_, _ = io.Copy(p.Stdin(), os.Stdin)
+		if !tty {
+			_ = p.Stdin().Close()
+		}
+	}()
+	defer passSignals(ctx, p, tty)()
+
+	var out sync.WaitGroup
+	out.Go(func() { _, _ = io.Copy(os.Stdout, p.Stdout()) })
+	if !tty {
+		out.Go(func() { _, _ = io.Copy(os.Stderr, p.Stderr()) })
+	}
+	status := p.Wait()
+	drain(&out, p)
+	return status.Code, nil
+}
+
+// drainFor is how long output of processes left behind is waited for once the
+// command has ended: what it wrote itself is in the pipe already.
+const drainFor = 200 * time.Millisecond
+
+func drain(out *sync.WaitGroup, p *confine.Process) {
+	deadline := time.Now().Add(drainFor)
+	_ = p.Stdout().SetReadDeadline(deadline)
+	if p.Stderr() != nil {
+		_ = p.Stderr().SetReadDeadline(deadline)
+	}
+	out.Wait()
+}
+
+// passSignals hands the caller's interrupt to the command and window changes to
+// its terminal. The end of ctx (TERM, HUP, a second interrupt) kills it.
+func passSignals(ctx context.Context, p *confine.Process, tty bool) (stop func()) {
+	sig := make(chan os.Signal, 8)
+	signal.Notify(sig, syscall.SIGWINCH)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		cancelled := ctx.Done()
+		for {
+			select {
+			case <-done:
+				return
+			case <-cancelled:
+				_ = p.SignalTree(syscall.SIGTERM)
+				cancelled = nil
+				wg.Go(func() { killLater(p, done) })
+			case <-sig:
+				if tty {
+					cols, rows := windowSize()
+					_ = p.Resize(cols, rows)
+				}
+			}
+		}
+	})
+	return func() {
+		signal.Stop(sig)
+		close(done)
+		wg.Wait()
+	}
+}
+
+func killLater(p *confine.Process, done <-chan struct{}) {
+	t := time.NewTimer(2 * time.Second)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		_ = p.SignalTree(syscall.SIGKILL)
+	case <-p.Done():
+	case <-done:
+	}
+}
+
+func windowSize() (cols, rows uint16) {
+	ws, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
+	if err != nil || ws.Col == 0 {
+		return 120, 30
+	}
+	return ws.Col, ws.Row
+}
+
+// rawTerminal passes every key on unchanged, as ssh -t does, and returns what
+// undoes it.
+func rawTerminal(f *os.File) (restore func()) {
+	fd := int(f.Fd())
+	old, err := unix.IoctlGetTermios(fd, ioctlGetTermios)
+	if err != nil {
+		return func() {}
+	}
+	raw := *old
+	raw.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	raw.Oflag &^= unix.OPOST
+	raw.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	raw.Cflag &^= unix.CSIZE | unix.PARENB
+	raw.Cflag |= unix.CS8
+	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
+	if unix.IoctlSetTermios(fd, ioctlSetTermios, &raw) != nil {
+		return func() {}
+	}
+	return func() { _ = unix.IoctlSetTermios(fd, ioctlSetTermios, old) }
+}

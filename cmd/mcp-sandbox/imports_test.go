@@ -1,0 +1,80 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// forbidden lists the import edges that must not come to be, each with what
+// would be lost.
+var forbidden = []struct{ from, to, why string }{
+	{"ptyproc", "mcp-sandbox/", "processes are tested over any spawner; they must not know who confines or shows them"},
+	{"workspace", "mcp-sandbox/", "the file layer is the one guard against links; it must be readable alone"},
+	{"confine", "mcp-sandbox/", "the kernel side runs in the sandbox's init, which must start fast and do nothing else"},
+	{"egress", "mcp-sandbox/", "the proxy judges hostile input; it must be readable alone"},
+	{"tokens", "mcp-sandbox/", "counting text needs nothing of ours"},
+	{"snapshot", "mcp-sandbox/session", "sessions use snapshots, not the other way"},
+	{"snapshot", "mcp-sandbox/tools", "no callback points upward"},
+	{"snapshot", "mcp-sandbox/confine", "confinement is wired in by cmd alone"},
+	{"session", "mcp-sandbox/tools", "no callback points upward"},
+	{"session", "mcp-sandbox/confine", "sessions know confinement as an interface, so that it can be swapped and tested apart"},
+	{"session", "mcp-sandbox/egress", "wired in by cmd alone"},
+	{"session", "mcp-sandbox/tokens", "what a reply looks like is decided in tools"},
+	{"tools", "mcp-sandbox/confine", "tools see a session, never the kernel"},
+	{"tools", "mcp-sandbox/egress", "tools see a session, never the proxy"},
+	{"tools", "mcp-sandbox/ptyproc", "tools reach processes through their session, which keys them by client"},
+	{"tools", "mcp-sandbox/workspace", "tools reach files through their session, which keys them by client"},
+	{"tools", "mcp-sandbox/snapshot", "tools reach snapshots through their session, which keys them by client"},
+	{"session", "github.com/mark3labs/mcp-go", "the protocol stays in tools and cmd"},
+	{"ptyproc", "github.com/mark3labs/mcp-go", "the protocol stays in tools and cmd"},
+	{"workspace", "github.com/mark3labs/mcp-go", "the protocol stays in tools and cmd"},
+	{"snapshot", "github.com/mark3labs/mcp-go", "the protocol stays in tools and cmd"},
+	{"confine", "github.com/mark3labs/mcp-go", "the protocol stays in tools and cmd"},
+	{"tokens", "github.com/mark3labs/mcp-go", "the protocol stays in tools and cmd"},
+}
+
+func TestForbiddenImports(t *testing.T) {
+	root := filepath.Join("..", "..")
+	files := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, path)
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && rel != "." || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		dir, _, _ := strings.Cut(filepath.ToSlash(rel), "/")
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		files++
+		for _, imp := range f.Imports {
+			target, _ := strconv.Unquote(imp.Path.Value)
+			if target == "mcp-sandbox/"+dir || strings.HasPrefix(target, "mcp-sandbox/"+dir+"/") {
+				continue // a package's own inner rooms
+			}
+			for _, f := range forbidden {
+				if dir == f.from && strings.HasPrefix(target, f.to) {
+					t.Errorf("%s imports %s: %s", rel, target, f.why)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 20 {
+		t.Fatalf("only %d files read: the test looks in the wrong place", files)
+	}
+}

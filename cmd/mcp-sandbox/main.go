@@ -1,0 +1,82 @@
+// Command mcp-sandbox is a Model Context Protocol server that gives a language
+// model a kernel-confined shell. Run without arguments it serves MCP on stdio;
+// "mcp-sandbox exec -- CMD" runs one confined command without a client.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"mcp-sandbox/confine"
+)
+
+// Exit codes of our own, chosen so that a command's code is not mistaken for
+// one: 2 is bad usage, 125 a failure before or around the command (as with
+// docker run and timeout(1)).
+const (
+	exitUsage   = 2
+	exitFailure = 125
+)
+
+func main() {
+	// The sandbox's init is this same binary, started again: it must leave here
+	// before anything of the server is set up.
+	confine.MaybeRunChild()
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
+	err := newRoot().ExecuteContext(ctx)
+	stop()
+	var status exitStatus
+	switch {
+	case err == nil:
+	case errors.As(err, &status):
+		os.Exit(int(status))
+	default:
+		fmt.Fprintln(os.Stderr, "mcp-sandbox:", describe(err))
+		var coded interface{ Code() string }
+		if errors.As(err, &coded) && coded.Code() != "invalid_argument" {
+			os.Exit(exitFailure)
+		}
+		os.Exit(exitUsage)
+	}
+}
+
+// exitStatus carries a command's own exit code out through cobra.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// describe adds the cause for the operator; the model never sees this text.
+func describe(err error) string {
+	text := err.Error()
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		text = coded.Code() + ": " + text
+		if cause := errors.Unwrap(coded.(error)); cause != nil {
+			text += " (" + cause.Error() + ")"
+		}
+	}
+	return text
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "mcp-sandbox",
+		Short:         "A kernel-confined shell for language models, over MCP",
+		Long:          "mcp-sandbox gives an MCP client a workspace folder, a confined shell with\nlong-lived processes and terminals, and file tools. Without a command it serves\nMCP on stdio.",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	serve := newServe()
+	root.RunE = serve.RunE
+	root.Flags().AddFlagSet(serve.Flags())
+	root.AddCommand(serve, newExec(), newDoctor(), newConfigPrinter(), newVersion())
+	return root
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/session"
+	"mcp-sandbox/tools"
+)
+
+func newServe() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve MCP on stdio (the default)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.load(cmd.Flags()); err != nil {
+				return err
+			}
+			return serveStdio(cmd.Context(), &s, os.Stdin, os.Stdout)
+		},
+	}
+	s.register(cmd.Flags())
+	return cmd
+}
+
+func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) error {
+	if isTerminal(in) {
+		fmt.Fprintln(os.Stderr, "mcp-sandbox is an MCP server: a client starts it and speaks JSON-RPC on stdin.\nTo add it to a client: mcp-sandbox config claude-desktop (or claude-code, cursor, vscode, ...).\nTo try it without one: mcp-sandbox exec -- 'id; ls'\nWaiting for a client; Ctrl-D ends.")
+	}
+	m, err := session.NewManager(s.session, launcher{})
+	if err != nil {
+		return err
+	}
+	srv, err := tools.New(m, s.tools)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	err = srv.ServeStdio(ctx, in, protocolOutput(out))
+	return errors.Join(ignoreGone(err), m.Close())
+}
+
+// protocolOutput keeps stdout for the protocol alone: a stray print of ours or
+// of a library would break the client's parser, so it lands on stderr.
+func protocolOutput(out *os.File) io.Writer {
+	fd, err := unix.FcntlInt(out.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return out
+	}
+	own := os.NewFile(uintptr(fd), "protocol output")
+	_ = unix.Dup2(int(os.Stderr.Fd()), int(out.Fd()))
+	return own
+}
+
+// ignoreGone: a client that left without reading has ended the session the way
+// clients do; that is no failure of the server.
+func ignoreGone(err error) error {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), ioctlGetTermios)
+	return err == nil
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/pflag"
+
+	"mcp-sandbox/session"
+	"mcp-sandbox/tools"
+)
+
+// settings are the flags of the server. The flag set is the one list of what
+// can be configured: the environment (MCP_SANDBOX_ROOT for --root) and the TOML
+// file use the same names and go through the same parsing.
+type settings struct {
+	configFile string
+	session    session.Config
+	tools      tools.Options
+	env        []string
+	maxYieldMS int
+	transport  string
+	logLevel   string
+}
+
+const envPrefix = "MCP_SANDBOX_"
+
+func (s *settings) register(f *pflag.FlagSet) {
+	f.StringVar(&s.configFile, "config", "", "TOML file with the same keys as these flags")
+	f.StringVar(&s.session.Root, "root", "", "workspace folder, kept at the end (default: an own temporary one, removed)")
+	f.StringVar(&s.session.StateDir, "state-dir", "", "the server's own folder (default: $XDG_STATE_HOME/mcp-sandbox)")
+	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace when it is our own)")
+	f.StringVar(&s.session.Level, "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
+	f.StringVar(&s.session.MinLevel, "min-confinement", "", "refuse to run below this level (default: any but none, or the one named by --confine)")
+	f.StringVar(&s.session.Network, "network", "loopback", "none, loopback or host")
+	f.StringArrayVar(&s.session.Read, "read", nil, "host path commands and file tools may read")
+	f.StringArrayVar(&s.session.Write, "write", nil, "host path commands and file tools may change")
+	f.StringArrayVar(&s.session.DenyRead, "deny-read", nil, "path that stays hidden, also inside the workspace")
+	f.StringArrayVar(&s.session.Protect, "protect", nil, "workspace path that may not be changed, beside the default ones")
+	f.StringArrayVar(&s.env, "env", nil, "NAME=VALUE for commands, or NAME to pass the server's own value")
+	f.BoolVar(&s.tools.ReadOnly, "read-only", false, "offer only tools that change nothing")
+	f.StringSliceVar(&s.tools.Toolsets, "toolset", nil, "offer only these: core, files, process, snapshot, session")
+	f.StringVar(&s.tools.Encoding, "encoding", "o200k_base", "tokenizer that cuts output: o200k_base or cl100k_base")
+	f.IntVar(&s.tools.MaxOutputTokens, "max-output-tokens", 0, "most tokens a call may ask for (default: no cap)")
+	f.IntVar(&s.maxYieldMS, "max-yield-ms", 45000, "longest a call waits for a command")
+	f.StringVar(&s.session.OnCancel, "on-cancel", "kill", "what a cancelled call does to its command: kill or leave")
+	f.StringVar(&s.tools.Structured, "structured", "auto", "structuredContent beside text: auto, on or off")
+	f.IntVar(&s.session.Limits.Procs, "limit-procs", 0, "processes of a session (default 512)")
+	f.Var((*size)(&s.session.Limits.FileSize), "limit-file-size", "largest file a command may write, such as 4G")
+	f.IntVar(&s.session.Limits.OpenFiles, "limit-open-files", 0, "open files of a process")
+	f.Var((*size)(&s.session.Limits.Tmp), "limit-tmp", "size of the private /tmp, such as 512M")
+	f.Var((*size)(&s.session.Limits.Memory), "limit-memory", "memory of a session, where a cgroup can be had")
+	f.StringVar(&s.transport, "transport", "stdio", "stdio")
+	f.StringVar(&s.logLevel, "log-level", "warn", "debug, info, warn or error; the log goes to stderr")
+}
+
+// load fills what no flag has set, from the environment and then from the file,
+// and checks the whole. Unknown keys and bad values are errors that name them.
+func (s *settings) load(f *pflag.FlagSet) error {
+	if err := overlayEnviron(f, os.Environ()); err != nil {
+		return err
+	}
+	if s.configFile != "" {
+		if err := overlayFile(f, s.configFile); err != nil {
+			return err
+		}
+	}
+	if s.transport != "stdio" {
+		return badSetting("transport is %q, this version serves stdio only", s.transport)
+	}
+	if s.session.Network == "allow" {
+		return badSetting("network is %q, the allow-list proxy is not in this version, use none, loopback or host", s.session.Network)
+	}
+	if s.maxYieldMS < 250 || s.maxYieldMS > 600_000 {
+		return badSetting("max-yield-ms is %d, use 250 to 600000; most clients cut a call at 60000", s.maxYieldMS)
+	}
+	s.session.MaxYield = time.Duration(s.maxYieldMS) * time.Millisecond
+	s.tools.MaxYield = s.session.MaxYield
+	s.session.ReadOnly = s.tools.ReadOnly
+	s.session.Path = os.Getenv("PATH")
+	for _, e := range s.env {
+		name, value, has := strings.Cut(e, "=")
+		if !has {
+			if value, has = os.LookupEnv(name); !has {
+				return badSetting("env names %q, which the server's environment does not have, write NAME=VALUE or set it", name)
+			}
+		}
+		s.session.Env = append(s.session.Env, name+"="+value)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return badSetting("log-level is %q, use debug, info, warn or error", s.logLevel)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	s.session.Log, s.tools.Log = log, log
+	s.tools.Version = version()
+	return nil
+}
+
+func overlayEnviron(f *pflag.FlagSet, environ []string) error {
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		key, ours := strings.CutPrefix(name, envPrefix)
+		if !ours || strings.HasPrefix(key, "TEST_") {
+			continue
+		}
+		flag := f.Lookup(strings.ReplaceAll(strings.ToLower(key), "_", "-"))
+		if flag == nil {
+			return badSetting("the environment has %s, which is no setting of mcp-sandbox, see mcp-sandbox serve --help", name)
+		}
+		// Empty is unset: a client's configuration form passes empty fields.
+		if flag.Changed || value == "" {
+			continue
+		}
+		if list, ok := flag.Value.(pflag.SliceValue); ok {
+			sep := ","
+			// A comma is part of many values, so this one list is a line each.
+			if flag.Name == "env" {
+				sep = "\n"
+			}
+			values := slices.DeleteFunc(strings.Split(value, sep), func(s string) bool { return s == "" })
+			if err := list.Replace(values); err != nil {
+				return badSetting("%s is %q: %v", name, value, err)
+			}
+			flag.Changed = true
+			continue
+		}
+		if err := f.Set(flag.Name, value); err != nil {
+			return badSetting("%s is %q: %v", name, value, err)
+		}
+	}
+	return nil
+}
+
+func overlayFile(f *pflag.FlagSet, path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return badSetting("the configuration %q cannot be read: %v", path, err)
+	}
+	defer file.Close()
+	return overlayTOML(f, file)
+}
+
+func overlayTOML(f *pflag.FlagSet, r io.Reader) error {
+	var keys map[string]any
+	if err := toml.NewDecoder(r).Decode(&keys); err != nil {
+		return badSetting("the configuration is not valid TOML: %v", err)
+	}
+	for key, value := range keys {
+		flag := f.Lookup(key)
+		if flag == nil || key == "config" {
+			return badSetting("the configuration has the unknown key %q, see mcp-sandbox serve --help", key)
+		}
+		if flag.Changed {
+			continue
+		}
+		if err := setFromTOML(f, flag, value); err != nil {
+			return badSetting("the configuration's %s is %v: %v", key, value, err)
+		}
+	}
+	return nil
+}
+
+func setFromTOML(f *pflag.FlagSet, flag *pflag.Flag, value any) error {
+	list, isList := flag.Value.(pflag.SliceValue)
+	items, given := value.([]any)
+	if isList != given {
+		if isList {
+			return fmt.Errorf("write a list of strings")
+		}
+		return fmt.Errorf("write a single value")
+	}
+	if isList {
+		texts := make([]string, len(items))
+		for i, it := range items {
+			s, ok := it.(string)
+			if !ok {
+				return fmt.Errorf("write a list of strings")
+			}
+			texts[i] = s
+		}
+		flag.Changed = true
+		return list.Replace(texts)
+	}
+	switch v := value.(type) {
+	case string, bool, int64:
+		return f.Set(flag.Name, fmt.Sprint(v))
+	}
+	return fmt.Errorf("write a string, number or boolean")
+}
+
+// settingError is bad usage: exit code 2.
+type settingError struct{ text string }
+
+func (e *settingError) Error() string { return e.text }
+func (e *settingError) Code() string  { return "invalid_argument" }
+
+func badSetting(format string, args ...any) error {
+	return &settingError{fmt.Sprintf(format, args...)}
+}
+
+// size is a flag for bytes with an optional K, M, G or T (powers of 1024).
+type size int64
+
+func (s *size) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(*s), 10)
+}
+
+func (s *size) Type() string { return "size" }
+
+func (s *size) Set(text string) error {
+	t := strings.TrimSuffix(strings.ToUpper(strings.TrimSpace(text)), "B")
+	t = strings.TrimSuffix(t, "I")
+	shift := 0
+	if t != "" {
+		if i := strings.IndexByte("KMGT", t[len(t)-1]); i >= 0 {
+			shift, t = 10*(i+1), t[:len(t)-1]
+		}
+	}
+	n, err := strconv.ParseInt(t, 10, 64)
+	if err != nil || n <= 0 || n > (1<<62)>>shift {
+		return fmt.Errorf("write a size such as 512M or 4G")
+	}
+	*s = size(n << shift)
+	return nil
+}

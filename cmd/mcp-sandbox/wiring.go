@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"mcp-sandbox/confine"
+	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/session"
+)
+
+// launcher gives package session the kernel side without either knowing the
+// other: this file is the only place where both are seen.
+type launcher struct{}
+
+func (launcher) Start(ctx context.Context, c session.Confinement) (session.Sandbox, error) {
+	sb, err := confine.Start(ctx, policyOf(c))
+	if err != nil {
+		return nil, err
+	}
+	return &sandbox{sb}, nil
+}
+
+func policyOf(c session.Confinement) confine.Policy {
+	return confine.Policy{
+		Workspace: c.Workspace, WorkspaceFile: c.WorkspaceFile, UID: c.UID, GID: c.GID,
+		Home: c.Home, Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.DenyRead,
+		Protect: c.Protect, StateDirs: c.StateDirs, Network: confine.Network(c.Network),
+		Limits: confine.Limits(c.Limits), Level: confine.Level(c.Level), MinLevel: confine.Level(c.MinLevel),
+		Log: c.Log,
+	}
+}
+
+// sandbox shows a confine.Sandbox as what session and ptyproc ask for.
+type sandbox struct{ *confine.Sandbox }
+
+func (s *sandbox) Report() session.Report { return reportOf(s.Sandbox.Report()) }
+
+func reportOf(r confine.Report) session.Report {
+	out := session.Report{Level: string(r.Level), Warnings: r.Warnings}
+	for _, l := range r.Layers {
+		out.Layers = append(out.Layers, session.Layer(l))
+	}
+	return out
+}
+
+func (s *sandbox) Spawn(ctx context.Context, spec ptyproc.Spec) (ptyproc.Child, error) {
+	p, err := s.Sandbox.Spawn(ctx, confine.Command{
+		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir,
+		TTY: spec.TTY, Cols: spec.Cols, Rows: spec.Rows, Stdin: confine.Stdin(spec.Stdin),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return child{p}, nil
+}
+
+// child differs from confine.Process in names only.
+type child struct{ *confine.Process }
+
+// Output is the merged stdout and stderr, or the terminal.
+func (c child) Output() *os.File { return c.Stdout() }
+
+func (c child) Wait() ptyproc.ExitStatus { return ptyproc.ExitStatus(c.Process.Wait()) }

@@ -1,0 +1,188 @@
+package session
+
+import (
+	"context"
+	"os"
+
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"mcp-sandbox/ptyproc"
+)
+
+// Result is what a command has produced since the last reply about it.
+type Result = ptyproc.Result
+
+// ExitStatus is how a process ended.
+type ExitStatus = ptyproc.ExitStatus
+
+// ProcessInfo is one row of the process list.
+type ProcessInfo = ptyproc.Info
+
+// Progress is a sign of life of a running call.
+type Progress = ptyproc.Progress
+
+// ExecRequest is one command. Cmd is handed to the shell as it is.
+type ExecRequest struct {
+	Cmd      string
+	Workdir  string // relative to the workspace or absolute in it; "" is the root
+	Shell    string // "" is sh
+	Login    bool
+	TTY      bool
+	Cols     int
+	Rows     int
+	Stdin    *string // given and closed
+	KeepOpen bool    // keeps stdin open for Write
+	Env      map[string]string
+	Timeout  time.Duration // 0 is none
+	Yield    time.Duration
+	Progress func(Progress)
+}
+
+// Exec runs a command and waits until it ends or the yield time is over.
+// Codes: invalid_argument, not_found, not_a_directory, path_outside_workspace,
+// exec_failed, limit_reached, cancelled, session_not_found.
+func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
+	if strings.TrimSpace(r.Cmd) == "" {
+		return Result{}, errorf("invalid_argument", nil, "cmd is empty, give a shell command")
+	}
+	if strings.ContainsRune(r.Cmd, 0) {
+		return Result{}, errorf("invalid_argument", nil, "cmd holds a NUL byte, which no command line can carry, remove it or write it as an escape")
+	}
+	if r.Stdin != nil && r.TTY {
+		return Result{}, errorf("invalid_argument", nil, "stdin and tty cannot go together, start with tty and send the text with write_stdin")
+	}
+	dir, err := s.workdir(r.Workdir)
+	if err != nil {
+		return Result{}, err
+	}
+	argv, err := shellArgv(r)
+	if err != nil {
+		return Result{}, err
+	}
+	env, err := s.environ(r.Env, r.TTY)
+	if err != nil {
+		return Result{}, err
+	}
+	req := ptyproc.StartRequest{
+		Spec:    ptyproc.Spec{Argv: argv, Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows)},
+		Command: r.Cmd, KeepStdin: r.KeepOpen, Timeout: r.Timeout, Yield: r.Yield, Progress: r.Progress,
+	}
+	if r.Stdin != nil {
+		req.StdinText = *r.Stdin
+	}
+	if r.Stdin != nil || r.KeepOpen {
+		req.Stdin = ptyproc.StdinPipe
+	}
+	return s.table.Start(ctx, req)
+}
+
+func (s *Session) workdir(p string) (string, error) {
+	if p == "" || p == "." {
+		return s.root, nil
+	}
+	return s.files.ResolveDir(p)
+}
+
+// shellArgv builds the command line. The working folder is set on the process,
+// not prefixed as "cd DIR &&", which would join the first background list.
+func shellArgv(r ExecRequest) ([]string, error) {
+	shell := r.Shell
+	if shell == "" {
+		shell = "sh"
+	}
+	if strings.ContainsRune(shell, 0) || strings.HasPrefix(shell, "-") {
+		return nil, errorf("invalid_argument", nil, "shell %q is not a program name, use one such as sh or bash", shell)
+	}
+	// -l -c apart and not "-lc": not every shell takes them in one word.
+	if r.Login {
+		return []string{shell, "-l", "-c", r.Cmd}, nil
+	}
+	return []string{shell, "-c", r.Cmd}, nil
+}
+
+// environ is a clean environment: what is true inside the sandbox, the locale,
+// the configured values, then the call's own. Nothing else of the server's.
+func (s *Session) environ(extra map[string]string, tty bool) ([]string, error) {
+	term := "dumb"
+	if tty {
+		term = "xterm-256color"
+	}
+	env := slices.Clone(s.sandbox.Environ())
+	env = append(env, "TERM="+term, "LANG="+hostValue("LANG", "C.UTF-8"))
+	if tz := os.Getenv("TZ"); tz != "" {
+		env = append(env, "TZ="+tz)
+	}
+	env = append(env, s.config.Env...)
+	for name, value := range extra {
+		if err := checkEnvName(name); err != nil {
+			return nil, err
+		}
+		if strings.ContainsRune(value, 0) {
+			return nil, errorf("invalid_argument", nil, "the environment value of %q holds a NUL byte, remove it", name)
+		}
+		env = append(env, name+"="+value)
+	}
+	return lastWins(env), nil
+}
+
+func hostValue(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+// lastWins keeps the last value of each name: getenv(3) of most C libraries
+// finds the first, so a doubled name would undo the later setting.
+func lastWins(env []string) []string {
+	at := make(map[string]int, len(env))
+	out := env[:0:0]
+	for _, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		if i, ok := at[name]; ok {
+			out[i] = kv
+			continue
+		}
+		at[name] = len(out)
+		out = append(out, kv)
+	}
+	return out
+}
+
+// Write sends text to a process, or polls it when chars is empty.
+// Codes: process_not_found, stdin_closed, invalid_argument, cancelled.
+func (s *Session) Write(ctx context.Context, id int, chars string, closeStdin bool, yield time.Duration, progress func(Progress)) (Result, error) {
+	return s.table.Write(ctx, id, []byte(chars), closeStdin, yield, progress)
+}
+
+// Kill ends a process and everything it started. Signal 0 is TERM, then KILL
+// after 2 s. Codes: process_not_found, invalid_argument.
+func (s *Session) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, error) {
+	return s.table.Kill(ctx, id, sig)
+}
+
+// Processes lists the running and the recently ended.
+func (s *Session) Processes() []ProcessInfo { return s.table.List() }
+
+// Environ is the environment of a command of this session.
+func (s *Session) Environ(tty bool) ([]string, error) { return s.environ(nil, tty) }
+
+// OutputChunk is a part of an earlier output.
+type OutputChunk = ptyproc.OutputChunk
+
+// ReadOutput gives lines of an output that was cut: offset from 1, negative from
+// the end; with a pattern (RE2) only those that match. Codes: not_found,
+// invalid_argument.
+func (s *Session) ReadOutput(id string, offset, limit int, pattern string) (OutputChunk, error) {
+	return s.table.ReadOutput(id, offset, limit, pattern)
+}
+
+// KeepOutput keeps the whole of a reply that was cut, for ReadOutput.
+func (s *Session) KeepOutput(text []byte) (outputID string) { return s.table.KeepOutput(text) }
+
+// Screen is what a person would see on a process's terminal now.
+// Codes: process_not_found, invalid_argument.
+func (s *Session) Screen(id int) (ptyproc.Screen, error) { return s.table.Screen(id) }

@@ -1,0 +1,16 @@
+package session
+
+import "mcp-sandbox/workspace"
+
+// The requests of the file API under the session's name: package tools reaches
+// files through a session only.
+type (
+	ReadRequest  = workspace.ReadRequest
+	WriteRequest = workspace.WriteRequest
+	WriteMode    = workspace.WriteMode
+	ListRequest  = workspace.ListRequest
+	EditRequest  = workspace.EditRequest
+	FindRequest  = workspace.FindRequest
+
+	SearchRequest = workspace.SearchRequest
+)

@@ -1,0 +1,259 @@
+package session
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Unprivileged ids for owned workspaces of a root server: systemd's range for
+// dynamic users, which no distribution hands out to accounts (systemd.exec(5),
+// DynamicUser=). Running there instead of as root makes RLIMIT_NPROC hold, which
+// the kernel does not enforce for uid 0 (setrlimit(2)).
+const (
+	dynamicUIDMin = 61184
+	dynamicUIDMax = 65519
+)
+
+// systemFolders are never a workspace: writing there changes the machine, and
+// the sandbox mounts its own over most of them.
+var systemFolders = []string{
+	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run",
+	"/sbin", "/sys", "/tmp", "/usr", "/var", "/var/tmp", "/opt", "/srv", "/mnt", "/media",
+	"/System", "/Library", "/Applications", "/private", "/private/tmp", "/private/etc", "/private/var", "/Volumes",
+}
+
+// CheckRoot resolves a caller-chosen workspace once and refuses those that would
+// hand the model more than a project: "/", a system folder, a home folder or one
+// that holds homes, and any folder above or below the server's own state.
+// Codes: invalid_argument, not_found, not_a_directory, permission_denied.
+func CheckRoot(path, stateDir string) (string, error) {
+	if path == "" || strings.ContainsRune(path, 0) {
+		return "", errorf("invalid_argument", nil, "the workspace path is empty or holds a NUL byte, name a folder with --root")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", errorf("invalid_argument", err, "the workspace path %q cannot be made absolute, name it in full", path)
+	}
+	// Resolved here once; the sandbox later refuses any link in the result, so a
+	// component swapped for a link after this point is noticed, not followed.
+	real, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		if os.IsNotExist(err) {
+			return "", errorf("not_found", err, "the workspace %q does not exist, create it first", path)
+		}
+		return "", errorf("permission_denied", err, "the workspace %q cannot be reached, check its permissions", path)
+	}
+	fi, err := os.Stat(real)
+	if err != nil {
+		return "", errorf("permission_denied", err, "the workspace %q cannot be read, check its permissions", path)
+	}
+	if !fi.IsDir() {
+		return "", errorf("not_a_directory", nil, "the workspace %q is not a folder, name a folder", path)
+	}
+	if real == "/" {
+		return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is the whole machine, name a project folder", "/")
+	}
+	for _, d := range systemFolders {
+		if real == d {
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a system folder, name a folder below it", real)
+		}
+	}
+	for _, home := range homeFolders() {
+		if real == home {
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a home folder, with keys and shell start-up files in it, name a project folder below it", real)
+		}
+		if within(home, real) {
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it holds the home folder %q, name a project folder", real, home)
+		}
+	}
+	if stateDir != "" {
+		if st, err := filepath.EvalSymlinks(stateDir); err == nil {
+			stateDir = st
+		}
+		if real == stateDir || within(stateDir, real) {
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: the server's own state lies in it, name another folder or move the state with --state-dir", real)
+		}
+		if within(real, stateDir) {
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it lies in the server's own state, name another folder", real)
+		}
+	}
+	return real, nil
+}
+
+// within reports whether path lies strictly below dir; both absolute and clean.
+func within(path, dir string) bool {
+	if dir == "/" {
+		return path != "/"
+	}
+	return strings.HasPrefix(path, dir+"/")
+}
+
+// homeFolders lists the homes of root and of people (uid 1000 and up), and the
+// caller's own, resolved.
+func homeFolders() []string {
+	var out []string
+	add := func(p string) {
+		if p == "" || !filepath.IsAbs(p) || p == "/" {
+			return
+		}
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			p = real
+		}
+		out = append(out, filepath.Clean(p))
+	}
+	if h, err := os.UserHomeDir(); err == nil {
+		add(h)
+	}
+	f, err := os.Open("/etc/passwd")
+	if err != nil {
+		return out
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		fields := strings.Split(sc.Text(), ":")
+		if len(fields) < 7 {
+			continue
+		}
+		uid, err := strconv.Atoi(fields[2])
+		if err != nil || (uid != 0 && uid != os.Getuid() && (uid < 1000 || uid >= dynamicUIDMin)) {
+			continue
+		}
+		add(fields[5])
+	}
+	return out
+}
+
+// makeOwnedRoot makes a private temporary workspace. Under a root server it is
+// given to an unprivileged id that no account has, so commands are not root.
+func makeOwnedRoot(tempDir string) (root string, uid, gid int, err error) {
+	if tempDir == "" {
+		tempDir = os.TempDir()
+	}
+	if tempDir, err = filepath.Abs(tempDir); err != nil {
+		return "", -1, -1, err
+	}
+	if tempDir, err = filepath.EvalSymlinks(tempDir); err != nil {
+		return "", -1, -1, err
+	}
+	root, err = os.MkdirTemp(tempDir, "mcp-sandbox-")
+	if err != nil {
+		return "", -1, -1, err
+	}
+	if os.Geteuid() != 0 {
+		return root, -1, -1, nil
+	}
+	id := dynamicUIDMin + rand.IntN(dynamicUIDMax-dynamicUIDMin+1)
+	if err := os.Chown(root, id, id); err != nil {
+		// A root without CAP_CHOWN (some containers): its files stay its own.
+		return root, -1, -1, nil
+	}
+	return root, id, id, nil
+}
+
+func openRoot(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func ownerOf(f *os.File) (uid, gid int, err error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return -1, -1, err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return -1, -1, fmt.Errorf("no owner for %s", f.Name())
+	}
+	return int(st.Uid), int(st.Gid), nil
+}
+
+func identity(fi os.FileInfo) (dev, ino uint64) {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0
+	}
+	return uint64(st.Dev), uint64(st.Ino) //nolint:unconvert // Dev is int32 on darwin
+}
+
+// removeOwned deletes a workspace we made. The path is only trusted when it
+// still names the inode that was made: a folder swapped in under that name is
+// somebody else's and stays.
+func removeOwned(root string, made *os.File) error {
+	if made == nil {
+		return os.Remove(root)
+	}
+	want, err := made.Stat()
+	if err != nil {
+		return err
+	}
+	return removeIfSame(root, want)
+}
+
+func removeIfSame(root string, want os.FileInfo) error {
+	wantDev, wantIno := identity(want)
+	return removeIdentified(root, wantDev, wantIno)
+}
+
+func removeIdentified(root string, dev, ino uint64) error {
+	now, err := os.Lstat(root)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if d, i := identity(now); d != dev || i != ino {
+		return fmt.Errorf("workspace was replaced, left in place")
+	}
+	if err := os.RemoveAll(root); err == nil {
+		return nil
+	}
+	// A command may have taken away the write bit of its own folders, which only
+	// stops us when we are not root: give it back, below the root only, then
+	// retry.
+	openFolders(root)
+	return os.RemoveAll(root)
+}
+
+func openFolders(root string) {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		_ = os.Chmod(root, 0o700)
+		if r, err = os.OpenRoot(root); err != nil {
+			return
+		}
+	}
+	defer r.Close()
+	_ = r.Chmod(".", 0o700)
+	chmodFolders(r)
+}
+
+func chmodFolders(r *os.Root) {
+	d, err := r.Open(".")
+	if err != nil {
+		return
+	}
+	entries, _ := d.ReadDir(-1)
+	d.Close()
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		_ = r.Chmod(e.Name(), 0o700)
+		if sub, err := r.OpenRoot(e.Name()); err == nil {
+			chmodFolders(sub)
+			sub.Close()
+		}
+	}
+}

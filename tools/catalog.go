@@ -1,0 +1,42 @@
+package tools
+
+import "github.com/mark3labs/mcp-go/mcp"
+
+// allTools is the tool list in the order clients show it: what a model needs
+// most comes first.
+func allTools(o Options) []tool {
+	return []tool{
+		execCommandTool(o),
+		writeStdinTool(o),
+		readOutputTool(),
+		readScreenTool(),
+		listProcessesTool(),
+		killProcessTool(),
+		readFileTool(),
+		writeFileTool(),
+		editFileTool(),
+		applyPatchTool(),
+		lsTool(),
+		findFilesTool(),
+		searchTextTool(),
+		mkdirTool(),
+		rmTool(),
+		mvTool(),
+		sessionInfoTool(),
+	}
+}
+
+// hints sets all four annotations. Clients act on them: a missing hint counts
+// as destructive and open-world in some, and only read-only tools run in
+// parallel or without asking in others.
+func hints(title string, readOnly, destructive, idempotent, openWorld bool) mcp.ToolOption {
+	return func(t *mcp.Tool) {
+		t.Annotations = mcp.ToolAnnotation{
+			Title:           title,
+			ReadOnlyHint:    &readOnly,
+			DestructiveHint: &destructive,
+			IdempotentHint:  &idempotent,
+			OpenWorldHint:   &openWorld,
+		}
+	}
+}

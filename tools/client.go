@@ -1,0 +1,100 @@
+package tools
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+// stdioSession is the one client of a stdio server. mcp-go's own is shared by
+// the whole process; this one belongs to its loop.
+type stdioSession struct {
+	log           *slog.Logger
+	gone          context.CancelFunc
+	notifications chan mcp.JSONRPCNotification
+	initialized   atomic.Bool
+
+	mu           sync.Mutex
+	out          io.Writer
+	err          error
+	info         mcp.Implementation
+	capabilities mcp.ClientCapabilities
+}
+
+func newStdioSession(out io.Writer, log *slog.Logger, gone context.CancelFunc) *stdioSession {
+	return &stdioSession{out: out, log: log, gone: gone, notifications: make(chan mcp.JSONRPCNotification, 128)}
+}
+
+// write sends one message as one line. A client that cannot be written to has
+// gone: the server ends instead of working for nobody.
+func (s *stdioSession) write(m mcp.JSONRPCMessage) {
+	b, err := json.Marshal(m)
+	if err != nil {
+		s.log.Error("a message could not be encoded", "error", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	if _, err := s.out.Write(append(b, '\n')); err != nil {
+		s.err = err
+		s.gone()
+	}
+}
+
+func (s *stdioSession) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// forward writes what mcp-go itself wants to notify.
+func (s *stdioSession) forward(ctx context.Context) {
+	for {
+		select {
+		case n := <-s.notifications:
+			s.write(n)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *stdioSession) SessionID() string { return "stdio" }
+
+func (s *stdioSession) NotificationChannel() chan<- mcp.JSONRPCNotification { return s.notifications }
+
+func (s *stdioSession) Initialize() { s.initialized.Store(true) }
+
+func (s *stdioSession) Initialized() bool { return s.initialized.Load() }
+
+func (s *stdioSession) GetClientInfo() mcp.Implementation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.info
+}
+
+func (s *stdioSession) SetClientInfo(i mcp.Implementation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.info = i
+}
+
+func (s *stdioSession) GetClientCapabilities() mcp.ClientCapabilities {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.capabilities
+}
+
+func (s *stdioSession) SetClientCapabilities(c mcp.ClientCapabilities) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.capabilities = c
+}

@@ -1,0 +1,46 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
+)
+
+func editFileTool() tool {
+	return tool{
+		sets: []string{"files"},
+		def: mcp.NewTool("edit_file",
+			mcp.WithDescription("Replace exact text in a file; old_text must occur once unless replace_all. Returns a diff."),
+			hints("Edit a file", false, true, false, false),
+			mcp.WithString("path", mcp.Required()),
+			mcp.WithString("old_text", mcp.Required()),
+			mcp.WithString("new_text", mcp.Required()),
+			mcp.WithBoolean("replace_all"),
+		),
+		run: editFile,
+	}
+}
+
+func editFile(ctx context.Context, c *call) (*reply, error) {
+	req := session.EditRequest{
+		Path:       c.required("path"),
+		OldText:    c.text("old_text", ""),
+		NewText:    c.text("new_text", ""),
+		ReplaceAll: c.boolean("replace_all", false),
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	res, err := c.session.Files().EditFile(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	diff := c.server.encoding.Truncate(res.Diff, defaultMaxTokens, nil).Text
+	return &reply{
+		text:       fmt.Sprintf("%d replaced in %s\n%s", res.Replacements, req.Path, diff),
+		structured: map[string]any{"path": req.Path, "replacements": res.Replacements, "diff": diff},
+	}, nil
+}

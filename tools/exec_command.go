@@ -1,0 +1,92 @@
+package tools
+
+import (
+	"context"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
+)
+
+const (
+	minYieldMS       = 250
+	execYieldMS      = 10_000
+	defaultMaxTokens = 10_000
+	maxTimeoutMS     = 24 * 60 * 60 * 1000
+	maxTokensAsked   = 1_000_000
+)
+
+func execCommandTool(o Options) tool {
+	return tool{
+		sets: []string{"core", "process"},
+		def: mcp.NewTool("exec_command",
+			mcp.WithDescription("Run a shell command in the workspace. Returns its output and exit code, or a session_id while it still runs after yield_time_ms (then use write_stdin). stdout and stderr come together. Use tty for programs that want a terminal."),
+			hints("Run a command", false, true, false, true),
+			mcp.WithString("cmd", mcp.Required(), mcp.Description("Shell command, as typed")),
+			mcp.WithString("workdir", mcp.Description("Folder to run in (default: workspace root)")),
+			mcp.WithBoolean("tty", mcp.Description("Run on a terminal")),
+			mcp.WithInteger("yield_time_ms", mcp.Description("Wait at most this long for the end, 250-45000 (default 10000)")),
+			mcp.WithInteger("timeout_ms", mcp.Description("Kill the command and all it started after this long (default: never)")),
+			mcp.WithInteger("max_output_tokens", mcp.Description("Cut longer output in the middle (default 10000)")),
+			mcp.WithString("shell", mcp.Description("Shell program (default sh)")),
+			mcp.WithBoolean("login", mcp.Description("Login shell")),
+			mcp.WithString("stdin", mcp.Description("Text given on stdin, then closed (default: empty stdin)")),
+			mcp.WithBoolean("keep_stdin", mcp.Description("Keep stdin open for write_stdin")),
+			mcp.WithObject("env", mcp.Description("Extra environment variables"), mcp.AdditionalProperties(map[string]any{"type": "string"})),
+			mcp.WithInteger("cols", mcp.Description("Terminal width (default 120)")),
+			mcp.WithInteger("rows", mcp.Description("Terminal height (default 30)")),
+		),
+		run: execCommand,
+	}
+}
+
+func execCommand(ctx context.Context, c *call) (*reply, error) {
+	r := session.ExecRequest{
+		Cmd:      c.name("cmd", ""),
+		Workdir:  c.name("workdir", "."),
+		TTY:      c.boolean("tty", false),
+		Yield:    c.yield(execYieldMS),
+		Shell:    c.name("shell", "sh"),
+		Login:    c.boolean("login", false),
+		KeepOpen: c.boolean("keep_stdin", false),
+		Env:      c.pairs("env"),
+		Cols:     c.integer("cols", 120, 1, 1000),
+		Rows:     c.integer("rows", 30, 1, 1000),
+		Timeout:  time.Duration(c.integer("timeout_ms", 0, 1, maxTimeoutMS)) * time.Millisecond,
+		Progress: c.progress(ctx),
+	}
+	if c.has("stdin") {
+		text := c.text("stdin", "")
+		r.Stdin = &text
+		if r.KeepOpen {
+			// Text first, then open for more: both wishes can be met by write_stdin,
+			// but a closed and a kept pipe cannot be one.
+			c.fail("stdin and keep_stdin cannot go together, start with keep_stdin and send the text with write_stdin")
+		}
+	}
+	limit := c.maxTokens()
+	if c.err != nil {
+		return nil, c.err
+	}
+	res, err := c.session.Exec(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return c.commandReply(res, limit), nil
+}
+
+// yield reads yield_time_ms, clamped as the contract says, never refused: a
+// model that asks for too long a wait still gets its answer, only sooner.
+func (c *call) yield(fallback int) time.Duration {
+	longest := int(c.server.options.MaxYield / time.Millisecond)
+	return time.Duration(c.clamped("yield_time_ms", min(fallback, longest), min(minYieldMS, longest), longest)) * time.Millisecond
+}
+
+func (c *call) maxTokens() int {
+	n := c.integer("max_output_tokens", defaultMaxTokens, 1, maxTokensAsked)
+	if most := c.server.options.MaxOutputTokens; most > 0 {
+		n = min(n, most)
+	}
+	return n
+}

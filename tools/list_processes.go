@@ -1,0 +1,86 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
+)
+
+func listProcessesTool() tool {
+	return tool{
+		sets: []string{"core", "process"},
+		def: mcp.NewTool("list_processes",
+			mcp.WithDescription("List commands that run or ended in the last 10 minutes."),
+			hints("List processes", true, false, true, false),
+		),
+		run: listProcesses,
+	}
+}
+
+// processRow is one process in the structured result.
+type processRow struct {
+	SessionID int    `json:"session_id"`
+	Command   string `json:"command"`
+	PID       int    `json:"pid"`
+	State     string `json:"state"`
+	Started   string `json:"started"`
+	LastUsed  string `json:"last_used"`
+	TTY       bool   `json:"tty"`
+	ExitCode  *int   `json:"exit_code,omitempty"`
+}
+
+func listProcesses(_ context.Context, c *call) (*reply, error) {
+	rows := []processRow{}
+	for _, p := range c.session.Processes() {
+		rows = append(rows, newProcessRow(p))
+	}
+	var b strings.Builder
+	if len(rows) == 0 {
+		b.WriteString("no processes\n")
+	}
+	for _, r := range rows {
+		state := r.State
+		if r.ExitCode != nil {
+			state = fmt.Sprintf("%s %d", r.State, *r.ExitCode)
+		}
+		tty := ""
+		if r.TTY {
+			tty = " tty"
+		}
+		fmt.Fprintf(&b, "%d %s pid %d%s since %s: %s\n", r.SessionID, state, r.PID, tty, r.Started, oneLine(r.Command))
+	}
+	return &reply{text: b.String(), structured: map[string]any{"processes": rows}}, nil
+}
+
+func newProcessRow(p session.ProcessInfo) processRow {
+	row := processRow{
+		SessionID: p.ID, Command: p.Command, PID: p.PID, State: p.State,
+		Started: p.Started.UTC().Format(time.RFC3339), LastUsed: p.LastUsed.UTC().Format(time.RFC3339), TTY: p.TTY,
+	}
+	if p.Exit != nil {
+		code := p.Exit.Code
+		row.ExitCode = &code
+	}
+	return row
+}
+
+// oneLine keeps a listing to one line a row: control bytes in a command are
+// shown escaped, so that they can neither break the list nor pose as a row.
+func oneLine(s string) string {
+	const longest = 200
+	cut := false
+	if r := []rune(s); len(r) > longest {
+		s, cut = string(r[:longest]), true
+	}
+	q := fmt.Sprintf("%q", s)
+	q = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+	if cut {
+		q += " ..."
+	}
+	return q
+}

@@ -1,0 +1,80 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
+)
+
+func lsTool() tool {
+	return tool{
+		sets: []string{"core", "files"},
+		def: mcp.NewTool("ls",
+			mcp.WithDescription("List a folder: kind, mode, size, time, name, link target."),
+			hints("List a folder", true, false, true, false),
+			mcp.WithString("path", mcp.Description("Folder (default: workspace root)")),
+			mcp.WithInteger("depth", mcp.Description("Levels of folders to show (default 1)")),
+			mcp.WithBoolean("all", mcp.Description("Also names that start with a dot")),
+		),
+		run: ls,
+	}
+}
+
+const maxDepth = 20
+
+type lsRow struct {
+	Path   string `json:"path"`
+	Kind   string `json:"kind"`
+	Size   int64  `json:"size"`
+	Mode   string `json:"mode"`
+	MTime  string `json:"mtime"`
+	Target string `json:"link_target,omitempty"`
+}
+
+func ls(ctx context.Context, c *call) (*reply, error) {
+	req := session.ListRequest{
+		Path:  c.name("path", "."),
+		Depth: c.integer("depth", 1, 1, maxDepth),
+		All:   c.boolean("all", false),
+	}
+	if req.Path == "" {
+		req.Path = "."
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	res, err := c.session.Files().List(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	rows := []lsRow{}
+	var b strings.Builder
+	for _, e := range res.Entries {
+		r := lsRow{Path: e.Path, Kind: string(e.Kind), Size: e.Size, Mode: e.Mode.String(), MTime: e.ModTime.UTC().Format(time.RFC3339), Target: e.LinkTarget}
+		rows = append(rows, r)
+		target := ""
+		if r.Target != "" {
+			target = " -> " + oneLine(r.Target)
+		}
+		suffix := ""
+		if r.Kind == "directory" {
+			suffix = "/"
+		}
+		fmt.Fprintf(&b, "%s %10d %s %s%s%s\n", r.Mode, r.Size, r.MTime, oneLine(r.Path), suffix, target)
+	}
+	if len(rows) == 0 && res.Hidden == 0 {
+		b.WriteString("empty\n")
+	}
+	if res.Hidden > 0 {
+		fmt.Fprintf(&b, "[%d hidden: use all]\n", res.Hidden)
+	}
+	if res.Truncated {
+		b.WriteString("[more entries than shown: list a folder below, or a smaller depth]\n")
+	}
+	return &reply{text: b.String(), structured: map[string]any{"entries": rows, "truncated": res.Truncated}}, nil
+}

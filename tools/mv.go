@@ -1,0 +1,27 @@
+package tools
+
+import (
+	"context"
+
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+func mvTool() tool {
+	return tool{
+		sets: []string{"files"},
+		def: mcp.NewTool("mv",
+			mcp.WithDescription("Move or rename a file or folder; an existing destination is refused."),
+			hints("Move", false, true, false, false),
+			mcp.WithString("path", mcp.Required()),
+			mcp.WithString("destination", mcp.Required()),
+		),
+		run: func(ctx context.Context, c *call) (*reply, error) {
+			from, to := c.required("path"), c.required("destination")
+			if c.err != nil {
+				return nil, c.err
+			}
+			res, err := c.session.Files().Move(ctx, from, to)
+			return done("moved "+from+" to "+res.To, err)
+		},
+	}
+}

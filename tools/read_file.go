@@ -1,0 +1,79 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
+)
+
+func readFileTool() tool {
+	return tool{
+		sets: []string{"core", "files"},
+		def: mcp.NewTool("read_file",
+			mcp.WithDescription("Read a text file, or a part of it by lines. Images come back as images; other binary files are described."),
+			hints("Read a file", true, false, true, false),
+			mcp.WithString("path", mcp.Required(), mcp.Description("File, relative to the workspace or absolute in it")),
+			mcp.WithInteger("offset", mcp.Description("First line, from 1; negative counts from the end")),
+			mcp.WithInteger("limit", mcp.Description("Number of lines")),
+			mcp.WithInteger("max_output_tokens", mcp.Description("Cut longer text (default 10000)")),
+		),
+		run: readFile,
+	}
+}
+
+// readBytes bounds what one call takes from the file; the token limit cuts far
+// below it. Most text has at least two bytes a token.
+const readBytes = 8 << 20
+
+func readFile(ctx context.Context, c *call) (*reply, error) {
+	req := session.ReadRequest{
+		Path:     c.required("path"),
+		Offset:   c.integer("offset", 0, -1<<53, 1<<53),
+		Limit:    c.integer("limit", 0, 0, 1<<53),
+		MaxBytes: readBytes,
+	}
+	limit := c.maxTokens()
+	if c.err != nil {
+		return nil, c.err
+	}
+	f, err := c.session.Files().ReadFile(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if string(f.Kind) == "image" && len(f.Image) > 0 {
+		return &reply{text: fmt.Sprintf("%s, %d bytes%s\n", f.MIME, f.Size, note(f.Note)), image: f.Image, mime: f.MIME}, nil
+	}
+	cut := c.server.encoding.Truncate(f.Text, limit, func(tokens, lines int) string {
+		return fmt.Sprintf("[... %d tokens in %d lines cut: read them with offset and limit ...]", tokens, lines)
+	})
+	var b strings.Builder
+	total := "?"
+	if f.TotalLines >= 0 {
+		total = fmt.Sprint(f.TotalLines)
+	}
+	switch {
+	case string(f.Kind) != "text":
+		fmt.Fprintf(&b, "%s %s, %d bytes%s\n", f.Kind, f.MIME, f.Size, note(f.Note))
+	case f.EndLine < f.StartLine:
+		fmt.Fprintf(&b, "no lines (of %s)%s\n", total, note(f.Note))
+	default:
+		fmt.Fprintf(&b, "lines %d-%d of %s%s\n", f.StartLine, f.EndLine, total, note(f.Note))
+	}
+	b.WriteString(cut.Text)
+	return &reply{text: b.String(), structured: map[string]any{
+		"text": cut.Text, "start_line": f.StartLine, "end_line": f.EndLine, "total_lines": f.TotalLines,
+		"size": f.Size, "encoding": f.Encoding, "kind": f.Kind, "mime": f.MIME,
+		"truncated": cut.Truncated || f.Truncated, "original_token_count": cut.OriginalTokens,
+	}}, nil
+}
+
+func note(s string) string {
+	if s == "" {
+		return ""
+	}
+	return ", " + s
+}

@@ -1,0 +1,168 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+
+	"mcp-sandbox/session"
+)
+
+// commandResult is the structured form of what a command call answers.
+type commandResult struct {
+	Output             string   `json:"output"`
+	WallTimeSeconds    float64  `json:"wall_time_seconds"`
+	ExitCode           *int     `json:"exit_code,omitempty"`
+	SessionID          *int     `json:"session_id,omitempty"`
+	OriginalTokenCount int      `json:"original_token_count,omitempty"`
+	Truncated          bool     `json:"truncated,omitempty"`
+	OutputID           string   `json:"output_id,omitempty"`
+	TimedOut           bool     `json:"timed_out,omitempty"`
+	Signal             string   `json:"signal,omitempty"`
+	Notices            []string `json:"notices,omitempty"`
+}
+
+// commandReply cuts the output to the limit and writes the first lines in the
+// order that survives a client's own cut: how it ended, how long it took, what
+// is missing; then the output. Labels are the reference's, which models know.
+func (c *call) commandReply(r session.Result, limit int) *reply {
+	out := commandResult{
+		WallTimeSeconds: r.Wall.Seconds(),
+		TimedOut:        r.TimedOut,
+		Notices:         r.Notices,
+		OutputID:        r.OutputID,
+	}
+	id := r.OutputID
+	cut := c.server.encoding.Truncate(string(r.Output), limit, func(tokens, lines int) string {
+		if id == "" {
+			id = c.session.KeepOutput(r.Output)
+		}
+		return fmt.Sprintf("[... %d tokens in %d lines cut: read_output output_id=%s ...]", tokens, lines, id)
+	})
+	out.Output = cut.Text
+	if cut.Truncated || r.Dropped > 0 {
+		out.Truncated = true
+		out.OriginalTokenCount = cut.OriginalTokens
+		out.OutputID = id
+	}
+
+	var b strings.Builder
+	switch {
+	case r.Exit != nil:
+		code := r.Exit.Code
+		out.ExitCode = &code
+		fmt.Fprintf(&b, "Process exited with code %d", code)
+		if r.Exit.Signal != 0 {
+			out.Signal = signalName(r.Exit.Signal)
+			fmt.Fprintf(&b, " (%s)", out.Signal)
+		}
+		if r.TimedOut {
+			b.WriteString(" (exec_timeout: killed after timeout_ms)")
+		}
+		if r.Exit.OOM {
+			b.WriteString(" (out of memory)")
+		}
+		b.WriteByte('\n')
+		if r.ID != 0 {
+			// The command is gone but something it started still holds its output.
+			sid := r.ID
+			out.SessionID = &sid
+			fmt.Fprintf(&b, "Background processes of it still run, session ID %d\n", sid)
+		}
+	default:
+		sid := r.ID
+		out.SessionID = &sid
+		fmt.Fprintf(&b, "Process running with session ID %d\n", sid)
+	}
+	fmt.Fprintf(&b, "Wall time: %.4f seconds\n", out.WallTimeSeconds)
+	if cut.Truncated {
+		fmt.Fprintf(&b, "Original token count: %d (%d cut; the rest: read_output output_id=%s)\n", cut.OriginalTokens, cut.RemovedTokens, out.OutputID)
+	}
+	if r.Dropped > 0 {
+		fmt.Fprintf(&b, "%d bytes in the middle were dropped: more was written than is kept\n", r.Dropped)
+	}
+	for _, n := range r.Notices {
+		fmt.Fprintf(&b, "Note: %s\n", n)
+	}
+	b.WriteString("Output:\n")
+	b.WriteString(cut.Text)
+	return &reply{text: b.String(), structured: out}
+}
+
+// structuredFor decides whether this client gets structuredContent. Those that
+// show the model only that part lose nothing (it is whole), but pay its JSON
+// escapes in tokens, so auto leaves it out for them.
+func (s *Server) structuredFor(ctx context.Context) bool {
+	switch s.options.Structured {
+	case "on":
+		return true
+	case "off":
+		return false
+	}
+	return !showsOnlyOnePart(clientName(ctx))
+}
+
+// showsOnlyOnePart names the clients seen to hand the model either text or
+// structuredContent but not both: Claude Code and Visual Studio Code.
+func showsOnlyOnePart(client string) bool {
+	c := strings.ToLower(client)
+	for _, known := range []string{"claude", "visual studio code", "vscode"} {
+		if strings.Contains(c, known) {
+			return true
+		}
+	}
+	return false
+}
+
+func clientName(ctx context.Context) string {
+	if s, ok := server.ClientSessionFromContext(ctx).(server.SessionWithClientInfo); ok {
+		return s.GetClientInfo().Name
+	}
+	return ""
+}
+
+// progress gives the handler a way to say that it lives, nil when the client
+// did not ask for it.
+func (c *call) progress(ctx context.Context) func(session.Progress) {
+	if c.request.Params.Meta == nil || c.request.Params.Meta.ProgressToken == nil {
+		return nil
+	}
+	token := c.request.Params.Meta.ProgressToken
+	return func(p session.Progress) {
+		text := fmt.Sprintf("%.0f s, %d bytes", p.Elapsed.Seconds(), p.Bytes)
+		if p.LastLine != "" {
+			text += ": " + oneLine(p.LastLine)
+		}
+		c.server.notify(ctx, "notifications/progress", map[string]any{
+			"progressToken": token, "progress": p.Elapsed.Seconds(), "message": text,
+		})
+	}
+}
+
+// notify sends a notification about the running call. Over stdio it is written
+// at once, so that it can never arrive behind the call's result.
+func (s *Server) notify(ctx context.Context, method string, params map[string]any) {
+	if w, ok := server.ClientSessionFromContext(ctx).(*stdioSession); ok {
+		w.write(mcp.JSONRPCNotification{
+			JSONRPC:      mcp.JSONRPC_VERSION,
+			Notification: mcp.Notification{Method: method, Params: mcp.NotificationParams{AdditionalFields: params}},
+		})
+		return
+	}
+	if err := s.mcp.SendNotificationToClient(ctx, method, params); err != nil {
+		s.log.Debug("notification not sent", "method", method, "error", err)
+	}
+}
+
+func formatMap(m map[string]any) string {
+	parts := make([]string, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, fmt.Sprintf("%s=%v", k, m[k]))
+	}
+	return strings.Join(parts, " ")
+}

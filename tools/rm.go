@@ -1,0 +1,28 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+func rmTool() tool {
+	return tool{
+		sets: []string{"files"},
+		def: mcp.NewTool("rm",
+			mcp.WithDescription("Remove a file, link (never its target) or folder."),
+			hints("Remove", false, true, false, false),
+			mcp.WithString("path", mcp.Required()),
+			mcp.WithBoolean("recursive", mcp.Description("A folder with all in it")),
+		),
+		run: func(ctx context.Context, c *call) (*reply, error) {
+			path, recursive := c.required("path"), c.boolean("recursive", false)
+			if c.err != nil {
+				return nil, c.err
+			}
+			res, err := c.session.Files().Remove(ctx, path, recursive)
+			return done(fmt.Sprintf("removed %s (%s, %d in all)", path, res.Kind, res.Removed), err)
+		},
+	}
+}

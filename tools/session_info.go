@@ -1,0 +1,89 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
+)
+
+func sessionInfoTool() tool {
+	return tool{
+		sets: []string{"core", "session"},
+		def: mcp.NewTool("session_info",
+			mcp.WithDescription("Show the workspace, what confines commands, the network mode and limits."),
+			hints("Show the session", true, false, true, false),
+		),
+		run: sessionInfo,
+	}
+}
+
+// info is the structured result; its zero limits are left out, they mean the
+// default of the level.
+type info struct {
+	Workspace   workspaceInfo  `json:"workspace"`
+	Confinement session.Report `json:"confinement"`
+	Network     string         `json:"network"`
+	Limits      map[string]any `json:"limits"`
+	Encoding    string         `json:"encoding"`
+	Usage       map[string]any `json:"usage"`
+}
+
+type workspaceInfo struct {
+	Path string `json:"path"`
+	Kept bool   `json:"kept"`
+}
+
+func sessionInfo(_ context.Context, c *call) (*reply, error) {
+	s := c.session
+	running := 0
+	for _, p := range s.Processes() {
+		if p.Exit == nil {
+			running++
+		}
+	}
+	l := s.Limits()
+	in := info{
+		Workspace:   workspaceInfo{Path: s.Root(), Kept: !s.Owned()},
+		Confinement: s.Sandbox().Report(),
+		Network:     s.Network(),
+		Limits: map[string]any{
+			"max_processes": 64, "max_yield_ms": c.server.options.MaxYield.Milliseconds(),
+			"max_output_tokens": defaultMaxTokens,
+		},
+		Encoding: c.server.encoding.Name(),
+		Usage:    map[string]any{"running": running, "created": s.Created().UTC().Format("2006-01-02T15:04:05Z")},
+	}
+	for name, v := range map[string]int64{
+		"procs": int64(l.Procs), "file_size": l.FileSize, "open_files": int64(l.OpenFiles), "tmp": l.Tmp, "shm": l.Shm, "memory": l.Memory,
+	} {
+		if v > 0 {
+			in.Limits[name] = v
+		}
+	}
+	if l.CPU > 0 {
+		in.Limits["cpu"] = l.CPU
+	}
+
+	var b strings.Builder
+	kept := "removed at the end"
+	if in.Workspace.Kept {
+		kept = "kept at the end"
+	}
+	fmt.Fprintf(&b, "workspace: %s (%s)\n", in.Workspace.Path, kept)
+	fmt.Fprintf(&b, "confinement.level: %s\n", in.Confinement.Level)
+	for _, layer := range in.Confinement.Layers {
+		fmt.Fprintf(&b, "  %s: %s%s\n", layer.Name, layer.State, note(layer.Detail))
+	}
+	for _, w := range in.Confinement.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w)
+	}
+	fmt.Fprintf(&b, "network: %s\n", in.Network)
+	fmt.Fprintf(&b, "limits: %s\n", formatMap(in.Limits))
+	fmt.Fprintf(&b, "encoding: %s\n", in.Encoding)
+	fmt.Fprintf(&b, "usage: %s\n", formatMap(in.Usage))
+	return &reply{text: b.String(), structured: in}, nil
+}

@@ -1,0 +1,211 @@
+// Package tools is the MCP face of mcp-sandbox: one file per tool, holding its
+// arguments, description, checks, handler and rendering from top to bottom, and
+// the transports that carry them.
+//
+// Start with [New], then [Server.ServeStdio]. Beside cmd this is the only
+// package that knows mcp-go. It does not run commands or touch files itself:
+// package session does; it decides what a call may look like and what the model
+// reads as its answer.
+package tools
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+
+	"mcp-sandbox/session"
+	"mcp-sandbox/tokens"
+)
+
+// Options say how tools are offered and answers are cut.
+type Options struct {
+	Version string
+	// Encoding counts and cuts output: o200k_base (default) or cl100k_base.
+	Encoding string
+	// MaxOutputTokens caps what a call may ask for; 0 is 10,000 as the default
+	// and no cap above it.
+	MaxOutputTokens int
+	// MaxYield caps yield_time_ms; 0 is 45 s.
+	MaxYield time.Duration
+	// Structured is auto (default), on or off.
+	Structured string
+	// Toolsets limits what is offered: core, files, process, snapshot, session.
+	Toolsets []string
+	// ReadOnly leaves only tools with a read-only hint.
+	ReadOnly bool
+	Log      *slog.Logger
+}
+
+// Server offers the tools of a session manager over MCP.
+type Server struct {
+	mcp      *server.MCPServer
+	manager  *session.Manager
+	options  Options
+	encoding *tokens.Encoding
+	log      *slog.Logger
+}
+
+// tool is one entry of the tool list.
+type tool struct {
+	def  mcp.Tool
+	sets []string
+	run  func(ctx context.Context, c *call) (*reply, error)
+}
+
+// call is one decoded tools/call.
+type call struct {
+	*arguments
+	server  *Server
+	session *session.Session
+	request mcp.CallToolRequest
+}
+
+// reply is what a handler has to say: text for the model, content beside it,
+// and the same as data for clients that read structuredContent.
+type reply struct {
+	text       string
+	image      []byte
+	mime       string
+	structured any
+}
+
+const instructions = `A confined shell on this machine. exec_command runs a shell command in the workspace; a command still running when yield_time_ms is over comes back with a session_id: poll it or type into it with write_stdin, end it with kill_process. Background jobs and servers live on between calls. Files outside the workspace and the network may be out of reach: session_info says what holds. Long output is cut in the middle; read_output fetches what was cut.`
+
+// New builds the server. Codes: invalid_argument for a bad option.
+func New(m *session.Manager, o Options) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Encoding == "" {
+		o.Encoding = "o200k_base"
+	}
+	if o.MaxYield == 0 {
+		o.MaxYield = 45 * time.Second
+	}
+	if o.Structured == "" {
+		o.Structured = "auto"
+	}
+	if !slices.Contains([]string{"auto", "on", "off"}, o.Structured) {
+		return nil, refuse("invalid_argument", "structured is %q, use auto, on or off", o.Structured)
+	}
+	enc, err := tokens.Get(o.Encoding)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{manager: m, options: o, encoding: enc, log: o.Log}
+	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version,
+		server.WithToolCapabilities(false),
+		server.WithInstructions(instructions),
+		server.WithRecovery(),
+	)
+	offered, err := s.offered()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range offered {
+		s.mcp.AddTool(t.def, s.handler(t))
+	}
+	return s, nil
+}
+
+// toolsets are the names --toolset takes.
+var toolsets = []string{"core", "files", "process", "snapshot", "session"}
+
+func (s *Server) offered() ([]tool, error) {
+	for _, name := range s.options.Toolsets {
+		if !slices.Contains(toolsets, name) {
+			return nil, refuse("invalid_argument", "there is no toolset %q, use some of %s", name, strings.Join(toolsets, ", "))
+		}
+	}
+	var out []tool
+	for _, t := range allTools(s.options) {
+		if s.options.ReadOnly && !*t.def.Annotations.ReadOnlyHint {
+			continue
+		}
+		wanted := len(s.options.Toolsets) == 0
+		for _, set := range t.sets {
+			wanted = wanted || slices.Contains(s.options.Toolsets, set)
+		}
+		if wanted {
+			out = append(out, t)
+		}
+	}
+	return out, nil
+}
+
+// handler puts what every tool shares around its own work: the session, the
+// decoding of arguments, and the turning of failures into results the model can
+// read. Only protocol failures are JSON-RPC errors.
+func (s *Server) handler(t tool) server.ToolHandlerFunc {
+	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		r, err := s.run(ctx, t, req)
+		if err != nil {
+			return s.failure(t.def.Name, err), nil
+		}
+		return s.success(ctx, r), nil
+	}
+}
+
+func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest) (*reply, error) {
+	args, err := decodeArguments(req.Params.Arguments, t.def)
+	if err != nil {
+		return nil, err
+	}
+	sess, err := s.manager.Get(ctx, clientKey(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return t.run(ctx, &call{arguments: args, server: s, session: sess, request: req})
+}
+
+func (s *Server) success(ctx context.Context, r *reply) *mcp.CallToolResult {
+	res := &mcp.CallToolResult{}
+	if r.text != "" || r.image == nil {
+		res.Content = append(res.Content, mcp.NewTextContent(r.text))
+	}
+	if r.image != nil {
+		res.Content = append(res.Content, mcp.NewImageContent(base64Text(r.image), r.mime))
+	}
+	// Some clients show the model only the structured part when there is one, so
+	// an image beside it would vanish.
+	if r.structured != nil && r.image == nil && s.structuredFor(ctx) {
+		res.StructuredContent = r.structured
+	}
+	return res
+}
+
+// failure renders an error for the model: "code: sentence, next step". What
+// carries no code is a defect of ours or the system; its text may name host
+// paths, so it goes to the log alone.
+func (s *Server) failure(name string, err error) *mcp.CallToolResult {
+	var coded interface{ Code() string }
+	text := ""
+	switch {
+	case errors.As(err, &coded):
+		text = fmt.Sprintf("%s: %s", coded.Code(), coded.(error).Error())
+	case errors.Is(err, context.Canceled):
+		text = "cancelled: the call was cancelled, nothing more happens"
+	default:
+		text = "internal: the call failed inside the server, its log has the cause"
+	}
+	s.log.Debug("tool failed", "tool", name, "error", err)
+	res := mcp.NewToolResultError(text)
+	return res
+}
+
+type clientKeyType struct{}
+
+// clientKey names the client a call belongs to; stdio has exactly one.
+func clientKey(ctx context.Context) string {
+	if k, ok := ctx.Value(clientKeyType{}).(string); ok {
+		return k
+	}
+	return "stdio"
+}
