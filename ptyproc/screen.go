@@ -1,22 +1,16 @@
 package ptyproc
 
-import "sync"
+import (
+	"sync"
 
-const (
-	defaultCols, defaultRows = 120, 30
-	maxCols, maxRows         = 500, 200
+	"mcp-sandbox/ptyproc/terminal"
 )
 
-// Screen is what a person would see on a terminal at one moment.
-type Screen struct {
-	Cols, Rows int
-	// CursorCol and CursorRow are 0-based.
-	CursorCol, CursorRow int
-	CursorVisible        bool
-	// Title is what the program has set as the window's title.
-	Title string
-	cells []cell
-}
+const defaultCols, defaultRows = 120, 30
+
+// Screen is what a person would see on a terminal at one moment, as Text or as
+// PNG.
+type Screen = terminal.Screen
 
 // Screen shows the terminal of a running process.
 // Codes: process_not_found, invalid_argument (it has no terminal).
@@ -40,8 +34,8 @@ func (t *Table) Screen(id int) (Screen, error) {
 // Resize changes the size of a process's terminal; the program is told by
 // SIGWINCH. Codes: process_not_found, invalid_argument, internal.
 func (t *Table) Resize(id int, cols, rows uint16) error {
-	if cols < 1 || rows < 1 || cols > maxCols || rows > maxRows {
-		return errorf("invalid_argument", nil, "a terminal of %dx%d cannot be had, use 1x1 to %dx%d", cols, rows, maxCols, maxRows)
+	if err := checkSize(cols, rows); err != nil {
+		return err
 	}
 	p, past, err := t.lookup(id)
 	if err != nil {
@@ -58,20 +52,27 @@ func (t *Table) Resize(id int, cols, rows uint16) error {
 	return nil
 }
 
+// checkSize is for sizes that the terminal can have.
+func checkSize(cols, rows uint16) error {
+	if cols < 1 || rows < 1 || cols > terminal.MaxCols || rows > terminal.MaxRows {
+		return errorf("invalid_argument", nil, "a terminal of %dx%d cannot be had, use 1x1 to %dx%d", cols, rows, terminal.MaxCols, terminal.MaxRows)
+	}
+	return nil
+}
+
 // screen guards an emulator: the pump writes while calls look.
 type screen struct {
 	mu sync.Mutex
-	em *emulator
+	em *terminal.Emulator
 }
 
-func newScreen(cols, rows int) *screen { return &screen{em: newEmulator(cols, rows)} }
+func newScreen(cols, rows int) *screen { return &screen{em: terminal.New(cols, rows)} }
 
 // write feeds output and hands what the program has asked for to answer.
 func (s *screen) write(p []byte, answer func([]byte)) {
 	s.mu.Lock()
-	s.em.write(p)
-	reply := s.em.reply
-	s.em.reply = nil
+	_, _ = s.em.Write(p) // never fails
+	reply := s.em.Reply()
 	s.mu.Unlock()
 	if len(reply) > 0 {
 		answer(reply)
@@ -81,11 +82,11 @@ func (s *screen) write(p []byte, answer func([]byte)) {
 func (s *screen) resize(cols, rows int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.em.resize(cols, rows)
+	s.em.Resize(cols, rows)
 }
 
 func (s *screen) snapshot() Screen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.em.snapshot()
+	return s.em.Snapshot()
 }

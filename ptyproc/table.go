@@ -76,6 +76,9 @@ func (t *Table) Start(ctx context.Context, r StartRequest) (Result, error) {
 	}
 	if r.TTY {
 		r.Cols, r.Rows = cmp.Or(r.Cols, defaultCols), cmp.Or(r.Rows, defaultRows)
+		if err := checkSize(r.Cols, r.Rows); err != nil {
+			return Result{}, err
+		}
 	}
 	p, err := t.spawn(ctx, r)
 	if err != nil {
