@@ -11,6 +11,7 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 
 	"mcp-sandbox/session"
+	"mcp-sandbox/tokens"
 )
 
 // commandResult is the structured form of what a command call answers.
@@ -38,14 +39,18 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 		OutputID:        r.OutputID,
 	}
 	id := r.OutputID
-	cut := c.server.encoding.Truncate(string(r.Output), limit, func(tokens, lines int) string {
+	head, tail := string(r.Output), ""
+	if r.Dropped > 0 {
+		head, tail = head[:r.Cut], head[r.Cut:]
+	}
+	cut := c.server.encoding.TruncateParts(head, tail, tokens.Gap{Bytes: r.Dropped}, limit, func(tokens, lines int) string {
 		if id == "" {
 			id = c.session.KeepOutput(r.Output)
 		}
 		return fmt.Sprintf("[... %d tokens in %d lines cut: read_output output_id=%s ...]", tokens, lines, id)
 	})
 	out.Output = cut.Text
-	if cut.Truncated || r.Dropped > 0 {
+	if cut.Truncated {
 		out.Truncated = true
 		out.OriginalTokenCount = cut.OriginalTokens
 		out.OutputID = id
@@ -81,10 +86,11 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	}
 	fmt.Fprintf(&b, "Wall time: %.4f seconds\n", out.WallTimeSeconds)
 	if cut.Truncated {
-		fmt.Fprintf(&b, "Original token count: %d (%d cut; the rest: read_output output_id=%s)\n", cut.OriginalTokens, cut.RemovedTokens, out.OutputID)
-	}
-	if r.Dropped > 0 {
-		fmt.Fprintf(&b, "%d bytes in the middle were dropped: more was written than is kept\n", r.Dropped)
+		about := ""
+		if cut.Estimated {
+			about = "about "
+		}
+		fmt.Fprintf(&b, "Original token count: %s%d (%d cut; the rest: read_output output_id=%s)\n", about, cut.OriginalTokens, cut.RemovedTokens, out.OutputID)
 	}
 	for _, n := range r.Notices {
 		fmt.Fprintf(&b, "Note: %s\n", n)

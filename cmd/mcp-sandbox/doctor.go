@@ -77,7 +77,11 @@ func diagnose(cmd *cobra.Command, s *settings) doctorReport {
 	for _, l := range r.Layers {
 		seen[l.Name] = true
 	}
-	for _, l := range confine.Diagnose(ctx, confine.Policy{Workspace: os.TempDir(), UID: -1, GID: -1, Network: confine.Network(s.session.Network)}) {
+	// What the running session says of itself goes before what the host lends.
+	for _, l := range confine.Diagnose(ctx, confine.Policy{
+		Workspace: os.TempDir(), UID: -1, GID: -1, Network: confine.Network(m.Config().Network),
+		Limits: confine.Limits(s.session.Limits), Level: confine.Level(s.session.Level), MinLevel: confine.Level(s.session.MinLevel),
+	}) {
 		if !seen[l.Name] {
 			r.Layers = append(r.Layers, session.Layer(l))
 		}

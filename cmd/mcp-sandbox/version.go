@@ -48,7 +48,7 @@ func newVersion() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "mcp-sandbox %s\ncommit %s\ngo %s %s/%s\nkernel %s\n", version(), commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH, kernelRelease())
-			if abi := confine.LandlockABI(); abi > 0 {
+			if abi := confine.Probe(cmd.Context()).LandlockABI; abi > 0 {
 				fmt.Fprintf(out, "landlock ABI %d\n", abi)
 			} else {
 				fmt.Fprintln(out, "landlock not available")
