@@ -2,12 +2,37 @@ package tokens
 
 import "unicode/utf8"
 
-// splitter returns where the piece that starts at s[p:] ends. s is valid
-// UTF-8 and p < len(s). Each splitter is one published regular expression,
-// written out by hand; the expression stands above it.
-type splitter func(s string, p int) int
+// A published regular expression that splits text into pieces is written out
+// here by hand as a grammar. From the first characters of a piece it is clear
+// which alternative takes it; every alternative is then an optional first
+// character and a run of one kind.
 
-// splitO200k:
+type kind uint8
+
+const (
+	kindWord    kind = iota // letters and marks in the case patterns of o200k, and a contraction
+	kindLetters             // letters
+	kindNumbers             // numbers
+	kindSymbols             // neither letters, numbers nor spaces
+	kindSpaces              // spaces
+	kindDone                // nothing: the piece ends where its run would start
+)
+
+// grammar is one such expression.
+type grammar struct {
+	// start tells, for the piece at s[p:], its kind and where the run of that
+	// kind starts. s is valid UTF-8 and p < len(s).
+	start func(s string, p int) (k kind, run int)
+	// numbers is how many a piece has at most; 0 is no limit.
+	numbers int
+	// lines says that symbols take the line ends behind them, and that spaces
+	// end after the last line end among them.
+	lines bool
+	// slash says that symbols take "/" among those line ends.
+	slash bool
+}
+
+// grammarO200k:
 //
 //	[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?
 //	[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?
@@ -16,44 +41,36 @@ type splitter func(s string, p int) int
 //	\s*[\r\n]+
 //	\s+(?!\S)
 //	\s+
-func splitO200k(s string, p int) int {
+var grammarO200k = grammar{start: startO200k, numbers: 3, lines: true, slash: true}
+
+func startO200k(s string, p int) (kind, int) {
 	class, size := classAt(s, p)
-	if class&classWord != 0 && class&classMark == 0 {
-		end, _ := word(s, p)
-		return end
+	if class&classWord != 0 {
+		// A mark might also be the optional first character. It makes no
+		// difference: it can be either part of a word that has it anyway.
+		return kindWord, p
 	}
 	if class&classNumber != 0 {
-		return digits(s, p)
+		return kindNumbers, p
 	}
 	if class&classLine != 0 {
-		return spaces(s, p)
+		return kindSpaces, p
 	}
 	next := p + size
-	var after byte
-	if next < len(s) {
-		after, _ = classAt(s, next)
+	if next == len(s) {
+		return otherKind(class), p
 	}
-	switch {
-	case after&classWord != 0:
-		end, lower := word(s, next)
-		if class&classMark != 0 && !lower {
-			// A mark may be the optional first character or the word itself,
-			// and the first alternative, which needs a lower-case letter or
-			// a mark, is tried both ways before the second one.
-			return contraction(s, next)
-		}
-		return end
-	case class&classMark != 0:
-		return contraction(s, next)
-	case class&classSpace == 0:
-		return symbols(s, next, true)
-	case s[p] == ' ' && next < len(s) && after&(classNumber|classSpace) == 0:
-		return symbols(s, next, true)
+	after, _ := classAt(s, next)
+	if after&classWord != 0 {
+		return kindWord, next
 	}
-	return spaces(s, p)
+	if s[p] == ' ' && after&(classNumber|classSpace) == 0 {
+		return kindSymbols, next
+	}
+	return otherKind(class), p
 }
 
-// splitCL100k:
+// grammarCL100k:
 //
 //	(?i:'s|'t|'re|'ve|'m|'ll|'d)
 //	[^\r\n\p{L}\p{N}]?\p{L}+
@@ -62,39 +79,39 @@ func splitO200k(s string, p int) int {
 //	\s*[\r\n]+
 //	\s+(?!\S)
 //	\s+
-func splitCL100k(s string, p int) int {
+var grammarCL100k = grammar{start: startCL100k, numbers: 3, lines: true}
+
+func startCL100k(s string, p int) (kind, int) {
 	class, size := classAt(s, p)
-	next := p + size
 	if letter(class) {
-		return letters(s, next)
+		return kindLetters, p
 	}
 	if class&classNumber != 0 {
-		return digits(s, p)
+		return kindNumbers, p
 	}
 	if class&classLine != 0 {
-		return spaces(s, p)
+		return kindSpaces, p
 	}
 	if s[p] == '\'' {
 		if end := contraction(s, p); end > p {
-			return end
+			return kindDone, end
 		}
 	}
-	var after byte
-	if next < len(s) {
-		after, _ = classAt(s, next)
+	next := p + size
+	if next == len(s) {
+		return otherKind(class), p
 	}
-	switch {
-	case letter(after):
-		return letters(s, next)
-	case class&classSpace == 0:
-		return symbols(s, next, false)
-	case s[p] == ' ' && next < len(s) && after&(classNumber|classSpace) == 0:
-		return symbols(s, next, false)
+	after, _ := classAt(s, next)
+	if letter(after) {
+		return kindLetters, next
 	}
-	return spaces(s, p)
+	if s[p] == ' ' && after&(classNumber|classSpace) == 0 {
+		return kindSymbols, next
+	}
+	return otherKind(class), p
 }
 
-// splitP50k, also of r50k_base:
+// grammarP50k, also of r50k_base:
 //
 //	's|'t|'re|'ve|'m|'ll|'d
 //	 ?\p{L}+
@@ -102,40 +119,69 @@ func splitCL100k(s string, p int) int {
 //	 ?[^\s\p{L}\p{N}]+
 //	\s+(?!\S)
 //	\s+
-func splitP50k(s string, p int) int {
+var grammarP50k = grammar{start: startP50k}
+
+func startP50k(s string, p int) (kind, int) {
 	if s[p] == '\'' {
 		if end := contraction(s, p); end > p && lowerASCII(s[p+1:end]) {
-			return end
+			return kindDone, end
 		}
 	}
-	start := p
 	class, _ := classAt(s, p)
 	if s[p] == ' ' && p+1 < len(s) {
 		if after, _ := classAt(s, p+1); after&classSpace == 0 {
-			start, class = p+1, after
+			p, class = p+1, after
 		}
 	}
-	if class&classSpace != 0 {
-		end := run(s, p, classSpace, 0)
-		return beforeLast(s, p, end)
+	switch {
+	case letter(class):
+		return kindLetters, p
+	case class&classNumber != 0:
+		return kindNumbers, p
 	}
-	if letter(class) {
-		return letters(s, start)
-	}
-	if class&classNumber != 0 {
-		return run(s, start, classNumber, 0)
-	}
-	return plainSymbols(s, start)
+	return otherKind(class), p
 }
 
-// word matches the two word alternatives of splitO200k at s[p:], without the
-// optional first character; there must be a letter or a mark. It also tells
-// whether it was the first of them.
+// otherKind is the kind of a class that is neither letters nor numbers.
+func otherKind(class byte) kind {
+	if class&classSpace != 0 {
+		return kindSpaces
+	}
+	return kindSymbols
+}
+
+// split is where the piece that starts at s[p:] ends. s is valid UTF-8 and
+// p < len(s).
+func (g *grammar) split(s string, p int) int {
+	k, run := g.start(s, p)
+	return g.end(k, s, run)
+}
+
+// end is where a piece ends whose run of kind k starts at s[run:].
+func (g *grammar) end(k kind, s string, run int) int {
+	switch k {
+	case kindWord:
+		return word(s, run)
+	case kindLetters:
+		return letters(s, run)
+	case kindNumbers:
+		return g.digits(s, run)
+	case kindSymbols:
+		return g.lineTail(s, symbols(s, run))
+	case kindSpaces:
+		return g.spaces(s, run)
+	}
+	return run
+}
+
+// word matches the two word alternatives of grammarO200k at s[p:], without the
+// optional first character; there must be a letter or a mark.
 //
-// That one wants as many upper-case characters as possible and then at least
-// one lower-case one. Some characters are both; if no plain lower-case one
-// follows, the last of them is the one, and the word ends there.
-func word(s string, p int) (end int, lower bool) {
+// The first alternative wants as many upper-case characters as possible and
+// then at least one lower-case one. Some characters are both; if no plain
+// lower-case one follows, the last of them is the one, and the word ends
+// there. The second alternative is left with nothing but upper case.
+func word(s string, p int) int {
 	lastBoth := -1
 	for p < len(s) {
 		class, size := asciiClass[s[p]], 1
@@ -144,7 +190,7 @@ func word(s string, p int) (end int, lower bool) {
 		}
 		if class&classUpper == 0 {
 			if class&classLower != 0 {
-				return contraction(s, run(s, p+size, classLower, 0)), true
+				return contraction(s, run(s, p+size, classLower, 0))
 			}
 			break
 		}
@@ -154,9 +200,9 @@ func word(s string, p int) (end int, lower bool) {
 		}
 	}
 	if lastBoth >= 0 {
-		return contraction(s, lastBoth), true
+		return contraction(s, lastBoth)
 	}
-	return contraction(s, p), false
+	return contraction(s, p)
 }
 
 // run is the end of the run at s[p:] of runes with a class in any and none in
@@ -212,9 +258,12 @@ func lowerASCII(s string) bool {
 	return true
 }
 
-// digits matches \p{N}{1,3}; the first is known to be there.
-func digits(s string, p int) int {
-	for range 3 {
+// digits matches \p{N}{1,3} or \p{N}+; the first is known to be there.
+func (g *grammar) digits(s string, p int) int {
+	if g.numbers == 0 {
+		return run(s, p, classNumber, 0)
+	}
+	for range g.numbers {
 		if p >= len(s) {
 			break
 		}
@@ -227,8 +276,8 @@ func digits(s string, p int) int {
 	return p
 }
 
-// plainSymbols matches [^\s\p{L}\p{N}]*, which takes marks.
-func plainSymbols(s string, p int) int {
+// symbols matches [^\s\p{L}\p{N}]*, which takes marks.
+func symbols(s string, p int) int {
 	for p < len(s) {
 		class, size := asciiClass[s[p]], 1
 		if class == classWide {
@@ -242,20 +291,19 @@ func plainSymbols(s string, p int) int {
 	return p
 }
 
-// symbols matches [^\s\p{L}\p{N}]* and then [\r\n]*, or [\r\n/]* if slash.
-func symbols(s string, p int, slash bool) int {
-	p = plainSymbols(s, p)
-	for p < len(s) && (s[p] == '\n' || s[p] == '\r' || slash && s[p] == '/') {
+// lineTail matches [\r\n/]*, [\r\n]* or nothing.
+func (g *grammar) lineTail(s string, p int) int {
+	for g.lines && p < len(s) && (s[p] == '\n' || s[p] == '\r' || g.slash && s[p] == '/') {
 		p++
 	}
 	return p
 }
 
-// spaces matches \s*[\r\n]+, \s+(?!\S) or \s+, whichever does first; there
-// must be a space. If the run has line ends, the match ends after the last of
-// them. If not, the last space is left to what follows, if anything does and
-// there is more than one space.
-func spaces(s string, p int) int {
+// spaces matches \s*[\r\n]+ (where the grammar has it), \s+(?!\S) or \s+,
+// whichever does first; there must be a space. If the run has line ends, the
+// match ends after the last of them. If not, the last space is left to what
+// follows, if anything does and there is more than one space.
+func (g *grammar) spaces(s string, p int) int {
 	end, lastLine := p, -1
 	for end < len(s) {
 		class, size := classAt(s, end)
@@ -267,14 +315,9 @@ func spaces(s string, p int) int {
 			lastLine = end
 		}
 	}
-	if lastLine >= 0 {
+	if g.lines && lastLine >= 0 {
 		return lastLine
 	}
-	return beforeLast(s, p, end)
-}
-
-// beforeLast matches \s+(?!\S) or \s+ on the run of spaces s[p:end].
-func beforeLast(s string, p, end int) int {
 	if end == len(s) {
 		return end
 	}

@@ -34,9 +34,9 @@ import (
 // Encoding is one way to turn text into tokens. It is immutable and may be
 // used by any number of goroutines.
 type Encoding struct {
-	name  string
-	split splitter
-	vocab *vocab
+	name    string
+	grammar *grammar
+	vocab   *vocab
 }
 
 // The encodings, in the order they are offered. Get reads a header of 40
@@ -45,17 +45,17 @@ var encodings = [...]struct {
 	name string
 	get  func() *Encoding
 }{
-	{"o200k_base", lazy("o200k_base", splitO200k, &dataO200k, 0)},
-	{"cl100k_base", lazy("cl100k_base", splitCL100k, &dataCL100k, 0)},
-	{"p50k_base", lazy("p50k_base", splitP50k, &dataP50k, 0)},
-	{"p50k_edit", lazy("p50k_edit", splitP50k, &dataP50k, 0)},
+	{"o200k_base", lazy("o200k_base", &grammarO200k, &dataO200k, 0)},
+	{"cl100k_base", lazy("cl100k_base", &grammarCL100k, &dataCL100k, 0)},
+	{"p50k_base", lazy("p50k_base", &grammarP50k, &dataP50k, 0)},
+	{"p50k_edit", lazy("p50k_edit", &grammarP50k, &dataP50k, 0)},
 	// r50k_base is p50k_base without its last tokens, the long runs of spaces.
-	{"r50k_base", lazy("r50k_base", splitP50k, &dataP50k, 50256)},
+	{"r50k_base", lazy("r50k_base", &grammarP50k, &dataP50k, 50256)},
 }
 
-func lazy(name string, split splitter, data *string, limit uint32) func() *Encoding {
+func lazy(name string, g *grammar, data *string, limit uint32) func() *Encoding {
 	return sync.OnceValue(func() *Encoding {
-		return &Encoding{name: name, split: split, vocab: openVocab(*data, limit)}
+		return &Encoding{name: name, grammar: g, vocab: openVocab(*data, limit)}
 	})
 }
 
@@ -91,7 +91,7 @@ func (e *Encoding) Count(text string) int {
 	defer putMerger(m)
 	n := 0
 	for p := 0; p < len(text); {
-		end := e.split(text, p)
+		end := e.grammar.split(text, p)
 		n += e.vocab.count(text[p:end], m)
 		p = end
 	}
@@ -120,7 +120,7 @@ func (e *Encoding) Encode(text string) []int {
 	defer putMerger(m)
 	ids := make([]int, 0, len(text)/4+4)
 	for p := 0; p < len(text); {
-		end := e.split(text, p)
+		end := e.grammar.split(text, p)
 		if token, ok := e.vocab.whole(text[p:end]); ok {
 			ids = append(ids, int(token))
 		} else {

@@ -109,7 +109,7 @@ func (e *Encoding) ends(text string, max int, wantHeads, wantTails bool) (n int,
 		n++
 	}
 	for p := 0; p < len(text); {
-		end := e.split(text, p)
+		end := e.grammar.split(text, p)
 		if piece := text[p:end]; e.vocab.isToken(piece) {
 			token(p, end)
 		} else {
