@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -316,3 +317,11 @@ func TestRootReplaced(t *testing.T) {
 		t.Errorf("wrote %q", got)
 	}
 }
+
+// runtimeUmask is the umask of the test process; modes are only compared under
+// the usual one.
+var runtimeUmask = func() int {
+	m := unix.Umask(0o022)
+	unix.Umask(m)
+	return m
+}()
