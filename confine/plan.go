@@ -243,7 +243,13 @@ func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
 		add(layerNamespaces, "confinement is off by request: commands have all the rights of the server", "start without --confine none")
 		return g
 	case LevelSeatbelt:
-		add(layerNamespaces, "macOS has no namespaces: processes, file names and sizes of the host stay visible", "")
+		add(layerNamespaces, "macOS has no namespaces: the number and names of the host's processes stay visible", "")
+		if pl.Network == NetworkLoopback || pl.Network == NetworkAllow {
+			add(layerNetwork, "macOS has one loopback for all: commands can listen on it and connect to nothing but the server's own listeners", "")
+		}
+		if p.Limits.Memory > 0 || p.Limits.CPU > 0 {
+			add(layerMemory, "macOS enforces no memory or CPU limit for a session", "")
+		}
 		return g
 	case LevelNamespacesNoProc:
 		add(layerProc, c.FreshProc.Reason, c.FreshProc.Remedy)

@@ -315,6 +315,23 @@ func quoted(filter string, values []string) []string {
 	return out
 }
 
+// systemToolchains are macOS's places for programs beside those toolchainDirs
+// knows: /usr/local, which is no part of the system there, and the developer
+// tools behind the shims of /usr/bin.
+func systemToolchains(h hostView, searchPath string) []string {
+	var out []string
+	for dir := range strings.SplitSeq(searchPath, ":") {
+		dir = path.Clean(dir)
+		if r, ok := h.Resolve(dir); ok && h.IsDir(r) && within(dir, "/usr/local") && !slices.Contains(out, "/usr/local") {
+			out = append(out, "/usr/local")
+		}
+	}
+	if r, ok := h.Resolve("/private/var/db/xcode_select_link"); ok && h.IsDir(r) && within(r, "/Applications", "/Library/Developer") {
+		out = append(out, r)
+	}
+	return out
+}
+
 // seatbeltArgs is the command line of sandbox-exec for argv.
 func seatbeltArgs(profile string, params []seatbeltParam, argv []string) []string {
 	args := []string{"/usr/bin/sandbox-exec", "-p", profile}

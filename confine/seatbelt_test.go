@@ -243,3 +243,30 @@ func TestSeatbeltArgs(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// fakeMac is a host of directories and links.
+type fakeMac map[string]string // path -> what it resolves to
+
+func (m fakeMac) Resolve(p string) (string, bool) { r, ok := m[p]; return r, ok }
+func (m fakeMac) IsDir(p string) bool             { _, ok := m[p]; return ok }
+func (m fakeMac) Links(string) []string           { return nil }
+
+func TestSystemToolchains(t *testing.T) {
+	xcode := "/Applications/Xcode.app/Contents/Developer"
+	for _, c := range []struct {
+		name, path string
+		host       fakeMac
+		want       []string
+	}{
+		{"nothing", "/usr/bin:/bin", fakeMac{"/usr/bin": "/usr/bin"}, nil},
+		{"Homebrew on Intel", "/usr/local/bin:/usr/bin:/usr/local/sbin", fakeMac{"/usr/local/bin": "/usr/local/bin", "/usr/local/sbin": "/usr/local/sbin"}, []string{"/usr/local"}},
+		{"a missing entry opens nothing", "/usr/local/none", fakeMac{}, nil},
+		{"a prefix is not beneath", "/usr/localevil/bin", fakeMac{"/usr/localevil/bin": "/usr/localevil/bin"}, nil},
+		{"Xcode", "/usr/bin", fakeMac{"/private/var/db/xcode_select_link": xcode, xcode: xcode}, []string{xcode}},
+		{"a link to somewhere else", "/usr/bin", fakeMac{"/private/var/db/xcode_select_link": "/Users/ann", "/Users/ann": "/Users/ann"}, nil},
+	} {
+		if got := systemToolchains(c.host, c.path); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
