@@ -66,7 +66,7 @@ func putMerger(m *merger) {
 
 // count is the number of tokens in piece.
 func (v *vocab) count(piece string, m *merger) int {
-	if v.isToken(piece) {
+	if len(piece) <= v.longest && v.isToken(piece) {
 		return 1
 	}
 	return len(v.merge(piece, m))

@@ -92,8 +92,8 @@ func openVocab(data string, limit uint32) *vocab {
 
 // load32 reads a little-endian number; the compiler makes one load of it.
 func load32(s string, i int) uint32 {
-	_ = s[i+3]
-	return uint32(s[i]) | uint32(s[i+1])<<8 | uint32(s[i+2])<<16 | uint32(s[i+3])<<24
+	s = s[i : i+4] // one check for all four
+	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
 }
 
 // tokenOf is the token a trie unit with unitToken stands for.
@@ -190,8 +190,7 @@ func (v *vocab) seamBit(w uint32) bool {
 
 // seamHash is also in internal/gen.
 func seamHash(w uint32) uint64 {
-	x := uint64(w) * 0x9e3779b97f4a7c15
-	return (x ^ x>>32) * 0xd6e8feb86659fd93
+	return uint64(w) * 0x9e3779b97f4a7c15
 }
 
 // parts are the two tokens whose merge makes token, which must be 256 or more.

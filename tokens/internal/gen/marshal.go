@@ -150,8 +150,7 @@ func (v *vocab) buildSeams(keys []pairKey) []byte {
 
 // seamHash is the hash of package tokens; the two must stay the same.
 func seamHash(w uint32) uint64 {
-	x := uint64(w) * 0x9e3779b97f4a7c15
-	return (x ^ x>>32) * 0xd6e8feb86659fd93
+	return uint64(w) * 0x9e3779b97f4a7c15
 }
 
 func placeBucket(table []uint32, ks []pairKey) (uint16, bool) {
