@@ -175,13 +175,21 @@ func childProbe(raw json.RawMessage) (any, error) {
 	return Probe(context.Background()), nil
 }
 
+// hostCapabilities probes the host of the test, which must have namespaces to
+// take them away from.
+func hostCapabilities(t *testing.T) Capabilities {
+	t.Helper()
+	c := Probe(context.Background())
+	if !c.Namespaces.OK {
+		noSkip(t, "needs a host with namespaces: %s", c.Namespaces.Reason)
+	}
+	return c
+}
+
 // AC-73: hosts that refuse, made with an outer filter and a masked /proc around
 // the probe, are told apart for real.
 func TestProbeDegradedHosts(t *testing.T) {
-	full := Probe(context.Background())
-	if !full.Namespaces.OK {
-		noSkip(t, "needs a host with namespaces: %s", full.Namespaces.Reason)
-	}
+	hostCapabilities(t)
 	denied := func(e unix.Errno, names ...string) []syscallRule {
 		var rules []syscallRule
 		for _, r := range []syscallRule{

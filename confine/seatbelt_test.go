@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +12,9 @@ import (
 	"strings"
 	"testing"
 )
+
+//go:embed testdata/*.golden
+var golden embed.FS
 
 var updateGolden = flag.Bool("update", false, "rewrite the golden files")
 
@@ -53,7 +57,7 @@ func TestSeatbeltGolden(t *testing.T) {
 			}
 			continue
 		}
-		want, err := os.ReadFile(file)
+		want, err := golden.ReadFile(filepath.ToSlash(file))
 		if err != nil {
 			t.Fatal(err)
 		}
