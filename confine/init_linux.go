@@ -31,7 +31,11 @@ type initState struct {
 
 	hostRoot int // a detached clone of the host's root, for grants; -1 without
 	null     int // /dev/null of the sandbox
-	mark     int // this thread's timerslack_ns, see tree_linux.go; -1 without
+	hostProc int // the host's /proc; -1 without
+	mark     int // the spawner's timerslack_ns, see tree_linux.go; -1 without
+
+	foreignProc bool        // /proc is the host's, so are its numbers
+	ops         chan func() // for init's unrestricted threads
 
 	gaps []string // layers init could not have, as name=reason
 
@@ -48,7 +52,7 @@ type initState struct {
 // namespace: they reap, signal, and mount later grants.
 func runInit() {
 	runtime.LockOSThread()
-	s := &initState{hostRoot: -1, null: -1, mark: -1}
+	s := &initState{hostRoot: -1, hostProc: -1, null: -1, mark: -1}
 	in := newFrameReader(rawRecv(controlFD))
 	f, err := in.next()
 	if err != nil || f.op != opConfig {
@@ -97,7 +101,7 @@ func (s *initState) setUp() *setupError {
 		step{"set resource limits", s.setLimits},
 		// Last, because each of these takes away what the steps before need:
 		// Landlock forbids mounting, the filter forbids most of the rest.
-		step{"drop privileges", dropPrivileges},
+		step{"drop privileges", s.dropPrivileges},
 		step{"enter the Landlock domain", s.enterLandlock},
 		step{"install the system call filter", s.installSeccomp},
 	)
@@ -250,6 +254,13 @@ func (s *initState) loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
 }
 
+// elsewhere runs f on an unrestricted thread and waits for it.
+func (s *initState) elsewhere(f func()) {
+	done := make(chan struct{})
+	s.ops <- func() { f(); close(done) }
+	<-done
+}
+
 // spareThreads is how many operating system threads init has beside the busy
 // ones once the process limit is set. Under a fork bomb none can be made, and
 // the Go runtime dies when it cannot make one it needs.
@@ -271,6 +282,12 @@ func (s *initState) startThreads() error {
 	up.Wait()
 	down.Done()
 	go s.reaper.run()
+	s.ops = make(chan func(), 64)
+	go func() {
+		for f := range s.ops {
+			f()
+		}
+	}()
 	return nil
 }
 
@@ -316,7 +333,10 @@ func threadCount() int {
 // dropPrivileges leaves the calling thread, and so every command, without any
 // capability and without a way to regain one. The bounding set stays full: it
 // is inert under no_new_privs, and emptying it costs forty system calls.
-func dropPrivileges() error {
+func (s *initState) dropPrivileges() error {
+	if s.cfg.Unconfined {
+		return nil
+	}
 	const locked = 1<<0 | 1<<1 | // NOROOT: uid 0 is nobody special
 		1<<2 | 1<<3 | // NO_SETUID_FIXUP
 		1<<5 | // KEEP_CAPS locked off
@@ -372,10 +392,8 @@ func (s *initState) installSeccomp() error {
 	if len(s.cfg.Seccomp) == 0 {
 		return nil
 	}
-	if s.mark >= 0 {
-		if err := seccompInstall(markFilter()); err != nil {
-			return err
-		}
+	if err := seccompInstall(s.markFilter()); err != nil {
+		return err
 	}
 	return seccompInstall(s.cfg.Seccomp)
 }

@@ -106,16 +106,16 @@ func (r *reaper) lookup(id uint32) *command {
 // their marks. A process that hides from both walks by handing over to a child
 // in time only gets itself killed with a later command.
 func (r *reaper) sweep() {
-	alive := map[string]bool{}
+	alive := map[int]bool{}
 	for range 2 {
-		for _, pid := range processes() {
-			alive[readMark(pid)] = true
+		for _, t := range r.s.tasks() {
+			alive[t.mark] = true
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, c := range r.commands {
-		if c.done && c.swept && !alive[itoa(markBase+c.mark)] {
+		if c.done && c.swept && !alive[c.mark] {
 			delete(r.commands, id)
 			r.marks.release(c.mark)
 		}

@@ -160,6 +160,7 @@ func (s *initState) mountProc() error {
 		// as containers do (mount_too_revealing). The host's, masks included, is
 		// the next best; its pids are not the sandbox's.
 		s.gap(gapProc, err)
+		s.foreignProc = true
 		b := bind{Path: "/proc"}
 		if fd, err = b.detach(); err != nil {
 			return fmt.Errorf("mount /proc: %w", err)

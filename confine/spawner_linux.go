@@ -18,12 +18,6 @@ const (
 // whatever needs rights it hands to an unrestricted thread. Nothing here waits
 // for anything a command controls.
 func (s *initState) serve(in *frameReader) {
-	ops := make(chan func(), 64)
-	go func() {
-		for f := range ops {
-			f()
-		}
-	}()
 	for {
 		f, err := in.next()
 		if err != nil {
@@ -35,7 +29,7 @@ func (s *initState) serve(in *frameReader) {
 		case opSignal, opTree, opListen, opSocket:
 			// The payload is only valid until the next frame.
 			g := frame{op: f.op, fds: f.fds, decoder: decoder{b: append([]byte(nil), f.b...)}}
-			ops <- func() { s.control(&g) }
+			s.ops <- func() { s.control(&g) }
 			continue
 		case opGrant:
 			g := frame{op: f.op, fds: f.fds, decoder: decoder{b: append([]byte(nil), f.b...)}}
@@ -97,7 +91,15 @@ func (s *initState) spawn(f *frame) {
 	sys := &syscall.SysProcAttr{Setsid: true}
 	if q.flags&spawnTTY != 0 {
 		var peer int
-		if master, peer, err = s.openTerminal(q.cols, q.rows); err != nil {
+		open := func() { master, peer, err = s.openTerminal(q.cols, q.rows) }
+		if s.cfg.Namespaces {
+			open()
+		} else {
+			// The host's /dev/pts is closed to commands, as it has the
+			// terminals of the user outside; this thread is one of them.
+			s.elsewhere(open)
+		}
+		if err != nil {
 			s.refuse(q.id, refused{"exec_failed", errnoOf(err)})
 			return
 		}
@@ -134,8 +136,10 @@ func (s *initState) spawn(f *frame) {
 		s.refuse(q.id, refused{"limit_reached", unix.EAGAIN})
 		return
 	}
-	s.setMark(mark)
-	pid, err := syscall.ForkExec(path, q.argv, &syscall.ProcAttr{Dir: q.dir, Env: q.env, Files: stdio[:], Sys: sys})
+	pid, err := 0, s.setMark(mark)
+	if err == nil {
+		pid, err = syscall.ForkExec(path, q.argv, &syscall.ProcAttr{Dir: q.dir, Env: q.env, Files: stdio[:], Sys: sys})
+	}
 	if err != nil {
 		r.marks.release(mark)
 		code := "exec_failed"

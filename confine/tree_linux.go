@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"bytes"
 	"os"
 	"runtime"
 	"strconv"
@@ -13,21 +14,30 @@ import (
 // on. Process groups, sessions and parents are all left behind by a daemon, and
 // a cgroup per command cannot be had everywhere.
 //
-// So each command carries a mark in its timer slack (prctl(2),
-// PR_SET_TIMERSLACK): a number of nanoseconds every task inherits from its
-// creator over fork, clone and execve. Init's spawner thread sets it just before
-// each fork, through a descriptor of its own timerslack_ns opened before the
-// sandbox closed. Commands cannot change theirs: the filter refuses the prctl
-// and /proc is read-only. Slack differs between commands by microseconds, no
-// more than ordinary scheduling noise.
+// So each command carries a mark that every task inherits from its creator over
+// fork, clone and execve, that commands can neither change nor copy, and that
+// init can read in /proc:
 //
-// Reading another task's slack takes CAP_SYS_NICE in its user namespace, which
-// init's unrestricted threads have.
+//   - with namespaces, the timer slack in nanoseconds (prctl(2),
+//     PR_SET_TIMERSLACK). The spawner thread sets its own just before each fork,
+//     through a descriptor of timerslack_ns opened before the sandbox closed.
+//     The filter refuses commands the prctl, and their /proc is read-only.
+//     Commands differ by at most 16 microseconds of slack, less than scheduling
+//     noise. Reading another task's takes CAP_SYS_NICE in its user namespace,
+//     which init's unrestricted threads have.
+//   - at the landlock level, where nobody has that, the soft limit of bytes in
+//     POSIX message queues (RLIMIT_MSGQUEUE), which the filter refuses to set.
+//     It is a property of the process, so an unrestricted thread sets it.
+//
+// Without the filter (level none) a command can change its mark and so stay
+// alive when its tree is killed; it still dies with the sandbox.
 
 const (
-	// markBase is the kernel's default slack, so the first marks are close to it.
-	markBase = 50_000
-	maxMarks = 1 << 14
+	// slackBase is the kernel's default slack: marks stay close to it.
+	slackBase = 50_000
+	// queueBase is below the usual limit of 819200 and above what anyone sets.
+	queueBase = 700_000
+	maxMarks  = 1 << 14
 )
 
 // markSet hands out marks not in use.
@@ -36,7 +46,7 @@ type markSet struct {
 	next int
 }
 
-// take returns a free mark, or 0, the unmarked, when all are in use.
+// take returns a free mark, or 0, which marks nothing, when all are in use.
 func (m *markSet) take() int {
 	for range maxMarks {
 		m.next = m.next%(maxMarks-1) + 1
@@ -50,74 +60,144 @@ func (m *markSet) take() int {
 
 func (m *markSet) release(mark int) { m.used[mark/64] &^= 1 << (mark % 64) }
 
-// openMark opens the spawner's own slack. It must run on the spawner's thread.
+// openMark opens the calling thread's own slack, for the spawner to be. It goes
+// through the host's /proc, kept from before the new root, whose own is
+// read-only.
 func (s *initState) openMark() error {
-	runtime.LockOSThread()
-	fd, err := unix.Open("/proc/thread-self/timerslack_ns", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		s.gap("process marks", err)
+	if !s.cfg.Namespaces {
 		return nil
 	}
-	s.mark = fd
-	return nil
-}
-
-func (s *initState) setMark(mark int) {
-	if s.mark >= 0 {
-		unix.Pwrite(s.mark, []byte(itoa(markBase+mark)), 0)
-	}
-}
-
-// markFilter refuses commands PR_SET_TIMERSLACK. Other architectures' entry
-// points are killed by the main filter.
-func markFilter() []unix.SockFilter {
-	return []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: dataNr},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_PRCTL, Jf: 3},
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: dataArgs},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.PR_SET_TIMERSLACK, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: retErrno(unix.EPERM)},
-		{Code: unix.BPF_RET | unix.BPF_K, K: retAllow},
-	}
-}
-
-// tree lists the living processes of a command.
-func (s *initState) tree(c *command) []int {
-	want := strconv.Itoa(markBase + c.mark)
-	var pids []int
-	for _, pid := range processes() {
-		if pid == 1 || readMark(pid) != want || zombie(pid) {
-			continue
+	var err error
+	if s.hostProc < 0 {
+		s.hostProc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
 		}
-		pids = append(pids, pid)
 	}
-	return pids
+	// thread-self says which number this thread has there; its own directory
+	// below task lacks the file.
+	var b [64]byte
+	n, err := unix.Readlinkat(s.hostProc, "thread-self", b[:])
+	if err != nil {
+		return err
+	}
+	tid := string(b[bytes.LastIndexByte(b[:n], '/')+1 : n])
+	s.mark, err = unix.Openat(s.hostProc, tid+"/timerslack_ns", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	return err
 }
 
-// processes lists the pids of /proc.
-func processes() []int {
+// setMark marks what the calling thread forks next.
+func (s *initState) setMark(mark int) error {
+	if s.cfg.Namespaces {
+		_, err := unix.Write(s.mark, []byte(itoa(slackBase+mark)))
+		return err
+	}
+	var err error
+	s.elsewhere(func() {
+		var l unix.Rlimit
+		if err = unix.Getrlimit(unix.RLIMIT_MSGQUEUE, &l); err == nil {
+			l.Cur = uint64(queueBase + mark)
+			err = unix.Setrlimit(unix.RLIMIT_MSGQUEUE, &l)
+		}
+	})
+	return err
+}
+
+// markFilter refuses commands to change their mark. Other architectures' entry
+// points are killed by the main filter.
+func (s *initState) markFilter() []unix.SockFilter {
+	const (
+		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		ret   = unix.BPF_RET | unix.BPF_K
+	)
+	if s.cfg.Namespaces {
+		return []unix.SockFilter{
+			{Code: load, K: dataNr},
+			{Code: equal, K: unix.SYS_PRCTL, Jf: 3},
+			{Code: load, K: dataArgs},
+			{Code: equal, K: unix.PR_SET_TIMERSLACK, Jf: 1},
+			{Code: ret, K: retErrno(unix.EPERM)},
+			{Code: ret, K: retAllow},
+		}
+	}
+	return []unix.SockFilter{
+		{Code: load, K: dataNr},
+		{Code: equal, K: unix.SYS_SETRLIMIT, Jt: 2},
+		{Code: equal, K: unix.SYS_PRLIMIT64, Jt: 3},
+		{Code: ret, K: retAllow},
+		{Code: load, K: dataArgs}, // setrlimit(resource, ...)
+		{Code: unix.BPF_JMP | unix.BPF_JA, K: 1},
+		{Code: load, K: dataArgs + 8}, // prlimit64(pid, resource, ...)
+		{Code: equal, K: unix.RLIMIT_MSGQUEUE, Jf: 1},
+		{Code: ret, K: retErrno(unix.EPERM)},
+		{Code: ret, K: retAllow},
+	}
+}
+
+// task is a process: pid is its number in init's namespace, dir its directory
+// in /proc, whose number is the host's where /proc is.
+type task struct {
+	pid int
+	dir string
+}
+
+// tasks lists the processes of /proc that carry a mark of this sandbox.
+func (s *initState) tasks() []markedTask {
 	d, err := os.Open("/proc")
 	if err != nil {
 		return nil
 	}
-	defer d.Close()
 	names, _ := d.Readdirnames(-1)
-	var pids []int
-	for _, n := range names {
-		if pid, err := strconv.Atoi(n); err == nil {
-			pids = append(pids, pid)
-		}
+	d.Close()
+	var ours map[int]bool
+	if !s.cfg.Namespaces {
+		// Other sandboxes of this host use the same marks.
+		ours = descendants(os.Getpid())
 	}
-	return pids
+	var out []markedTask
+	for _, n := range names {
+		pid, err := strconv.Atoi(n)
+		if err != nil || ours != nil && !ours[pid] {
+			continue
+		}
+		t := task{pid: pid, dir: "/proc/" + n}
+		mark := s.readMark(t)
+		if mark <= 0 || mark >= maxMarks || t.ended() {
+			continue
+		}
+		if s.foreignProc {
+			t.pid = t.innerPid()
+		}
+		// Init itself: its spawner carries the mark of the latest command.
+		if s.cfg.Namespaces && t.pid <= 1 {
+			continue
+		}
+		out = append(out, markedTask{t, mark})
+	}
+	return out
 }
 
-func readMark(pid int) string {
-	var b [24]byte
-	n := readSmall("/proc/"+strconv.Itoa(pid)+"/timerslack_ns", b[:])
-	for n > 0 && b[n-1] == '\n' {
-		n--
+type markedTask struct {
+	task
+	mark int
+}
+
+// readMark returns a task's mark, 0 for none. Tasks of other user namespaces
+// cannot be read and so have none.
+func (s *initState) readMark(t task) int {
+	var b [2048]byte
+	if s.cfg.Namespaces {
+		n, _ := strconv.Atoi(string(bytes.TrimSpace(b[:readSmall(t.dir+"/timerslack_ns", b[:])])))
+		return n - slackBase
 	}
-	return string(b[:n])
+	text := b[:readSmall(t.dir+"/limits", b[:])]
+	_, rest, ok := bytes.Cut(text, []byte("Max msgqueue size"))
+	if f := bytes.Fields(rest); ok && len(f) > 0 {
+		n, _ := strconv.Atoi(string(f[0]))
+		return n - queueBase
+	}
+	return 0
 }
 
 // readSmall reads the start of a proc file, without os.File's poller.
@@ -134,71 +214,137 @@ func readSmall(name string, b []byte) int {
 	return n
 }
 
-// zombie says whether pid has ended and waits for its parent to notice.
-func zombie(pid int) bool {
-	var b [512]byte
-	n := readSmall("/proc/"+strconv.Itoa(pid)+"/stat", b[:])
-	// The name is in parentheses and may hold anything; the state follows the
-	// last one.
-	for i := n - 1; i >= 0; i-- {
-		if b[i] == ')' {
-			return i+2 < n && (b[i+2] == 'Z' || b[i+2] == 'X')
+// stat returns the fields of the task's stat file from the state on. The name
+// before them is in parentheses and may hold anything.
+func (t task) stat() [][]byte {
+	var b [1024]byte
+	text := b[:readSmall(t.dir+"/stat", b[:])]
+	i := bytes.LastIndexByte(text, ')')
+	if i < 0 {
+		return nil
+	}
+	return bytes.Fields(text[i+1:])
+}
+
+// ended says whether t is a zombie (or gone), which no signal reaches.
+func (t task) ended() bool {
+	f := t.stat()
+	return len(f) == 0 || f[0][0] == 'Z' || f[0][0] == 'X'
+}
+
+func (t task) parent() int {
+	f := t.stat()
+	if len(f) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(string(f[1]))
+	return n
+}
+
+// innerPid is the pid in the innermost namespace of t.
+func (t task) innerPid() int {
+	var b [4096]byte
+	_, rest, _ := bytes.Cut(b[:readSmall(t.dir+"/status", b[:])], []byte("\nNSpid:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	f := bytes.Fields(line)
+	if len(f) == 0 {
+		return 0
+	}
+	n, _ := strconv.Atoi(string(f[len(f)-1]))
+	return n
+}
+
+// descendants is every process whose line of parents leads to ancestor. A
+// subreaper keeps orphans in that line.
+func descendants(ancestor int) map[int]bool {
+	d, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	names, _ := d.Readdirnames(-1)
+	d.Close()
+	children := map[int][]int{}
+	for _, n := range names {
+		if pid, err := strconv.Atoi(n); err == nil {
+			p := task{dir: "/proc/" + n}.parent()
+			children[p] = append(children[p], pid)
 		}
 	}
-	return true
+	found := map[int]bool{}
+	for todo := children[ancestor]; len(todo) > 0; {
+		pid := todo[0]
+		todo = todo[1:]
+		if !found[pid] {
+			found[pid] = true
+			todo = append(todo, children[pid]...)
+		}
+	}
+	return found
+}
+
+// tree lists the living processes of a command.
+func (s *initState) tree(c *command) []task {
+	var out []task
+	for _, t := range s.tasks() {
+		if t.mark == c.mark {
+			out = append(out, t.task)
+		}
+	}
+	return out
 }
 
 // signalTree sends sig to every process of c and returns how many there were.
 func (s *initState) signalTree(c *command, sig unix.Signal) int {
 	if sig != unix.SIGKILL {
-		pids := s.tree(c)
-		for _, pid := range pids {
-			s.signalMarked(c, pid, sig)
+		tasks := s.tree(c)
+		for _, t := range tasks {
+			s.signalMarked(c, t, sig)
 		}
 		// A stopped process acts on nothing but SIGKILL until it continues.
 		if sig == unix.SIGTERM || sig == unix.SIGHUP || sig == unix.SIGINT || sig == unix.SIGQUIT {
-			for _, pid := range pids {
-				s.signalMarked(c, pid, unix.SIGCONT)
+			for _, t := range tasks {
+				s.signalMarked(c, t, unix.SIGCONT)
 			}
 		}
-		return len(pids)
+		return len(tasks)
 	}
 	// Stop first, until nothing new appears: what cannot run cannot fork, so the
 	// kill that follows meets a set that has ceased to grow.
 	seen := map[int]bool{}
 	for range 64 {
 		fresh := false
-		for _, pid := range s.tree(c) {
-			if !seen[pid] {
-				seen[pid], fresh = true, true
-				s.signalMarked(c, pid, unix.SIGSTOP)
+		for _, t := range s.tree(c) {
+			if !seen[t.pid] {
+				seen[t.pid], fresh = true, true
+				s.signalMarked(c, t, unix.SIGSTOP)
 			}
 		}
 		if !fresh {
 			break
 		}
 	}
-	for range 64 {
-		pids := s.tree(c)
-		if len(pids) == 0 {
+	for range 1024 {
+		tasks := s.tree(c)
+		if len(tasks) == 0 {
 			break
 		}
-		for _, pid := range pids {
-			s.signalMarked(c, pid, unix.SIGKILL)
+		for _, t := range tasks {
+			s.signalMarked(c, t, unix.SIGKILL)
 		}
+		runtime.Gosched()
 	}
 	return len(seen)
 }
 
-// signalMarked signals pid if it still is what the walk saw: the descriptor pins
+// signalMarked signals t if it still is what the walk saw: the descriptor pins
 // the process, the second look makes sure it was pinned in time.
-func (s *initState) signalMarked(c *command, pid int, sig unix.Signal) {
-	fd, err := unix.PidfdOpen(pid, 0)
+func (s *initState) signalMarked(c *command, t task, sig unix.Signal) {
+	fd, err := unix.PidfdOpen(t.pid, 0)
 	if err != nil {
 		return
 	}
 	defer unix.Close(fd)
-	if readMark(pid) == strconv.Itoa(markBase+c.mark) {
+	if s.readMark(t) == c.mark {
 		unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
 }

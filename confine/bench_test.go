@@ -1,0 +1,104 @@
+//go:build linux
+
+package confine
+
+import (
+	"context"
+	"io"
+	"os/exec"
+	"testing"
+)
+
+// One run compares a confined command with the same command unconfined:
+//
+//	go test -run '^$' -bench . ./confine/
+//
+// The difference, not the absolute, is what the sandbox costs.
+
+var benchArgv = map[string][]string{
+	"true":    {"/bin/true"},
+	"sh-true": {"/bin/sh", "-c", "true"},
+}
+
+func BenchmarkPlainExec(b *testing.B) {
+	for name, argv := range benchArgv {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkConfinedExec(b *testing.B) {
+	for name, argv := range benchArgv {
+		for _, tty := range []bool{false, true} {
+			kind := "/pipe"
+			if tty {
+				kind = "/tty"
+			}
+			b.Run(name+kind, func(b *testing.B) {
+				p := testPolicy(b)
+				s := start(b, p)
+				c := Command{Argv: argv, Env: s.Environ(), Dir: p.Workspace, TTY: tty}
+				for b.Loop() {
+					proc, err := s.Spawn(context.Background(), c)
+					if err != nil {
+						b.Fatal(err)
+					}
+					io.Copy(io.Discard, proc.Stdout())
+					if st := proc.Wait(); st.Code != 0 {
+						b.Fatal(st)
+					}
+					proc.Stdout().Close()
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkParallelConfinedExec(b *testing.B) {
+	p := testPolicy(b)
+	s := start(b, p)
+	c := Command{Argv: benchArgv["true"], Env: s.Environ(), Dir: p.Workspace}
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			proc, err := s.Spawn(context.Background(), c)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			io.Copy(io.Discard, proc.Stdout())
+			proc.Wait()
+			proc.Stdout().Close()
+		}
+	})
+}
+
+// BenchmarkSessionStart is from the policy to a sandbox that takes commands;
+// the close is not counted.
+func BenchmarkSessionStart(b *testing.B) {
+	p := testPolicy(b)
+	for b.Loop() {
+		s, err := Start(context.Background(), p)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		s.Close()
+		b.StartTimer()
+	}
+}
+
+func BenchmarkSessionStartAndClose(b *testing.B) {
+	p := testPolicy(b)
+	for b.Loop() {
+		s, err := Start(context.Background(), p)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Close()
+	}
+}
