@@ -21,6 +21,11 @@ func renameSwap(fromDir int, from string, toDir int, to string) error {
 	return unix.RenameatxNp(fromDir, from, toDir, to, unix.RENAME_SWAP)
 }
 
+// openUnnamed is not possible on Darwin.
+func openUnnamed(dir int, perm uint32) (int, error) { return -1, unix.ENOTSUP }
+
+func linkUnnamed(fd, dir int, name string) error { return unix.ENOTSUP }
+
 // statTimes is the access and the modification time of st.
 func statTimes(st *unix.Stat_t) (atime, mtime unix.Timespec) { return st.Atim, st.Mtim }
 

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,18 @@ func renameNew(fromDir int, from string, toDir int, to string) error {
 // renameSwap exchanges two existing names in one step (RENAME_EXCHANGE).
 func renameSwap(fromDir int, from string, toDir int, to string) error {
 	return unix.Renameat2(fromDir, from, toDir, to, unix.RENAME_EXCHANGE)
+}
+
+// openUnnamed makes a file without a name in dir (open(2), O_TMPFILE): a killed
+// server leaves nothing of it. Not every file system can.
+func openUnnamed(dir int, perm uint32) (int, error) {
+	return unix.Openat(dir, ".", unix.O_RDWR|unix.O_TMPFILE|unix.O_CLOEXEC, perm)
+}
+
+// linkUnnamed gives such a file a name. The detour over /proc is the documented
+// one for callers without CAP_DAC_READ_SEARCH.
+func linkUnnamed(fd, dir int, name string) error {
+	return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, name, unix.AT_SYMLINK_FOLLOW)
 }
 
 // statTimes is the access and the modification time of st.

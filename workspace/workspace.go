@@ -27,6 +27,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,6 +71,10 @@ type FS struct {
 	// decode admits one image decoder at a time: a decoded picture may take
 	// 128 MiB, and calls may come in parallel.
 	decode chan struct{}
+
+	// needNames says that temporary files need a name from the start, because
+	// one without could not be given a name here.
+	needNames atomic.Bool
 
 	closeOnce sync.Once
 	closeErr  error

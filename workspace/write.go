@@ -86,6 +86,11 @@ func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, erro
 		return WriteResult{}, fail(codeInvalid, "the mode %q is unknown, use overwrite, append or create", string(req.Mode))
 	}
 	if strings.HasSuffix(req.Path, "/") {
+		p, err := f.walk(req.Path, walkOptions{follow: true, write: true, mayMiss: true})
+		if err != nil {
+			return WriteResult{}, err
+		}
+		p.close()
 		return WriteResult{}, fail(codeIsDirectory, "%s names a directory, leave out the final slash to name a file", quote(req.Path))
 	}
 	var res WriteResult
@@ -236,7 +241,10 @@ type staged struct {
 	done      bool
 }
 
-var errOwner = errors.New("owner cannot be kept")
+var (
+	errOwner   = errors.New("owner cannot be kept")
+	errUnnamed = errors.New("unnamed file cannot be given a name")
+)
 
 // tempName is unpredictable, so nobody can have put a link there (AC-13), and
 // starts with a dot, so listings leave it out while it exists.
@@ -248,8 +256,15 @@ func tempName() string {
 
 const tempPrefix = ".mcp-sandbox-"
 
-// createTemp makes a new file in dir.
+// createTemp makes a new file in dir, without a name ("") where that is
+// possible: a killed server then leaves nothing, and nobody can meddle with it.
 func (f *FS) createTemp(dir int, perm uint32) (*os.File, string, error) {
+	if !f.needNames.Load() {
+		fd, err := retryEINTR(func() (int, error) { return openUnnamed(dir, perm) })
+		if err == nil {
+			return os.NewFile(uintptr(fd), "unnamed"), "", nil
+		}
+	}
 	for {
 		name := tempName()
 		fd, err := retryEINTR(func() (int, error) {
@@ -275,7 +290,21 @@ func (f *FS) own(fd int) error {
 
 // prepare writes r to a temporary file beside p, complete and durable but for
 // the name.
-func (f *FS) prepare(ctx context.Context, p *place, r replacement) (_ *staged, err error) {
+func (f *FS) prepare(ctx context.Context, p *place, r replacement) (*staged, error) {
+	s, err := f.tryPrepare(ctx, p, r)
+	if err == errUnnamed {
+		f.needNames.Store(true)
+		if seeker, ok := r.before.(io.Seeker); ok {
+			if _, err := seeker.Seek(0, io.SeekStart); err != nil {
+				return nil, unwrapPath(err)
+			}
+		}
+		s, err = f.tryPrepare(ctx, p, r)
+	}
+	return s, err
+}
+
+func (f *FS) tryPrepare(ctx context.Context, p *place, r replacement) (_ *staged, err error) {
 	perm := r.perm
 	if perm == 0 {
 		perm = 0o666
@@ -334,6 +363,13 @@ func (f *FS) prepare(ctx context.Context, p *place, r replacement) (_ *staged, e
 	if err := tmp.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
 		return nil, err
 	}
+	if s.tmp == "" {
+		name := tempName()
+		if linkUnnamed(fd, p.fd, name) != nil {
+			return nil, errUnnamed
+		}
+		s.tmp = name
+	}
 	return s, nil
 }
 
@@ -360,7 +396,7 @@ func (s *staged) commitNew() error {
 }
 
 func (s *staged) discard() {
-	if !s.done {
+	if !s.done && s.tmp != "" {
 		unix.Unlinkat(s.dir, s.tmp, 0)
 	}
 }
