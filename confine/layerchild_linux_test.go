@@ -31,6 +31,7 @@ var layerChildren = sync.OnceValue(func() map[string]func(json.RawMessage) (any,
 		"seccomp-int80": childSeccompInt80,
 		"confined-exec": childConfinedExec,
 		"landlock":      childLandlock,
+		"landlock-only": childLandlockOnly,
 		"probe":         childProbe,
 	}
 })
