@@ -19,6 +19,7 @@ type initConfig struct {
 	Covers []cover  // what of the bound trees must not be seen
 	Home   string   // private home to make, "" for none
 
+	Private   string // the session's directory on the host, removed at the end; "" with namespaces
 	Workspace string
 	Protect   []string // absolute paths below the workspace
 
@@ -95,6 +96,7 @@ func (c *initConfig) encode() *encoder {
 		e.flag(v.Denied)
 	}
 	e.str(c.Home)
+	e.str(c.Private)
 	e.str(c.Workspace)
 	e.strs(c.Protect)
 	e.num(c.Limits.Procs)
@@ -136,6 +138,7 @@ func decodeConfig(d *decoder) (*initConfig, error) {
 		c.Covers[i] = cover{d.str(), d.flag()}
 	}
 	c.Home = d.str()
+	c.Private = d.str()
 	c.Workspace = d.str()
 	c.Protect = d.strs()
 	c.Limits = Limits{Procs: d.num(), FileSize: int64(d.u64()), OpenFiles: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64())}

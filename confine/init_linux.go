@@ -371,6 +371,12 @@ func (s *initState) landlockDomain() landlockDomain {
 	if s.cfg.Namespaces {
 		d.Rules = append(d.Rules, landlockRule{Path: "/", Access: laRead})
 	}
+	if !s.cfg.Namespaces {
+		// Other processes' secrets there are behind the ptrace check, which the
+		// domain fails.
+		d.Rules = append(d.Rules, landlockRule{Path: "/proc", Access: laReadNoExec})
+		d.DenyTCP = s.cfg.Network != NetworkHost
+	}
 	for _, p := range s.cfg.ReadOnly {
 		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laRead, Optional: true})
 	}
@@ -380,10 +386,14 @@ func (s *initState) landlockDomain() landlockDomain {
 	for _, p := range []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"} {
 		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laDevice, Optional: true})
 	}
-	for _, p := range []string{"/dev/tty", "/dev/pts", s.cfg.TTYMultiplexer} {
-		if p != "" {
-			d.Rules = append(d.Rules, landlockRule{Path: p, Access: laDevice, Optional: true})
-		}
+	terminals := []string{"/dev/tty"}
+	if s.cfg.Namespaces {
+		// Only a devpts of our own: the host's has the user's terminals, which
+		// have the same owner as our commands.
+		terminals = append(terminals, "/dev/pts")
+	}
+	for _, p := range terminals {
+		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laDevice, Optional: true})
 	}
 	return d
 }

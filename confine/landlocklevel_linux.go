@@ -1,14 +1,223 @@
 package confine
 
-import "os"
+import (
+	"errors"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // newLevelLayout plans one level.
 func newLevelLayout(p *Policy, id identity, level Level) (*layout, error) {
-	if level == LevelNamespaces {
+	switch level {
+	case LevelNamespaces, LevelNamespacesNoProc:
 		return newLayout(p, id)
+	case LevelLandlock:
+		return newLandlockLayout(p, id)
+	case LevelNone:
+		return newOpenLayout(p, id)
 	}
-	return nil, &unavailable{"landlock level", os.ErrInvalid}
+	return nil, errorf("invalid_argument", nil, "the confinement level %q does not exist on Linux, use auto, namespaces, landlock or none", string(level))
 }
 
-// end finishes init.
-func (s *initState) end() { os.Exit(0) }
+// newLandlockLayout plans the level without namespaces: nothing is mounted, a
+// Landlock domain opens what the session may read and write, and the filter
+// closes what Landlock cannot see.
+func newLandlockLayout(p *Policy, id identity) (*layout, error) {
+	if landlockABI() < 1 {
+		_, err := landlockVersion()
+		if err == nil {
+			err = unix.EOPNOTSUPP
+		}
+		return nil, &unavailable{"use Landlock", err}
+	}
+	l := &layout{p: p, id: id}
+	if err := l.withoutMounts(); err != nil {
+		return nil, err
+	}
+	if err := l.restrictions(); err != nil {
+		l.undo()
+		return nil, err
+	}
+	return l, nil
+}
+
+// newOpenLayout plans the level none.
+func newOpenLayout(p *Policy, id identity) (*layout, error) {
+	l := &layout{p: p, id: id}
+	l.cfg.Unconfined = true
+	if err := l.withoutMounts(); err != nil {
+		return nil, err
+	}
+	l.path = p.Path
+	return l, nil
+}
+
+// withoutMounts plans what the levels without a file system of their own share.
+func (l *layout) withoutMounts() error {
+	c := &l.cfg
+	c.Network = l.p.Network
+	c.UID, c.GID = l.id.uid, l.id.gid
+	c.Limits = l.p.Limits
+	c.Workspace = l.p.Workspace
+	// The host's own, as /dev/pts/ptmx has no permissions there.
+	c.TTYMultiplexer = "/dev/ptmx"
+	l.systemTrees()
+	if l.id.uid == 0 {
+		l.etcForRoot()
+	} else {
+		l.bind("/etc", false, false)
+	}
+	l.toolchains()
+	if err := l.grants(); err != nil {
+		return err
+	}
+	for _, b := range c.Binds {
+		// A root server sees toolchains the session's identity cannot walk to.
+		if !b.Write && (os.Geteuid() != 0 || l.id.uid == 0 || reachable(b.Path)) {
+			c.ReadOnly = append(c.ReadOnly, b.Path)
+		}
+	}
+	// What etcForRoot copies is granted in place here.
+	for _, f := range c.Files {
+		c.ReadOnly = append(c.ReadOnly, f.Path)
+	}
+	c.Writable = append(c.Writable, l.p.Workspace)
+	if !c.Unconfined {
+		if err := l.hiddenWithoutMounts(); err != nil {
+			return err
+		}
+	}
+	if len(l.p.Protect) > 0 && !c.Unconfined {
+		l.warn("protected paths can be changed by commands at this level, only the file tools refuse them")
+	}
+	c.Binds, c.Links, c.Files, c.Covers, c.Dirs = nil, nil, nil, nil, nil
+	return l.privateDir()
+}
+
+// hiddenWithoutMounts refuses what Landlock cannot express: rules only add, so
+// no part of an opened tree can be closed again.
+func (l *layout) hiddenWithoutMounts() error {
+	open := slices.Concat(l.cfg.ReadOnly, l.cfg.Writable)
+	for _, p := range slices.Concat(l.p.StateDirs, l.p.DenyRead) {
+		real, err := filepath.EvalSymlinks(p)
+		if err != nil {
+			continue // there is nothing to hide
+		}
+		if within(real, open...) {
+			return &unavailable{"hide a path inside a readable directory, which needs namespaces", unix.EOPNOTSUPP}
+		}
+	}
+	return nil
+}
+
+// privateDir makes the session's own directory on the host, with its home and
+// its temporary directory. Init removes it when the server cannot.
+func (l *layout) privateDir() error {
+	base, err := filepath.EvalSymlinks(os.TempDir())
+	if err != nil {
+		return errorf("internal", err, "the temporary directory cannot be used (%s), set TMPDIR to one that can", errnoText(err))
+	}
+	// Random and 0700: a fixed or shared name could be planted by others.
+	dir, err := os.MkdirTemp(base, "mcp-sandbox-")
+	if err != nil {
+		return errorf("internal", err, "no temporary directory can be made (%s), set TMPDIR to one that can", errnoText(err))
+	}
+	l.cfg.Private = dir
+	l.tmp = path.Join(dir, "tmp")
+	made := []string{dir, l.tmp}
+	if l.p.Home == "" {
+		l.cfg.Home = path.Join(dir, "home")
+		made = append(made, l.cfg.Home)
+	}
+	for _, d := range made {
+		err := os.Mkdir(d, 0o700)
+		if errors.Is(err, os.ErrExist) && d == dir {
+			err = nil
+		}
+		if err == nil && os.Geteuid() == 0 {
+			err = os.Chown(d, l.id.uid, l.id.gid)
+		}
+		if err != nil {
+			l.undo()
+			return errorf("internal", err, "the session's temporary directory cannot be made (%s), check the server's rights", errnoText(err))
+		}
+	}
+	l.cfg.Writable = append(l.cfg.Writable, made[1:]...)
+	return nil
+}
+
+// undo removes what the server made on the host for this sandbox.
+func (l *layout) undo() {
+	if l.cfg.Private != "" {
+		removeTree(l.cfg.Private)
+	}
+}
+
+// removeTree removes a directory a command may have taken all permissions from.
+func removeTree(dir string) {
+	if os.RemoveAll(dir) == nil {
+		return
+	}
+	filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			os.Chmod(p, 0o700)
+		}
+		return nil
+	})
+	os.RemoveAll(dir)
+}
+
+// end finishes init. With a pid namespace the kernel kills all that is left in
+// it; without one, init does: as their subreaper it has every process of the
+// session below it.
+func (s *initState) end() {
+	if !s.cfg.Namespaces {
+		s.killAll()
+		removeTree(s.cfg.Private)
+	}
+	os.Exit(0)
+}
+
+// killPatience bounds how long init hunts processes that the kernel does not
+// let die, such as those in an uninterruptible sleep.
+const killPatience = 4 * time.Second
+
+func (s *initState) killAll() {
+	self := os.Getpid()
+	deadline := time.Now().Add(killPatience)
+	// Stop all first, so that the kill meets a set that has ceased to grow.
+	for seen := map[int]bool{}; time.Now().Before(deadline); {
+		fresh := false
+		for pid := range descendants(self) {
+			if !seen[pid] {
+				seen[pid], fresh = true, true
+				unix.Kill(pid, unix.SIGSTOP)
+			}
+		}
+		if !fresh {
+			break
+		}
+	}
+	for empty := 0; time.Now().Before(deadline); {
+		alive := 0
+		for pid := range descendants(self) {
+			if !(task{dir: "/proc/" + itoa(pid)}).ended() {
+				alive++
+				unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		// A walk can miss a process that changes its parent under it.
+		if empty++; alive > 0 {
+			empty = 0
+		}
+		if empty == 3 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -24,6 +24,7 @@ type layout struct {
 	trees    []int // detached trees to pass to init, by index
 	warnings []string
 	path     string // PATH inside
+	tmp      string // TMPDIR inside
 }
 
 func (l *layout) close() {
@@ -39,7 +40,7 @@ func (l *layout) warn(format string, args ...any) {
 
 // newLayout plans the namespaces level.
 func newLayout(p *Policy, id identity) (*layout, error) {
-	l := &layout{p: p, id: id}
+	l := &layout{p: p, id: id, tmp: "/tmp"}
 	c := &l.cfg
 	c.Namespaces = true
 	c.Network = p.Network

@@ -69,11 +69,8 @@ func (l *layout) environ() []string {
 	if l.p.Home != "" {
 		home = l.p.Home
 	}
-	return []string{"PATH=" + l.path, "HOME=" + home, "USER=" + l.id.name, "LOGNAME=" + l.id.name, "SHELL=" + l.id.shell, "TMPDIR=/tmp"}
+	return []string{"PATH=" + l.path, "HOME=" + home, "USER=" + l.id.name, "LOGNAME=" + l.id.name, "SHELL=" + l.id.shell, "TMPDIR=" + l.tmp}
 }
-
-// undo removes what the server made on the host for this sandbox.
-func (l *layout) undo() {}
 
 func (l *layout) report(level Level, gaps []string) Report {
 	r := Report{Level: level}

@@ -23,6 +23,13 @@ func testWorkspace(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// testing makes its directories private, and the identities of a root server
+	// must be able to walk here.
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ws := filepath.Join(dir, "ws")
 	if err := os.Mkdir(ws, 0o755); err != nil {
 		t.Fatal(err)

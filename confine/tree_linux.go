@@ -126,10 +126,14 @@ func (s *initState) markFilter() []unix.SockFilter {
 		{Code: equal, K: unix.SYS_SETRLIMIT, Jt: 2},
 		{Code: equal, K: unix.SYS_PRLIMIT64, Jt: 3},
 		{Code: ret, K: retAllow},
-		{Code: load, K: dataArgs}, // setrlimit(resource, ...)
-		{Code: unix.BPF_JMP | unix.BPF_JA, K: 1},
-		{Code: load, K: dataArgs + 8}, // prlimit64(pid, resource, ...)
-		{Code: equal, K: unix.RLIMIT_MSGQUEUE, Jf: 1},
+		{Code: load, K: dataArgs}, // setrlimit(resource, limit)
+		{Code: equal, K: unix.RLIMIT_MSGQUEUE, Jt: 6, Jf: 7},
+		{Code: load, K: dataArgs + 8}, // prlimit64(pid, resource, new, old)
+		{Code: equal, K: unix.RLIMIT_MSGQUEUE, Jf: 5},
+		{Code: load, K: dataArgs + 16}, // a null pointer only asks
+		{Code: equal, K: 0, Jf: 2},
+		{Code: load, K: dataArgs + 20},
+		{Code: equal, K: 0, Jt: 1},
 		{Code: ret, K: retErrno(unix.EPERM)},
 		{Code: ret, K: retAllow},
 	}
@@ -311,22 +315,21 @@ func (s *initState) signalTree(c *command, sig unix.Signal) int {
 	// Stop first, until nothing new appears: what cannot run cannot fork, so the
 	// kill that follows meets a set that has ceased to grow.
 	seen := map[int]bool{}
-	for range 64 {
-		fresh := false
+	for calm, round := 0, 0; calm < 2 && round < 256; round++ {
+		calm++
 		for _, t := range s.tree(c) {
 			if !seen[t.pid] {
-				seen[t.pid], fresh = true, true
+				seen[t.pid], calm = true, 0
 				s.signalMarked(c, t, unix.SIGSTOP)
 			}
 		}
-		if !fresh {
-			break
-		}
 	}
-	for range 1024 {
+	// A walk can miss a process that changes its parent under it, so only the
+	// third empty one in a row counts.
+	for empty, round := 0, 0; empty < 3 && round < 1024; round++ {
 		tasks := s.tree(c)
-		if len(tasks) == 0 {
-			break
+		if empty++; len(tasks) > 0 {
+			empty = 0
 		}
 		for _, t := range tasks {
 			s.signalMarked(c, t, unix.SIGKILL)
