@@ -95,10 +95,10 @@ func (t *Table) ended(ctx context.Context, p *process) error {
 // timeout is what Start's timer runs. A leader that has ended in time has kept
 // it: what it left in the background is not part of the bargain.
 func (p *process) timeout() {
-	if p.exited() {
-		return
-	}
 	p.t.background(func() {
+		if p.exited() {
+			return
+		}
 		p.mu.Lock()
 		p.timedOut = true
 		p.mu.Unlock()
@@ -130,7 +130,7 @@ func (t *Table) cancelled(p *process, err error) error {
 // grace. Concurrent calls share one kill, and a shorter grace wins.
 func (p *process) end(grace time.Duration) {
 	p.mu.Lock()
-	if under := p.killing; under != nil {
+	if under := p.killing; under != nil && !isClosed(under) {
 		p.mu.Unlock()
 		if grace == 0 {
 			_ = p.child.SignalTree(syscall.SIGKILL)
@@ -156,23 +156,38 @@ func (p *process) end(grace time.Duration) {
 	p.t.o.Log.Warn("a command did not end on KILL", "id", p.id)
 }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // terminate asks the tree to end and reports whether it did.
 func (p *process) terminate(grace time.Duration) bool {
 	until := time.Now().Add(grace)
 	_ = p.child.SignalTree(syscall.SIGTERM)
 	// A stopped process acts on TERM only when it runs again.
 	_ = p.child.SignalTree(syscall.SIGCONT)
-	hangUp := time.Now().Add(100 * time.Millisecond)
+	again := time.Now().Add(100 * time.Millisecond)
 	closing := p.t.closing
 	for time.Now().Before(until) {
 		if p.goneWithin(20 * time.Millisecond) {
 			return true
 		}
-		// An interactive shell ignores TERM but not the loss of its terminal,
-		// which is what closing a terminal's window sends.
-		if p.tty && time.Now().After(hangUp) {
-			_ = p.child.SignalTree(syscall.SIGHUP)
-			hangUp = until
+		if time.Now().After(again) {
+			again = until
+			// Left over by a leader that is gone: perhaps forked during the walk.
+			if p.exited() {
+				_ = p.child.SignalTree(syscall.SIGTERM)
+			}
+			// An interactive shell ignores TERM but not the loss of its terminal,
+			// which is what closing a terminal's window sends.
+			if p.tty {
+				_ = p.child.SignalTree(syscall.SIGHUP)
+			}
 		}
 		select {
 		case <-closing:

@@ -218,23 +218,10 @@ func (p *process) closeFiles() {
 	})
 }
 
-func (p *process) exited() bool {
-	select {
-	case <-p.child.Done():
-		return true
-	default:
-		return false
-	}
-}
+func (p *process) exited() bool { return isClosed(p.child.Done()) }
 
-func (p *process) ended() bool {
-	select {
-	case <-p.eof:
-		return true
-	default:
-		return false
-	}
-}
+// ended reports that nobody holds the output's other end.
+func (p *process) ended() bool { return isClosed(p.eof) }
 
 // background counts what still runs of an ended command. A confinement that
 // cannot say has nothing to count: the open output then decides.

@@ -354,7 +354,7 @@ func (t *Table) List() []Info {
 	rows := make([]Info, 0, len(procs)+len(t.past))
 	limit := t.o.Now().Add(-t.o.FinishedTTL)
 	for _, e := range t.past {
-		if e.at.After(limit) {
+		if e.lost == "" && e.at.After(limit) {
 			rows = append(rows, e.info)
 		}
 	}

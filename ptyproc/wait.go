@@ -19,6 +19,10 @@ const (
 	// open for good.
 	drainQuiet = 20 * time.Millisecond
 	drainMost  = 100 * time.Millisecond
+	// Before the confinement is asked about children the output mostly ends by
+	// itself. Without children it is waited for this long.
+	drainFirst  = 3 * time.Millisecond
+	drainLonely = 2 * time.Second
 	// How often the children of an ended command are counted while waiting.
 	treeEvery     = 100 * time.Millisecond
 	progressEvery = 500 * time.Millisecond
@@ -131,37 +135,9 @@ func (p *process) listen() (wake <-chan struct{}, unread bool, newest time.Time)
 	return p.wake, p.buf.len() > 0, p.newest
 }
 
-// drain reads what the ended leader has left in the pipe, and waits for a kill
-// that is under way, so that its reply tells the truth.
+// drain waits for a kill that is under way, so that the reply about an ended
+// leader tells the truth about its tree.
 func (t *Table) drain(ctx context.Context, p *process) error {
-	if !p.ended() {
-		begin := time.Now()
-		timer := time.NewTimer(drainQuiet)
-		defer timer.Stop()
-	reading:
-		for {
-			select {
-			case <-p.eof:
-				break reading
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-t.closing:
-				return errClosing()
-			case <-timer.C:
-				p.mu.Lock()
-				newest := p.newest
-				p.mu.Unlock()
-				if newest.Before(begin) {
-					newest = begin
-				}
-				rest := min(drainQuiet-time.Since(newest), drainMost-time.Since(begin))
-				if rest <= 0 {
-					break reading
-				}
-				timer.Reset(rest)
-			}
-		}
-	}
 	p.mu.Lock()
 	killing := p.killing
 	p.mu.Unlock()
@@ -178,12 +154,52 @@ func (t *Table) drain(ctx context.Context, p *process) error {
 	}
 }
 
+// readRest waits for the end of the output. Without background children it must
+// come, however late a busy machine gets to it; with them it may never, and
+// what is read after the reply belongs to the next one.
+func (t *Table) readRest(p *process) {
+	begin := time.Now()
+	timer := time.NewTimer(drainFirst)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.eof:
+			return
+		case <-t.closing:
+			return
+		case <-timer.C:
+		}
+		if p.background() == 0 {
+			// Only a process outside of the tree that was handed the pipe can hold it.
+			if time.Since(begin) > drainLonely {
+				return
+			}
+			timer.Reset(drainQuiet)
+			continue
+		}
+		p.mu.Lock()
+		newest := p.newest
+		p.mu.Unlock()
+		if newest.Before(begin) {
+			newest = begin
+		}
+		rest := min(drainQuiet-time.Since(newest), drainMost-time.Since(begin))
+		if rest <= 0 {
+			return
+		}
+		timer.Reset(rest)
+	}
+}
+
 // result takes the unread output, and forgets the process when this is the last
 // that can be said of it.
 func (t *Table) result(p *process) Result {
 	r := Result{ID: p.id, Running: true, TTY: p.tty, Wall: p.wall()}
+	// The exit may have come just after the wait was over: its output counts too.
 	if p.exited() {
+		t.readRest(p)
 		e := p.child.Wait()
+		r.Wall = p.wall()
 		r.Running, r.Exit = false, &e
 		r.BackgroundChildren = p.remaining()
 		if r.BackgroundChildren == 0 {
@@ -193,7 +209,7 @@ func (t *Table) result(p *process) Result {
 		p.exitTold = true
 		p.mu.Unlock()
 	}
-	p.take(&r, r.ID == 0)
+	p.take(&r, r.ID == 0 || p.ended())
 	if r.ID == 0 {
 		t.forget(p, "")
 	} else {

@@ -64,16 +64,25 @@ func (c contract) modes() []string {
 // fixture is one table and what a case does with it.
 type fixture struct {
 	*testing.T
-	table *ptyproc.Table
-	tty   bool
+	spawner ptyproc.Spawner
+	table   *ptyproc.Table
+	tty     bool
 }
 
 func newFixture(t *testing.T, sp ptyproc.Spawner, tty bool, o ptyproc.Options) *fixture {
-	descriptors := openFiles()
+	f := &fixture{T: t, spawner: sp, tty: tty}
+	f.use(o)
+	return f
+}
+
+// use goes on with a fresh table, which must leave nothing behind.
+func (f *fixture) use(o ptyproc.Options) {
+	descriptors, t := openFiles(), f.T
 	o.SpoolDir = t.TempDir()
-	f := &fixture{T: t, table: ptyproc.NewTable(sp, o), tty: tty}
+	table := ptyproc.NewTable(f.spawner, o)
+	f.table = table
 	t.Cleanup(func() {
-		f.table.Close()
+		table.Close()
 		if left, err := os.ReadDir(o.SpoolDir); err != nil || len(left) > 0 {
 			t.Errorf("spool directory after Close: %v, %v", left, err)
 		}
@@ -82,16 +91,17 @@ func newFixture(t *testing.T, sp ptyproc.Spawner, tty bool, o ptyproc.Options) *
 			t.Errorf("%d descriptors open after Close, %d before", openFiles(), descriptors)
 		}
 	})
-	return f
 }
 
 // request is a shell command in the mode of the case.
-func (f *fixture) request(script string) ptyproc.StartRequest {
+func (f *fixture) request(script string) ptyproc.StartRequest { return request(script, f.tty) }
+
+func request(script string, tty bool) ptyproc.StartRequest {
 	return ptyproc.StartRequest{
 		Spec: ptyproc.Spec{
 			Argv: []string{"sh", "-c", script},
 			Env:  []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm-256color", "LANG=C.UTF-8", "PS1=$ "},
-			Dir:  "/", TTY: f.tty,
+			Dir:  "/", TTY: tty,
 		},
 		Command: script,
 		Yield:   20 * time.Second,
@@ -110,9 +120,20 @@ func (f *fixture) start(r ptyproc.StartRequest) ptyproc.Result {
 // sh runs a script to its end.
 func (f *fixture) sh(script string) ptyproc.Result {
 	f.Helper()
-	r := f.start(f.request(script))
+	return f.whole(f.request(script))
+}
+
+// look runs a script that looks at other processes, always over a pipe.
+func (f *fixture) look(script string) []string {
+	f.Helper()
+	return strings.Fields(string(f.whole(request(script, false)).Output))
+}
+
+func (f *fixture) whole(req ptyproc.StartRequest) ptyproc.Result {
+	f.Helper()
+	r := f.start(req)
 	if r.Running {
-		f.Fatalf("%q still runs after %v: %q", script, r.Wall, r.Output)
+		f.Fatalf("%q still runs after %v: %q", req.Command, r.Wall, r.Output)
 	}
 	return r
 }
@@ -191,13 +212,9 @@ func text(b []byte) string { return string(bytes.ReplaceAll(b, []byte("\r\n"), [
 // waits for its parent is dead.
 func (f *fixture) alive(pids []string) []string {
 	f.Helper()
-	tty := f.tty
-	f.tty = false
-	defer func() { f.tty = tty }()
-	r := f.sh("for p in " + strings.Join(pids, " ") + `; do
+	return f.look("for p in " + strings.Join(pids, " ") + `; do
 		if [ -r /proc/$p/status ]; then grep -q '^State:.[ZX]' /proc/$p/status || echo $p
 		elif kill -0 $p 2>/dev/null; then echo $p; fi; done`)
-	return strings.Fields(string(r.Output))
 }
 
 // gone waits until none of the processes lives.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/image/font/opentype"
 	"golang.org/x/image/font/sfnt"
 	"golang.org/x/image/math/fixed"
+	"golang.org/x/text/unicode/norm"
 )
 
 // The size of a cell in pixels. Go Mono's characters are 0.6 em wide, so 15
@@ -164,7 +165,8 @@ func (p *picture) drawGlyph(at image.Rectangle, c cell, fg color.RGBA) {
 	within := p.strip.SubImage(at).(*image.RGBA)
 	runes := []rune{c.r}
 	if c.marks != nil {
-		runes = append(runes, []rune(*c.marks)...)
+		// The font has few marks but many composed characters.
+		runes = []rune(norm.NFC.String(string(c.r) + *c.marks))
 	}
 	for i, r := range runes {
 		if i == 0 && !p.has(c.style.attr&bold != 0, r) {
