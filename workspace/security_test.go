@@ -320,7 +320,7 @@ func TestProtected(t *testing.T) {
 // the operations run. newFS checks the outside; what is read must be inside.
 func TestSwapRace(t *testing.T) {
 	total := 50_000
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		total = 5_000
 	}
 	f, dir, outside := newFS(t, Options{Protect: []string{"guard/hooks"}})

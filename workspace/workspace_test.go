@@ -49,6 +49,9 @@ func openFDs() int {
 
 var ctx = context.Background()
 
+// raceEnabled says that the race detector slows everything down.
+var raceEnabled bool
+
 // newFS opens a workspace named ws beside an outside directory with a canary in
 // it, and checks after the test that the canary is alone and untouched and that
 // no temporary file was left behind.
