@@ -38,11 +38,14 @@ func (l *longPiece) clone() *longPiece {
 
 // total is the number of tokens of the piece, or of the two it turned out to
 // be.
-func (l *longPiece) total() int {
+func (l *longPiece) total() (tokens, pieces int) {
 	if !l.marked {
-		return l.whole.count()
+		return l.whole.count(), 1
 	}
-	return l.atMark + l.after.count()
+	if l.after.empty() {
+		return l.atMark, 1
+	}
+	return l.atMark + l.after.count(), 2
 }
 
 // take counts the part of s that belongs to the piece and tells how much that

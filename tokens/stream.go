@@ -22,6 +22,9 @@ type Counter struct {
 	buf    []byte // valid UTF-8 not counted yet, from the start of a piece or inside long
 	rest   []byte // the beginning of a character
 	long   *longPiece
+	// pieces is how many there were. Most wrong splits have the right number of
+	// tokens all the same, so the tests look at this too.
+	pieces int
 }
 
 // NewCounter returns a Counter that has counted nothing.
@@ -45,7 +48,11 @@ func (c *Counter) Write(p []byte) (int, error) {
 // Total is the number of tokens of everything written so far, as if the text
 // ended there. More may be written after it.
 func (c *Counter) Total() int {
-	last := Counter{e: c.e, window: c.window, total: c.total, buf: slices.Clone(c.buf)}
+	return c.finished().total
+}
+
+func (c *Counter) finished() *Counter {
+	last := Counter{e: c.e, window: c.window, total: c.total, pieces: c.pieces, buf: slices.Clone(c.buf)}
 	if c.long != nil {
 		last.long = c.long.clone()
 	}
@@ -53,7 +60,7 @@ func (c *Counter) Total() int {
 		last.buf = utf8.AppendRune(last.buf, utf8.RuneError)
 	}
 	last.drain(true)
-	return last.total
+	return &last
 }
 
 // decode adds p to buf, with U+FFFD for every byte that is not UTF-8. The
@@ -95,7 +102,8 @@ func (c *Counter) drain(final bool) {
 			if !done {
 				break
 			}
-			c.total += c.long.total()
+			n, pieces := c.long.total()
+			c.total, c.pieces = c.total+n, c.pieces+pieces
 			// The last space of a run belongs to what follows.
 			s = c.long.held + s
 			c.long = nil
@@ -109,6 +117,7 @@ func (c *Counter) drain(final bool) {
 				break
 			}
 			c.total += v.count(s[p:end], m)
+			c.pieces++
 			p = end
 		}
 		s = s[p:]
