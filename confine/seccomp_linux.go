@@ -167,25 +167,31 @@ func buildSeccomp(arch seccompArch, table []syscallRule, o seccompOptions) ([]un
 		return nil, err
 	}
 	a := &assembler{}
+	native, foreign := a.newLabel(), a.newLabel()
+	known, unknown, search, allow := a.newLabel(), a.newLabel(), a.newLabel(), a.newLabel()
+	bodies := make([]bpfLabel, len(rules))
+	for i := range bodies {
+		bodies[i] = a.newLabel()
+	}
 	a.load(dataArch)
-	a.branch(unix.BPF_JEQ, arch.audit, "native", "foreign")
-	a.label("foreign")
+	a.branch(unix.BPF_JEQ, arch.audit, native, foreign)
+	a.place(foreign)
 	a.ret(retKill)
-	a.label("native")
+	a.place(native)
 	a.load(dataNr)
 	// -1 is how a tracer says "skip this call"; the kernel runs nothing for it.
-	a.branch(unix.BPF_JEQ, ^uint32(0), "allow", "known")
-	a.label("known")
-	a.branch(unix.BPF_JGT, lastKnownSyscall, "unknown", "search")
-	a.label("unknown")
+	a.branch(unix.BPF_JEQ, ^uint32(0), allow, known)
+	a.place(known)
+	a.branch(unix.BPF_JGT, lastKnownSyscall, unknown, search)
+	a.place(unknown)
 	a.ret(retErrno(unix.ENOSYS))
-	a.label("search")
-	a.search(rules, "root")
-	for _, r := range rules {
-		a.label(r.label())
-		a.body(r, o)
+	a.place(search)
+	a.search(rules, bodies, allow)
+	for i, r := range rules {
+		a.place(bodies[i])
+		a.body(r)
 	}
-	a.label("allow")
+	a.place(allow)
 	a.ret(retAllow)
 	return a.assemble()
 }
@@ -204,8 +210,6 @@ type numberedRule struct {
 	*syscallRule
 	clauses []clause
 }
-
-func (r numberedRule) label() string { return "call " + r.name }
 
 func rulesFor(arch seccompArch, table []syscallRule, o seccompOptions) ([]numberedRule, error) {
 	var out []numberedRule
