@@ -389,8 +389,13 @@ func (in *importer) parents() error {
 	for path, e := range implied {
 		in.entries[path] = e
 	}
-	if in.entries[""] == nil {
-		in.entries[""] = &entry{kind: kindDir, mode: 0o755, mtime: now}
+	// An archive without a root says nothing about the workspace folder's mode.
+	if implied[""] != nil || in.entries[""] == nil {
+		st, err := fstat(in.r.tree.fd)
+		if err != nil {
+			return err
+		}
+		in.entries[""] = &entry{kind: kindDir, mode: st.mode & dirModeMask, mtime: st.mtime}
 	}
 	return nil
 }

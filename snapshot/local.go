@@ -80,25 +80,8 @@ func (s *LocalStore) sweep() {
 	}
 }
 
-func validKey(key string) bool {
-	if key == "" || len(key) > 512 {
-		return false
-	}
-	for _, part := range strings.Split(key, "/") {
-		if part == "" || part[0] == '.' {
-			return false
-		}
-		for _, c := range []byte(part) {
-			if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
-				return false
-			}
-		}
-	}
-	return !strings.HasPrefix(key, localTmp+"/") && key != localTmp && key != localLock
-}
-
 func (s *LocalStore) path(key string) (string, error) {
-	if !validKey(key) {
+	if !ValidKey(key) || key == localLock || key == localTmp || strings.HasPrefix(key, localTmp+"/") {
 		return "", invalid("the object name %s is not allowed in a store", quote(key))
 	}
 	return filepath.Join(s.dir, filepath.FromSlash(key)), nil
@@ -211,7 +194,7 @@ func (s *LocalStore) List(ctx context.Context, prefix string) ([]Object, error) 
 	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
 		base = prefix[:i]
 	}
-	if base != "" && !validKey(base) {
+	if base != "" && !ValidKey(base) {
 		return nil, invalid("the prefix %s is not allowed in a store", quote(prefix))
 	}
 	err := filepath.WalkDir(filepath.Join(s.dir, filepath.FromSlash(base)), func(p string, d fs.DirEntry, err error) error {
@@ -235,7 +218,7 @@ func (s *LocalStore) List(ctx context.Context, prefix string) ([]Object, error) 
 			}
 			return nil
 		}
-		if !strings.HasPrefix(key, prefix) || !validKey(key) {
+		if !strings.HasPrefix(key, prefix) || !ValidKey(key) || key == localLock {
 			return nil
 		}
 		fi, err := d.Info()

@@ -283,6 +283,9 @@ func (p *planner) both(c, t *entry, above bool) error {
 	case above:
 		return nil
 	case t.kind == kindDir:
+		if p.merge {
+			return nil // a folder that was there before stays as it was
+		}
 		if !c.sameMode(t) || c.mtime != t.mtime {
 			p.dirs = append(p.dirs, folderFix{c, t})
 		} else {

@@ -11,7 +11,8 @@ import (
 type RestoreRequest struct {
 	ID   string
 	Path string // one file or folder; "" is the whole workspace
-	// Merge adds and changes but removes nothing.
+	// Merge adds and changes but removes nothing, and leaves the modes and times
+	// of folders that are there.
 	Merge bool
 }
 

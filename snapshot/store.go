@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -13,7 +14,7 @@ import (
 //
 // Every implementation must pass [mcp-sandbox/snapshot/storetest].
 type Store interface {
-	// Put stores size bytes of r under key, replacing what was there. When it
+	// Put stores size bytes of r, at least one, under key, replacing what was there. When it
 	// returns nil the object survives a crash. r may be read more than once
 	// (rewound) to retry an upload.
 	Put(ctx context.Context, key string, r io.ReadSeeker, size int64) error
@@ -26,6 +27,26 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 	// Has tells whether key is there.
 	Has(ctx context.Context, key string) (bool, error)
+}
+
+// ValidKey tells whether key is one that a [Store] may be given: 1 to 512 bytes
+// of elements of a-z, 0-9, "-", "_" and ".", none starting with a dot. Stores
+// check it, since a key is a file's name to some of them.
+func ValidKey(key string) bool {
+	if key == "" || len(key) > 512 {
+		return false
+	}
+	for _, part := range strings.Split(key, "/") {
+		if part == "" || part[0] == '.' {
+			return false
+		}
+		for _, c := range []byte(part) {
+			if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Object is one entry of a [Store] listing.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -265,11 +266,13 @@ func (a *apply) reset(dir string, b before, times bool) error {
 	})
 }
 
-// finish puts the root right once the private folder is gone.
+// finish puts the root right once the private folder, which changed its time,
+// is gone.
 func (a *apply) finish(restored bool) {
+	inRoot := func(o op) bool { return o.kind != opMeta && !strings.Contains(o.path, "/") }
 	err := error(nil)
 	if b, ok := a.was[""]; ok {
-		err = a.reset("", b, !restored)
+		err = a.reset("", b, !restored || !slices.ContainsFunc(a.plan.ops, inRoot))
 	}
 	if restored && err == nil && len(a.plan.dirs) > 0 && a.plan.dirs[0].to.path == "" {
 		err = a.setFolder(a.plan.dirs[0].to, false)

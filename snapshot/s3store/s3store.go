@@ -1,0 +1,239 @@
+// Package s3store keeps snapshots in S3-compatible object storage. It is apart
+// from package snapshot so that only programs that want it carry the client.
+//
+// Start at [New]. It does not make buckets, and it has no lock: let one server
+// use a prefix at a time, since collecting garbage beside another that writes
+// can only rely on that garbage being old.
+package s3store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"sort"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"mcp-sandbox/snapshot"
+)
+
+// Options name the bucket and how to reach it.
+type Options struct {
+	Endpoint string // host or host:port
+	Bucket   string
+	Prefix   string // put before every key, without slashes at its ends
+	Region   string // "" asks the server
+	Insecure bool   // plain HTTP
+	// AccessKey and SecretKey; both empty: from the environment (AWS_*), the
+	// shared files or the machine's role, in the client's usual order.
+	AccessKey, SecretKey string
+	PathStyle            bool // bucket in the path and not in the host name
+	// Retries of one request, 0: 5. They wait longer each time.
+	Retries   int
+	Transport http.RoundTripper // nil: the client's default
+}
+
+// ParseURL reads s3://bucket/prefix?endpoint=host:port&region=...&insecure=1&path=1.
+// Credentials are not taken from it: an address ends up in logs.
+func ParseURL(s string) (Options, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "s3" || u.Host == "" {
+		return Options{}, errors.New("the store address is not of the form s3://bucket/prefix?endpoint=host")
+	}
+	if u.User != nil {
+		return Options{}, errors.New("the store address holds credentials, give them in the environment")
+	}
+	q := u.Query()
+	o := Options{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"), Endpoint: "s3.amazonaws.com"}
+	for k := range q {
+		switch v := q.Get(k); k {
+		case "endpoint":
+			o.Endpoint = v
+		case "region":
+			o.Region = v
+		case "insecure":
+			o.Insecure = v == "1" || v == "true"
+		case "path":
+			o.PathStyle = v == "1" || v == "true"
+		default:
+			return Options{}, fmt.Errorf("the store address has the unknown setting %q", k)
+		}
+	}
+	return o, nil
+}
+
+// Store is a snapshot.Store in a bucket.
+type Store struct {
+	c      *minio.Client
+	bucket string
+	prefix string
+}
+
+const (
+	defaultRetries = 5
+	// fetchWindow is what one read brings: a round trip costs more than a pack.
+	fetchWindow = 8 << 20
+)
+
+// New opens a bucket, and fails if it is not there or may not be used.
+func New(ctx context.Context, o Options) (*Store, error) {
+	creds := credentials.NewStaticV4(o.AccessKey, o.SecretKey, "")
+	if o.AccessKey == "" && o.SecretKey == "" {
+		creds = credentials.NewChainCredentials([]credentials.Provider{
+			&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
+		})
+	}
+	lookup := minio.BucketLookupAuto
+	if o.PathStyle {
+		lookup = minio.BucketLookupPath
+	}
+	retries := o.Retries
+	if retries <= 0 {
+		retries = defaultRetries
+	}
+	c, err := minio.New(o.Endpoint, &minio.Options{
+		Creds: creds, Secure: !o.Insecure, Region: o.Region, BucketLookup: lookup,
+		MaxRetries: retries, Transport: o.Transport,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the object store address is not usable: %w", err)
+	}
+	ok, err := c.BucketExists(ctx, o.Bucket)
+	if err != nil {
+		return nil, fmt.Errorf("the bucket cannot be reached: %w", err)
+	}
+	if !ok {
+		return nil, errors.New("the bucket does not exist, make it first")
+	}
+	return &Store{c: c, bucket: o.Bucket, prefix: strings.Trim(o.Prefix, "/")}, nil
+}
+
+// Window tells package snapshot to read in large pieces.
+func (s *Store) Window() int64 { return fetchWindow }
+
+func (s *Store) name(key string) (string, error) {
+	if !snapshot.ValidKey(key) {
+		return "", fmt.Errorf("the object name %q is not allowed in a store", key)
+	}
+	return path.Join(s.prefix, key), nil
+}
+
+// translate makes the errors that package snapshot asks for.
+func translate(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if r := minio.ToErrorResponse(err); r.Code == "NoSuchKey" || r.StatusCode == http.StatusNotFound && r.Code != "NoSuchBucket" {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return err
+}
+
+// Put uploads in one request: the object appears whole or not at all. The
+// client repeats a failed one from the start of r.
+func (s *Store) Put(ctx context.Context, key string, r io.ReadSeeker, size int64) error {
+	name, err := s.name(key)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err = s.c.PutObject(ctx, s.bucket, name, r, size, minio.PutObjectOptions{
+		ContentType: "application/octet-stream", DisableMultipart: true, SendContentMd5: false,
+	})
+	return translate(ctx, err)
+}
+
+func (s *Store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	name, err := s.name(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if n == 0 {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	var o minio.GetObjectOptions
+	switch {
+	case n > 0:
+		err = o.SetRange(off, off+n-1)
+	case off > 0:
+		err = o.SetRange(off, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	core := minio.Core{Client: s.c}
+	body, _, _, err := core.GetObject(ctx, s.bucket, name, o)
+	if err != nil {
+		if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
+			return io.NopCloser(strings.NewReader("")), nil // at or past the end
+		}
+		return nil, translate(ctx, err)
+	}
+	return body, nil
+}
+
+func (s *Store) List(ctx context.Context, prefix string) ([]snapshot.Object, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the client's lister on an early return
+	base := ""
+	if s.prefix != "" {
+		base = s.prefix + "/"
+	}
+	var out []snapshot.Object
+	for o := range s.c.ListObjects(ctx, s.bucket, minio.ListObjectsOptions{Prefix: base + prefix, Recursive: true}) {
+		if o.Err != nil {
+			return nil, translate(ctx, o.Err)
+		}
+		key := strings.TrimPrefix(o.Key, base)
+		if snapshot.ValidKey(key) {
+			out = append(out, snapshot.Object{Key: key, Size: o.Size, Time: o.LastModified})
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Key < out[j].Key })
+	return out, nil
+}
+
+func (s *Store) Delete(ctx context.Context, key string) error {
+	name, err := s.name(key)
+	if err != nil {
+		return err
+	}
+	err = translate(ctx, s.c.RemoveObject(ctx, s.bucket, name, minio.RemoveObjectOptions{}))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (s *Store) Has(ctx context.Context, key string) (bool, error) {
+	name, err := s.name(key)
+	if err != nil {
+		return false, err
+	}
+	_, err = s.c.StatObject(ctx, s.bucket, name, minio.StatObjectOptions{})
+	err = translate(ctx, err)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+var _ snapshot.Store = (*Store)(nil)
