@@ -7,6 +7,7 @@
 package s3store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"path"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -72,6 +74,8 @@ func ParseURL(s string) (Options, error) {
 // Store is a snapshot.Store in a bucket.
 type Store struct {
 	c      *minio.Client
+	up     *minio.Client // the same without repeating requests
+	tries  int
 	bucket string
 	prefix string
 }
@@ -98,10 +102,17 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	if retries <= 0 {
 		retries = defaultRetries
 	}
-	c, err := minio.New(o.Endpoint, &minio.Options{
+	mo := minio.Options{
 		Creds: creds, Secure: !o.Insecure, Region: o.Region, BucketLookup: lookup,
 		MaxRetries: retries, Transport: o.Transport,
-	})
+	}
+	c, err := minio.New(o.Endpoint, &mo)
+	if err != nil {
+		return nil, fmt.Errorf("the object store address is not usable: %w", err)
+	}
+	once := mo
+	once.MaxRetries = 1
+	up, err := minio.New(o.Endpoint, &once)
 	if err != nil {
 		return nil, fmt.Errorf("the object store address is not usable: %w", err)
 	}
@@ -112,7 +123,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	if !ok {
 		return nil, errors.New("the bucket does not exist, make it first")
 	}
-	return &Store{c: c, bucket: o.Bucket, prefix: strings.Trim(o.Prefix, "/")}, nil
+	return &Store{c: c, up: up, tries: retries, bucket: o.Bucket, prefix: strings.Trim(o.Prefix, "/")}, nil
 }
 
 // Window tells package snapshot to read in large pieces.
@@ -139,8 +150,11 @@ func translate(ctx context.Context, err error) error {
 	return err
 }
 
-// Put uploads in one request: the object appears whole or not at all. The
-// client repeats a failed one from the start of r.
+// Put uploads in one request: the object appears whole or not at all.
+//
+// A failed upload is repeated here and not by the client: that would rewind r
+// while the transport may still be reading it for the request that was
+// answered early. Each try has a reader of its own instead.
 func (s *Store) Put(ctx context.Context, key string, r io.ReadSeeker, size int64) error {
 	name, err := s.name(key)
 	if err != nil {
@@ -149,10 +163,51 @@ func (s *Store) Put(ctx context.Context, key string, r io.ReadSeeker, size int64
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	_, err = s.c.PutObject(ctx, s.bucket, name, r, size, minio.PutObjectOptions{
-		ContentType: "application/octet-stream", DisableMultipart: true, SendContentMd5: false,
-	})
-	return translate(ctx, err)
+	at, ok := r.(io.ReaderAt)
+	if !ok {
+		b, err := io.ReadAll(io.LimitReader(r, size))
+		if err != nil {
+			return err
+		}
+		if int64(len(b)) < size {
+			return io.ErrUnexpectedEOF
+		}
+		at = bytes.NewReader(b)
+	} else if end, err := r.Seek(0, io.SeekEnd); err != nil || end < size {
+		return errors.Join(err, io.ErrUnexpectedEOF)
+	}
+	for try := 1; ; try++ {
+		_, err := s.up.PutObject(ctx, s.bucket, name, io.NewSectionReader(at, 0, size), size, minio.PutObjectOptions{
+			ContentType: "application/octet-stream", DisableMultipart: true,
+		})
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || try >= s.tries || !passing(err) {
+			return translate(ctx, err)
+		}
+		select {
+		case <-time.After(firstDelay << min(try-1, 6)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// firstDelay is the wait before the second try; it doubles from there.
+const firstDelay = 100 * time.Millisecond
+
+// passing tells whether trying again can help: what came from the network or
+// from a server that is busy, not what the server refused.
+func passing(err error) bool {
+	switch r := minio.ToErrorResponse(err); {
+	case r.StatusCode == 0:
+		return true
+	case r.StatusCode >= 500, r.StatusCode == http.StatusTooManyRequests, r.StatusCode == http.StatusRequestTimeout:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *Store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
