@@ -39,11 +39,17 @@ func (t *Table) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, e
 		if sig == syscall.SIGKILL {
 			grace = 0
 		}
-		if !t.background(func() { p.end(grace) }) {
+		over := make(chan struct{})
+		// In the background, so that a cancelled call does not leave half a kill.
+		if !t.background(func() { defer close(over); p.end(grace) }) {
 			return Result{}, errClosing()
 		}
-		if err := t.ended(ctx, p); err != nil {
-			return Result{}, stoppedWaiting(err, id)
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return Result{}, errorf("cancelled", ctx.Err(), "the call was cancelled, process %d is being ended all the same", id)
+		case <-t.closing:
+			return Result{}, errClosing()
 		}
 	default:
 		if err := p.child.SignalTree(sig); err != nil && !p.exited() {
@@ -70,26 +76,6 @@ func (t *Table) background(f func()) bool {
 	}
 	t.work.Go(f)
 	return true
-}
-
-// ended waits for the kill under way and then for the rest of the output.
-func (t *Table) ended(ctx context.Context, p *process) error {
-	for {
-		p.mu.Lock()
-		killing := p.killing
-		p.mu.Unlock()
-		if killing != nil {
-			return t.drain(ctx, p)
-		}
-		// The goroutine that kills has not got the lock yet.
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.closing:
-			return errClosing()
-		case <-time.After(time.Millisecond):
-		}
-	}
 }
 
 // timeout is what Start's timer runs. A leader that has ended in time has kept

@@ -174,12 +174,7 @@ func (e *Emulator) csiPlain(final byte) {
 	case 'T':
 		e.scrollDown(e.top, n)
 	case 'b':
-		// More than a screenful shows nothing new.
-		if e.last != 0 {
-			for range min(n, e.cols*e.rows) {
-				e.repeat()
-			}
-		}
+		e.repeat(n)
 	case 'g':
 		e.clearTabs(ps.param(0, 0))
 	case 'h', 'l':
@@ -199,11 +194,20 @@ func (e *Emulator) csiPlain(final byte) {
 	}
 }
 
-// repeat prints the last character again, as it was drawn.
-func (e *Emulator) repeat() {
+// repeat prints the last character again, as it was drawn. Of more than a
+// screenful only what is left of the last lines shows.
+func (e *Emulator) repeat(n int) {
+	if e.last == 0 {
+		return
+	}
+	if line, full := max(1, e.cols/runeWidth(e.last)), e.cols*e.rows; n > full {
+		n = full + (n-full)%line
+	}
 	g := e.cur.g
 	e.cur.g = [2]bool{}
-	e.print(e.last)
+	for range n {
+		e.print(e.last)
+	}
 	e.cur.g = g
 }
 

@@ -78,7 +78,7 @@ func (e *Emulator) text(p []byte) int {
 				ps.partialN = copy(ps.partial[:], p[i:])
 				return len(p)
 			}
-			r, size := utf8.DecodeRune(p[i:])
+			r, size := decode(p[i:])
 			e.printRune(r)
 			i += size
 		}
@@ -96,11 +96,23 @@ func (e *Emulator) finishPartial(p []byte) int {
 		ps.partialN += n
 		return n
 	}
-	r, size := utf8.DecodeRune(whole)
+	r, size := decode(whole)
 	ps.partialN = 0
 	e.printRune(r)
-	// An invalid sequence ends before the byte that broke it.
-	return max(0, size-had)
+	// An invalid sequence ends before the byte that broke it, but never before
+	// what was held back: that could still have become a character.
+	return size - had
+}
+
+// decode takes one character, or the longest beginning of one for U+FFFD.
+func decode(p []byte) (r rune, size int) {
+	r, size = utf8.DecodeRune(p)
+	if r == utf8.RuneError && size == 1 {
+		for size < len(p) && !utf8.FullRune(p[:size+1]) {
+			size++
+		}
+	}
+	return r, size
 }
 
 func (e *Emulator) printRune(r rune) {

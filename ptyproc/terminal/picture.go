@@ -164,9 +164,9 @@ func (p *picture) drawGlyph(at image.Rectangle, c cell, fg color.RGBA) {
 	// A part of the image, so that a glyph cannot run into its neighbours.
 	within := p.strip.SubImage(at).(*image.RGBA)
 	runes := []rune{c.r}
-	if c.marks != nil {
+	if c.marks != 0 {
 		// The font has few marks but many composed characters.
-		runes = []rune(norm.NFC.String(string(c.r) + *c.marks))
+		runes = []rune(norm.NFC.String(string(c.r) + p.screen.marks.get(c.marks)))
 	}
 	for i, r := range runes {
 		if i == 0 && !p.has(c.style.attr&bold != 0, r) {

@@ -13,6 +13,7 @@ type Screen struct {
 
 	lines    [][]cell
 	reversed bool
+	marks    marks
 }
 
 // Text is the screen as lines, without trailing blanks and empty lines at the
@@ -21,7 +22,7 @@ func (s Screen) Text() string {
 	var b strings.Builder
 	pendingLines := 0
 	for _, row := range s.lines {
-		line := lineText(row)
+		line := s.lineText(row)
 		if line == "" {
 			pendingLines++
 			continue
@@ -35,7 +36,7 @@ func (s Screen) Text() string {
 	return b.String()
 }
 
-func lineText(row []cell) string {
+func (s Screen) lineText(row []cell) string {
 	var b strings.Builder
 	for _, c := range row {
 		switch {
@@ -46,9 +47,7 @@ func lineText(row []cell) string {
 		default:
 			b.WriteRune(c.r)
 		}
-		if c.marks != nil {
-			b.WriteString(*c.marks)
-		}
+		b.WriteString(s.marks.get(c.marks))
 	}
 	return strings.TrimRight(b.String(), " ")
 }
