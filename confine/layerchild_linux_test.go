@@ -26,13 +26,14 @@ const layerChildEnv = "CONFINE_TEST_LAYER_CHILD"
 // what the parent compares.
 var layerChildren = sync.OnceValue(func() map[string]func(json.RawMessage) (any, error) {
 	return map[string]func(json.RawMessage) (any, error){
-		"seccomp-table": childSeccompTable,
-		"seccomp-calls": childSeccompCalls,
-		"seccomp-int80": childSeccompInt80,
-		"confined-exec": childConfinedExec,
-		"landlock":      childLandlock,
-		"landlock-only": childLandlockOnly,
-		"probe":         childProbe,
+		"seccomp-table":  childSeccompTable,
+		"seccomp-calls":  childSeccompCalls,
+		"seccomp-int80":  childSeccompInt80,
+		"seccomp-thread": childSeccompThread,
+		"confined-exec":  childConfinedExec,
+		"landlock":       childLandlock,
+		"landlock-only":  childLandlockOnly,
+		"probe":          childProbe,
 	}
 })
 

@@ -42,8 +42,18 @@ func personalityClauses(seccompOptions) []clause {
 // targetPid1Clauses refuses signals addressed to pid 1. They are one of three
 // defences: init has threads with ids of their own, and kill(2) takes a thread
 // id, so the Landlock scope and init's signal dispositions must hold, too.
-func targetPid1Clauses(o seccompOptions) []clause {
+func targetPid1Clauses(seccompOptions) []clause {
 	return []clause{deny(unix.EPERM, equal(0, 1))}
+}
+
+func killClauses(o seccompOptions) []clause {
+	c := targetPid1Clauses(o)
+	if o.LandlockOnly {
+		// Before Landlock ABI 6 this would end everything the user runs.
+		const everybody = ^uint32(0) // pid -1
+		c = append(c, deny(unix.EPERM, equal(0, everybody)))
+	}
+	return c
 }
 
 // fcntlClauses: F_SETOWN_EX takes its pid from memory and is refused whole.
@@ -121,7 +131,7 @@ func ioctlClauses(o seccompOptions) []clause {
 		deny(unix.EPERM, equal(1, tiocsetd)),
 		deny(unix.EPERM, equal(1, tioccons)),
 	}
-	if o.ProtectPid1 {
+	if o.guardPid1() {
 		// F_SETOWN under other names, with the pid in memory.
 		c = append(c, deny(unix.EPERM, equal(1, fiosetown)), deny(unix.EPERM, equal(1, siocspgrp)))
 	}

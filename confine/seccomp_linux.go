@@ -57,16 +57,20 @@ type ruleScope uint8
 const (
 	always       ruleScope = iota
 	landlockOnly           // no namespaces below
-	protectPid1            // pid 1 is the sandbox's init
+	guardPid1              // pid 1 is the sandbox's init, or the host's
 	noNestedNS             // unless AllowUserNS
 )
+
+// guardPid1: without a pid namespace pid 1 is the host's, which a session of uid
+// 0 could signal.
+func (o seccompOptions) guardPid1() bool { return o.ProtectPid1 || o.LandlockOnly }
 
 func (s ruleScope) holds(o seccompOptions) bool {
 	switch s {
 	case landlockOnly:
 		return o.LandlockOnly
-	case protectPid1:
-		return o.ProtectPid1
+	case guardPid1:
+		return o.guardPid1()
 	case noNestedNS:
 		return !o.AllowUserNS
 	}
