@@ -12,5 +12,6 @@ type (
 	EditRequest  = workspace.EditRequest
 	FindRequest  = workspace.FindRequest
 
-	SearchRequest = workspace.SearchRequest
+	SearchRequest  = workspace.SearchRequest
+	ExtractRequest = workspace.ExtractRequest
 )

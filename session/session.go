@@ -199,11 +199,13 @@ func (s *Session) Close() error {
 
 func (s *Session) teardown() error {
 	var errs []error
-	if s.table != nil {
-		s.table.Close()
-	}
+	// The sandbox first: its end is the end of every process at once, so that the
+	// table has nothing left to wait for.
 	if s.sandbox != nil {
 		errs = append(errs, s.sandbox.Close())
+	}
+	if s.table != nil {
+		s.table.Close()
 	}
 	if s.files != nil {
 		errs = append(errs, s.files.Close())

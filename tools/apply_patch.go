@@ -13,7 +13,7 @@ func applyPatchTool() tool {
 		sets: []string{"files"},
 		def: mcp.NewTool("apply_patch",
 			mcp.WithDescription("Apply a patch to several files, all or nothing: unified diff, or *** Begin Patch / *** Update File: / *** Add File: / *** Delete File: / *** End Patch."),
-			hints("Apply a patch", false, true, false, false),
+			hints(false, true, false, false),
 			mcp.WithString("patch", mcp.Required()),
 		),
 		run: applyPatch,

@@ -22,17 +22,18 @@ func allTools(o Options) []tool {
 		mkdirTool(),
 		rmTool(),
 		mvTool(),
+		extractArchiveTool(),
 		sessionInfoTool(),
 	}
 }
 
 // hints sets all four annotations. Clients act on them: a missing hint counts
 // as destructive and open-world in some, and only read-only tools run in
-// parallel or without asking in others.
-func hints(title string, readOnly, destructive, idempotent, openWorld bool) mcp.ToolOption {
+// parallel or without asking in others. No title: the names say it, and the list
+// has a budget.
+func hints(readOnly, destructive, idempotent, openWorld bool) mcp.ToolOption {
 	return func(t *mcp.Tool) {
 		t.Annotations = mcp.ToolAnnotation{
-			Title:           title,
 			ReadOnlyHint:    &readOnly,
 			DestructiveHint: &destructive,
 			IdempotentHint:  &idempotent,

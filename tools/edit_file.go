@@ -14,7 +14,7 @@ func editFileTool() tool {
 		sets: []string{"files"},
 		def: mcp.NewTool("edit_file",
 			mcp.WithDescription("Replace exact text in a file; old_text must occur once unless replace_all. Returns a diff."),
-			hints("Edit a file", false, true, false, false),
+			hints(false, true, false, false),
 			mcp.WithString("path", mcp.Required()),
 			mcp.WithString("old_text", mcp.Required()),
 			mcp.WithString("new_text", mcp.Required()),

@@ -15,7 +15,7 @@ func findFilesTool() tool {
 		sets: []string{"files"},
 		def: mcp.NewTool("find_files",
 			mcp.WithDescription("Find files by glob such as **/*.go, newest first; ignore files are honoured."),
-			hints("Find files", true, false, true, false),
+			hints(true, false, true, false),
 			mcp.WithString("pattern", mcp.Required()),
 			mcp.WithString("path", mcp.Description("Folder to look in")),
 		),

@@ -15,11 +15,11 @@ func killProcessTool() tool {
 	return tool{
 		sets: []string{"core", "process"},
 		def: mcp.NewTool("kill_process",
-			mcp.WithDescription("End a command and everything it started: TERM, then KILL after 2 s. With signal, send only that signal."),
-			hints("Kill a process", false, true, true, false),
-			mcp.WithInteger("session_id", mcp.Required(), mcp.Description("From exec_command")),
-			mcp.WithString("signal", mcp.Description("Signal name such as INT, HUP or KILL (default: TERM, then KILL)")),
-			mcp.WithInteger("max_output_tokens", mcp.Description("Cut longer output (default 10000)")),
+			mcp.WithDescription("End a command and everything it started: TERM, then KILL after 2 s; or send one signal."),
+			hints(false, true, true, false),
+			mcp.WithInteger("session_id", mcp.Required()),
+			mcp.WithString("signal", mcp.Description("Such as INT, HUP, KILL")),
+			mcp.WithInteger("max_output_tokens"),
 		),
 		run: killProcess,
 	}

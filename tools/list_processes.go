@@ -16,7 +16,7 @@ func listProcessesTool() tool {
 		sets: []string{"core", "process"},
 		def: mcp.NewTool("list_processes",
 			mcp.WithDescription("List commands that run or ended in the last 10 minutes."),
-			hints("List processes", true, false, true, false),
+			hints(true, false, true, false),
 		),
 		run: listProcesses,
 	}

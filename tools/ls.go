@@ -15,11 +15,11 @@ func lsTool() tool {
 	return tool{
 		sets: []string{"core", "files"},
 		def: mcp.NewTool("ls",
-			mcp.WithDescription("List a folder: kind, mode, size, time, name, link target."),
-			hints("List a folder", true, false, true, false),
-			mcp.WithString("path", mcp.Description("Folder (default: workspace root)")),
-			mcp.WithInteger("depth", mcp.Description("Levels of folders to show (default 1)")),
-			mcp.WithBoolean("all", mcp.Description("Also names that start with a dot")),
+			mcp.WithDescription("List a folder with mode, size, time and link targets."),
+			hints(true, false, true, false),
+			mcp.WithString("path"),
+			mcp.WithInteger("depth", mcp.Description("Default 1")),
+			mcp.WithBoolean("all", mcp.Description("With dot files")),
 		),
 		run: ls,
 	}

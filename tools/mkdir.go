@@ -11,7 +11,7 @@ func mkdirTool() tool {
 		sets: []string{"files"},
 		def: mcp.NewTool("mkdir",
 			mcp.WithDescription("Make a folder."),
-			hints("Make a folder", false, false, true, false),
+			hints(false, false, true, false),
 			mcp.WithString("path", mcp.Required()),
 			mcp.WithBoolean("recursive", mcp.Description("Also missing parents")),
 		),

@@ -11,7 +11,7 @@ func mvTool() tool {
 		sets: []string{"files"},
 		def: mcp.NewTool("mv",
 			mcp.WithDescription("Move or rename a file or folder; an existing destination is refused."),
-			hints("Move", false, true, false, false),
+			hints(false, true, false, false),
 			mcp.WithString("path", mcp.Required()),
 			mcp.WithString("destination", mcp.Required()),
 		),

@@ -14,12 +14,12 @@ func readFileTool() tool {
 	return tool{
 		sets: []string{"core", "files"},
 		def: mcp.NewTool("read_file",
-			mcp.WithDescription("Read a text file, or a part of it by lines. Images come back as images; other binary files are described."),
-			hints("Read a file", true, false, true, false),
-			mcp.WithString("path", mcp.Required(), mcp.Description("File, relative to the workspace or absolute in it")),
-			mcp.WithInteger("offset", mcp.Description("First line, from 1; negative counts from the end")),
-			mcp.WithInteger("limit", mcp.Description("Number of lines")),
-			mcp.WithInteger("max_output_tokens", mcp.Description("Cut longer text (default 10000)")),
+			mcp.WithDescription("Read a text file or some of its lines. Images come as images; other binary files are described."),
+			hints(true, false, true, false),
+			mcp.WithString("path", mcp.Required(), mcp.Description("Relative to the workspace, or absolute")),
+			mcp.WithInteger("offset", mcp.Description("First line, from 1; negative from the end")),
+			mcp.WithInteger("limit", mcp.Description("Lines")),
+			mcp.WithInteger("max_output_tokens"),
 		),
 		run: readFile,
 	}

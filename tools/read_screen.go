@@ -11,7 +11,7 @@ func readScreenTool() tool {
 		sets: []string{"process"},
 		def: mcp.NewTool("read_screen",
 			mcp.WithDescription("Show a tty command's screen as a person would see it now."),
-			hints("Read a terminal's screen", true, false, true, false),
+			hints(true, false, true, false),
 			mcp.WithInteger("session_id", mcp.Required()),
 			mcp.WithString("format", mcp.Enum("text", "png")),
 		),

@@ -12,7 +12,7 @@ func rmTool() tool {
 		sets: []string{"files"},
 		def: mcp.NewTool("rm",
 			mcp.WithDescription("Remove a file, link (never its target) or folder."),
-			hints("Remove", false, true, false, false),
+			hints(false, true, false, false),
 			mcp.WithString("path", mcp.Required()),
 			mcp.WithBoolean("recursive", mcp.Description("A folder with all in it")),
 		),

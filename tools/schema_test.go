@@ -27,7 +27,7 @@ func TestSchemas(t *testing.T) {
 			t.Errorf("%s has no description or toolset", d.Name)
 		}
 		a := d.Annotations
-		if a.Title == "" || a.ReadOnlyHint == nil || a.DestructiveHint == nil || a.IdempotentHint == nil || a.OpenWorldHint == nil {
+		if a.ReadOnlyHint == nil || a.DestructiveHint == nil || a.IdempotentHint == nil || a.OpenWorldHint == nil {
 			t.Errorf("%s does not set all annotations", d.Name)
 		} else if *a.ReadOnlyHint && *a.DestructiveHint {
 			t.Errorf("%s is both read-only and destructive", d.Name)

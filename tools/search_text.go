@@ -15,7 +15,7 @@ func searchTextTool() tool {
 		sets: []string{"files"},
 		def: mcp.NewTool("search_text",
 			mcp.WithDescription("Search file contents by regular expression (RE2); ignore files are honoured, binary files skipped."),
-			hints("Search text", true, false, true, false),
+			hints(true, false, true, false),
 			mcp.WithString("pattern", mcp.Required()),
 			mcp.WithString("path", mcp.Description("File or folder")),
 			mcp.WithString("glob", mcp.Description("Only these files, such as *.go")),

@@ -15,7 +15,7 @@ func sessionInfoTool() tool {
 		sets: []string{"core", "session"},
 		def: mcp.NewTool("session_info",
 			mcp.WithDescription("Show the workspace, what confines commands, the network mode and limits."),
-			hints("Show the session", true, false, true, false),
+			hints(true, false, true, false),
 		),
 		run: sessionInfo,
 	}

@@ -1,0 +1,38 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
+)
+
+func extractArchiveTool() tool {
+	return tool{
+		sets: []string{"files"},
+		def: mcp.NewTool("extract_archive",
+			mcp.WithDescription("Unpack tar, tar.gz, bz2, xz, zst or zip; an unsafe archive is refused and leaves nothing."),
+			hints(false, true, false, false),
+			mcp.WithString("path", mcp.Required()),
+			mcp.WithString("destination", mcp.Description("Folder (default: the archive's)")),
+		),
+		run: extractArchive,
+	}
+}
+
+func extractArchive(ctx context.Context, c *call) (*reply, error) {
+	req := session.ExtractRequest{Path: c.required("path"), Destination: c.name("destination", "")}
+	if c.err != nil {
+		return nil, c.err
+	}
+	res, err := c.session.Files().Extract(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return &reply{
+		text:       fmt.Sprintf("unpacked %d files, %d folders, %d links, %d bytes\n", res.Files, res.Directories, res.Links, res.Bytes),
+		structured: map[string]any{"files": res.Files, "directories": res.Directories, "links": res.Links, "bytes": res.Bytes},
+	}, nil
+}
