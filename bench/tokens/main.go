@@ -3,6 +3,7 @@
 //
 //	go run ./bench/tokens
 //
+// Times are processor time, the best of several rounds in which all take turns.
 // It checks that all three count the same before it times them, and exits
 // with 1 if they do not.
 package main
@@ -10,10 +11,14 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -36,22 +41,22 @@ func main() {
 
 func run(rounds int) error {
 	// The first use of an encoding, measured before anything else warms it.
-	start := time.Now()
+	start := processor()
 	e, err := tokens.Get("o200k_base")
 	if err != nil {
 		return err
 	}
 	e.Count("hello")
-	ours := time.Since(start)
-	start = time.Now()
+	ours := processor() - start
+	start = processor()
 	tiktoken.SetBpeLoader(loader.NewOfflineLoader())
 	o, err := tiktoken.GetEncoding("o200k_base")
 	if err != nil {
 		return err
 	}
 	o.EncodeOrdinary("hello")
-	theirs := time.Since(start)
-	start = time.Now()
+	theirs := processor() - start
+	start = processor()
 	second, err := tokenizer.Get(tokenizer.O200kBase)
 	if err != nil {
 		return err
@@ -59,8 +64,8 @@ func run(rounds int) error {
 	if _, err := second.Count("hello"); err != nil {
 		return err
 	}
-	others := time.Since(start)
-	fmt.Printf("%s %s/%s, one core\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	others := processor() - start
+	fmt.Printf("%s %s/%s, processor time on one core\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\ttokens\ttiktoken-go\ttokenizer\ttokens/tiktoken-go\t")
 	fmt.Fprintf(w, "load and first count (o200k_base)\t%s\t%s\t%s\t\t\n", ms(ours), ms(theirs), ms(others))
@@ -69,7 +74,36 @@ func run(rounds int) error {
 			return err
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return growth()
+}
+
+// growth prints how much larger package tokens makes a program.
+func growth() error {
+	dir, err := os.MkdirTemp("", "bench-tokens-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var sizes []int64
+	for _, name := range []string{"with", "without"} {
+		out := filepath.Join(dir, name)
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "mcp-sandbox/bench/tokens/"+name)
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("building %s: %w; run this inside the module, with go in PATH", name, err)
+		}
+		info, err := os.Stat(out)
+		if err != nil {
+			return err
+		}
+		sizes = append(sizes, info.Size())
+	}
+	fmt.Printf("\na program grows by %.2f MB (from %.2f to %.2f MB, stripped), for all %d encodings\n",
+		float64(sizes[0]-sizes[1])/1e6, float64(sizes[1])/1e6, float64(sizes[0])/1e6, len(tokens.Names()))
+	return nil
 }
 
 func encoding(w *tabwriter.Writer, name string, rounds int) error {
@@ -112,6 +146,25 @@ func encoding(w *tabwriter.Writer, name string, rounds int) error {
 		fmt.Fprintf(w, "%s, %s\t%.1f MB/s\t%.2f MB/s\t%.2f MB/s\t%.1fx\t\n", name, c.name, x, y, z, x/y)
 	}
 
+	for _, c := range texts {
+		var a []time.Duration
+		var cut tokens.Cut
+		for range rounds {
+			a = append(a, took(func() { cut = e.Truncate(c.text, 10000, nil) }))
+		}
+		if want, got := e.Count(c.text), e.Count(cut.Text); cut.OriginalTokens != want || got > 10000 || got < 9000 {
+			return fmt.Errorf("%s, %s: cut to %d tokens of %d, counted %d", name, c.name, got, cut.OriginalTokens, want)
+		}
+		fmt.Fprintf(w, "%s, 1 MiB of %s cut to 10,000 tokens\t%s\t\t\t\t\n", name, c.name, ms(slices.Min(a)))
+	}
+	stream := strings.Repeat(texts[0].text, 64)
+	var n int
+	long := took(func() { n, err = e.CountReader(onlyReader{strings.NewReader(stream)}) })
+	if err != nil || n < 1<<20 {
+		return fmt.Errorf("%s: %d tokens, %v", name, n, err)
+	}
+	fmt.Fprintf(w, "%s, stream of 64 MiB source code\t%.1f MB/s\t\t\t\t\n", name, rate(len(stream), []time.Duration{long}))
+
 	letters := strings.Repeat("a", 1<<20)
 	spaces := strings.Repeat(" ", 1<<20)
 	for _, c := range []corpus{{"1 MiB of one letter", letters}, {"1 MiB of spaces", spaces}} {
@@ -128,10 +181,23 @@ func encoding(w *tabwriter.Writer, name string, rounds int) error {
 	return nil
 }
 
+// onlyReader hides that a reader could write itself in one piece.
+type onlyReader struct{ io.Reader }
+
+// took is the processor time f takes. The clock on the wall would measure what
+// else the machine is doing. Garbage collection is in it, as it should be.
 func took(f func()) time.Duration {
-	start := time.Now()
+	start := processor()
 	f()
-	return time.Since(start)
+	return processor() - start
+}
+
+func processor() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err) // it takes no argument that could be wrong
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func rate(size int, times []time.Duration) float64 {
