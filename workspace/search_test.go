@@ -95,7 +95,7 @@ func TestSearch(t *testing.T) {
 func TestSearchWindows(t *testing.T) {
 	f, dir, _ := newFS(t, Options{})
 	var b strings.Builder
-	for i := 1; b.Len() < 3*searchWindow; i++ {
+	for i := 1; b.Len() < 5*searchWindow/2; i++ {
 		fmt.Fprintf(&b, "line %d %s\n", i, strings.Repeat("padding ", i%40))
 		if i%17 == 0 {
 			b.WriteString("\n")
