@@ -37,6 +37,13 @@ type Config struct {
 	// OnCancel is "kill" (default) or "leave": what a cancelled call does to the
 	// command it waits for.
 	OnCancel string
+	// SnapshotStore is the folder of snapshots; "" is one below StateDir, and for
+	// an owned workspace one that ends with the session.
+	SnapshotStore string
+	// SnapshotIgnore are globs of paths that are neither stored nor restored.
+	SnapshotIgnore []string
+	// Retention bounds what is kept; zero is DefaultRetention.
+	Retention Retention
 	// MaxSessions bounds how many live at once; 0 is 64.
 	MaxSessions int
 	Log         *slog.Logger

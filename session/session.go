@@ -40,6 +40,7 @@ type Session struct {
 	sandbox Sandbox
 	files   *workspace.FS
 	table   *ptyproc.Table
+	snaps   snapshots
 	log     *slog.Logger
 
 	closeOnce sync.Once
@@ -210,6 +211,7 @@ func (s *Session) teardown() error {
 	if s.files != nil {
 		errs = append(errs, s.files.Close())
 	}
+	errs = append(errs, s.closeSnapshots())
 	// Only after every process is dead: nothing may write below a tree being removed.
 	if s.owned && s.root != "" {
 		errs = append(errs, removeOwned(s.root, s.rootFD))

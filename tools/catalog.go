@@ -23,6 +23,10 @@ func allTools(o Options) []tool {
 		rmTool(),
 		mvTool(),
 		extractArchiveTool(),
+		snapshotCreateTool(),
+		snapshotListTool(),
+		snapshotDiffTool(),
+		snapshotRestoreTool(),
 		sessionInfoTool(),
 	}
 }

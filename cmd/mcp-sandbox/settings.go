@@ -57,6 +57,8 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.IntVar(&s.session.Limits.OpenFiles, "limit-open-files", 0, "open files of a process")
 	f.Var((*size)(&s.session.Limits.Tmp), "limit-tmp", "size of the private /tmp, such as 512M")
 	f.Var((*size)(&s.session.Limits.Memory), "limit-memory", "memory of a session, where a cgroup can be had")
+	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "folder of snapshots (default: below --state-dir; for a temporary workspace, gone with it)")
+	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
 	f.StringVar(&s.transport, "transport", "stdio", "stdio")
 	f.StringVar(&s.logLevel, "log-level", "warn", "debug, info, warn or error; the log goes to stderr")
 }

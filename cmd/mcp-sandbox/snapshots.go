@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mcp-sandbox/session"
+	"mcp-sandbox/snapshot"
+)
+
+// newSnapshots works on the snapshots of a workspace folder without a client.
+func newSnapshots() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:   "snapshots",
+		Short: "List, show, restore and prune the snapshots of a --root folder",
+		Args:  cobra.NoArgs,
+	}
+	s.register(cmd.PersistentFlags())
+
+	// with opens the snapshots of --root around one verb.
+	with := func(do func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error) func(*cobra.Command, []string) error {
+		return func(c *cobra.Command, args []string) error {
+			if err := s.load(cmd.PersistentFlags()); err != nil {
+				return err
+			}
+			if s.session.Root == "" {
+				return badSetting("snapshots needs --root, the workspace folder whose snapshots are meant")
+			}
+			root, err := session.CheckRoot(s.session.Root, s.session.StateDir)
+			if err != nil {
+				return err
+			}
+			r, err := session.OpenSnapshots(s.session, session.SnapshotDir(s.session, root), root, nil)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			return do(c.Context(), c.OutOrStdout(), r, args)
+		}
+	}
+	var path string
+	show := &cobra.Command{Use: "show ID", Short: "Show what changed since a snapshot", Args: cobra.ExactArgs(1), RunE: with(
+		func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
+			text, err := r.DiffText(ctx, args[0], "", path, 0)
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(out, text)
+			return err
+		})}
+	restore := &cobra.Command{Use: "restore ID", Short: "Bring the folder back to a snapshot", Args: cobra.ExactArgs(1), RunE: with(
+		func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
+			res, err := r.Restore(ctx, snapshot.RestoreRequest{ID: args[0], Path: path})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%d added, %d changed, %d removed; to undo this, restore %s\n", res.Added, res.Changed, res.Removed, res.Checkpoint)
+			return nil
+		})}
+	for _, c := range []*cobra.Command{show, restore} {
+		c.Flags().StringVar(&path, "path", "", "only this file or folder")
+	}
+	cmd.AddCommand(show, restore,
+		&cobra.Command{Use: "create [LABEL]", Short: "Store the folder as it is now", Args: cobra.MaximumNArgs(1), RunE: with(
+			func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
+				label := ""
+				if len(args) > 0 {
+					label = args[0]
+				}
+				in, err := r.Create(ctx, snapshot.CreateRequest{Label: label})
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(out, in.ID)
+				return nil
+			})},
+		&cobra.Command{Use: "list", Short: "List the snapshots", Args: cobra.NoArgs, RunE: with(
+			func(ctx context.Context, out io.Writer, r *snapshot.Repo, _ []string) error {
+				list, err := r.List(ctx)
+				if err != nil {
+					return err
+				}
+				w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+				fmt.Fprintln(w, "SNAPSHOT\tTIME\tFILES\tBYTES\tLABEL")
+				for _, in := range list {
+					fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%q\n", in.ID, in.Time.UTC().Format(time.RFC3339), in.Files, in.Bytes, in.Label)
+				}
+				return w.Flush()
+			})},
+		&cobra.Command{Use: "prune", Short: "Drop old snapshots and give back their space", Args: cobra.NoArgs, RunE: with(
+			func(ctx context.Context, out io.Writer, r *snapshot.Repo, _ []string) error {
+				res, err := r.Prune(ctx)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(out, "%d snapshots dropped, %d bytes given back, %d kept\n", res.Snapshots, res.Removed, res.Kept)
+				return nil
+			})},
+	)
+	return cmd
+}

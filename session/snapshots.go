@@ -1,0 +1,101 @@
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"mcp-sandbox/snapshot"
+)
+
+// The types of package snapshot under the session's name.
+type (
+	SnapshotInfo    = snapshot.Info
+	SnapshotChange  = snapshot.Change
+	RestoreRequest  = snapshot.RestoreRequest
+	RestoreResult   = snapshot.RestoreResult
+	SnapshotRequest = snapshot.CreateRequest
+	Retention       = snapshot.Retention
+)
+
+// DefaultRetention keeps a month of undo without filling a disk.
+func DefaultRetention() Retention {
+	return Retention{Count: 100, Age: 30 * 24 * time.Hour, Bytes: 4 << 30}
+}
+
+// snapshots is opened on first use: most sessions never take one.
+type snapshots struct {
+	once sync.Once
+	repo *snapshot.Repo
+	err  error
+}
+
+// Snapshots are the snapshots of this workspace. An owned workspace's are kept
+// with the session and end with it; those of a caller's folder stay, keyed by
+// its path, so that the next session finds them.
+func (s *Session) Snapshots() (*snapshot.Repo, error) {
+	s.snaps.once.Do(func() {
+		dir := filepath.Join(s.scratch, "snapshots")
+		if !s.owned || s.config.SnapshotStore != "" {
+			dir = SnapshotDir(s.config, s.root)
+		}
+		s.snaps.repo, s.snaps.err = OpenSnapshots(s.config, dir, s.root, s.rootFD)
+	})
+	return s.snaps.repo, s.snaps.err
+}
+
+// SnapshotDir is where the snapshots of a workspace folder are kept.
+func SnapshotDir(c Config, root string) string {
+	base := c.SnapshotStore
+	if base == "" {
+		state := c.StateDir
+		if state == "" {
+			state = DefaultStateDir()
+		}
+		base = filepath.Join(state, "snapshots")
+	}
+	sum := sha256.Sum256([]byte(root))
+	return filepath.Join(base, hex.EncodeToString(sum[:12]))
+}
+
+// OpenSnapshots opens the snapshots kept in dir for a workspace; without rootFD
+// the workspace is opened by its path.
+func OpenSnapshots(c Config, dir, root string, rootFD *os.File) (*snapshot.Repo, error) {
+	store, err := snapshot.NewLocalStore(dir)
+	if err != nil {
+		return nil, err
+	}
+	retention := c.Retention
+	if retention == (Retention{}) {
+		retention = DefaultRetention()
+	}
+	return snapshot.New(store, snapshot.Options{
+		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Retention: retention, Log: c.Log,
+	})
+}
+
+// Restore brings a snapshot back. Commands may run meanwhile, but what they
+// write to a file that is swapped can be lost. Codes: snapshot_not_found,
+// snapshot_failed, unsafe_archive, disk_full, permission_denied, cancelled.
+func (s *Session) Restore(ctx context.Context, r RestoreRequest) (RestoreResult, error) {
+	if s.config.ReadOnly {
+		return RestoreResult{}, errorf("permission_denied", nil, "the session is read-only, nothing can be restored into it")
+	}
+	repo, err := s.Snapshots()
+	if err != nil {
+		return RestoreResult{}, err
+	}
+	return repo.Restore(ctx, r)
+}
+
+func (s *Session) closeSnapshots() error {
+	s.snaps.once.Do(func() {})
+	if s.snaps.repo == nil {
+		return nil
+	}
+	return s.snaps.repo.Close()
+}
