@@ -8,6 +8,7 @@ import "golang.org/x/sys/unix"
 // commands could read in /proc.
 type initConfig struct {
 	Namespaces bool // false: the landlock level, no mounts at all
+	HostProc   bool // show the host's /proc even where a fresh one could be had
 	Unconfined bool // level none: commands keep the rights of the server
 	Network    Network
 	UID, GID   int
@@ -64,6 +65,7 @@ type cover struct {
 func (c *initConfig) encode() *encoder {
 	e := newFrame(opConfig)
 	e.flag(c.Namespaces)
+	e.flag(c.HostProc)
 	e.flag(c.Unconfined)
 	e.str(string(c.Network))
 	e.num(c.UID)
@@ -119,7 +121,7 @@ func (c *initConfig) encode() *encoder {
 }
 
 func decodeConfig(d *decoder) (*initConfig, error) {
-	c := &initConfig{Namespaces: d.flag(), Unconfined: d.flag(), Network: Network(d.str()), UID: d.num(), GID: d.num()}
+	c := &initConfig{Namespaces: d.flag(), HostProc: d.flag(), Unconfined: d.flag(), Network: Network(d.str()), UID: d.num(), GID: d.num()}
 	c.Binds = make([]bind, d.count(31))
 	for i := range c.Binds {
 		c.Binds[i] = bind{d.str(), d.flag(), d.flag(), d.flag(), d.num(), d.u64(), d.u64()}

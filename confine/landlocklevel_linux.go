@@ -193,7 +193,7 @@ func (s *initState) killAll() {
 	// Stop all first, so that the kill meets a set that has ceased to grow.
 	for seen := map[int]bool{}; time.Now().Before(deadline); {
 		fresh := false
-		for pid := range descendants(self) {
+		for _, pid := range descendants(self) {
 			if !seen[pid] {
 				seen[pid], fresh = true, true
 				unix.Kill(pid, unix.SIGSTOP)
@@ -205,7 +205,7 @@ func (s *initState) killAll() {
 	}
 	for empty := 0; time.Now().Before(deadline); {
 		alive := 0
-		for pid := range descendants(self) {
+		for _, pid := range descendants(self) {
 			if !(task{dir: "/proc/" + itoa(pid)}).ended() {
 				alive++
 				unix.Kill(pid, unix.SIGKILL)

@@ -43,6 +43,7 @@ func newLayout(p *Policy, id identity) (*layout, error) {
 	l := &layout{p: p, id: id, tmp: "/tmp"}
 	c := &l.cfg
 	c.Namespaces = true
+	c.HostProc = p.Level == LevelNamespacesNoProc
 	c.Network = p.Network
 	c.UID, c.GID = id.uid, id.gid
 	c.Limits = p.Limits

@@ -154,7 +154,10 @@ func (s *initState) mountProc() error {
 	if err := s.root.mkdirs("/proc", 0o555); err != nil {
 		return err
 	}
-	fd, err := newFS("proc", attrRO|unix.MOUNT_ATTR_NOEXEC)
+	fd, err := -1, error(unix.EPERM)
+	if !s.cfg.HostProc {
+		fd, err = newFS("proc", attrRO|unix.MOUNT_ATTR_NOEXEC)
+	}
 	if err != nil {
 		// The kernel refuses a fresh proc where parts of the host's are masked,
 		// as containers do (mount_too_revealing). The host's, masks included, is

@@ -38,6 +38,9 @@ type Sandbox struct {
 	held     map[io.Closer]bool // listeners and sockets made inside
 	cleanups []func()
 
+	cgroup   *cgroup
+	oomKills int // seen so far; the reader's alone
+
 	done chan struct{}
 }
 
@@ -91,9 +94,11 @@ type unavailable struct {
 func (u *unavailable) Error() string { return u.step + ": " + u.err.Error() }
 func (u *unavailable) Unwrap() error { return u.err }
 
-// strength orders the levels.
-func strength(l Level) int {
-	return slices.Index([]Level{LevelNone, LevelLandlock, LevelNamespacesNoProc, LevelNamespaces}, l)
+// weaker says whether l is below least; nothing is below "".
+func weaker(l, least Level) bool {
+	have, _ := levelRank(l)
+	need, _ := levelRank(least)
+	return least != "" && have < need
 }
 
 // levels are the levels to try, strongest first. LevelNamespacesNoProc is not
@@ -104,7 +109,7 @@ func (p *Policy) levels() []Level {
 		return []Level{p.Level}
 	}
 	ls := []Level{LevelNamespaces}
-	if p.MinLevel == "" || strength(LevelLandlock) >= strength(p.MinLevel) {
+	if !weaker(LevelLandlock, p.MinLevel) {
 		ls = append(ls, LevelLandlock)
 	}
 	return ls
@@ -121,14 +126,20 @@ func (p *Policy) normalise() error {
 	if p.Network == "" {
 		p.Network = NetworkLoopback
 	}
-	if p.Level != LevelAuto && strength(p.Level) < 0 {
-		return errorf("invalid_argument", nil, "the confinement level %q does not exist on Linux, use auto, namespaces, landlock or none", string(p.Level))
+	if _, ok := levelRank(p.Level); !ok && p.Level != LevelAuto {
+		return errorf("invalid_argument", nil, "the confinement level %q does not exist, use auto, namespaces, namespaces-noproc, landlock or none", string(p.Level))
 	}
-	if p.MinLevel != "" && strength(p.MinLevel) < 0 {
-		return errorf("invalid_argument", nil, "the minimum confinement level %q does not exist on Linux, use namespaces, namespaces-noproc, landlock or none", string(p.MinLevel))
+	if p.MinLevel == LevelAuto {
+		p.MinLevel = ""
 	}
-	if p.Level != LevelAuto && p.MinLevel != "" && strength(p.Level) < strength(p.MinLevel) {
-		return errorf("confinement_unavailable", nil, "the level %s is below the minimum %s, change one of them", p.Level, p.MinLevel)
+	if _, ok := levelRank(p.MinLevel); !ok && p.MinLevel != "" {
+		return errorf("invalid_argument", nil, "the minimum confinement level %q does not exist, use namespaces, namespaces-noproc, landlock or none", string(p.MinLevel))
+	}
+	if p.Level != LevelAuto && weaker(p.Level, p.MinLevel) {
+		return errorf("invalid_argument", nil, "the level %s is below the minimum %s, change one of them", p.Level, p.MinLevel)
+	}
+	if p.Level == LevelSeatbelt {
+		return errorf("confinement_unavailable", nil, "Seatbelt exists on macOS only, use auto, namespaces or landlock")
 	}
 	if !slices.Contains([]Network{NetworkNone, NetworkLoopback, NetworkAllow, NetworkHost}, p.Network) {
 		return errorf("invalid_argument", nil, "the network mode %q does not exist, use none, loopback, allow or host", string(p.Network))
@@ -181,19 +192,20 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 		return nil, err
 	}
 	defer l.close()
-	s, gaps, err := launch(ctx, p, l)
+	cg := l.makeCgroup()
+	s, gaps, err := launch(ctx, p, l, cg)
 	if err != nil {
 		l.undo()
+		cg.Remove()
 		return nil, err
 	}
-	s.cleanups = append(s.cleanups, l.undo)
-	s.report = l.report(level, gaps)
+	s.report = l.report(level, gaps, cg)
 	s.env = l.environ()
 	min := p.MinLevel
 	if p.Level == LevelNamespaces {
 		min = LevelNamespaces
 	}
-	if min != "" && strength(s.report.Level) < strength(min) {
+	if weaker(s.report.Level, min) {
 		s.Close()
 		return nil, errorf("confinement_unavailable", nil, "this host gives the level %s, below the %s asked for; lower the minimum or run the doctor command for the remedy", s.report.Level, min)
 	}
@@ -201,7 +213,7 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 }
 
 // launch starts init, sends it its configuration and waits until it is ready.
-func launch(ctx context.Context, p *Policy, l *layout) (_ *Sandbox, gaps []string, err error) {
+func launch(ctx context.Context, p *Policy, l *layout, cg *cgroup) (_ *Sandbox, gaps []string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}
@@ -222,11 +234,20 @@ func launch(ctx context.Context, p *Policy, l *layout) (_ *Sandbox, gaps []strin
 		return nil, nil, &unavailable{"create the namespaces", err}
 	}
 	go logPanics(p.Log, stderr)
+	// Init waits for its configuration, so it has started nothing yet.
+	if err := cg.Add(pid); err != nil {
+		p.Log.Warn("control group not used", "error", err)
+	}
 	rc, _ := sock.SyscallConn()
 	s := &Sandbox{
 		log: p.Log, pid: pid, sock: sock, rc: rc,
 		procs: map[uint32]*Process{}, pending: map[uint32]chan answer{}, held: map[io.Closer]bool{},
-		done: make(chan struct{}),
+		done: make(chan struct{}), cgroup: cg,
+		cleanups: []func(){l.undo, func() {
+			if err := cg.Remove(); err != nil {
+				p.Log.Warn("control group not removed", "error", err)
+			}
+		}},
 	}
 	in := newFrameReader(s.recv)
 	// Whatever ends the wait early kills init, which ends the read below.
@@ -419,7 +440,9 @@ func (s *Sandbox) event(f *frame) {
 	case evExit:
 		id, ws := f.u32(), unix.WaitStatus(f.u32())
 		if p := s.take(id); p != nil {
-			p.end(exitStatus(ws), nil)
+			st := exitStatus(ws)
+			st.OOM = st.Signal == unix.SIGKILL && s.oomKilled()
+			p.end(st, nil)
 		}
 	case evAnswer:
 		req, errno, value := f.u32(), unix.Errno(f.u32()), f.num()
@@ -440,6 +463,18 @@ func (s *Sandbox) event(f *frame) {
 		}
 		c <- a
 	}
+}
+
+// oomKilled says whether the memory limit has killed since it was last asked.
+// Which process it was the kernel does not tell; a command that fell to SIGKILL
+// at that time is taken to be it.
+func (s *Sandbox) oomKilled() bool {
+	n, err := s.cgroup.OOMKills()
+	if err != nil || n <= s.oomKills {
+		return false
+	}
+	s.oomKills = n
+	return true
 }
 
 // end records how a process ended. failed is what Spawn returns if it still

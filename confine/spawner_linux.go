@@ -130,13 +130,16 @@ func (s *initState) spawn(f *frame) {
 
 	r := s.reaper
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	mark := r.marks.take()
+	// Not held over setMark: the thread that may do it also takes it.
+	r.mu.Unlock()
 	if mark == 0 {
 		s.refuse(q.id, refused{"limit_reached", unix.EAGAIN})
 		return
 	}
 	pid, err := 0, s.setMark(mark)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err == nil {
 		pid, err = syscall.ForkExec(path, q.argv, &syscall.ProcAttr{Dir: q.dir, Env: q.env, Files: stdio[:], Sys: sys})
 	}

@@ -154,20 +154,19 @@ func (s *initState) tasks() []markedTask {
 	}
 	names, _ := d.Readdirnames(-1)
 	d.Close()
-	var ours map[int]bool
-	if !s.cfg.Namespaces {
-		// Other sandboxes of this host use the same marks.
-		ours = descendants(os.Getpid())
-	}
 	var out []markedTask
 	for _, n := range names {
 		pid, err := strconv.Atoi(n)
-		if err != nil || ours != nil && !ours[pid] {
+		if err != nil {
 			continue
 		}
 		t := task{pid: pid, dir: "/proc/" + n}
 		mark := s.readMark(t)
 		if mark <= 0 || mark >= maxMarks || t.ended() {
+			continue
+		}
+		// Other sandboxes of this host use the same marks.
+		if !s.cfg.Namespaces && !descends(pid, os.Getpid()) {
 			continue
 		}
 		if s.foreignProc {
@@ -239,7 +238,7 @@ func (t task) ended() bool {
 func (t task) parent() int {
 	f := t.stat()
 	if len(f) < 2 {
-		return 0
+		return -1
 	}
 	n, _ := strconv.Atoi(string(f[1]))
 	return n
@@ -258,29 +257,40 @@ func (t task) innerPid() int {
 	return n
 }
 
-// descendants is every process whose line of parents leads to ancestor. A
-// subreaper keeps orphans in that line.
-func descendants(ancestor int) map[int]bool {
+// descends says whether the line of parents of pid leads to ancestor. A
+// subreaper keeps orphans in that line. Where a parent ends during the climb the
+// child has a new one, so the climb starts again.
+func descends(pid, ancestor int) bool {
+	for range 16 {
+		p := pid
+		for range 4096 {
+			p = task{dir: "/proc/" + itoa(p)}.parent()
+			if p == ancestor {
+				return true
+			}
+			if p <= 1 {
+				break
+			}
+		}
+		if p >= 0 {
+			return false
+		}
+	}
+	return false
+}
+
+// descendants lists every process below ancestor.
+func descendants(ancestor int) []int {
 	d, err := os.Open("/proc")
 	if err != nil {
 		return nil
 	}
 	names, _ := d.Readdirnames(-1)
 	d.Close()
-	children := map[int][]int{}
+	var found []int
 	for _, n := range names {
-		if pid, err := strconv.Atoi(n); err == nil {
-			p := task{dir: "/proc/" + n}.parent()
-			children[p] = append(children[p], pid)
-		}
-	}
-	found := map[int]bool{}
-	for todo := children[ancestor]; len(todo) > 0; {
-		pid := todo[0]
-		todo = todo[1:]
-		if !found[pid] {
-			found[pid] = true
-			todo = append(todo, children[pid]...)
+		if pid, err := strconv.Atoi(n); err == nil && descends(pid, ancestor) {
+			found = append(found, pid)
 		}
 	}
 	return found
