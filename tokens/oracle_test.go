@@ -165,28 +165,33 @@ func TestEveryRuneSplitsLikeOracle(t *testing.T) {
 }
 
 // TestRandomTextEqualsOracle is the differential fuzzing that runs with every
-// test. MCP_SANDBOX_TOKENS_FUZZ sets how many texts it tries (default 3000).
+// test. MCP_SANDBOX_TOKENS_FUZZ sets how many texts it tries (default 3000) and
+// MCP_SANDBOX_TOKENS_SEED which. tiktoken-go/tokenizer would be faster to
+// compare with, but version 0.10.0 splits some runs of spaces and line ends
+// differently, for one "\n   \n\r".
 func TestRandomTextEqualsOracle(t *testing.T) {
-	n := 3000
-	if s := os.Getenv("MCP_SANDBOX_TOKENS_FUZZ"); s != "" {
-		var err error
-		if n, err = strconv.Atoi(s); err != nil {
+	number := func(name string, otherwise uint64) uint64 {
+		s := os.Getenv(name)
+		if s == "" {
+			return otherwise
+		}
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
 			t.Fatal(err)
 		}
+		return n
 	}
-	seed := rand.Uint64()
-	if s := os.Getenv("MCP_SANDBOX_TOKENS_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
+	n := int(number("MCP_SANDBOX_TOKENS_FUZZ", 3000))
+	seed := number("MCP_SANDBOX_TOKENS_SEED", rand.Uint64())
 	t.Logf("seed %d, %d texts", seed, n)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for i := range n {
+		if i > 0 && i%100000 == 0 {
+			fmt.Fprintln(os.Stderr, i, "texts without a difference")
+		}
 		name := Names()[[]int{0, 0, 0, 0, 1, 1, 1, 2, 4}[i%9]]
-		e, o := get(t, name), oracle(t, name)
-		if d := differ(e, o, randomText(rng)); d != "" {
+		e, text := get(t, name), randomText(rng)
+		if d := differ(e, oracle(t, name), text); d != "" {
 			t.Fatalf("text %d: %s", i, d)
 		}
 	}
