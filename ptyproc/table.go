@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 const (
@@ -404,8 +405,16 @@ func (t *Table) Close() {
 	t.mu.Unlock()
 }
 
+// shorten makes a command fit into a sentence; what does not print could pose
+// as another one.
 func shorten(command string) string {
 	const longest = 60
+	command = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, command)
 	command = strings.Join(strings.Fields(command), " ")
 	if r := []rune(command); len(r) > longest {
 		return string(r[:longest]) + "..."
