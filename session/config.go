@@ -2,6 +2,8 @@ package session
 
 import (
 	"log/slog"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -44,9 +46,15 @@ type Config struct {
 	SnapshotIgnore []string
 	// Retention bounds what is kept; zero is DefaultRetention.
 	Retention Retention
+	// Private are files of the server's own, such as its audit log and manifest.
+	// They may not lie where commands or file tools reach (AC-20).
+	Private []string
 	// MaxSessions bounds how many live at once; 0 is 64.
 	MaxSessions int
-	Log         *slog.Logger
+	// Audit records tool calls and the lives of sessions; nil records nothing. The
+	// manager closes it.
+	Audit *Auditor
+	Log   *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -80,6 +88,54 @@ func (c *Config) validate() error {
 		return err
 	}
 	return oneOf("on-cancel", c.OnCancel, "", "kill", "leave")
+}
+
+// CheckPrivate refuses private files where a session could reach them. Codes:
+// invalid_argument, not_found.
+func (c *Config) CheckPrivate() error {
+	open := slices.Concat(c.Read, c.Write)
+	if c.Root != "" {
+		open = append(open, c.Root)
+	}
+	for _, file := range c.Private {
+		// The file may not exist yet, its folder must.
+		dir, err := filepath.Abs(filepath.Dir(file))
+		if err == nil {
+			dir, err = filepath.EvalSymlinks(dir)
+		}
+		if err != nil {
+			return errorf("not_found", err, "the folder of %q does not exist, create it or name another", file)
+		}
+		real := filepath.Join(dir, filepath.Base(file))
+		for _, o := range open {
+			if abs, err := filepath.Abs(o); err == nil {
+				o = abs
+			}
+			if r, err := filepath.EvalSymlinks(o); err == nil {
+				o = r
+			}
+			if real == o || within(real, o) {
+				return errorf("invalid_argument", nil, "%q lies where commands and file tools can reach, move it out of the workspace and the granted folders", file)
+			}
+		}
+	}
+	return nil
+}
+
+// secretEnv are the values of Env whose names say that they are secrets.
+func (c *Config) secretEnv() []string {
+	var out []string
+	for _, kv := range c.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		name = strings.ToUpper(name)
+		for _, mark := range []string{"KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH"} {
+			if strings.Contains(name, mark) {
+				out = append(out, value)
+				break
+			}
+		}
+	}
+	return out
 }
 
 func oneOf(what, got string, allowed ...string) error {

@@ -2,11 +2,10 @@ package session
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -21,6 +20,8 @@ type Manager struct {
 	mu       sync.Mutex
 	sessions map[string]*entry
 	closed   bool
+	redactor *Redactor
+	secrets  []string
 }
 
 // entry is filled once; those who come second wait on ready instead of starting
@@ -65,13 +66,18 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 		}
 		c.Root = root
 	}
+	if err := c.CheckPrivate(); err != nil {
+		return nil, err
+	}
 	st, err := openState(c.StateDir, named, c.Log)
 	if err != nil {
 		return nil, err
 	}
 	c.StateDir = st.dir
 	st.sweep(c.Log)
-	return &Manager{config: c, launcher: l, state: st, log: c.Log, sessions: map[string]*entry{}}, nil
+	m := &Manager{config: c, launcher: l, state: st, log: c.Log, sessions: map[string]*entry{}}
+	m.addSecrets(c.secretEnv())
+	return m, nil
 }
 
 // Config is the configuration in force, defaults filled in.
@@ -170,11 +176,47 @@ func (m *Manager) Close() error {
 		wg.Go(func() { errs[i] = m.End(k) })
 	}
 	wg.Wait()
-	return errors.Join(append(errs, m.state.close())...)
+	return errors.Join(append(errs, m.state.close(), m.config.Audit.Close())...)
 }
 
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand, Go 1.24)
-	return hex.EncodeToString(b[:])
+// Auditor is the audit log, nil when there is none.
+func (m *Manager) Auditor() *Auditor { return m.config.Audit }
+
+// SessionID is the id of a client's session, "" while it has none.
+func (m *Manager) SessionID(key string) string {
+	m.mu.Lock()
+	e := m.sessions[key]
+	m.mu.Unlock()
+	if e == nil {
+		return ""
+	}
+	select {
+	case <-e.ready:
+		if e.session != nil {
+			return e.session.id
+		}
+	default:
+	}
+	return ""
 }
+
+// Redactor knows every secret the sessions of this manager were given.
+func (m *Manager) Redactor() *Redactor {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.redactor
+}
+
+func (m *Manager) addSecrets(values []string) {
+	if len(values) == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.secrets = append(m.secrets, values...)
+	slices.Sort(m.secrets)
+	m.secrets = slices.Compact(m.secrets)
+	m.redactor = NewRedactor(m.secrets)
+}
+
+func newID() string { return randomHex(16) }

@@ -28,6 +28,7 @@ type settings struct {
 	maxYieldMS int
 	transport  string
 	logLevel   string
+	life       sessionSettings
 }
 
 const envPrefix = "MCP_SANDBOX_"
@@ -60,6 +61,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "folder of snapshots (default: below --state-dir; for a temporary workspace, gone with it)")
 	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
 	f.StringVar(&s.transport, "transport", "stdio", "stdio")
+	registerSession(f, s)
 	f.StringVar(&s.logLevel, "log-level", "warn", "debug, info, warn or error; the log goes to stderr")
 }
 
@@ -103,7 +105,7 @@ func (s *settings) load(f *pflag.FlagSet) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	s.session.Log, s.tools.Log = log, log
 	s.tools.Version = version()
-	return nil
+	return s.loadSession()
 }
 
 func overlayEnviron(f *pflag.FlagSet, environ []string) error {
