@@ -81,8 +81,10 @@ func sharesController(list, options string) bool {
 // a mount that shows the hierarchy from root on. Paths outside of what is
 // mounted (a container without its own cgroup namespace) have none.
 func beneathMount(root, point, path string) (string, bool) {
-	if strings.HasPrefix(path, "/..") || strings.HasPrefix(root, "/..") {
-		return "", false
+	for _, p := range []string{path, root} {
+		if !strings.HasPrefix(p, "/") || slices.Contains(strings.Split(p, "/"), "..") {
+			return "", false // a place above this process's cgroup namespace
+		}
 	}
 	if root == "/" {
 		return filepath.Join(point, path), true

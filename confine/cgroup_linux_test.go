@@ -48,6 +48,26 @@ func TestCgroupHierarchies(t *testing.T) {
 	}
 }
 
+// Whatever /proc says, no directory outside of a mount is ever named.
+func FuzzCgroupHierarchies(f *testing.F) {
+	f.Add("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/a/b\n")
+	f.Add("30 23 0:26 /x /sys/fs/cgroup rw - cgroup cgroup rw,pids\n", "3:pids:/x/../../y\n0::/\n")
+	f.Add("30 23 0:26 /../z /m rw - cgroup2 c rw\n", "0::/../z\n")
+	f.Fuzz(func(t *testing.T, mounts, self string) {
+		for _, h := range cgroupHierarchies(mounts, self) {
+			for _, p := range h.parents {
+				point := slices.ContainsFunc(strings.Split(mounts, "\n"), func(line string) bool {
+					f := strings.Fields(line)
+					return len(f) > 4 && within(p, filepath.Clean(unescapeMount(f[4])))
+				})
+				if !point {
+					t.Errorf("%q lies in no mount", p)
+				}
+			}
+		}
+	})
+}
+
 // fakeCgroupFS lets a plain directory play a hierarchy: mkdir fills a new group
 // with the files of its controllers.
 func fakeCgroupFS(t *testing.T, v2 bool, subtree string, files ...string) (*cgroupMaker, string) {

@@ -34,6 +34,7 @@ var layerChildren = sync.OnceValue(func() map[string]func(json.RawMessage) (any,
 		"landlock":       childLandlock,
 		"landlock-only":  childLandlockOnly,
 		"probe":          childProbe,
+		"matrix":         childMatrix,
 	}
 })
 

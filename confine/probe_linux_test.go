@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"unsafe"
 
@@ -146,31 +145,40 @@ type degradedHost struct {
 	Namespace bool // the child stands in namespaces of its own
 }
 
-// childProbe probes on a degraded host. The filter must stand on every thread,
-// since the probing child may be forked from any.
+// degrade takes it away from this process and all it starts. The filter must
+// stand on every thread, since children may be forked from any.
+func (d degradedHost) degrade() error {
+	if d.NoUserNS {
+		if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+			return err
+		}
+	}
+	if d.MaskProc {
+		if err := unix.Mount("none", "/proc/tty", "tmpfs", unix.MS_RDONLY, ""); err != nil {
+			return err
+		}
+	}
+	if len(d.Filter) == 0 {
+		return nil
+	}
+	if err := noNewPrivs(); err != nil {
+		return err
+	}
+	fprog := unix.SockFprog{Len: uint16(len(d.Filter)), Filter: &d.Filter[0]}
+	if _, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog))); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// childProbe probes on a degraded host.
 func childProbe(raw json.RawMessage) (any, error) {
 	var d degradedHost
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, err
 	}
-	if d.NoUserNS {
-		if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
-			return nil, err
-		}
-	}
-	if d.MaskProc {
-		if err := unix.Mount("none", "/proc/tty", "tmpfs", unix.MS_RDONLY, ""); err != nil {
-			return nil, err
-		}
-	}
-	if len(d.Filter) > 0 {
-		if err := noNewPrivs(); err != nil {
-			return nil, err
-		}
-		fprog := unix.SockFprog{Len: uint16(len(d.Filter)), Filter: &d.Filter[0]}
-		if _, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog))); e != 0 {
-			return nil, e
-		}
+	if err := d.degrade(); err != nil {
+		return nil, err
 	}
 	return Probe(context.Background()), nil
 }
@@ -246,14 +254,8 @@ func TestProbeDegradedHosts(t *testing.T) {
 			if len(c.rules) > 0 {
 				c.host.Filter = prog
 			}
-			attr := &syscall.SysProcAttr{}
-			if c.host.Namespace {
-				attr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS
-				attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-				attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-			}
 			var got Capabilities
-			runLayerChildAs(t, attr, "probe", c.host, &got)
+			runLayerChildAs(t, c.host.attr(), "probe", c.host, &got)
 			if !c.check(got) {
 				t.Errorf("%+v", got)
 			}
