@@ -107,8 +107,13 @@ type Policy struct {
 	Protect []string
 	// StateDirs are the server's own directories, never visible inside.
 	StateDirs []string
-	Network   Network
-	Limits    Limits
+	// TempDir is where a level without mounts of its own makes the session's
+	// temporary directory and home; it must not exist and is removed at the end.
+	// A caller that notes the name first can remove it after being killed. "" is
+	// a fresh name below os.TempDir.
+	TempDir string
+	Network Network
+	Limits  Limits
 	// Level is the wished level, "" is LevelAuto. MinLevel refuses weaker ones,
 	// "" accepts any that Level allows.
 	Level, MinLevel Level

@@ -118,14 +118,9 @@ func (l *layout) hiddenWithoutMounts() error {
 // privateDir makes the session's own directory on the host, with its home and
 // its temporary directory. Init removes it when the server cannot.
 func (l *layout) privateDir() error {
-	base, err := filepath.EvalSymlinks(os.TempDir())
+	dir, err := newTempDir(l.p.TempDir)
 	if err != nil {
-		return errorf("internal", err, "the temporary directory cannot be used (%s), set TMPDIR to one that can", errnoText(err))
-	}
-	// Random and 0700: a fixed or shared name could be planted by others.
-	dir, err := os.MkdirTemp(base, "mcp-sandbox-")
-	if err != nil {
-		return errorf("internal", err, "no temporary directory can be made (%s), set TMPDIR to one that can", errnoText(err))
+		return err
 	}
 	l.cfg.Private = dir
 	l.tmp = path.Join(dir, "tmp")

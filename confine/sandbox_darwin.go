@@ -86,11 +86,8 @@ func (s *Sandbox) prepare(p Policy, pl Plan) error {
 		}
 	}
 	uid, gid := identityOf(p, workspace)
-	if s.dir, err = os.MkdirTemp("", "mcp-sandbox-"); err != nil {
-		return errorf("internal", err, "the session's temporary directory cannot be made (%s), free some space", errnoText(err))
-	}
-	if s.dir, err = filepath.EvalSymlinks(s.dir); err != nil {
-		return errorf("internal", err, "the session's temporary directory is gone, try again")
+	if s.dir, err = newTempDir(p.TempDir); err != nil {
+		return err
 	}
 	tmp, home := filepath.Join(s.dir, "tmp"), filepath.Join(s.dir, "home")
 	for _, d := range []string{tmp, home} {

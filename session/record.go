@@ -94,6 +94,10 @@ type recordData struct {
 	Dev       uint64 `json:"dev"`
 	Ino       uint64 `json:"ino"`
 	Owned     bool   `json:"owned"`
+	// Temp is a folder that the sandbox may have made beside the workspace. Its
+	// name holds the session's random id, so it is ours without an inode to
+	// compare.
+	Temp string `json:"temp,omitempty"`
 }
 
 // record marks a live session. The lock on it, not a pid, says that its server
@@ -103,7 +107,7 @@ type record struct {
 	path string
 }
 
-func (s *state) add(id string, root *os.File, path string, owned bool) (*record, error) {
+func (s *state) add(id string, root *os.File, path string, owned bool, temp string) (*record, error) {
 	fi, err := root.Stat()
 	if err != nil {
 		return nil, err
@@ -117,7 +121,7 @@ func (s *state) add(id string, root *os.File, path string, owned bool) (*record,
 	// Locked before it has its final name, so that no sweep sees it unlocked.
 	err = errors.Join(
 		unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB),
-		json.NewEncoder(f).Encode(recordData{Version: 1, Workspace: path, Dev: dev, Ino: ino, Owned: owned}),
+		json.NewEncoder(f).Encode(recordData{Version: 1, Workspace: path, Dev: dev, Ino: ino, Owned: owned, Temp: temp}),
 		os.Rename(final+".new", final),
 	)
 	if err != nil {
@@ -183,6 +187,10 @@ func sweepOne(name string) error {
 		errs = append(errs, err)
 	} else if d.Owned && filepath.IsAbs(d.Workspace) {
 		errs = append(errs, removeIdentified(d.Workspace, d.Dev, d.Ino))
+	}
+	if id := strings.TrimSuffix(filepath.Base(name), ".json"); filepath.IsAbs(d.Temp) && filepath.Base(d.Temp) == "mcp-sandbox-"+id {
+		openFolders(d.Temp)
+		errs = append(errs, os.RemoveAll(d.Temp))
 	}
 	errs = append(errs,
 		os.RemoveAll(strings.TrimSuffix(name, ".json")+".d"),

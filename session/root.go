@@ -227,6 +227,9 @@ func removeIdentified(root string, dev, ino uint64) error {
 }
 
 func openFolders(root string) {
+	if fi, err := os.Lstat(root); err != nil || !fi.IsDir() {
+		return // a link's target is not ours to open
+	}
 	r, err := os.OpenRoot(root)
 	if err != nil {
 		_ = os.Chmod(root, 0o700)

@@ -91,7 +91,7 @@ func TestSweep(t *testing.T) {
 		return p, f
 	}
 	dead := func(id, path string, f *os.File, owned bool) {
-		r, err := st.add(id, f, path, owned)
+		r, err := st.add(id, f, path, owned, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +114,7 @@ func TestSweep(t *testing.T) {
 	}
 	swapped, _ = open("swapped")
 	live, f := open("live")
-	if _, err := st.add("d", f, live, true); err != nil {
+	if _, err := st.add("d", f, live, true, ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(st.dir, "sessions", "junk.json"), []byte("{"), 0o600); err != nil {

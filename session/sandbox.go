@@ -41,11 +41,13 @@ type Confinement struct {
 	Path                           string
 	Read, Write, DenyRead, Protect []string
 	StateDirs                      []string
-	Scratch                        string
-	Network                        string
-	Limits                         Limits
-	Level, MinLevel                string
-	Log                            *slog.Logger
+	// TempDir is a path the launcher may make a folder at, removed by Close; a
+	// later server removes it when this one is killed.
+	TempDir         string
+	Network         string
+	Limits          Limits
+	Level, MinLevel string
+	Log             *slog.Logger
 }
 
 // Limits bound what one session may take; 0 is the product's default.

@@ -12,6 +12,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -100,7 +101,11 @@ func start(ctx context.Context, id string, c Config, l Launcher, st *state, log 
 	if s.rootFD, err = openRoot(s.root); err != nil {
 		return nil, errorf("not_found", err, "the workspace could not be opened, check that it is a folder this server may use")
 	}
-	if s.record, err = st.add(id, s.rootFD, s.root, s.owned); err != nil {
+	temp, err := filepath.Abs(filepath.Join(cmp.Or(c.TempDir, os.TempDir()), "mcp-sandbox-"+id))
+	if err != nil {
+		return nil, errorf("internal", err, "the temporary folder has no absolute path, set TMPDIR to one")
+	}
+	if s.record, err = st.add(id, s.rootFD, s.root, s.owned, temp); err != nil {
 		return nil, errorf("internal", err, "the session could not be recorded in the state folder, check --state-dir")
 	}
 	if s.scratch, err = st.scratch(id); err != nil {
@@ -118,7 +123,7 @@ func start(ctx context.Context, id string, c Config, l Launcher, st *state, log 
 	s.sandbox, err = l.Start(ctx, Confinement{
 		Workspace: s.root, WorkspaceFile: s.rootFD, UID: uid, GID: gid, Home: home,
 		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.DenyRead, Protect: protect,
-		StateDirs: st.dirs(), Scratch: s.scratch, Network: c.Network, Limits: c.Limits,
+		StateDirs: st.dirs(), TempDir: temp, Network: c.Network, Limits: c.Limits,
 		Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
 	})
 	if err != nil {

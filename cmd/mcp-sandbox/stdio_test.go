@@ -274,14 +274,14 @@ func TestPTYJobControl(t *testing.T) {
 	until("sleep 1000 &\r", "ready>")
 	until("sleep 1001\r", "sleep 1001")
 	waitFor(t, "the foreground sleep", func() bool {
-		return strings.Contains(c.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '"), "sleep 1001")
+		return c.sh("grep -la '[s]leep.1001' /proc/[0-9]*/cmdline 2>/dev/null; true") != ""
 	})
 	until("\x03", "ready>")
 	until("echo status $?\r", "status 130")
 	until("jobs; kill -0 %1 && echo background lives\r", "background lives")
 	until("cat\r", "cat")
 	waitFor(t, "cat", func() bool {
-		return strings.Contains(c.sh("cat /proc/[0-9]*/stat"), "(cat) S")
+		return c.sh("grep -la '^[0-9]* (cat) S' /proc/[0-9]*/stat 2>/dev/null; true") != ""
 	})
 	until("\x1a", "Stopped")
 	until("fg\r", "cat")

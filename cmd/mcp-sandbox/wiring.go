@@ -25,7 +25,7 @@ func policyOf(c session.Confinement) confine.Policy {
 	return confine.Policy{
 		Workspace: c.Workspace, WorkspaceFile: c.WorkspaceFile, UID: c.UID, GID: c.GID,
 		Home: c.Home, Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.DenyRead,
-		Protect: c.Protect, StateDirs: c.StateDirs, Network: confine.Network(c.Network),
+		Protect: c.Protect, StateDirs: c.StateDirs, TempDir: c.TempDir, Network: confine.Network(c.Network),
 		Limits: confine.Limits(c.Limits), Level: confine.Level(c.Level), MinLevel: confine.Level(c.MinLevel),
 		Log: c.Log,
 	}
