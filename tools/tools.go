@@ -145,7 +145,7 @@ func (s *Server) offered() ([]tool, error) {
 // read. Only protocol failures are JSON-RPC errors.
 func (s *Server) handler(t tool) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-		r, err := s.run(ctx, t, req)
+		r, err := s.audited(ctx, t, req)
 		if err != nil {
 			return s.failure(t.def.Name, err), nil
 		}
