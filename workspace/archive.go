@@ -51,7 +51,7 @@ type archive struct {
 const maxWindow = 128 << 20
 
 func (a *archive) damaged(err error) error {
-	if codeOf(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || codeOf(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return failCause(err, codeUnsafeArchive, "the archive is damaged or cut short, get a fresh copy of it")
@@ -103,7 +103,7 @@ func (a *archive) unpack(want string) (string, error) {
 		}
 		return format, a.tar(br)
 	}
-	return kind, a.add(member{name: singleName(a.name, kind), kind: KindFile, mode: 0o666, body: br})
+	return kind, a.damaged(a.add(member{name: singleName(a.name, kind), kind: KindFile, mode: 0o666, body: br}))
 }
 
 // decompress peels off one layer of compression; kind is "" when there is none.

@@ -261,6 +261,7 @@ func TestExtractRefuses(t *testing.T) {
 		"zip cut":       {zipOf(t, zipFile{"s", big, 0, 0})[:200], codeUnsafeArchive},
 		"tar cut":       {tarOf(t, reg("a", "x"), reg("b", "yyyyyyyyyyyyyyyyyyyyyyy"))[:1536], codeUnsafeArchive},
 		"gz cut":        {compressed(t, "gz", tarOf(t, reg("a", "x")))[:40], codeUnsafeArchive},
+		"gz damaged":    {damage(compressed(t, "gz", []byte("some text"))), codeUnsafeArchive},
 		"gz bomb":       {compressed(t, "gz", make([]byte, 4<<20)), codeTooLarge},
 		"not archive":   {[]byte(strings.Repeat("hello ", 200)), codeUnsupported},
 		"empty":         {nil, codeUnsupported},
@@ -343,3 +344,6 @@ func TestXZDictionary(t *testing.T) {
 		t.Errorf("a huge dictionary: %v", err)
 	}
 }
+
+// damage spoils the checksum of a gzip file.
+func damage(b []byte) []byte { b[len(b)-6] ^= 0xff; return b }

@@ -53,7 +53,7 @@ func (f *FS) Find(ctx context.Context, req FindRequest) (FindResult, error) {
 		return FindResult{}, err
 	}
 	start := req.Path
-	if base, _ := doublestar.SplitPattern(m.pattern); m.slash && base != "." && !m.negate {
+	if base, _ := doublestar.SplitPattern(m.pattern); m.slash && base != "." && !m.negate && !strings.Contains(m.pattern, "\\") {
 		// Only the part of the tree the pattern can match is read.
 		start, m.base = path.Join(req.Path, base), base+"/"
 	}

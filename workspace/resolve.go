@@ -117,7 +117,7 @@ func (f *FS) locate(abs string) (*root, []string, bool) {
 // start from. The kernel's own alias trees are left out, they exist to lead
 // elsewhere (AC-07).
 func (f *FS) locateAlias(abs string) (*root, string) {
-	for _, k := range []string{"/proc", "/dev", "/sys"} {
+	for _, k := range []string{"/proc", "/sys", "/dev/fd"} {
 		if _, ok := below(k, abs); ok {
 			return nil, ""
 		}
