@@ -304,20 +304,7 @@ func (s *initState) mountGrant(b bind) error {
 	if err := setAttr(tree, b.attr(), true); err != nil {
 		return err
 	}
-	// Mount points are made through the writable mount of the root.
-	r := *s.root
-	r.fd = s.root.rw
-	if _, err := s.lookAt(b.Path); err == unix.ENOENT {
-		if err := r.attachPoint(&b, &st); err != nil {
-			return err
-		}
-	}
-	at, err := s.lookAt(b.Path)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(at)
-	if err := hang(tree, at); err != nil {
+	if err := s.root.attach(&b, tree); err != nil {
 		return err
 	}
 	return s.renewCovers()

@@ -68,6 +68,8 @@ func runInit() {
 		os.Exit(1)
 	}
 	s.serve(in)
+	// Another thread has taken over; this one must not go on to be the server.
+	select {}
 }
 
 // setUp is the ordered list of what makes the sandbox. Each step says why it

@@ -20,13 +20,15 @@ const (
 
 	cloneTree = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE | unix.AT_EMPTY_PATH
 
-	// stageDir holds, while the root is built, what later mounts are taken from.
-	stageDir = ".stage"
+	// stageDir holds, while the root is built, what mounts are taken from. The
+	// covers stay in it: the kernel clones no tree whose directory is gone.
+	stageDir = ".sandbox"
 )
 
 // root is the file system under construction.
 type root struct {
 	fd      int // the root mount
+	dev     uint64
 	rw      int // a second, writable mount of it, once fd is read-only; -1 before
 	scratch int // the session's own writable tmpfs, mounted in the stage
 	staged  int // files staged so far
@@ -134,9 +136,12 @@ func newRoot(l Limits) (*root, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.own(r.fd); err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(r.fd, &st); err != nil {
 		return nil, err
 	}
+	r.dev = st.Dev
+	r.owned[st.Dev] = true
 	at, err := walkHost("/tmp")
 	if err != nil {
 		if at, err = walkHost("/"); err != nil {
@@ -232,6 +237,7 @@ func (r *root) mkdirs(name string, mode uint32) error {
 		return err
 	}
 	defer func() { unix.Close(dir) }()
+	prefix := ""
 	const walk = unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_BENEATH
 	for part := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
 		if part == "" {
@@ -246,7 +252,14 @@ func (r *root) mkdirs(name string, mode uint32) error {
 			if !r.owned[st.Dev] {
 				return unix.EROFS
 			}
-			if err := unix.Mkdirat(dir, part, mode); err != nil {
+			if st.Dev == r.dev && r.rw >= 0 {
+				// Once the root is read-only. No mount has been crossed on the
+				// way here, so the way is the same in the other mount.
+				err = unix.Mkdirat(r.rw, prefix+part, mode)
+			} else {
+				err = unix.Mkdirat(dir, part, mode)
+			}
+			if err != nil {
 				return err
 			}
 			next, err = openat2(dir, part, unix.O_PATH|unix.O_DIRECTORY, walk)
@@ -256,6 +269,7 @@ func (r *root) mkdirs(name string, mode uint32) error {
 		}
 		unix.Close(dir)
 		dir = next
+		prefix += part + "/"
 	}
 	return nil
 }
@@ -289,18 +303,7 @@ func (r *root) attach(b *bind, tree int) error {
 	}
 	at, err := r.look(b.Path)
 	if err == unix.ENOENT {
-		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			err = r.mkdirs(b.Path, 0o755)
-		} else if err = r.mkdirs(path.Dir(b.Path), 0o755); err == nil {
-			err = r.place(b.Path, func(dir int, base string) error {
-				fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o444)
-				if err == nil {
-					unix.Close(fd)
-				}
-				return err
-			})
-		}
-		if err != nil {
+		if err := r.attachPoint(b, &st); err != nil {
 			return err
 		}
 		at, err = r.look(b.Path)
@@ -310,6 +313,24 @@ func (r *root) attach(b *bind, tree int) error {
 	}
 	defer unix.Close(at)
 	return hang(tree, at)
+}
+
+// attachPoint makes the missing directory or file that b, which is st, is hung
+// on.
+func (r *root) attachPoint(b *bind, st *unix.Stat_t) error {
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return r.mkdirs(b.Path, 0o755)
+	}
+	if err := r.mkdirs(path.Dir(b.Path), 0o755); err != nil {
+		return err
+	}
+	return r.place(b.Path, func(dir int, base string) error {
+		fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o444)
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err
+	})
 }
 
 // place runs make in the directory of name, which must be our own.
@@ -325,6 +346,9 @@ func (r *root) place(name string, make func(dir int, base string) error) error {
 	}
 	if !r.owned[st.Dev] {
 		return unix.EROFS
+	}
+	if st.Dev == r.dev && r.rw >= 0 {
+		return make(r.rw, strings.TrimPrefix(name, "/"))
 	}
 	return make(dir, path.Base(name))
 }

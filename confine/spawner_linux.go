@@ -81,6 +81,15 @@ func (s *initState) spawn(f *frame) {
 		s.refuse(q.id, refused{"internal", unix.EBADMSG})
 		return
 	}
+	// Programs outside that replace a hidden or protected file take the mount
+	// over it away.
+	if s.cfg.Namespaces && !s.coversStand() {
+		s.elsewhere(func() { err = s.renewCovers() })
+		if err != nil {
+			s.refuse(q.id, refused{"internal", errnoOf(err)})
+			return
+		}
+	}
 	path, ref := findProgram(&q)
 	if ref.errno != 0 {
 		s.refuse(q.id, ref)

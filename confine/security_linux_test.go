@@ -1,0 +1,568 @@
+package confine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// canary plants a file outside every grant and fails the test if it was touched.
+func canary(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "canary")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o777)
+	f := filepath.Join(dir, "secret")
+	if err := os.WriteFile(f, []byte("canary"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(f, 0o666)
+	before, _ := os.Stat(f)
+	t.Cleanup(func() {
+		after, err := os.Stat(f)
+		b, _ := os.ReadFile(f)
+		entries, _ := os.ReadDir(dir)
+		if err != nil || string(b) != "canary" || after.Mode() != before.Mode() || !after.ModTime().Equal(before.ModTime()) || len(entries) != 1 {
+			t.Errorf("the canary was touched: %v %q %d entries", err, b, len(entries))
+		}
+	})
+	return f
+}
+
+// want runs a line and compares what it prints.
+func want(t *testing.T, s *Sandbox, dir, line, out string) {
+	t.Helper()
+	if got, st := sh(t, s, dir, line); got != out {
+		t.Errorf("%s\n got %q (%+v)\nwant %q", line, got, st, out)
+	}
+}
+
+// AC-07, AC-16, AC-18, AC-35: nothing outside is read, written, made or changed
+// in mode, owner, time or attributes, by whatever path.
+func TestOutsideIsOutOfReach(t *testing.T) {
+	eachLevel(t, func(t *testing.T, p Policy) {
+		secret := canary(t)
+		s := start(t, p)
+		dir := filepath.Dir(secret)
+		for _, alias := range []string{secret, "/proc/self/root" + secret, "/proc/1/root" + secret, "/proc/self/cwd/../../../../.." + secret, "../../../../../../.." + secret} {
+			want(t, s, p.Workspace, "cat '"+alias+"' 2>/dev/null; echo done", "done\n")
+			want(t, s, p.Workspace, "(echo x > '"+alias+"') 2>/dev/null; echo done", "done\n")
+		}
+		lines := []string{
+			"touch " + dir + "/new; mkdir " + dir + "/d; ln -s x " + dir + "/l; rm -rf " + secret + "; mv " + secret + " x; ln " + secret + " x; truncate -s 0 " + secret,
+			"ln -s " + secret + " link; echo x > link; cat link; rm -f link",
+		}
+		// The landlock level leaves mode and times of the user's own files open,
+		// and says so.
+		if p.Level == LevelNamespaces {
+			lines = append(lines, "chmod 0600 "+secret+"; touch -d 2001-01-01 "+secret+"; chown 1:1 "+secret+"; setfattr -n user.x -v y "+secret)
+		}
+		for _, l := range lines {
+			want(t, s, p.Workspace, "("+l+") 2>/dev/null | grep canary; echo done", "done\n")
+		}
+		want(t, s, p.Workspace, "(for f in /usr/x /etc/x /x /bin/x /root/.x/y; do echo x > $f; done) 2>/dev/null; ls /x /usr/x /etc/x 2>/dev/null; echo done", "done\n")
+	})
+}
+
+// AC-10: a workspace moved away and replaced by a link is not followed; the
+// sandbox keeps the directory it was started with.
+func TestWorkspaceSwapped(t *testing.T) {
+	p := testPolicy(t)
+	s := start(t, p)
+	secret := canary(t)
+	if err := os.Rename(p.Workspace, p.Workspace+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Dir(secret), p.Workspace); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s, p.Workspace, "ls; echo x > mine; cat secret 2>/dev/null; echo done", "done\n")
+	if b, err := os.ReadFile(p.Workspace + ".old/mine"); string(b) != "x\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	// A start on the link is refused.
+	if _, err := Start(context.Background(), p); err == nil {
+		t.Error("a linked workspace was accepted")
+	}
+	// So is another directory than the one whose descriptor the server holds.
+	f, err := os.Open(p.Workspace + ".old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	os.Remove(p.Workspace)
+	os.Mkdir(p.Workspace, 0o755)
+	p.WorkspaceFile = f
+	if _, err := Start(context.Background(), p); err == nil {
+		t.Error("another directory than the descriptor's was accepted")
+	}
+}
+
+// AC-20, AC-70: the server's state, environment and the user's keys are not
+// there, and denied files of the workspace cannot be read by any name.
+func TestSecretsAreHidden(t *testing.T) {
+	t.Setenv("CANARY_TOKEN", "s3cret")
+	p := testPolicy(t)
+	state := filepath.Join(p.Workspace, "state")
+	os.Mkdir(state, 0o700)
+	os.WriteFile(filepath.Join(state, "token"), []byte("s3cret"), 0o600)
+	env := filepath.Join(p.Workspace, ".env")
+	os.WriteFile(env, []byte("s3cret"), 0o644)
+	p.StateDirs, p.DenyRead = []string{state}, []string{env}
+	s := start(t, p)
+	want(t, s, p.Workspace, `env | grep -c s3cret; cat /proc/*/environ 2>/dev/null | grep -c s3cret; cat .env state/token 2>/dev/null; ls state 2>/dev/null; echo done`, "0\n0\ndone\n")
+	want(t, s, p.Workspace, `(mv .env x; cp .env y; ln .env z; mv state st) 2>/dev/null; cat x y z st/token 2>/dev/null; echo done`, "done\n")
+	want(t, s, p.Workspace, `ls -d ~/.ssh ~/.aws /root/.ssh /home/*/.ssh 2>/dev/null; cat /etc/shadow /etc/gshadow 2>/dev/null; ls /etc/ssh /etc/sudoers.d 2>/dev/null; echo done`, "done\n")
+	// A program outside that replaces the file by rename takes the mount away;
+	// the next command finds it covered again.
+	os.WriteFile(env+".new", []byte("s3cret2"), 0o644)
+	if err := os.Rename(env+".new", env); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s, p.Workspace, "cat .env 2>/dev/null; echo done", "done\n")
+}
+
+// AC-21, AC-22, AC-23: protected paths that exist cannot be changed or swapped;
+// git still works; the host never shows anything of ours.
+func TestProtectedPaths(t *testing.T) {
+	needTools(t, "git")
+	eachIdentity(t, func(t *testing.T, p Policy) {
+		git := exec.Command("git", "init", "-q", p.Workspace)
+		git.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null")
+		if out, err := git.CombinedOutput(); err != nil {
+			t.Fatal(err, string(out))
+		}
+		os.WriteFile(filepath.Join(p.Workspace, ".envrc"), []byte("mine"), 0o644)
+		os.Symlink("/oldroot/tmp/victim", filepath.Join(p.Workspace, ".idea"))
+		var st unix.Stat_t
+		unix.Stat(p.Workspace, &st)
+		filepath.WalkDir(p.Workspace, func(f string, _ os.DirEntry, _ error) error { return os.Lchown(f, int(st.Uid), int(st.Gid)) })
+		p.Protect = []string{".git/hooks", ".git/config", ".envrc", ".vscode", ".idea"}
+		before := listing(t, p.Workspace)
+		s := start(t, p)
+		if during := listing(t, p.Workspace); during != before {
+			t.Errorf("the start left %s", during)
+		}
+		for _, l := range []string{
+			"echo x > .git/hooks/pre-commit", "echo x >> .git/config", "git config core.pager evil",
+			"mv .git .git2", "mv .git/hooks .git/h2", "rm -rf .git/hooks", "rm -f .git/config", "ln -sf /tmp .git/hooks/x",
+			"echo x > .git/c2; mv .git/c2 .git/config", "echo x > .envrc", "rm .envrc", "echo y > n; mv n .envrc", "umount .git/hooks", "chmod 777 .git/hooks/*.sample .envrc",
+		} {
+			if out, st := sh(t, s, p.Workspace, "("+l+") 2>/dev/null"); st.Code == 0 {
+				t.Errorf("%s succeeded: %s", l, out)
+			}
+		}
+		if out, st := sh(t, s, p.Workspace, "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; echo 1 > f && git add f && git commit -qm one && git checkout -qb next && git tag t && git gc -q && git log --oneline | wc -l"); st.Code != 0 || out != "1\n" {
+			t.Errorf("git: %q %+v", out, st)
+		}
+		if b, _ := os.ReadFile(filepath.Join(p.Workspace, ".envrc")); string(b) != "mine" {
+			t.Errorf(".envrc is %q", b)
+		}
+		sh(t, s, p.Workspace, "rm -f f n .git/c2")
+		// A program outside replaces the file: protected again for the next.
+		os.WriteFile(filepath.Join(p.Workspace, "tmp"), []byte("new"), 0o666)
+		os.Chmod(filepath.Join(p.Workspace, "tmp"), 0o666)
+		os.Rename(filepath.Join(p.Workspace, "tmp"), filepath.Join(p.Workspace, ".envrc"))
+		if _, st := sh(t, s, p.Workspace, "(echo x > .envrc) 2>/dev/null"); st.Code == 0 {
+			t.Error("a replaced file was not protected again")
+		}
+		s.Close()
+	})
+}
+
+// listing is the names and contents' sizes of a tree, without git's objects.
+func listing(t *testing.T, dir string) string {
+	var b strings.Builder
+	filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err == nil && !strings.Contains(p, "/objects/") {
+			fmt.Fprintf(&b, "%s %v\n", p, d.Type())
+		}
+		return nil
+	})
+	return b.String()
+}
+
+// AC-24, AC-27: no new namespace, no capability, no way to regain one, no kernel
+// tunable, also for uid 0.
+func TestNoPrivileges(t *testing.T) {
+	eachIdentity(t, func(t *testing.T, p Policy) {
+		s := start(t, p)
+		want(t, s, p.Workspace, `grep -E '^(Cap(Inh|Prm|Eff|Amb)|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\t '`,
+			"CapInh:0000000000000000\nCapPrm:0000000000000000\nCapEff:0000000000000000\nCapAmb:0000000000000000\nNoNewPrivs:1\nSeccomp:2\n")
+		for _, l := range []string{
+			"unshare -U true", "unshare -Ur true", "unshare -m true", "mount -t tmpfs x /tmp", "umount /proc", "umount " + p.Workspace,
+			"mount --bind / /tmp", "mount -o remount,rw /usr", "mount -o remount,rw /", "chroot / true", "sh -c 'echo 1 > /proc/sys/kernel/core_pattern'",
+			"sh -c 'echo x > /proc/sys/vm/drop_caches'", "sh -c 'echo h > /proc/sysrq-trigger'", "mknod x c 1 3", "mknod y b 8 0", "sh -c 'echo 5 > /proc/sys/user/max_user_namespaces'",
+			"nsenter -t 1 -m true", "hostname x", "dd if=/proc/kcore bs=1 count=1", "ls /sys/kernel",
+		} {
+			if out, st := sh(t, s, p.Workspace, "("+l+") 2>/dev/null"); st.Code == 0 {
+				t.Errorf("%s succeeded: %s", l, out)
+			}
+		}
+		want(t, s, p.Workspace, "cat /proc/sys/user/max_user_namespaces", "0\n")
+	})
+}
+
+// AC-26: a command sees its three descriptors and nothing of the server's, also
+// not one the server's own parent leaked.
+func TestDescriptors(t *testing.T) {
+	fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0) // without O_CLOEXEC
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	eachLevel(t, func(t *testing.T, p Policy) {
+		s := start(t, p)
+		for _, tty := range []bool{false, true} {
+			c := spawn(t, s, Command{Argv: []string{"/bin/ls", "/proc/self/fd"}, Dir: p.Workspace, TTY: tty})
+			// ls itself opens the fourth.
+			if out := strings.Fields(readTerminal(t, c)); strings.Join(out, " ") != "0 1 2 3" {
+				t.Errorf("tty %v: %v", tty, out)
+			}
+		}
+		want(t, s, p.Workspace, "cat /proc/1/fd/* 2>/dev/null; ls -l /proc/1/fd 2>/dev/null | grep -e '->'; ls /proc/1/cwd/ /proc/1/root/ 2>/dev/null; cat /proc/1/environ /proc/1/mem 2>/dev/null; echo done", "done\n")
+	})
+}
+
+// AC-28: init survives every signal from inside and cannot be traced; processes
+// outside are not there.
+func TestInitSurvivesSignals(t *testing.T) {
+	eachIdentity(t, func(t *testing.T, p Policy) {
+		s := start(t, p)
+		for range 5 {
+			c := spawn(t, s, Command{Argv: []string{"/bin/bash", "-c", "for i in $(seq 64); do kill -$i 1; done 2>/dev/null; kill -9 -1"}, Dir: p.Workspace})
+			io.ReadAll(c.Stdout())
+			c.Wait()
+		}
+		want(t, s, p.Workspace, "echo alive", "alive\n")
+		if _, err := exec.LookPath("strace"); err == nil {
+			if _, st := sh(t, s, p.Workspace, "strace -o /dev/null -p 1 2>/dev/null"); st.Code == 0 {
+				t.Error("init was traced")
+			}
+			want(t, s, p.Workspace, "strace -o /tmp/t true && echo traced", "traced\n")
+		}
+		want(t, s, p.Workspace, "kill -0 "+strconv.Itoa(os.Getpid())+" 2>/dev/null; ls /proc/"+strconv.Itoa(os.Getpid())+"/root 2>/dev/null; echo done", "done\n")
+	})
+}
+
+// Commands start with an empty mask and default dispositions, whatever init and
+// the server have.
+func TestSignalsAreReset(t *testing.T) {
+	p := testPolicy(t)
+	s := start(t, p)
+	want(t, s, p.Workspace, `cat /proc/self/status | grep -E '^Sig(Blk|Ign|Cgt)' | tr -d '\t '`, "SigBlk:0000000000000000\nSigIgn:0000000000000000\nSigCgt:0000000000000000\n")
+}
+
+// AC-29, AC-36, AC-42: no unix socket outside and no network is reachable.
+func TestNetworkIsPrivate(t *testing.T) {
+	needTools(t, "python3")
+	path := filepath.Join(filepath.Dir(canary(t)), "..", "confine-test.sock")
+	os.Remove(path)
+	ul, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ul.Close()
+	os.Chmod(path, 0o777)
+	al, err := net.Listen("unix", "@confine-test-abstract")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer al.Close()
+	tl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tl.Close()
+	script := fmt.Sprintf(`
+import socket
+def reach(name, f):
+    try: f(); print("reached", name)
+    except OSError: pass
+def conn(fam, addr, typ=socket.SOCK_STREAM, proto=0):
+    s = socket.socket(fam, typ, proto); s.settimeout(2); s.connect(addr)
+reach("path", lambda: conn(socket.AF_UNIX, %q))
+reach("abstract", lambda: conn(socket.AF_UNIX, "\0confine-test-abstract"))
+reach("loopback", lambda: conn(socket.AF_INET, ("127.0.0.1", %d)))
+reach("outside", lambda: conn(socket.AF_INET, ("192.0.2.1", 80)))
+def udp():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b"x", ("192.0.2.1", 53))
+reach("udp", udp)
+reach("mptcp", lambda: conn(socket.AF_INET, ("127.0.0.1", %d), proto=262))
+reach("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
+reach("packet", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+reach("vsock", lambda: socket.socket(40, socket.SOCK_STREAM, 0))
+reach("alg", lambda: socket.socket(38, socket.SOCK_SEQPACKET, 0))
+print("done")
+`, path, tl.Addr().(*net.TCPAddr).Port, tl.Addr().(*net.TCPAddr).Port)
+	eachLevel(t, func(t *testing.T, p Policy) {
+		s := start(t, p)
+		c := spawn(t, s, Command{Argv: []string{"/usr/bin/python3", "-c", script}, Dir: p.Workspace})
+		if out, _ := io.ReadAll(c.Stdout()); string(out) != "done\n" {
+			t.Errorf("%s", out)
+		}
+	})
+}
+
+// Servers inside are reached by Dial, listeners made outside are reached from
+// inside, and all of them end with the sandbox.
+func TestListenAndDial(t *testing.T) {
+	needTools(t, "python3")
+	p := testPolicy(t)
+	s := start(t, p)
+	l, err := s.Listen("tcp", "127.0.0.1:3128")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, "hello from outside\n")
+			c.Close()
+		}
+	}()
+	c := spawn(t, s, Command{Argv: []string{"/usr/bin/python3", "-c", `
+import socket
+print(socket.create_connection(("127.0.0.1", 3128)).makefile().readline(), end="")
+l = socket.create_server(("127.0.0.1", 80)); print("up", flush=True)
+c, _ = l.accept(); c.sendall(b"from inside\n")`}, Dir: p.Workspace})
+	r := bufio.NewReader(c.Stdout())
+	for _, w := range []string{"hello from outside\n", "up\n"} {
+		if got, err := r.ReadString('\n'); got != w {
+			t.Fatalf("got %q, %v, want %q", got, err, w)
+		}
+	}
+	conn, err := s.Dial(context.Background(), 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if b, err := io.ReadAll(conn); string(b) != "from inside\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := s.Dial(context.Background(), 81); err == nil {
+		t.Error("a closed port was reached")
+	}
+	if _, err := s.Listen("tcp", "127.0.0.1:3128"); err == nil {
+		t.Error("a used port was given again")
+	}
+	s.Close()
+	if _, err := l.Accept(); err == nil {
+		t.Error("the listener outlived its sandbox")
+	}
+}
+
+// A granted directory appears for commands started later, and only as granted.
+func TestGrant(t *testing.T) {
+	p := testPolicy(t)
+	s := start(t, p)
+	dir := testWorkspace(t)
+	os.WriteFile(filepath.Join(dir, "f"), []byte("granted\n"), 0o644)
+	want(t, s, p.Workspace, "cat "+dir+"/f 2>/dev/null; echo done", "done\n")
+	if err := s.Grant(dir, false); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s, p.Workspace, "cat "+dir+"/f; (echo x > "+dir+"/g) 2>/dev/null; ls "+dir, "granted\nf\n")
+	rw := testWorkspace(t)
+	if err := s.Grant(rw, true); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s, p.Workspace, "echo y > "+rw+"/g; cat "+rw+"/g; cat "+dir+"/f; unshare -U true 2>/dev/null || echo still", "y\ngranted\nstill\n")
+	c := spawn(t, s, Command{Argv: []string{"sh", "-c", "sleep 1000 & exec sleep 1000"}, Dir: p.Workspace})
+	eventually(t, "the new spawner marks its commands", func() bool { n, _ := c.TreeAlive(); return n == 2 })
+	for _, bad := range []string{"relative", "/", filepath.Join(dir, "missing")} {
+		if err := s.Grant(bad, false); err == nil {
+			t.Errorf("%s was granted", bad)
+		}
+	}
+}
+
+// AC-47: limits hold and say so.
+func TestLimits(t *testing.T) {
+	eachIdentity(t, func(t *testing.T, p Policy) {
+		p.Limits = Limits{Procs: 60, FileSize: 1 << 20, OpenFiles: 100, Tmp: 2 << 20, Shm: 1 << 20}
+		s := start(t, p)
+		want(t, s, p.Workspace, "ulimit -n; ulimit -c; head -c 3000000 /dev/zero > big 2>/dev/null; stat -c %s big; rm big; head -c 900000 /dev/zero > /tmp/a; cat /tmp/a /tmp/a > /tmp/b 2>/dev/null; cat /tmp/a > /tmp/c 2>/dev/null; stat -c %s /tmp/c", "100\n0\n1048576\n"+map[bool]string{true: ""}[false]+statOf(t, s, p))
+		if os.Geteuid() == 0 && !s.cgroup.Has("pids") && strings.Contains(t.Name(), "self") {
+			return // uid 0 without a control group: reported, not enforced
+		}
+		out, _ := sh(t, s, p.Workspace, "for i in $(seq 200); do sleep 5 & done 2>/dev/null; echo end; kill $(jobs -p) 2>/dev/null; true")
+		_ = out
+		// The bomb is contained, init lives and so does the next command.
+		c := spawn(t, s, Command{Argv: []string{"/bin/bash", "-c", "b() { b | b & }; b; b; wait"}, Dir: p.Workspace})
+		eventually(t, "the bomb has grown to the limit", func() bool { n, _ := c.TreeAlive(); return n > 20 })
+		if n, _ := c.TreeAlive(); n > 80 {
+			t.Errorf("%d processes under a limit of 60", n)
+		}
+		if err := c.SignalTree(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the bomb is gone", func() bool { n, _ := c.TreeAlive(); return n == 0 })
+		want(t, s, p.Workspace, "echo alive", "alive\n")
+	})
+}
+
+// statOf is the size the third file of TestLimits gets: what is left of /tmp.
+func statOf(t *testing.T, s *Sandbox, p Policy) string {
+	out, _ := sh(t, s, p.Workspace, "head -c 900000 /dev/zero > /tmp/a; cat /tmp/a /tmp/a > /tmp/b 2>/dev/null; cat /tmp/a > /tmp/c 2>/dev/null; stat -c %s /tmp/c; rm -f /tmp/?")
+	n, err := strconv.Atoi(strings.TrimSpace(out))
+	if err != nil || n >= 900000 {
+		t.Errorf("/tmp is not limited: %q", out)
+	}
+	return out
+}
+
+// AC-46: nothing is left of a sandbox whose server is killed, and nothing of
+// one that is closed.
+func TestNothingIsLeft(t *testing.T) {
+	eachLevel(t, func(t *testing.T, p Policy) {
+		start(t, p).Close() // what is made once and kept
+		fds := fdCount(t)
+		tmp, _ := filepath.Glob(filepath.Join(os.TempDir(), "mcp-sandbox-*"))
+		for range 3 {
+			s := start(t, p)
+			c, err := s.Spawn(context.Background(), Command{Argv: []string{"sh", "-c", "for i in 1 2 3 4; do setsid nohup sh -c 'trap \"\" TERM; while :; do sleep 1; done' & done; kill -STOP $$"}, Env: s.Environ(), Dir: p.Workspace})
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "its children run", func() bool { n, _ := c.TreeAlive(); return n >= 5 })
+			pid := s.pid
+			s.Close()
+			if st := c.Wait(); st.Signal != syscall.SIGKILL {
+				t.Errorf("status %+v", st)
+			}
+			c.Stdout().Close()
+			if err := unix.Kill(pid, 0); err != unix.ESRCH {
+				t.Errorf("init %d is still there: %v", pid, err)
+			}
+			if _, err := s.Spawn(context.Background(), Command{Argv: []string{"true"}, Dir: "/"}); err == nil {
+				t.Error("a closed sandbox started a command")
+			}
+		}
+		eventually(t, "all descriptors closed", func() bool { return fdCount(t) <= fds })
+		if after, _ := filepath.Glob(filepath.Join(os.TempDir(), "mcp-sandbox-*")); len(after) > len(tmp) {
+			t.Errorf("left %v", after)
+		}
+	})
+}
+
+// A spawn or start that is cancelled leaves nothing behind.
+func TestCancel(t *testing.T) {
+	p := testPolicy(t)
+	s := start(t, p)
+	sh(t, s, p.Workspace, "true")
+	fds := fdCount(t)
+	for i := range 100 {
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			time.Sleep(time.Duration(i) * 20 * time.Microsecond)
+			cancel()
+		}()
+		c, err := s.Spawn(ctx, Command{Argv: []string{"sleep", "1000"}, Env: s.Environ(), Dir: p.Workspace, TTY: i%2 == 0})
+		if err == nil {
+			c.SignalTree(syscall.SIGKILL)
+			c.Stdout().Close()
+		}
+		cancel()
+	}
+	eventually(t, "no sleep is left", func() bool {
+		out, _ := sh(t, s, p.Workspace, "cat /proc/[0-9]*/comm 2>/dev/null | grep -c sleep")
+		return out == "0\n"
+	})
+	eventually(t, "all descriptors closed", func() bool { return fdCount(t) <= fds })
+	for i := range 10 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*time.Millisecond)
+		if s, err := Start(ctx, p); err == nil {
+			s.Close()
+		}
+		cancel()
+	}
+	eventually(t, "all descriptors closed", func() bool { return fdCount(t) <= fds })
+}
+
+// Every way a spawn can fail has its own code and leaves the sandbox usable.
+func TestSpawnErrors(t *testing.T) {
+	p := testPolicy(t)
+	s := start(t, p)
+	os.WriteFile(filepath.Join(p.Workspace, "data"), []byte("x"), 0o644)
+	for _, c := range []struct {
+		argv []string
+		dir  string
+		code string
+	}{
+		{[]string{"no-such-program"}, p.Workspace, "exec_failed"},
+		{[]string{"/no/such/program"}, p.Workspace, "exec_failed"},
+		{[]string{p.Workspace + "/data"}, p.Workspace, "exec_failed"},
+		{[]string{"true"}, p.Workspace + "/missing", "not_found"},
+		{[]string{"true"}, p.Workspace + "/data", "not_a_directory"},
+		{[]string{"true"}, "relative", "invalid_argument"},
+		{nil, p.Workspace, "invalid_argument"},
+		{[]string{"a\x00b"}, p.Workspace, "invalid_argument"},
+		{[]string{"true", strings.Repeat("x", 5<<20)}, p.Workspace, "too_large"},
+		{[]string{"true", strings.Repeat("x", 1<<20)}, p.Workspace, "exec_failed"},
+	} {
+		_, err := s.Spawn(context.Background(), Command{Argv: c.argv, Env: s.Environ(), Dir: c.dir})
+		var e *Error
+		if !errors.As(err, &e) || e.Code() != c.code {
+			t.Errorf("%.40q in %s: %v, want %s", c.argv, c.dir, err, c.code)
+		}
+	}
+	want(t, s, p.Workspace, "echo alive", "alive\n")
+}
+
+// AC-71: the binary cannot be written through init's exe link, and a sandbox
+// starts although the binary has been removed.
+func TestBinaryIsOutOfReach(t *testing.T) {
+	p := testPolicy(t)
+	s := start(t, p)
+	want(t, s, p.Workspace, "cat /proc/1/exe 2>/dev/null | head -c 4; (echo x > /proc/1/exe) 2>/dev/null; readlink /proc/1/exe; echo done", "done\n")
+}
+
+// AC-54: 64 at a time, each with its own output, error and status.
+func TestParallelSpawns(t *testing.T) {
+	p := testPolicy(t)
+	s := start(t, p)
+	errs := make(chan error, 64)
+	for i := range 64 {
+		go func() {
+			line := fmt.Sprintf("echo out%d; echo err%d >&2; exit %d", i, i, i)
+			c, err := s.Spawn(context.Background(), Command{Argv: []string{"/bin/sh", "-c", line}, Env: s.Environ(), Dir: p.Workspace, SplitStderr: true})
+			if err != nil {
+				errs <- err
+				return
+			}
+			out, _ := io.ReadAll(c.Stdout())
+			errOut, _ := io.ReadAll(c.Stderr())
+			c.Stdout().Close()
+			c.Stderr().Close()
+			if st := c.Wait(); string(out) != fmt.Sprintf("out%d\n", i) || string(errOut) != fmt.Sprintf("err%d\n", i) || st.Code != i {
+				err = fmt.Errorf("%d: %q %q %+v", i, out, errOut, st)
+			}
+			errs <- err
+		}()
+	}
+	for range 64 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
