@@ -1,5 +1,7 @@
 package ptyproc
 
+import "bytes"
+
 // outputBuffer holds what a process wrote since the last reply in bounded
 // memory: the first headCap bytes and the last tailCap bytes. What falls out of
 // the middle is counted, never waited for: a reader that blocked would stop the
@@ -13,7 +15,11 @@ type outputBuffer struct {
 	tail    []byte
 	start   int
 	dropped int64
+	// lines is how many line feeds were among the dropped.
+	lines int64
 }
+
+func countFeeds(p []byte) int64 { return int64(bytes.Count(p, []byte{'\n'})) }
 
 // append adds p and never fails.
 func (b *outputBuffer) append(p []byte) {
@@ -25,6 +31,7 @@ func (b *outputBuffer) append(p []byte) {
 	}
 	if over := len(p) - b.tailCap; over > 0 {
 		b.dropped += int64(over) + int64(len(b.tail))
+		b.lines += countFeeds(p[:over]) + countFeeds(b.tail)
 		b.tail, b.start = b.tail[:0], 0
 		p = p[over:]
 	}
@@ -37,7 +44,9 @@ func (b *outputBuffer) append(p []byte) {
 		p = p[n:]
 	}
 	for len(p) > 0 {
-		n := copy(b.tail[b.start:], p)
+		gone := b.tail[b.start:]
+		b.lines += countFeeds(gone[:min(len(gone), len(p))])
+		n := copy(gone, p)
 		b.dropped += int64(n)
 		b.start = (b.start + n) % len(b.tail)
 		p = p[n:]
@@ -58,7 +67,7 @@ func (b *outputBuffer) take() (head, tail []byte, dropped int64) {
 		tail = append(tail, b.tail[b.start:]...)
 		tail = append(tail, b.tail[:b.start]...)
 	}
-	b.head, b.tail, b.start, b.dropped = nil, nil, 0, 0
+	b.head, b.tail, b.start, b.dropped, b.lines = nil, nil, 0, 0, 0
 	return head, tail, dropped
 }
 

@@ -40,7 +40,12 @@ func FuzzBuffer(f *testing.F) {
 		next := byte(0)
 		for _, size := range sizes {
 			if size == 0 {
+				lines := int64(bytes.Count(m.all, []byte{'\n'}))
+				got := b.lines
 				h, tl, d := b.take()
+				if kept := append(append([]byte{}, h...), tl...); got+int64(bytes.Count(kept, []byte{'\n'})) != lines {
+					t.Fatalf("%d line feeds dropped and some kept, want %d in all", got, lines)
+				}
 				mh, mt, md := m.take()
 				if !bytes.Equal(h, mh) || !bytes.Equal(tl, mt) || d != md {
 					t.Fatalf("took %v %v %d, want %v %v %d", h, tl, d, mh, mt, md)

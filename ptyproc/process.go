@@ -154,6 +154,7 @@ func (p *process) wakeAll() {
 func (p *process) take(r *Result, last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	droppedLines := p.buf.lines
 	head, tail, dropped := p.buf.take()
 	if p.spool == nil && p.t.o.SpoolDir != "" && !last {
 		p.history = append(append(p.history, head...), tail...)
@@ -173,7 +174,7 @@ func (p *process) take(r *Result, last bool) {
 		dropped += int64(skip)
 		out = p.text.next(out, tail[skip:], last)
 	}
-	r.Output, r.Dropped = out, dropped
+	r.Output, r.Dropped, r.DroppedLines = out, dropped, droppedLines
 	r.TimedOut = p.timedOut
 	if p.spool != nil {
 		r.OutputID = p.spool.id

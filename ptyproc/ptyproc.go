@@ -208,9 +208,11 @@ type Result struct {
 	// Output is valid UTF-8 in the order written. A character is never split
 	// over two replies.
 	Output []byte
-	// Dropped counts the bytes missing at offset Cut of Output.
-	Dropped int64
-	Cut     int
+	// Dropped counts the bytes missing at offset Cut of Output, DroppedLines the
+	// line feeds among them.
+	Dropped      int64
+	DroppedLines int64
+	Cut          int
 	// OutputID names the whole output for ReadOutput, "" when Output and the
 	// replies before it were whole.
 	OutputID string

@@ -43,7 +43,7 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	if r.Dropped > 0 {
 		head, tail = head[:r.Cut], head[r.Cut:]
 	}
-	cut := c.server.encoding.TruncateParts(head, tail, tokens.Gap{Bytes: r.Dropped}, limit, func(tokens, lines int) string {
+	cut := c.server.encoding.TruncateParts(head, tail, tokens.Gap{Bytes: r.Dropped, Lines: int(r.DroppedLines)}, limit, func(tokens, lines int) string {
 		if id == "" {
 			id = c.session.KeepOutput(r.Output)
 		}
