@@ -114,7 +114,7 @@ func (f *FS) readOpen(ctx context.Context, file *os.File, req ReadRequest) (Read
 		return ReadResult{}, unwrapPath(err)
 	}
 	res := ReadResult{Size: st.Size(), TotalLines: -1}
-	head := make([]byte, 64<<10)
+	head := make([]byte, blockFor(res.Size, 64<<10))
 	n, err := readFull(file, head)
 	if err != nil {
 		return res, err
@@ -134,6 +134,13 @@ func (f *FS) readOpen(ctx context.Context, file *os.File, req ReadRequest) (Read
 	}
 	res.Encoding, res.BOM = detect(head, whole)
 	return readLines(ctx, file, req, res)
+}
+
+// blockFor is the size of a buffer to read a file with: small for a small file,
+// and not below what pseudo files, which claim to be empty, hold.
+func blockFor(size int64, most int) int {
+	const least = 4 << 10
+	return int(max(least, min(size+2, int64(most)))) &^ 1
 }
 
 // readFull fills b from the start of the file as far as there are bytes. A
@@ -168,7 +175,7 @@ func readLines(ctx context.Context, file *os.File, req ReadRequest, res ReadResu
 // of it, -1 when unknown.
 func readRange(ctx context.Context, file *os.File, req ReadRequest, res ReadResult, start int64, first, before int) (ReadResult, error) {
 	c := newLineCutter(res.Encoding, first, req.Limit, req.MaxBytes)
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, blockFor(res.Size, 256<<10))
 	pos := start
 	for {
 		if err := ctx.Err(); err != nil {
@@ -431,7 +438,7 @@ func trimPartialRune(b []byte) []byte {
 func lineFromEnd(ctx context.Context, file io.ReaderAt, start, size int64, n int, enc Encoding) (pos int64, before int, err error) {
 	unit := int64(enc.unit())
 	nl := enc.newline()
-	block := int64(256 << 10)
+	block := int64(blockFor(size, 256<<10))
 	buf := make([]byte, block)
 	size -= (size - start) % unit
 	pos = start
