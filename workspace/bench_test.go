@@ -1,6 +1,8 @@
 package workspace
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -61,12 +63,24 @@ func BenchmarkFind(b *testing.B) {
 func BenchmarkReadFile(b *testing.B) {
 	f := benchTree(b)
 	for _, name := range []string{"os/root.go", "net/http/server.go"} {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				if _, err := f.ReadFile(ctx, ReadRequest{Path: name, Limit: 200}); err != nil {
-					b.Skip(err)
+		for _, limit := range []int{0, 200} {
+			b.Run(fmt.Sprintf("%s limit %d", name, limit), func(b *testing.B) {
+				for b.Loop() {
+					if _, err := f.ReadFile(ctx, ReadRequest{Path: name, Limit: limit}); err != nil {
+						b.Skip(err)
+					}
 				}
-			}
-		})
+			})
+		}
+	}
+}
+
+func BenchmarkWriteFile(b *testing.B) {
+	f, _, _ := newFS(b, Options{})
+	content := bytes.Repeat([]byte("x"), 10<<10)
+	for b.Loop() {
+		if _, err := f.WriteFile(ctx, WriteRequest{Path: "f", Content: content}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -114,13 +115,15 @@ func (f *FS) readOpen(ctx context.Context, file *os.File, req ReadRequest) (Read
 		return ReadResult{}, unwrapPath(err)
 	}
 	res := ReadResult{Size: st.Size(), TotalLines: -1}
-	head := make([]byte, blockFor(res.Size, 64<<10))
+	block := blocks.Get().(*[]byte)
+	defer blocks.Put(block)
+	head := *block
 	n, err := readFull(file, head)
 	if err != nil {
 		return res, err
 	}
+	whole := int64(n) >= res.Size || n < len(head)
 	head = head[:n]
-	whole := n < cap(head)
 	res.Kind, res.MIME = sniff(head, whole)
 	switch res.Kind {
 	case ContentImage:
@@ -136,12 +139,8 @@ func (f *FS) readOpen(ctx context.Context, file *os.File, req ReadRequest) (Read
 	return readLines(ctx, file, req, res)
 }
 
-// blockFor is the size of a buffer to read a file with: small for a small file,
-// and not below what pseudo files, which claim to be empty, hold.
-func blockFor(size int64, most int) int {
-	const least = 4 << 10
-	return int(max(least, min(size+2, int64(most)))) &^ 1
-}
+// blocks are buffers for reading files; calls come often and are short.
+var blocks = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
 // readFull fills b from the start of the file as far as there are bytes. A
 // pseudo file that has nothing to say now answers EAGAIN: that is its end.
@@ -175,7 +174,12 @@ func readLines(ctx context.Context, file *os.File, req ReadRequest, res ReadResu
 // of it, -1 when unknown.
 func readRange(ctx context.Context, file *os.File, req ReadRequest, res ReadResult, start int64, first, before int) (ReadResult, error) {
 	c := newLineCutter(res.Encoding, first, req.Limit, req.MaxBytes)
-	buf := make([]byte, blockFor(res.Size, 256<<10))
+	if req.Limit == 0 {
+		c.out = make([]byte, 0, max(0, min(int64(req.MaxBytes), res.Size-start)))
+	}
+	pooled := blocks.Get().(*[]byte)
+	defer blocks.Put(pooled)
+	buf := *pooled
 	pos := start
 	for {
 		if err := ctx.Err(); err != nil {
@@ -438,8 +442,10 @@ func trimPartialRune(b []byte) []byte {
 func lineFromEnd(ctx context.Context, file io.ReaderAt, start, size int64, n int, enc Encoding) (pos int64, before int, err error) {
 	unit := int64(enc.unit())
 	nl := enc.newline()
-	block := int64(blockFor(size, 256<<10))
-	buf := make([]byte, block)
+	pooled := blocks.Get().(*[]byte)
+	defer blocks.Put(pooled)
+	buf := *pooled
+	block := int64(len(buf))
 	size -= (size - start) % unit
 	pos = start
 	seen := 0
