@@ -53,6 +53,11 @@ func (f *FS) Extract(ctx context.Context, req ExtractRequest) (ExtractResult, er
 	if err := req.fill(); err != nil {
 		return ExtractResult{}, err
 	}
+	leave, err := f.enter()
+	if err != nil {
+		return ExtractResult{}, err
+	}
+	defer leave()
 	src, err := f.walk(req.Path, walkOptions{follow: true})
 	if err != nil {
 		return ExtractResult{}, err
@@ -77,7 +82,7 @@ func (f *FS) Extract(ctx context.Context, req ExtractRequest) (ExtractResult, er
 		req.Destination = path.Dir(src.display())
 	}
 	res := ExtractResult{Path: src.display()}
-	err = f.at(req.Destination, walkOptions{follow: true, write: true, mayMiss: true}, func(dst *place) error {
+	err = f.atEntered(req.Destination, walkOptions{follow: true, write: true, mayMiss: true}, func(dst *place) error {
 		s, err := f.newStage(ctx, dst, req)
 		if err != nil {
 			return err

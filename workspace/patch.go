@@ -72,6 +72,11 @@ func (f *FS) ApplyPatch(ctx context.Context, patch string) (PatchResult, error) 
 	if len(ops) > MaxPatchFiles {
 		return PatchResult{}, fail(codeTooLarge, "the patch changes %d files and at most %d are taken, split it", len(ops), MaxPatchFiles)
 	}
+	leave, err := f.enter()
+	if err != nil {
+		return PatchResult{}, err
+	}
+	defer leave()
 	t := &patcher{fs: f, files: map[string]*patchFile{}}
 	var res PatchResult
 	for _, op := range ops {
@@ -133,7 +138,7 @@ func (t *patcher) file(given string, follow bool) (*patchFile, string, error) {
 // load brings the content of an existing file into memory.
 func (t *patcher) load(ctx context.Context, s *patchFile, text bool) error {
 	if s.doc == nil {
-		err := t.fs.at(s.given, walkOptions{follow: s.follow, write: true}, func(p *place) error {
+		err := t.fs.atEntered(s.given, walkOptions{follow: s.follow, write: true}, func(p *place) error {
 			raw, d, err := loadRaw(ctx, p)
 			if err != nil {
 				return err

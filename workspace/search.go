@@ -211,10 +211,14 @@ func (f *FS) searchTree(ctx context.Context, p *place, m *matcher, g *glob, req 
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
+			leave, err := f.enter()
+			if err == nil {
+				defer leave()
+			}
 			s := &fileSearcher{matcher: m, ctx: ctx}
 			for j := range jobs {
-				var d searchDone
-				if ctx.Err() == nil {
+				d := searchDone{err: err}
+				if err == nil && ctx.Err() == nil {
 					d = s.searchIn(j.dir.fd, j.name, req.MaxResults+1)
 				}
 				j.dir.release()
@@ -240,7 +244,12 @@ func (f *FS) searchTree(ctx context.Context, p *place, m *matcher, g *glob, req 
 	}
 	var tourErr error
 	go func() {
-		tourErr = t.run(f, p)
+		leave, err := f.enter()
+		if err == nil {
+			err = t.run(f, p)
+			leave()
+		}
+		tourErr = err
 		close(jobs)
 		wg.Wait()
 		close(done)

@@ -52,6 +52,11 @@ type Options struct {
 	// the server is root and acts for a session that runs as somebody else; -1
 	// leaves the owner alone. They are ignored when the server is not root.
 	OwnerUID, OwnerGID int
+	// ActAsOwner, for a root server on Linux, does every operation with the
+	// file system rights of OwnerUID and OwnerGID, so that the tools can read
+	// and write what the session's commands can, and no more. Without it they
+	// have the rights of root.
+	ActAsOwner bool
 	// Protect lists paths refused for writing (path_protected), relative to
 	// the workspace: "name" or "a/b" at the root of the workspace only,
 	// "**/name" or "**/a/b" at any depth. Everything below a protected path is
@@ -75,6 +80,9 @@ type FS struct {
 	// needNames says that temporary files need a name from the start, because
 	// one without could not be given a name here.
 	needNames atomic.Bool
+
+	actAs  bool     // see enter
+	groups []uint32 // supplementary groups of the server
 
 	closeOnce sync.Once
 	closeErr  error
@@ -106,6 +114,9 @@ func Open(dir string, o Options) (*FS, error) {
 		return nil, err
 	}
 	f := &FS{opts: o, protect: p, decode: make(chan struct{}, 1)}
+	if err := f.checkIdentity(); err != nil {
+		return nil, err
+	}
 	ws, err := openRoot(dir)
 	if err != nil {
 		return nil, err
@@ -197,6 +208,11 @@ func (f *FS) Grants() []Grant { return append([]Grant(nil), f.opts.Grants...) }
 // the model: relative to the workspace, or absolute inside a grant. The last
 // name need not exist.
 func (f *FS) Resolve(path string) (string, error) {
+	leave, err := f.enter()
+	if err != nil {
+		return "", err
+	}
+	defer leave()
 	pl, err := f.walk(path, walkOptions{follow: true})
 	if err != nil {
 		return "", err
@@ -210,6 +226,11 @@ func (f *FS) Resolve(path string) (string, error) {
 // The caller must enter it inside the confinement, where a swapped link leads
 // nowhere new.
 func (f *FS) ResolveDir(path string) (string, error) {
+	leave, err := f.enter()
+	if err != nil {
+		return "", err
+	}
+	defer leave()
 	pl, err := f.walk(path, walkOptions{follow: true})
 	if err != nil {
 		return "", err

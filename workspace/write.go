@@ -59,7 +59,18 @@ var errSwapped = errors.New("name changed during the call")
 // at walks to path and calls use, again from the start as long as the place
 // changes under it.
 func (f *FS) at(path string, o walkOptions, use func(*place) error) error {
-	for i := 0; i < maxSwaps; i++ {
+	leave, err := f.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return f.atEntered(path, o, use)
+}
+
+// atEntered is at for callers that have the right identity already; taking it
+// twice would give it back too early.
+func (f *FS) atEntered(path string, o walkOptions, use func(*place) error) error {
+	for range maxSwaps {
 		p, err := f.walk(path, o)
 		if err == nil {
 			err = use(p)
@@ -86,11 +97,10 @@ func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, erro
 		return WriteResult{}, fail(codeInvalid, "the mode %q is unknown, use overwrite, append or create", string(req.Mode))
 	}
 	if strings.HasSuffix(req.Path, "/") {
-		p, err := f.walk(req.Path, walkOptions{follow: true, write: true, mayMiss: true})
+		err := f.at(req.Path, walkOptions{follow: true, write: true, mayMiss: true}, func(*place) error { return nil })
 		if err != nil {
 			return WriteResult{}, err
 		}
-		p.close()
 		return WriteResult{}, fail(codeIsDirectory, "%s names a directory, leave out the final slash to name a file", quote(req.Path))
 	}
 	var res WriteResult
@@ -280,9 +290,14 @@ func (f *FS) createTemp(dir int, perm uint32) (*os.File, string, error) {
 	}
 }
 
+// gives reports whether new files need to be given to their owner.
+func (f *FS) gives() bool {
+	return !f.actAs && os.Geteuid() == 0 && (f.opts.OwnerUID > 0 || f.opts.OwnerGID > 0)
+}
+
 // own gives a new inode to the configured owner.
 func (f *FS) own(fd int) error {
-	if os.Geteuid() != 0 || f.opts.OwnerUID <= 0 && f.opts.OwnerGID <= 0 {
+	if !f.gives() {
 		return nil
 	}
 	return unix.Fchown(fd, f.opts.OwnerUID, f.opts.OwnerGID)
@@ -546,7 +561,7 @@ func (f *FS) mkdirAt(dir int, name string) error {
 	if err := unix.Mkdirat(dir, name, 0o777); err != nil {
 		return err
 	}
-	if os.Geteuid() != 0 || f.opts.OwnerUID <= 0 && f.opts.OwnerGID <= 0 {
+	if !f.gives() {
 		return nil
 	}
 	fd, err := openSubdir(dir, name)
