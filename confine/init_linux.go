@@ -266,7 +266,7 @@ func (s *initState) elsewhere(f func()) {
 // spareThreads is how many operating system threads init has beside the busy
 // ones once the process limit is set. Under a fork bomb none can be made, and
 // the Go runtime dies when it cannot make one it needs.
-const spareThreads = 8
+const spareThreads = 10
 
 func (s *initState) startThreads() error {
 	s.reaper = newReaper(s)
@@ -405,6 +405,10 @@ func (s *initState) installSeccomp() error {
 		return nil
 	}
 	if err := seccompInstall(s.markFilter()); err != nil {
+		return err
+	}
+	// Before the main filter, which allows no further one.
+	if err := s.installGuard(); err != nil {
 		return err
 	}
 	return seccompInstall(s.cfg.Seccomp)

@@ -138,7 +138,7 @@ type stdio struct {
 	theirs []int  // in the order of the wire
 }
 
-func openStdio(c *Command) (*stdio, error) {
+func openStdio(c *Command, uid int) (*stdio, error) {
 	s := &stdio{ours: [3]int{-1, -1, -1}}
 	open := func(i int) error {
 		var p [2]int
@@ -151,6 +151,12 @@ func openStdio(c *Command) (*stdio, error) {
 		}
 		s.ours[i] = our
 		s.theirs = append(s.theirs, their)
+		// /dev/stdout is opened anew by its user, who must own the pipe.
+		if uid != os.Geteuid() {
+			if err := unix.Fchown(their, uid, -1); err != nil {
+				return err
+			}
+		}
 		// Each end has a description of its own: only ours becomes nonblocking,
 		// which is what gives deadlines.
 		return unix.SetNonblock(our, true)
@@ -215,7 +221,7 @@ func (s *Sandbox) Spawn(ctx context.Context, c Command) (*Process, error) {
 			q.flags |= spawnStderr
 		}
 		var err error
-		if pipes, err = openStdio(&c); err != nil {
+		if pipes, err = openStdio(&c, s.uid); err != nil {
 			return nil, errorf("limit_reached", err, "the server has no descriptors left for pipes, end other commands first")
 		}
 	}

@@ -42,9 +42,9 @@ func (l *layout) fork(control int) (int, *os.File, error) {
 }
 
 // initCaps are what init keeps inside its user namespace: to mount, to bring
-// the loopback up, to set securebits, kernel limits of the namespace, and to
-// read the marks of commands. They mean nothing outside it.
-var initCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_NICE}
+// the loopback up, to set securebits, kernel limits of the namespace, to read the
+// marks of commands and, for the guard, the names they pass to the kernel. They mean nothing outside it.
+var initCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_NICE, unix.CAP_SYS_PTRACE}
 
 func (l *layout) attr() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}

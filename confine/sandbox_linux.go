@@ -22,6 +22,7 @@ type Sandbox struct {
 	report Report
 	env    []string
 	log    *slog.Logger
+	uid    int // of the commands
 	pid    int // init, as the server sees it
 	pidMu  sync.Mutex
 	reaped bool // pid is no longer ours
@@ -240,7 +241,7 @@ func launch(ctx context.Context, p *Policy, l *layout, cg *cgroup) (_ *Sandbox, 
 	}
 	rc, _ := sock.SyscallConn()
 	s := &Sandbox{
-		log: p.Log, pid: pid, sock: sock, rc: rc,
+		log: p.Log, uid: l.id.uid, pid: pid, sock: sock, rc: rc,
 		procs: map[uint32]*Process{}, pending: map[uint32]chan answer{}, held: map[io.Closer]bool{},
 		done: make(chan struct{}), cgroup: cg,
 		cleanups: []func(){l.undo, func() {

@@ -153,7 +153,7 @@ func TestProtectedPaths(t *testing.T) {
 		var st unix.Stat_t
 		unix.Stat(p.Workspace, &st)
 		filepath.WalkDir(p.Workspace, func(f string, _ os.DirEntry, _ error) error { return os.Lchown(f, int(st.Uid), int(st.Gid)) })
-		p.Protect = []string{".git/hooks", ".git/config", ".envrc", ".vscode", ".idea"}
+		p.Protect = []string{".git/hooks", ".git/config", ".envrc", ".vscode", ".idea", "miss/x"}
 		before := listing(t, p.Workspace)
 		s := start(t, p)
 		if during := listing(t, p.Workspace); during != before {
@@ -175,6 +175,21 @@ func TestProtectedPaths(t *testing.T) {
 			t.Errorf(".envrc is %q", b)
 		}
 		sh(t, s, p.Workspace, "rm -f f n .git/c2")
+		// Paths that are not there cannot be made, by no call and through no link.
+		for _, l := range []string{
+			"echo x > .vscode", "mkdir .vscode", "mkdir -p .vscode/x", "ln -s /tmp .vscode", "echo x > y; ln y .vscode", "mkdir z; mv z .vscode",
+			"ln -s .vscode lnk; echo x > lnk", "ln -s . dot; mkdir dot/.vscode", "cd .git && mkdir ../.vscode", "mkdir $PWD/../ws/.vscode", "mkdir /proc/self/cwd/.vscode",
+			"mkfifo .vscode", "cp /etc/hosts .vscode", "touch .vscode", "git worktree add -q .vscode", "mkdir sub/.mcp.json 2>/dev/null; mkdir -p t/x && echo e > t/x/evil && mv t miss",
+			"python3 -c 'import os; os.open(\".vscode\", os.O_CREAT|os.O_WRONLY)'", "perl -e 'rename \"f\", \".vscode\" or exit 1'",
+		} {
+			if out, st := sh(t, s, p.Workspace, "("+l+") >/dev/null 2>&1"); st.Code == 0 {
+				t.Errorf("%s succeeded: %s", l, out)
+			}
+			if _, err := os.Lstat(filepath.Join(p.Workspace, ".vscode")); err == nil {
+				t.Fatalf("%s made .vscode", l)
+			}
+		}
+		want(t, s, p.Workspace, "mkdir miss && echo 1 > miss/y && rm -r miss y z lnk dot t 2>/dev/null; echo done", "done\n")
 		// A program outside replaces the file: protected again for the next.
 		os.WriteFile(filepath.Join(p.Workspace, "tmp"), []byte("new"), 0o666)
 		os.Chmod(filepath.Join(p.Workspace, "tmp"), 0o666)
