@@ -51,11 +51,11 @@ func (p *place) absolute() string {
 
 // display is the path as the model should use it.
 func (p *place) display() string {
-	if p.root == p.fs.roots[0] {
-		if len(p.comps) == 0 {
-			return "."
+	if p.inWorkspace() {
+		if comps := p.workspaceComps(); len(comps) > 0 {
+			return strings.Join(comps, "/")
 		}
-		return strings.Join(p.comps, "/")
+		return "."
 	}
 	return filepath.Join(append([]string{p.root.given}, p.comps...)...)
 }
@@ -418,6 +418,9 @@ func (f *FS) permit(p *place) error {
 }
 
 func (p *place) inWorkspace() bool {
+	if p.root == p.fs.roots[0] {
+		return true
+	}
 	_, ok := below(p.fs.roots[0].real, p.absolute())
 	return ok
 }

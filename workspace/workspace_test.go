@@ -276,6 +276,9 @@ func TestGrants(t *testing.T) {
 		_, err = f.WriteFile(ctx, WriteRequest{Path: tc.path, Content: []byte("new")})
 		wantCode(t, err, tc.write)
 	}
+	if r, err := f.ReadFile(ctx, ReadRequest{Path: base + "/ws/vendor/f"}); err != nil || r.Path != "vendor/f" {
+		t.Errorf("a nested grant is shown as %q %v", r.Path, err)
+	}
 	if got := get(t, base+"/single"); got != "new" {
 		t.Errorf("single file grant holds %q", got)
 	}
