@@ -31,8 +31,7 @@ func (t *Table) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, e
 	if past != nil {
 		return t.pastResult(past), nil
 	}
-	_, _, leave := p.enter()
-	defer leave()
+	defer p.enter()()
 	switch sig {
 	case 0, syscall.SIGKILL:
 		grace := t.o.KillGrace

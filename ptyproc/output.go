@@ -32,8 +32,10 @@ type OutputChunk struct {
 	// the end was not reached.
 	Bytes      int64
 	TotalLines int
-	// Missing counts bytes beyond the limit that were not kept.
+	// Missing counts the bytes behind the end that were not kept: there were more
+	// than the limit, or Failed says what went wrong, such as a full disk.
 	Missing int64
+	Failed  string
 }
 
 // ReadOutput reads limit lines (200 when 0, at most 10,000, at most 1 MiB in
@@ -64,7 +66,7 @@ func (t *Table) ReadOutput(outputID string, offset, limit int, pattern string) (
 	defer func() { _ = f.Close() }()
 	chunk := OutputChunk{Bytes: size, TotalLines: -1}
 	sp.mu.Lock()
-	chunk.Missing = sp.missing
+	chunk.Missing, chunk.Failed = sp.missing, sp.failed
 	sp.mu.Unlock()
 
 	whole := io.NewSectionReader(f, 0, size)

@@ -2,6 +2,7 @@ package ptyproc_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -150,8 +151,9 @@ func poke(table *ptyproc.Table, id, what int) error {
 }
 
 func errorCode(err error) string {
-	if c, ok := err.(interface{ Code() string }); ok {
-		return c.Code()
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		return coded.Code()
 	}
 	return ""
 }

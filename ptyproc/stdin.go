@@ -32,6 +32,8 @@ func (t *Table) Write(ctx context.Context, id int, chars []byte, closeStdin bool
 		}
 		return r, nil
 	}
+	// From now on no other call prunes it.
+	defer p.enter()()
 	w := waitFor{yield: t.clamp(yield), settle: true, progress: progress}
 	var notice string
 	switch {
@@ -45,10 +47,10 @@ func (t *Table) Write(ctx context.Context, id int, chars []byte, closeStdin bool
 	default:
 		w.yield = max(w.yield, pollYield)
 	}
-	if err := t.wait(ctx, p, w); err != nil {
+	r, err := t.await(ctx, p, w)
+	if err != nil {
 		return Result{}, stoppedWaiting(err, id)
 	}
-	r := t.result(p)
 	if notice != "" {
 		r.Notices = append(r.Notices, notice)
 	}

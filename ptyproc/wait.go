@@ -41,10 +41,19 @@ func (t *Table) clamp(d time.Duration) time.Duration {
 	return min(max(d, t.o.MinYield), t.o.MaxYield)
 }
 
+// await waits and takes the result. The process counts as waited for until then,
+// so that no other call prunes it in between.
+func (t *Table) await(ctx context.Context, p *process, w waitFor) (Result, error) {
+	defer p.enter()()
+	if err := t.wait(ctx, p, w); err != nil {
+		return Result{}, err
+	}
+	return t.result(p), nil
+}
+
 // wait returns nil when there is a result to take.
 func (t *Table) wait(ctx context.Context, p *process, w waitFor) error {
-	done, tree, leave := p.enter()
-	defer leave()
+	done, tree := p.awaited()
 	begin := time.Now()
 	deadline := time.NewTimer(t.clamp(w.yield))
 	defer deadline.Stop()
@@ -106,23 +115,30 @@ func (t *Table) wait(ctx context.Context, p *process, w waitFor) error {
 	}
 }
 
-// enter registers a waiting call. done is closed on an exit that no reply has
-// told yet; when one has, tree is true.
-func (p *process) enter() (done <-chan struct{}, tree bool, leave func()) {
+// enter registers a call that waits for the process.
+func (p *process) enter() (leave func()) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.waiters++
 	p.lastUsed = p.t.o.Now()
+	p.mu.Unlock()
+	return p.leave
+}
+
+func (p *process) leave() {
+	p.mu.Lock()
+	p.waiters--
+	p.mu.Unlock()
+}
+
+// awaited gives a channel that is closed on an exit no reply has told yet; when
+// one has, tree is true.
+func (p *process) awaited() (done <-chan struct{}, tree bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.exitTold {
-		tree = true
-	} else {
-		done = p.child.Done()
+		return nil, true
 	}
-	return done, tree, func() {
-		p.mu.Lock()
-		p.waiters--
-		p.mu.Unlock()
-	}
+	return p.child.Done(), false
 }
 
 // listen gives a channel that is closed on the next output.

@@ -99,7 +99,7 @@ func flood(f *fixture) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	defer kept.Close()
+	defer func() { _ = kept.Close() }()
 	all, err := io.ReadAll(kept)
 	if err != nil || string(all) != whole {
 		f.Errorf("spooled %d bytes, want %d: %v", len(all), len(whole), err)

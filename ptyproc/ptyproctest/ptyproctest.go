@@ -10,6 +10,7 @@ package ptyproctest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"runtime"
 	"slices"
@@ -251,8 +252,9 @@ func openFiles() int {
 }
 
 func code(err error) string {
-	if c, ok := err.(interface{ Code() string }); ok {
-		return c.Code()
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		return coded.Code()
 	}
 	return ""
 }

@@ -16,6 +16,7 @@ func tableCases() []contract {
 		{name: "unknown id", only: "pipe", run: unknownID},
 		{name: "limit refuses and never kills", options: ptyproc.Options{MaxProcesses: 3, WarnAt: 2}, run: limit},
 		{name: "prune order", options: ptyproc.Options{MaxProcesses: 4, WarnAt: 100, Protected: 2}, run: prune},
+		{name: "full table loses nothing", options: ptyproc.Options{MaxProcesses: 3, WarnAt: 100}, run: fullTable},
 		{name: "result stays readable", run: staysReadable},
 		{name: "result expires", run: expires},
 		{name: "list", run: list},
@@ -135,6 +136,31 @@ func prune(f *fixture) {
 		if states[id] != ptyproc.StateRunning {
 			f.Errorf("process %d is %q", id, states[id])
 		}
+	}
+}
+
+// fullTable: a command that has just ended is still its caller's, however much
+// others want its place.
+func fullTable(f *fixture) {
+	var wg sync.WaitGroup
+	var whole atomic.Int64
+	for range 8 {
+		wg.Go(func() {
+			for range 40 {
+				r, err := f.table.Start(context.Background(), f.request("echo whole"))
+				switch {
+				case code(err) == "limit_reached":
+				case err != nil || text(r.Output) != "whole\n" || len(r.Notices) != 0:
+					f.Errorf("%v %+v %q", err, r, r.Output)
+				default:
+					whole.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if whole.Load() == 0 {
+		f.Error("every start was refused")
 	}
 }
 
