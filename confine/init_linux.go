@@ -36,6 +36,7 @@ type initState struct {
 
 	foreignProc bool        // /proc is the host's, so are its numbers
 	ops         chan func() // for init's unrestricted threads
+	threads     sync.WaitGroup
 
 	gaps []string // layers init could not have, as name=reason
 
@@ -85,6 +86,8 @@ func (s *initState) setUp() *setupError {
 		{"close inherited descriptors", s.closeInherited},
 		{"protect init", s.protectSelf},
 		{"reset signals", s.resetSignals},
+		// Beside what follows, which is a millisecond of system calls.
+		{"start init's threads", s.startThreads},
 		// Needs the host's /proc, so before the new root.
 		{"mark commands", s.openMark},
 	}
@@ -98,8 +101,6 @@ func (s *initState) setUp() *setupError {
 	}
 	steps = append(steps,
 		step{"open the null device", s.openNull},
-		// Before the process limit: later init may not be able to make threads.
-		step{"start init's threads", s.startThreads},
 		step{"set resource limits", s.setLimits},
 		// Last, because each of these takes away what the steps before need:
 		// Landlock forbids mounting, the filter forbids most of the rest.
@@ -270,19 +271,22 @@ const spareThreads = 10
 
 func (s *initState) startThreads() error {
 	s.reaper = newReaper(s)
-	var up, down sync.WaitGroup
-	up.Add(spareThreads)
+	// All hold their thread until the last has one, so each gets its own.
+	var down sync.WaitGroup
+	s.threads.Add(spareThreads)
 	down.Add(1)
 	for range spareThreads {
 		go func() {
 			runtime.LockOSThread()
-			up.Done()
+			s.threads.Done()
 			down.Wait()
 			runtime.UnlockOSThread()
 		}()
 	}
-	up.Wait()
-	down.Done()
+	go func() {
+		s.threads.Wait()
+		down.Done()
+	}()
 	go s.reaper.run()
 	s.ops = make(chan func(), 64)
 	go func() {
@@ -294,6 +298,7 @@ func (s *initState) startThreads() error {
 }
 
 func (s *initState) setLimits() error {
+	s.threads.Wait() // once limited, init may not be able to make threads
 	syscall.Umask(0o022)
 	l := s.cfg.Limits
 	type limit struct {

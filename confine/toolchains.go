@@ -62,8 +62,13 @@ func toolchainDirs(h hostView, searchPath string, homes []string) []string {
 		if slices.Contains([]string{"/usr/bin", "/usr/sbin", "/bin", "/sbin"}, resolved) {
 			continue // the distribution's own, all below /usr
 		}
+		if t.forbidden(resolved) {
+			continue
+		}
 		for _, target := range h.Links(resolved) {
-			t.add(path.Dir(target))
+			if !h.IsDir(target) {
+				t.add(path.Dir(target))
+			}
 		}
 	}
 	slices.Sort(t.dirs)
