@@ -1,0 +1,71 @@
+package workspace
+
+import (
+	"context"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// writeInPlace overwrites the file itself, for the cases where a new inode
+// cannot stand in for the old one.
+func (f *FS) writeInPlace(ctx context.Context, p *place, r replacement) error {
+	if r.before != nil {
+		return f.appendInPlace(ctx, p, WriteRequest{Content: r.content})
+	}
+	file, err := openForWrite(p, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := writeContext(ctx, file, r.content); err != nil {
+		return unwrapPath(err)
+	}
+	if err := file.Truncate(int64(len(r.content))); err != nil {
+		return unwrapPath(err)
+	}
+	if r.executable != nil && r.old != nil {
+		if err := unix.Fchmod(int(file.Fd()), withExecutable(uint32(r.old.Mode)&0o777, *r.executable)); err != nil {
+			return err
+		}
+	}
+	return unwrapPath(file.Sync())
+}
+
+// appendInPlace adds bytes at the end and takes them back when they did not
+// all fit.
+func (f *FS) appendInPlace(ctx context.Context, p *place, req WriteRequest) error {
+	file, err := openForWrite(p, unix.O_APPEND)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		return unwrapPath(err)
+	}
+	if err := writeContext(ctx, file, req.Content); err != nil {
+		file.Truncate(st.Size())
+		return unwrapPath(err)
+	}
+	return unwrapPath(file.Sync())
+}
+
+func openForWrite(p *place, flags int) (*os.File, error) {
+	fd, err := retryEINTR(func() (int, error) {
+		return unix.Openat(p.fd, p.name, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY|flags, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	if err := regular(&st, p.given); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), p.name), nil
+}
