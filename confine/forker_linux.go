@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"io"
 	"os"
 	"runtime"
 	"sync"
@@ -63,6 +64,16 @@ func forkInit(attr *syscall.SysProcAttr, files []uintptr) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	pid, err := forkExe(exe, attr, files)
+	if err == unix.EACCES && os.Geteuid() == 0 {
+		if exe, err := copiedExe(); err == nil {
+			return forkExe(exe, attr, files)
+		}
+	}
+	return pid, err
+}
+
+func forkExe(exe int, attr *syscall.SysProcAttr, files []uintptr) (int, error) {
 	type result struct {
 		pid int
 		err error
@@ -84,5 +95,31 @@ func forkInit(attr *syscall.SysProcAttr, files []uintptr) (int, error) {
 	r := <-done
 	return r.pid, r.err
 }
+
+// copiedExe is the server's binary in memory, for a root server whose file only
+// root may execute.
+var copiedExe = sync.OnceValues(func() (int, error) {
+	src, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return -1, err
+	}
+	defer src.Close()
+	fd, err := unix.MemfdCreate("mcp-sandbox", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return -1, err
+	}
+	dst := os.NewFile(uintptr(fd), "mcp-sandbox")
+	if _, err := io.Copy(dst, src); err != nil {
+		dst.Close()
+		return -1, err
+	}
+	defer dst.Close()
+	// Sealed, so that no command could write into it, and opened again without
+	// the right to write, which execve would refuse.
+	if _, err := unix.FcntlInt(dst.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE); err != nil {
+		return -1, err
+	}
+	return unix.Open(fdPath(int(dst.Fd())), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+})
 
 func fdPath(fd int) string { return "/proc/self/fd/" + itoa(fd) }

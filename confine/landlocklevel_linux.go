@@ -108,6 +108,9 @@ func (l *layout) hiddenWithoutMounts() error {
 		if err != nil {
 			continue // there is nothing to hide
 		}
+		if within(l.p.Workspace, real) && !within(real, l.cfg.ReadOnly...) {
+			continue // holds the workspace, of which alone something is opened
+		}
 		if within(real, open...) {
 			return &unavailable{"hide a path inside a readable directory, which needs namespaces", unix.EOPNOTSUPP}
 		}
@@ -172,8 +175,12 @@ func removeTree(dir string) {
 // session below it.
 func (s *initState) end() {
 	if !s.cfg.Namespaces {
-		s.killAll()
-		removeTree(s.cfg.Private)
+		// This thread's domain neither reaches the directory's parent nor, on
+		// older kernels, orphans of an earlier domain.
+		s.elsewhere(func() {
+			s.killAll()
+			removeTree(s.cfg.Private)
+		})
 	}
 	os.Exit(0)
 }

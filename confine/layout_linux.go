@@ -52,7 +52,14 @@ func newLayout(p *Policy, id identity) (*layout, error) {
 	c.Dirs = []string{"/dev", "/sys", "/home", "/mnt", "/media", "/srv", "/var/lib", "/var/log", "/var/cache"}
 	c.Writable = []string{"/tmp", "/var/tmp", "/run", "/dev/shm", p.Workspace}
 	if p.Home == "" {
-		c.Home = id.home
+		// A private home at the place of something granted would be covered by
+		// it, and no longer private.
+		for _, granted := range slices.Concat([]string{p.Workspace}, p.Read, p.Write) {
+			if within(id.home, granted) {
+				id.home = "/run/home"
+			}
+		}
+		l.id, c.Home = id, id.home
 		c.Writable = append(c.Writable, id.home)
 	}
 	l.systemTrees()
@@ -63,7 +70,10 @@ func newLayout(p *Policy, id identity) (*layout, error) {
 		l.close()
 		return nil, err
 	}
-	l.hide()
+	if err := l.hide(); err != nil {
+		l.close()
+		return nil, err
+	}
 	for _, rel := range p.Protect {
 		c.Protect = append(c.Protect, path.Join(p.Workspace, rel))
 	}
@@ -324,14 +334,25 @@ func (l *layout) grants() error {
 }
 
 // hide covers what must never be seen although it lies in a tree that is shown.
-func (l *layout) hide() {
+func (l *layout) hide() error {
 	for _, p := range slices.Concat(l.p.StateDirs, l.p.DenyRead) {
 		p = path.Clean(p)
+		if within(l.p.Workspace, p) {
+			// Owned workspaces lie in the server's own directory. Nothing else of
+			// it is there, unless a grant shows it.
+			for _, g := range slices.Concat(l.p.Read, l.p.Write) {
+				if within(p, g) || p == "/" {
+					return errorf("invalid_argument", nil, "a grant shows a directory that must be hidden and that holds the workspace, grant less or move the workspace")
+				}
+			}
+			continue
+		}
 		l.cfg.Covers = append(l.cfg.Covers, cover{p, true})
 		if real, err := filepath.EvalSymlinks(p); err == nil && real != p {
 			l.cfg.Covers = append(l.cfg.Covers, cover{real, true})
 		}
 	}
+	return nil
 }
 
 // passTrees opens, in a root server, the trees the session's identity could not

@@ -13,6 +13,9 @@ import (
 
 func TestMain(m *testing.M) {
 	MaybeRunChild()
+	if os.Getenv(testServerEnv) != "" {
+		runTestServer()
+	}
 	os.Exit(m.Run())
 }
 

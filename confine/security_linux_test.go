@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -451,7 +452,7 @@ func statOf(t *testing.T, s *Sandbox, p Policy) string {
 func TestNothingIsLeft(t *testing.T) {
 	eachLevel(t, func(t *testing.T, p Policy) {
 		start(t, p).Close() // what is made once and kept
-		fds := fdCount(t)
+		fds, routines := fdCount(t), runtime.NumGoroutine()
 		tmp, _ := filepath.Glob(filepath.Join(os.TempDir(), "mcp-sandbox-*"))
 		for range 3 {
 			s := start(t, p)
@@ -474,6 +475,7 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 		}
 		eventually(t, "all descriptors closed", func() bool { return fdCount(t) <= fds })
+		eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= routines })
 		if after, _ := filepath.Glob(filepath.Join(os.TempDir(), "mcp-sandbox-*")); len(after) > len(tmp) {
 			t.Errorf("left %v", after)
 		}
