@@ -1,6 +1,9 @@
 package ptyproc
 
-import "unicode/utf8"
+import (
+	"slices"
+	"unicode/utf8"
+)
 
 const replacement = "\uFFFD"
 
@@ -17,7 +20,7 @@ type joiner struct {
 // end is kept for the next call.
 func (j *joiner) next(dst, p []byte, last bool) []byte {
 	if len(j.pending) > 0 {
-		p = append(j.pending, p...)
+		p = slices.Concat(j.pending, p)
 		j.pending = nil
 	}
 	// The usual case: one pass to validate, one copy.
