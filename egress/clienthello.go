@@ -1,0 +1,166 @@
+package egress
+
+import (
+	"encoding/binary"
+	"io"
+)
+
+// TLS record and extension numbers (RFC 8446 sections 5.1 and 4.2, RFC 6066, RFC
+// 9849).
+const (
+	recordAlert     = 21
+	recordHandshake = 22
+	typeClientHello = 1
+	extServerName   = 0
+	extESNI         = 0xffce // the draft before ECH
+	extECH          = 0xfe0d
+	maxRecord       = 1 << 14
+	maxHello        = 1 << 16
+)
+
+// helloFault says why a client's beginning is refused.
+type helloFault string
+
+func (f helloFault) Error() string { return string(f) }
+
+type clientHello struct {
+	serverName string // "" where there is none
+	encrypted  bool   // holds a second, hidden hello
+}
+
+// check holds the hello to the endpoint the proxy was asked for.
+//
+// A hello without a server name is refused for a named host: the server would
+// choose a default site, and every client in use sends one. One with Encrypted
+// Client Hello is refused too: what it hides is a second server name, and a
+// grease extension cannot be told from a real one, by design.
+func (h clientHello) check(e endpoint) error {
+	switch {
+	case h.encrypted:
+		return helloFault("its TLS hides the server name (ECH), which the proxy cannot check; switch it off in the client")
+	case h.serverName == "" && e.name == "":
+		return nil // server names are never addresses (RFC 6066 section 3)
+	case h.serverName == "":
+		return helloFault("its TLS has no server name")
+	case lowerASCII(h.serverName) != e.host():
+		return helloFault("its TLS asks for another server name, " + quoteHost(h.serverName))
+	}
+	return nil
+}
+
+// readClientHello reads records up to the end of one ClientHello and gives their
+// bytes as they came. A hello may be spread over records in any way; nothing may
+// follow it in its last one.
+func readClientHello(r io.Reader) ([]byte, clientHello, error) {
+	var raw, msg []byte
+	for {
+		start := len(raw)
+		raw = append(raw, make([]byte, 5)...)
+		if _, err := io.ReadFull(r, raw[start:start+1]); err != nil {
+			return nil, clientHello{}, err
+		}
+		// Told from the first byte, so that a client that waits for the server's
+		// word is not left waiting for ours.
+		if raw[start] != recordHandshake {
+			return nil, clientHello{}, helloFault("it does not begin with TLS, which port 443 is for")
+		}
+		if _, err := io.ReadFull(r, raw[start+1:]); err != nil {
+			return nil, clientHello{}, err
+		}
+		size := int(binary.BigEndian.Uint16(raw[start+3:]))
+		if raw[start+1] != 3 || size == 0 || size > maxRecord || len(raw) > 2*maxHello {
+			return nil, clientHello{}, helloFault("its TLS record is malformed")
+		}
+		raw = append(raw, make([]byte, size)...)
+		if _, err := io.ReadFull(r, raw[start+5:]); err != nil {
+			return nil, clientHello{}, err
+		}
+		msg = append(msg, raw[start+5:]...)
+		if msg[0] != typeClientHello {
+			return nil, clientHello{}, helloFault("its TLS does not begin with a ClientHello")
+		}
+		if len(msg) < 4 {
+			continue
+		}
+		want := 4 + int(msg[1])<<16 + int(msg[2])<<8 + int(msg[3])
+		switch {
+		case want > maxHello:
+			return nil, clientHello{}, helloFault("its ClientHello is longer than 64 KiB")
+		case len(msg) > want:
+			return nil, clientHello{}, helloFault("something follows its ClientHello in the same record")
+		case len(msg) == want:
+			h, err := parseClientHello(msg[4:])
+			return raw, h, err
+		}
+	}
+}
+
+// parseClientHello reads the body of a ClientHello (RFC 8446 section 4.1.2).
+func parseClientHello(b []byte) (clientHello, error) {
+	const malformed = helloFault("its ClientHello is malformed")
+	var h clientHello
+	s := wire(b)
+	version, random := s.take(2), s.take(32)
+	session, suites, compression := s.vector(1), s.vector(2), s.vector(1)
+	if s == nil || version[0] != 3 || random == nil || len(session) > 32 || len(suites) == 0 || len(suites)%2 != 0 || len(compression) == 0 {
+		return h, malformed
+	}
+	if len(s) == 0 {
+		return h, nil // TLS 1.0 without extensions
+	}
+	extensions := s.vector(2)
+	if s == nil || len(s) != 0 {
+		return h, malformed
+	}
+	seen := map[uint16]bool{}
+	for len(extensions) > 0 {
+		id, data := extensions.take(2), extensions.vector(2)
+		if extensions == nil {
+			return h, malformed
+		}
+		n := binary.BigEndian.Uint16(id)
+		if seen[n] {
+			// Which of the two a server heeds is its choice; ours would be a guess.
+			return h, helloFault("its ClientHello has an extension twice")
+		}
+		seen[n] = true
+		switch n {
+		case extECH, extESNI:
+			h.encrypted = true
+		case extServerName:
+			list := data.vector(2)
+			kind, name := list.take(1), list.vector(2)
+			if data == nil || len(data) != 0 || list == nil || len(list) != 0 || kind[0] != 0 || len(name) == 0 {
+				return h, helloFault("its ClientHello does not have exactly one server name")
+			}
+			h.serverName = string(name)
+		}
+	}
+	return h, nil
+}
+
+// wire reads TLS vectors off its front, and becomes nil on the first that does
+// not fit; from then on every read gives nil.
+type wire []byte
+
+func (w *wire) take(n int) wire {
+	if *w == nil || len(*w) < n {
+		*w = nil
+		return nil
+	}
+	out := (*w)[:n:n]
+	*w = (*w)[n:]
+	return out
+}
+
+// vector reads a length of lenBytes bytes and that many bytes.
+func (w *wire) vector(lenBytes int) wire {
+	n := 0
+	for _, b := range w.take(lenBytes) {
+		n = n<<8 | int(b)
+	}
+	if *w == nil {
+		return nil
+	}
+	return w.take(n)
+}

@@ -1,0 +1,241 @@
+// Package egress is the allow-list proxy through which a confined session
+// reaches the network, and the only way it can.
+//
+// The sandbox's init opens a listener inside the session's network namespace,
+// which has no route out, and hands it to the server. There a [Proxy] accepts on
+// it, judges each request by a [Policy], resolves the name once, dials only an
+// address it has judged, and carries the bytes. One port speaks HTTP CONNECT,
+// plain HTTP forwarding and SOCKS5, told apart by the first byte. Start at
+// [NewPolicy], [NewProxy] and [Proxy.Serve]; [Environ] is what commands need to
+// find it.
+//
+// It reads of the traffic only what says where it goes: requests on port 80, and
+// the ClientHello of TLS. It does not terminate TLS, so it sees no paths there
+// and cannot tell two sites apart that share an allowed name's certificate and
+// servers. It carries no UDP, and it confines nothing by itself: without the
+// network namespace around a command the proxy is a suggestion.
+package egress
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Resolver finds the addresses of a name; *net.Resolver is one. Names with a dot
+// in them are asked for with a trailing dot, so that no search domain of the
+// host is tried; the network is "ip".
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Options sets up a Proxy. The zero value denies everything.
+type Options struct {
+	// Policy is the first policy; nil denies everything.
+	Policy *Policy
+	// Resolver is net.DefaultResolver when nil.
+	Resolver Resolver
+	// Dial connects to an address that was judged; nil dials TCP.
+	Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
+	// MaxConns is how many client connections may be open at once; 0 is 256.
+	MaxConns int
+	// MaxBytes is how many bytes may pass in both directions together over the
+	// life of the proxy; 0 is no limit.
+	MaxBytes int64
+	// HeaderTimeout bounds a request's head, a SOCKS handshake and a ClientHello
+	// (slowloris); 0 is 15 s.
+	HeaderTimeout time.Duration
+	// DialTimeout bounds resolving and connecting together; 0 is 20 s.
+	DialTimeout time.Duration
+	// IdleTimeout ends a connection on which nothing moves in either direction;
+	// 0 is 15 min.
+	IdleTimeout time.Duration
+	// Log gets one line a connection (debug) and denial (info), without
+	// credentials; nil is silent.
+	Log *slog.Logger
+	// OnDenial is told of each denial, on the connection's goroutine: it must
+	// return soon and not call Close.
+	OnDenial func(Denial)
+	// Token, where set, is the password every client must give: the HTTP Basic or
+	// SOCKS5 password, with any user name. The listener is private to its session
+	// already; a token guards one that is not.
+	Token string
+}
+
+// Stats counts since the proxy was made, apart from Open.
+type Stats struct {
+	Open        int   // client connections now
+	Connections int64 // accepted
+	Allowed     int64 // requests that reached their host
+	Denied      int64
+	BytesUp     int64 // to the network, heads included
+	BytesDown   int64 // from it
+}
+
+// Proxy serves one session. Its methods may be called from any goroutine.
+type Proxy struct {
+	o        Options
+	tokenSum [sha256.Size]byte
+	budget   budget
+	denials  denialLog
+	// hostAddrs lists the addresses of the server's own interfaces.
+	hostAddrs func() ([]netip.Addr, error)
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	accepted, allowed, up, down atomic.Int64
+
+	mu        sync.Mutex
+	policy    *Policy
+	closed    bool
+	listeners map[net.Listener]struct{}
+	clients   map[*client]struct{}
+	flows     map[*flow]struct{}
+}
+
+// NewProxy makes a proxy. It starts nothing; Close ends it.
+func NewProxy(o Options) *Proxy {
+	if o.Resolver == nil {
+		o.Resolver = net.DefaultResolver
+	}
+	if o.Dial == nil {
+		o.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", addr.String())
+		}
+	}
+	if o.MaxConns <= 0 {
+		o.MaxConns = 256
+	}
+	for d, def := range map[*time.Duration]time.Duration{
+		&o.HeaderTimeout: 15 * time.Second,
+		&o.DialTimeout:   20 * time.Second,
+		&o.IdleTimeout:   15 * time.Minute,
+	} {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Proxy{
+		o:         o,
+		tokenSum:  sha256.Sum256([]byte(o.Token)),
+		policy:    o.Policy,
+		hostAddrs: interfaceAddrs,
+		listeners: map[net.Listener]struct{}{},
+		clients:   map[*client]struct{}{},
+		flows:     map[*flow]struct{}{},
+	}
+	p.budget.init(o.MaxBytes)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// Serve accepts on l until Close (then it returns nil) or until l fails. It
+// closes l when it returns.
+func (p *Proxy) Serve(l net.Listener) error {
+	defer l.Close()
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.listeners[l] = struct{}{}
+	p.wg.Add(1)
+	p.mu.Unlock()
+	defer p.wg.Done()
+	defer func() {
+		p.mu.Lock()
+		delete(p.listeners, l)
+		p.mu.Unlock()
+	}()
+	pause := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		if err == nil {
+			pause = 0
+			p.accept(nc)
+			continue
+		}
+		if p.ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return &Error{code: codeInternal, text: "the proxy's listener was closed, restart the session", cause: err}
+		}
+		// Out of descriptors, or a connection reset before it was accepted: both
+		// pass, and a proxy that stops on them is a way to switch it off.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		p.o.Log.Warn("egress: accept", "error", err)
+		select {
+		case <-time.After(pause):
+		case <-p.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Close closes listeners and connections and waits until nothing of the proxy
+// runs any more. It may be called more than once.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.cancel()
+	for l := range p.listeners {
+		l.Close()
+	}
+	for c := range p.clients {
+		c.abort()
+	}
+	for f := range p.flows {
+		f.cut()
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+// SetPolicy puts a policy in force at once; nil denies everything. Connections
+// whose host or address the new policy denies are cut before it returns.
+func (p *Proxy) SetPolicy(policy *Policy) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.policy = policy
+	for f := range p.flows {
+		if d := p.judgeFlow(policy, f); !d.Allowed {
+			p.o.Log.Info("egress: cut by a new policy", "host", f.to.host(), "port", f.to.port)
+			f.cut()
+		}
+	}
+}
+
+// Policy is the policy in force; nil denies everything.
+func (p *Proxy) Policy() *Policy {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.policy
+}
+
+// Stats counts what passed.
+func (p *Proxy) Stats() Stats {
+	p.mu.Lock()
+	open := len(p.clients)
+	p.mu.Unlock()
+	return Stats{
+		Open:        open,
+		Connections: p.accepted.Load(),
+		Allowed:     p.allowed.Load(),
+		Denied:      p.denials.count(),
+		BytesUp:     p.up.Load(),
+		BytesDown:   p.down.Load(),
+	}
+}

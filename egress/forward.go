@@ -1,0 +1,361 @@
+package egress
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httputil"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxResponseHead = 1 << 20
+	maxInterim      = 16 // 1xx answers before the real one
+	via             = "1.1 mcp-sandbox"
+)
+
+// errFraming is a request body that is not what its head said.
+var errFraming = errors.New("malformed request body")
+
+// forward serves one plain HTTP request, on an upstream connection of its own:
+// where no connection is shared, nothing smuggled into one request can become
+// the next. It tells whether the client's connection may carry another.
+func (p *Proxy) forward(c *client, h *head, fixed *endpoint) bool {
+	e, path, written, err := h.destination(fixed)
+	var hostErr *Error
+	if errors.As(err, &hostErr) {
+		p.refuseError(c, p.denyText(written, err))
+		return false
+	}
+	var body bodyKind
+	if err == nil {
+		body, err = h.framing()
+	}
+	if err == nil && len(h.values("Expect")) > 0 && (h.minor == 0 || !h.listed("Expect", "100-continue")) {
+		err = httpFault{http.StatusExpectationFailed, "only the expectation 100-continue is known here"}
+	}
+	var fault httpFault
+	if errors.As(err, &fault) {
+		p.refuse(c, fault.status, codeInvalid, fault.text)
+		return false
+	}
+	if e.port == 443 {
+		p.refuseError(c, p.denyEndpoint(e, Decision{Reason: "plain HTTP does not go to port 443"}))
+		return false
+	}
+	f, fail := p.open(c, e)
+	if fail != nil {
+		p.refuseError(c, fail)
+		return false
+	}
+	defer f.Close()
+	x := &exchange{p: p, c: c, h: h, f: f, body: body, up: &metered{flow: f}}
+	x.upgrade = h.minor == 1 && fixed != nil && h.listed("Connection", "upgrade") && h.listed("Upgrade", "websocket") && !body.chunked && body.length == 0
+	x.keep = h.minor == 1 && !h.listed("Connection", "close") && !h.listed("Proxy-Connection", "close")
+	return x.run(path)
+}
+
+// exchange is one request and its answer.
+type exchange struct {
+	p       *Proxy
+	c       *client
+	h       *head
+	f       *flow
+	up      *metered
+	body    bodyKind
+	upgrade bool // the client wants a WebSocket
+	keep    bool
+	begun   bool // a part of the answer is on its way
+}
+
+func (x *exchange) run(path string) bool {
+	if err := x.writeHead(path); err != nil {
+		return x.fail(err)
+	}
+	if x.h.listed("Expect", "100-continue") && (x.body.chunked || x.body.length > 0) {
+		// The proxy's own answer (RFC 9110 section 10.1.1): the upstream's would come
+		// at the price of a wait on every server that sends none.
+		if _, err := io.WriteString(x.c, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+			return false
+		}
+	}
+	// The body goes its way while the answer may already come: a server may refuse
+	// early, and must not be kept from saying so.
+	sent := make(chan error, 1)
+	go func() {
+		err := x.sendBody()
+		if errors.Is(err, errFraming) || errors.Is(err, io.ErrUnexpectedEOF) {
+			reset(x.f.Conn) // the server must not take what it has for the whole
+		}
+		sent <- err
+	}()
+	err := x.answer()
+	select {
+	case bodyErr := <-sent:
+		if bodyErr != nil {
+			x.keep = false
+			if errors.Is(bodyErr, errFraming) && !x.begun {
+				x.p.refuse(x.c, http.StatusBadRequest, codeInvalid, "the request's body is malformed, correct its framing")
+				return false
+			}
+		}
+	default:
+		// Answered before the body was through: what is left of it cannot be told
+		// from a next request, so there is none.
+		x.keep = false
+		_ = x.c.SetReadDeadline(time.Now())
+		reset(x.f.Conn)
+		<-sent
+	}
+	if err != nil {
+		return x.fail(err)
+	}
+	return x.keep
+}
+
+// fail answers where nothing was answered yet, and else breaks the connection
+// off: a cut body must not look whole.
+func (x *exchange) fail(err error) bool {
+	if x.begun {
+		x.c.abort()
+		return false
+	}
+	if errors.Is(err, errBudget) {
+		x.p.refuseError(x.c, x.p.overBudget(x.f.to))
+		return false
+	}
+	x.p.refuse(x.c, http.StatusBadGateway, "unreachable", "the answer of "+x.f.to.String()+" could not be had: "+reason(err)+", try again")
+	return false
+}
+
+// writeHead writes the request anew: every byte of it has been looked at.
+func (x *exchange) writeHead(path string) error {
+	host := x.f.to.bracketed()
+	if x.f.to.port != 80 {
+		host = x.f.to.String()
+	}
+	var b strings.Builder
+	b.WriteString(x.h.method + " " + path + " HTTP/1.1\r\nHost: " + host + "\r\n")
+	var named []string
+	for _, v := range x.h.values("Connection") {
+		named = append(named, listWords(v)...)
+	}
+	for _, f := range x.h.fields {
+		lower := lowerASCII(f.name)
+		if hopField(f.name) || lower == "host" || lower == "content-length" || lower == "expect" || slices.Contains(named, lower) {
+			continue
+		}
+		b.WriteString(f.name + ": " + f.value + "\r\n")
+	}
+	switch {
+	case x.body.chunked:
+		b.WriteString("Transfer-Encoding: chunked\r\n")
+	case x.body.stated:
+		b.WriteString("Content-Length: " + strconv.FormatInt(x.body.length, 10) + "\r\n")
+	}
+	b.WriteString("Via: " + via + "\r\n")
+	if x.upgrade {
+		b.WriteString("Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+	} else {
+		b.WriteString("Connection: close\r\n\r\n")
+	}
+	_, err := io.WriteString(x.up, b.String())
+	return err
+}
+
+// sendBody passes the body on, in pieces as they come.
+func (x *exchange) sendBody() error {
+	src := &patient{x.c, x.p.o.IdleTimeout}
+	if !x.body.chunked {
+		n, err := io.CopyBuffer(onlyWriter{x.up}, io.LimitReader(src, x.body.length), make([]byte, 32<<10))
+		if err == nil && n < x.body.length {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	// The chunked reader uses a *bufio.Reader as it is, so it must be the client's
+	// own, or bytes of the next request would be lost in another buffer; its
+	// deadline is then set piece by piece here.
+	in := httputil.NewChunkedReader(x.c.br)
+	out := httputil.NewChunkedWriter(x.up)
+	buf := make([]byte, 32<<10)
+	for {
+		_ = x.c.SetReadDeadline(time.Now().Add(x.p.o.IdleTimeout))
+		n, err := in.Read(buf)
+		if n > 0 {
+			if _, werr := out.Write(buf[:n]); werr != nil {
+				return werr
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return errors.Join(errFraming, err)
+		}
+	}
+	if err := x.skipTrailer(); err != nil {
+		return err
+	}
+	if err := out.Close(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(x.up, "\r\n")
+	return err
+}
+
+// skipTrailer reads the trailer section and drops it: its fields would join a
+// head that has been judged already.
+func (x *exchange) skipTrailer() error {
+	for total := 0; ; {
+		b, err := x.c.br.ReadSlice('\n')
+		total += len(b)
+		if err != nil || total > headBuffer || len(b) < 2 || b[len(b)-2] != '\r' {
+			return errors.Join(errFraming, err)
+		}
+		if len(b) == 2 {
+			return nil
+		}
+	}
+}
+
+// answer passes the server's answer to the client.
+func (x *exchange) answer() error {
+	capped := &cappedReader{r: x.up, left: maxResponseHead}
+	br := bufio.NewReaderSize(capped, 32<<10)
+	req := &http.Request{Method: x.h.method}
+	for range maxInterim {
+		resp, err := http.ReadResponse(br, req)
+		if err != nil {
+			return err
+		}
+		switch {
+		case resp.StatusCode == http.StatusSwitchingProtocols && x.upgrade:
+			return x.switchProtocols(resp, br)
+		case resp.StatusCode == http.StatusSwitchingProtocols:
+			return errors.New("unasked change of protocol")
+		case resp.StatusCode < 200:
+			continue
+		}
+		capped.left = math.MaxInt64
+		defer resp.Body.Close()
+		return x.writeAnswer(resp)
+	}
+	return errors.New("too many interim answers")
+}
+
+func (x *exchange) writeAnswer(resp *http.Response) error {
+	bodyless := x.h.method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified
+	chunked := !bodyless && resp.ContentLength < 0 && x.h.minor == 1
+	if !bodyless && resp.ContentLength < 0 && !chunked {
+		x.keep = false // only the end of the connection tells the end of the body
+	}
+	head := endToEnd(resp.Header)
+	switch {
+	case chunked:
+		head.Set("Transfer-Encoding", "chunked")
+		head.Del("Content-Length")
+	case bodyless && resp.StatusCode != http.StatusNoContent:
+		// Content-Length says here what a body would have had.
+	case resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent:
+		head.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+	default:
+		head.Del("Content-Length")
+	}
+	if !x.keep {
+		head.Set("Connection", "close")
+	}
+	out := bufio.NewWriterSize(&patientWriter{x.c, x.p.o.IdleTimeout}, 32<<10)
+	x.begun = true
+	writeStatus(out, resp)
+	if err := head.Write(out); err != nil {
+		return err
+	}
+	_, _ = out.WriteString("\r\n") // an error stays in the writer until Flush
+	if bodyless {
+		return out.Flush()
+	}
+	var dst io.Writer = out
+	if chunked {
+		dst = httputil.NewChunkedWriter(out)
+	}
+	// Flushed piece by piece: an event stream must not wait for a full buffer.
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := resp.Body.Read(buf)
+		if n > 0 {
+			if _, werr := dst.Write(buf[:n]); werr != nil {
+				return werr
+			}
+			if werr := out.Flush(); werr != nil {
+				return werr
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if chunked {
+		_, _ = out.WriteString("0\r\n\r\n")
+	}
+	return out.Flush()
+}
+
+// switchProtocols passes on a WebSocket's 101 and then carries bytes.
+func (x *exchange) switchProtocols(resp *http.Response, br *bufio.Reader) error {
+	x.keep, x.begun = false, true
+	head := endToEnd(resp.Header)
+	head.Set("Connection", "upgrade")
+	head.Set("Upgrade", "websocket")
+	out := bufio.NewWriter(&patientWriter{x.c, x.p.o.IdleTimeout})
+	writeStatus(out, resp)
+	_ = head.Write(out)
+	_, _ = out.WriteString("\r\n")
+	early, _ := br.Peek(br.Buffered())
+	_, _ = out.Write(early)
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	x.p.relay(x.c, x.f, nil, nil)
+	return nil
+}
+
+func writeStatus(out *bufio.Writer, resp *http.Response) {
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, resp.Status)
+	_, _ = out.WriteString("HTTP/1.1 " + text + "\r\n")
+}
+
+// endToEnd drops the fields of the upstream connection.
+func endToEnd(h http.Header) http.Header {
+	h = h.Clone()
+	if h == nil {
+		h = http.Header{}
+	}
+	for _, v := range h.Values("Connection") {
+		for _, name := range listWords(v) {
+			if name != "content-length" {
+				h.Del(name)
+			}
+		}
+	}
+	for name := range h {
+		if hopField(name) {
+			delete(h, name)
+		}
+	}
+	h.Add("Via", via)
+	return h
+}

@@ -1,0 +1,170 @@
+package egress
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// keepAlive is how long a client may take to begin its next request.
+const keepAlive = 60 * time.Second
+
+// serveHTTP answers requests one after the other. fixed is the endpoint of a
+// tunnel to port 80, where requests have no full URL; nil is the proxy itself.
+func (p *Proxy) serveHTTP(c *client, fixed *endpoint) {
+	for next := false; ; next = true {
+		if next {
+			_ = c.SetReadDeadline(time.Now().Add(keepAlive))
+			if _, err := c.br.Peek(1); err != nil {
+				return
+			}
+		}
+		_ = c.SetReadDeadline(time.Now().Add(p.o.HeaderTimeout))
+		h, err := readHead(c.br)
+		if err != nil {
+			var fault httpFault
+			if errors.As(err, &fault) {
+				p.refuse(c, fault.status, codeInvalid, fault.text)
+			}
+			return
+		}
+		if fixed == nil && !p.authorised(h) {
+			p.o.Log.Info("egress: wrong credential", "protocol", "http")
+			p.refuse(c, http.StatusProxyAuthRequired, codeNotAllowed, "this proxy needs its session's credential, use the proxy address of the environment")
+			return
+		}
+		if h.method == http.MethodConnect {
+			if fixed == nil {
+				p.serveConnect(c, h)
+			} else {
+				p.refuse(c, http.StatusBadRequest, codeInvalid, "a tunnel does not lead to another, connect to the proxy itself")
+			}
+			return
+		}
+		if !p.forward(c, h, fixed) {
+			c.finish()
+			return
+		}
+	}
+}
+
+// authorised looks for the token as the password of Basic credentials.
+func (p *Proxy) authorised(h *head) bool {
+	if p.o.Token == "" {
+		return true
+	}
+	values := h.values("Proxy-Authorization")
+	if len(values) != 1 {
+		return false
+	}
+	scheme, encoded, _ := strings.Cut(values[0], " ")
+	plain, err := base64.StdEncoding.DecodeString(strings.Trim(encoded, " "))
+	if err != nil || lowerASCII(scheme) != "basic" {
+		return false
+	}
+	_, password, ok := strings.Cut(string(plain), ":")
+	return ok && p.tokenIs(password)
+}
+
+// serveConnect opens a tunnel.
+func (p *Proxy) serveConnect(c *client, h *head) {
+	if body, err := h.framing(); err != nil || body.chunked || body.length > 0 {
+		p.refuse(c, http.StatusBadRequest, codeInvalid, "a CONNECT request has no body, remove its framing")
+		return
+	}
+	e, err := parseHostPort(h.target, 0)
+	if err != nil {
+		p.refuseError(c, p.denyText(h.target, err))
+		return
+	}
+	// A Host that names another place is a client trying what is read here.
+	if hosts := h.values("Host"); len(hosts) > 1 {
+		p.refuse(c, http.StatusBadRequest, codeInvalid, "the request has more than one Host")
+		return
+	} else if len(hosts) == 1 {
+		named, err := parseHostPort(hosts[0], e.port)
+		if err == nil && named != e {
+			err = mismatch(hosts[0], e.String())
+		}
+		if err != nil {
+			p.refuseError(c, p.denyText(hosts[0], err))
+			return
+		}
+	}
+	p.connect(c, e, func(fail *Error) bool {
+		if fail != nil {
+			p.refuseError(c, fail)
+			return false
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(p.o.HeaderTimeout))
+		_, err := io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n")
+		return err == nil
+	})
+}
+
+// connect serves CONNECT of either protocol. answer tells the client how it
+// went; nil is success.
+//
+// A tunnel to port 80 carries HTTP and nothing else, request by request through
+// the same checks as a forwarded one: else its Host could name any other site
+// of the same server.
+func (p *Proxy) connect(c *client, e endpoint, answer func(*Error) bool) {
+	if e.port == 80 {
+		if d := p.Policy().decide(e); !d.Allowed {
+			answer(p.denyEndpoint(e, d))
+			c.finish()
+			return
+		}
+		if answer(nil) {
+			_ = c.SetReadDeadline(time.Now().Add(p.o.HeaderTimeout))
+			p.serveHTTP(c, &e)
+		}
+		return
+	}
+	f, fail := p.open(c, e)
+	if fail != nil {
+		answer(fail)
+		c.finish()
+		return
+	}
+	defer f.Close()
+	if answer(nil) {
+		p.tunnel(c, f)
+	}
+}
+
+// refuseError answers with the status that fits the error.
+func (p *Proxy) refuseError(c *client, e *Error) {
+	status := http.StatusBadGateway
+	switch e.code {
+	case codeNotAllowed:
+		status = http.StatusForbidden
+	case codeInvalid:
+		status = http.StatusBadRequest
+	case codeLimit:
+		status = http.StatusServiceUnavailable
+	}
+	code := e.code
+	if status == http.StatusBadGateway {
+		code = "unreachable"
+	}
+	p.refuse(c, status, code, e.text)
+}
+
+// refuse answers and ends the connection: after a refusal nothing that follows
+// on it is taken for a request.
+func (p *Proxy) refuse(c *client, status int, code, text string) {
+	body := code + ": " + text + "\n"
+	extra := ""
+	if status == http.StatusProxyAuthRequired {
+		extra = "Proxy-Authenticate: Basic realm=\"mcp-sandbox\"\r\n"
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		status, http.StatusText(status), extra, len(body), body)
+	c.finish()
+}

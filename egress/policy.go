@@ -1,0 +1,208 @@
+package egress
+
+import (
+	_ "embed"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+)
+
+//go:embed presets.txt
+var presetText string
+
+var presets = sync.OnceValue(func() map[string][]string {
+	out := map[string][]string{}
+	name := ""
+	for line := range strings.Lines(presetText) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || line[0] == '#':
+		case line[0] == '[':
+			name = strings.Trim(line, "[]")
+			out[name] = nil
+		default:
+			out[name] = append(out[name], line)
+		}
+	}
+	return out
+})
+
+// Presets gives the rules behind each preset name (crates, debian, github, go,
+// npm, pypi), as a copy.
+func Presets() map[string][]string {
+	out := make(map[string][]string, len(presets()))
+	for name, rules := range presets() {
+		out[name] = slices.Clone(rules)
+	}
+	return out
+}
+
+// Policy says which hosts may be reached. It never changes once made, and may be
+// used by many goroutines. A nil *Policy denies everything.
+type Policy struct {
+	allow, deny []Rule
+	blocks      []special
+}
+
+// Decision is what a Policy says of one host and port.
+type Decision struct {
+	Allowed bool
+	Rule    string // the rule that decided, "" where none matched
+	Reason  string // a clause for people: "the allow list has no rule for it"
+	flag    string
+}
+
+// NewPolicy makes a policy of rules (see ParseRule) and presets. A rule with a
+// leading "!" in allow is a denial; deny takes rules without one. Denials are
+// looked at first.
+//
+// No rules at all give a policy that denies everything. Anything that cannot be
+// read (also an empty string, as a list split wrongly has) is an error with code
+// invalid_argument and no policy: on a reload keep the old policy, or set nil to
+// close.
+func NewPolicy(allow, deny, presetNames []string) (*Policy, error) {
+	p := &Policy{blocks: specialBlocks()}
+	add := func(text string, deny bool) error {
+		r, err := ParseRule(text)
+		if err != nil {
+			return err
+		}
+		if deny && r.deny {
+			return invalid("the denial %s has a \"!\" of its own, remove it", quoteHost(text))
+		}
+		if r.deny = r.deny || deny; r.deny {
+			p.deny = append(p.deny, r)
+		} else {
+			p.allow = append(p.allow, r)
+		}
+		return nil
+	}
+	for _, text := range allow {
+		if err := add(text, false); err != nil {
+			return nil, err
+		}
+	}
+	for _, text := range deny {
+		if err := add(text, true); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range presetNames {
+		rules, ok := presets()[name]
+		if !ok {
+			known := slices.Sorted(maps.Keys(presets()))
+			return nil, invalid("there is no preset %s, use one of %s", quoteHost(name), strings.Join(known, ", "))
+		}
+		for _, text := range rules {
+			if err := add(text, false); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return p, nil
+}
+
+// Rules gives every rule in force, denials first.
+func (p *Policy) Rules() []Rule {
+	if p == nil {
+		return nil
+	}
+	return slices.Concat(p.deny, p.allow)
+}
+
+// Decide judges a host as a client writes it, and a port in 1..65535. It
+// resolves nothing: the addresses of an allowed name are judged when they are
+// known, and may still be refused.
+func (p *Policy) Decide(host string, port int) Decision {
+	e, err := parseHost(host)
+	if err != nil {
+		return Decision{Reason: err.Error()}
+	}
+	if port < 1 || port > 65535 {
+		return Decision{Reason: "the port is not a number from 1 to 65535"}
+	}
+	e.port = uint16(port)
+	return p.decide(e)
+}
+
+func (p *Policy) decide(e endpoint) Decision {
+	if p == nil || len(p.allow) == 0 {
+		return Decision{Reason: "the allow list is empty", flag: allowFlag(e)}
+	}
+	if e.name == "" {
+		return p.decideAddr(e.addr, e.port, true)
+	}
+	for _, r := range p.deny {
+		if r.matchesName(e.name) && r.matchesPort(e.port) {
+			return Decision{Rule: r.String(), Reason: "a rule denies it"}
+		}
+	}
+	otherPort := ""
+	for _, r := range p.allow {
+		if !r.matchesName(e.name) {
+			continue
+		}
+		if r.matchesPort(e.port) {
+			return Decision{Allowed: true, Rule: r.String(), Reason: "a rule allows it"}
+		}
+		otherPort = r.String()
+	}
+	return p.unmatched(e, otherPort)
+}
+
+// decideAddr judges an address: one a client asked for (literal, so a rule must
+// name it), or one that an allowed name resolved to (where only special
+// addresses need a rule of their own).
+func (p *Policy) decideAddr(a netip.Addr, port uint16, literal bool) Decision {
+	e := endpoint{addr: a, port: port}
+	v4, _, translated := embedded(a)
+	for _, r := range p.deny {
+		if (r.matchesAddr(a) || translated && r.matchesAddr(v4)) && r.matchesPort(port) {
+			return Decision{Rule: r.String(), Reason: "a rule denies the address " + a.String()}
+		}
+	}
+	s, bad := classify(p.blocks, a)
+	otherPort := ""
+	for _, r := range p.allow {
+		if !r.matchesAddr(a) || bad && !r.within(s.block) {
+			continue
+		}
+		if r.matchesPort(port) {
+			return Decision{Allowed: true, Rule: r.String(), Reason: "a rule allows the address"}
+		}
+		otherPort = r.String()
+	}
+	if bad {
+		return Decision{Rule: otherPort, Reason: a.String() + " is " + s.what + " that no rule names", flag: allowFlag(e)}
+	}
+	if !literal {
+		return Decision{Allowed: true, Reason: "a public address"}
+	}
+	return p.unmatched(e, otherPort)
+}
+
+// namesExactly tells whether a rule of exactly this address opens the port.
+func (p *Policy) namesExactly(a netip.Addr, port uint16) bool {
+	return p != nil && slices.ContainsFunc(p.allow, func(r Rule) bool {
+		return r.matchesAddr(a) && r.prefix.IsSingleIP() && r.matchesPort(port)
+	})
+}
+
+func (p *Policy) unmatched(e endpoint, otherPort string) Decision {
+	d := Decision{Rule: otherPort, Reason: "the allow list has no rule for it", flag: allowFlag(e)}
+	if otherPort != "" {
+		d.Reason = "the rule for it does not cover this port"
+	}
+	return d
+}
+
+// allowFlag is the setting that would let e through. Its host is normalised, so
+// the text is safe to show and to paste.
+func allowFlag(e endpoint) string {
+	if e.port == 80 || e.port == 443 {
+		return "--allow-host " + e.host()
+	}
+	return "--allow-host " + e.String()
+}

@@ -1,0 +1,233 @@
+package egress
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	copyBuffer = 64 << 10
+	// burst is how much the kernel moves by splice(2) between two looks at the
+	// clock and the budget.
+	burst = 256 << 10
+)
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+// tunnel carries bytes between a client and its flow, after a look at how the
+// client begins.
+//
+// On port 443 that must be TLS for the host that was asked for: a name check
+// that lets any other protocol or server name through is one in name only. On
+// other ports (which a rule must list) a client that begins with TLS is held to
+// the same, and anything else passes as it is: ssh servers speak first, so both
+// directions run while the proxy waits for the client's first byte.
+func (p *Proxy) tunnel(c *client, f *flow) {
+	if f.to.port == 443 {
+		raw, err := p.hello(c, f.to)
+		if err != nil {
+			return
+		}
+		p.relay(c, f, raw, nil)
+		return
+	}
+	p.relay(c, f, nil, func() ([]byte, error) {
+		_ = c.SetReadDeadline(time.Now().Add(p.o.IdleTimeout))
+		first, err := c.br.Peek(1)
+		if errors.Is(err, io.EOF) {
+			return nil, nil // relay meets it again, and half-closes
+		}
+		if err != nil {
+			return nil, err
+		}
+		if first[0] != recordHandshake {
+			return nil, nil
+		}
+		return p.hello(c, f.to)
+	})
+}
+
+// hello reads a ClientHello and holds its server name to the endpoint. A client
+// that is refused gets the TLS alert unrecognized_name (RFC 6066 section 3).
+func (p *Proxy) hello(c *client, e endpoint) ([]byte, error) {
+	_ = c.SetReadDeadline(time.Now().Add(p.o.HeaderTimeout))
+	raw, hello, err := readClientHello(c.br)
+	if err == nil {
+		err = hello.check(e)
+	}
+	if err == nil {
+		return raw, nil
+	}
+	var fault helloFault
+	if errors.As(err, &fault) {
+		_ = p.denyEndpoint(e, Decision{Reason: fault.Error()})
+		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = c.Write([]byte{recordAlert, 3, 1, 0, 2, 2, 112})
+		c.finish()
+	}
+	return nil, err
+}
+
+// relay runs both directions until both have ended. sent is what was already
+// read of the client; first, where given, reads more before the client's bytes
+// flow, while the other direction runs.
+func (p *Proxy) relay(c *client, f *flow, sent []byte, first func() ([]byte, error)) {
+	r := &relay{p: p, c: c, f: f}
+	r.touch()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.copy(c.Conn, f.Conn, &p.down)
+	}()
+	r.upward(sent, first)
+	<-done
+}
+
+type relay struct {
+	p    *Proxy
+	c    *client
+	f    *flow
+	last atomic.Int64 // when bytes moved in either direction, in ns of Unix time
+}
+
+func (r *relay) touch() { r.last.Store(time.Now().UnixNano()) }
+
+func (r *relay) idle() bool {
+	return time.Since(time.Unix(0, r.last.Load())) >= r.p.o.IdleTimeout
+}
+
+func (r *relay) upward(sent []byte, first func() ([]byte, error)) {
+	if first != nil {
+		more, err := first()
+		if err != nil {
+			r.f.cut()
+			return
+		}
+		sent = append(sent, more...)
+	}
+	// What the buffer holds goes first; from then on the bare connection is read,
+	// which the kernel can splice.
+	held, _ := r.c.br.Peek(r.c.br.Buffered())
+	if sent = append(bytes.Clone(sent), held...); len(sent) > 0 && !r.write(r.f.Conn, sent, &r.p.up) {
+		r.f.cut()
+		return
+	}
+	r.copy(r.f.Conn, r.c.Conn, &r.p.up)
+}
+
+// write sends b within the budget.
+func (r *relay) write(dst net.Conn, b []byte, count *atomic.Int64) bool {
+	if !r.p.budget.take(int64(len(b))) {
+		_ = r.p.overBudget(r.f.to)
+		return false
+	}
+	_ = dst.SetWriteDeadline(time.Now().Add(r.p.o.IdleTimeout))
+	n, err := dst.Write(b)
+	count.Add(int64(n))
+	r.touch()
+	return err == nil
+}
+
+// copy carries one direction to its end, passing the end on. Any failure cuts
+// both: half a stream must not look like a whole one.
+func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		_ = src.SetReadDeadline(time.Now().Add(r.p.o.IdleTimeout))
+		n, err := src.Read(buf[:])
+		if n > 0 && !r.write(dst, buf[:n], count) {
+			r.f.cut()
+			return
+		}
+		if err == nil && n >= copyBuffer/2 {
+			err = r.burst(dst, src, count)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			if !closeWrite(dst) {
+				_ = dst.Close() // a connection that cannot half-close has only this way to say it
+			}
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded) && !r.idle():
+		default:
+			r.f.cut()
+			return
+		}
+	}
+}
+
+// burst moves bulk data without bringing it into the process, where the budget
+// is far from its end.
+func (r *relay) burst(dst, src net.Conn, count *atomic.Int64) error {
+	if !r.p.budget.reserve(burst, r.p.o.MaxConns) {
+		return nil
+	}
+	deadline := time.Now().Add(r.p.o.IdleTimeout)
+	_ = src.SetReadDeadline(deadline)
+	_ = dst.SetWriteDeadline(deadline)
+	n, err := io.CopyN(dst, src, burst)
+	r.p.budget.give(burst - n)
+	count.Add(n)
+	if n > 0 {
+		r.touch()
+	}
+	return err
+}
+
+// budget is what may still pass.
+type budget struct {
+	limited bool
+	limit   int64
+	left    atomic.Int64
+	told    atomic.Bool
+}
+
+func (b *budget) init(limit int64) {
+	b.limited, b.limit = limit > 0, limit
+	b.left.Store(limit)
+}
+
+// take spends n or nothing.
+func (b *budget) take(n int64) bool {
+	if !b.limited {
+		return true
+	}
+	for {
+		left := b.left.Load()
+		if left < n {
+			b.left.CompareAndSwap(left, 0) // spent: a smaller piece may not slip through after it
+			return false
+		}
+		if b.left.CompareAndSwap(left, left-n) {
+			return true
+		}
+	}
+}
+
+// reserve spends n ahead of its use, only where every connection could do so and
+// none would be starved.
+func (b *budget) reserve(n int64, conns int) bool {
+	return !b.limited || b.left.Load() > 2*n*int64(conns+1) && b.take(n)
+}
+
+func (b *budget) give(n int64) {
+	if b.limited {
+		b.left.Add(n)
+	}
+}
+
+func (b *budget) spent() bool { return b.limited && b.left.Load() <= 0 }
+
+// overBudget records the end of the byte budget, and says it.
+func (p *Proxy) overBudget(e endpoint) *Error {
+	err := p.denyEndpoint(e, Decision{Reason: "the byte limit of this session's network is used up"})
+	return &Error{code: codeLimit, text: err.text}
+}
