@@ -90,7 +90,12 @@ const (
 // installGuard puts the guard on the calling thread, where there is something
 // to guard that can be.
 func (s *initState) installGuard() error {
-	if len(s.cfg.Protect) == 0 || !s.cfg.Namespaces || s.foreignProc {
+	if len(s.cfg.Protect) == 0 || !s.cfg.Namespaces {
+		return nil
+	}
+	if s.foreignProc {
+		// The caller's working directory is looked up in /proc by its number.
+		s.gap(gapGuard, unix.EOPNOTSUPP)
 		return nil
 	}
 	prog := guardFilter()

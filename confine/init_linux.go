@@ -186,9 +186,13 @@ func (s *initState) protectSelf() error {
 // inherited by commands and is of no use here.
 func (s *initState) resetSignals() error {
 	resetIgnored()
-	signal.Notify(make(chan os.Signal), // never received: a full channel discards
-		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGABRT, unix.SIGILL,
-		unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGSTKFLT)
+	// Beside what follows, as the threads below; waited for before a command can
+	// send any.
+	s.threads.Go(func() {
+		signal.Notify(make(chan os.Signal), // never received: a full channel discards
+			unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGABRT, unix.SIGILL,
+			unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGSTKFLT)
+	})
 	if err := catchReservedSignals(); err != nil {
 		return err
 	}
@@ -298,7 +302,8 @@ func (s *initState) startThreads() error {
 }
 
 func (s *initState) setLimits() error {
-	s.threads.Wait() // once limited, init may not be able to make threads
+	// Once limited, init may not be able to make threads.
+	s.threads.Wait()
 	syscall.Umask(0o022)
 	l := s.cfg.Limits
 	type limit struct {

@@ -32,9 +32,12 @@ type root struct {
 	rw      int // a second, writable mount of it, once fd is read-only; -1 before
 	scratch int // the session's own writable tmpfs, mounted in the stage
 	staged  int // files staged so far
-	owned   map[uint64]bool
-	empty   [2]int // trees of an empty readable directory and file
-	denied  [2]int // trees of an unreadable directory and file
+	// made are the directories known to be there, while nobody else can remove
+	// any: a third of the set-up's system calls would only find them again.
+	made   map[string]bool
+	owned  map[uint64]bool
+	empty  [2]int // trees of an empty readable directory and file
+	denied [2]int // trees of an unreadable directory and file
 }
 
 func openat2(dir int, name string, flags, resolve uint64) (int, error) {
@@ -128,7 +131,7 @@ func newFS(kind string, attr int, options ...string) (int, error) {
 // of building only; /tmp is where it disturbs nothing we still need, because
 // every host tree is already open.
 func newRoot(l Limits) (*root, error) {
-	r := &root{rw: -1, scratch: -1, owned: map[uint64]bool{}}
+	r := &root{rw: -1, scratch: -1, owned: map[uint64]bool{}, made: map[string]bool{}}
 	var err error
 	// Room for directories, links and the made files; commands can never write
 	// here.
@@ -232,6 +235,9 @@ func (r *root) mountAt(tree int, name string) error {
 // mkdirs makes the directories of name that are missing, in our own file
 // systems only: EROFS says that one would have to be made in a host tree.
 func (r *root) mkdirs(name string, mode uint32) error {
+	if r.rw < 0 && r.made[name] {
+		return nil
+	}
 	dir, err := unix.Dup(r.fd)
 	if err != nil {
 		return err
@@ -271,6 +277,7 @@ func (r *root) mkdirs(name string, mode uint32) error {
 		dir = next
 		prefix += part + "/"
 	}
+	r.made[name] = true
 	return nil
 }
 
