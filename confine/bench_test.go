@@ -102,3 +102,23 @@ func BenchmarkSessionStartAndClose(b *testing.B) {
 		s.Close()
 	}
 }
+
+// BenchmarkCreateFiles is what the guard of missing protected paths costs: 1000
+// files made by one command, with and without it.
+func BenchmarkCreateFiles(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		protect []string
+	}{{"unguarded", nil}, {"guarded", []string{".vscode"}}} {
+		b.Run(c.name, func(b *testing.B) {
+			p := testPolicy(b)
+			p.Protect = c.protect
+			s := start(b, p)
+			for b.Loop() {
+				if _, st := sh(b, s, p.Workspace, "i=0; while [ $i -lt 1000 ]; do : > f$i; i=$((i+1)); done"); st.Code != 0 {
+					b.Fatal(st)
+				}
+			}
+		})
+	}
+}
