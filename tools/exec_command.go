@@ -51,8 +51,8 @@ func execCommand(ctx context.Context, c *call) (*reply, error) {
 		Login:    c.boolean("login", false),
 		KeepOpen: c.boolean("keep_stdin", false),
 		Env:      c.pairs("env"),
-		Cols:     c.integer("cols", 120, 1, 1000),
-		Rows:     c.integer("rows", 30, 1, 1000),
+		Cols:     c.integer("cols", 120, 1, 500),
+		Rows:     c.integer("rows", 30, 1, 200),
 		Timeout:  time.Duration(c.integer("timeout_ms", 0, 1, maxTimeoutMS)) * time.Millisecond,
 		Progress: c.progress(ctx),
 	}
