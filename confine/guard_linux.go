@@ -22,7 +22,8 @@ import (
 // protected path that did not exist may then be made, and is held by a mount
 // from the next command on. Programs that do not try this cannot make one.
 //
-// A call costs some ten microseconds more, and only calls that make names do.
+// A call costs some tens of microseconds more, and only calls that make names do
+// (BenchmarkCreateFiles).
 
 // guarded is one system call the guard looks at, by where its arguments are.
 type guarded struct {
