@@ -24,6 +24,7 @@ type Process struct {
 	master  int           // the terminal's master until the spawner takes it; -1
 
 	done   chan struct{}
+	alone  bool // nothing lived in the sandbox when the leader had ended
 	status ExitStatus
 	ended  time.Time
 
@@ -101,6 +102,14 @@ func (p *Process) signal(sig syscall.Signal, whole bool) (int, error) {
 // TreeAlive counts the living processes the command has started, its leader
 // included.
 func (p *Process) TreeAlive() (int, error) {
+	select {
+	case <-p.done:
+		// An empty tree stays empty: only its own members could add to it.
+		if p.alone {
+			return 0, nil
+		}
+	default:
+	}
 	n, err := p.s.ask(context.Background(), opTree, func(e *encoder) { e.u32(p.id) })
 	if err == unix.ESRCH || err == errGone {
 		return 0, nil

@@ -439,8 +439,9 @@ func (s *Sandbox) event(f *frame) {
 			close(p.done)
 		}
 	case evExit:
-		id, ws := f.u32(), unix.WaitStatus(f.u32())
+		id, ws, alone := f.u32(), unix.WaitStatus(f.u32()), f.flag()
 		if p := s.take(id); p != nil {
+			p.alone = alone
 			st := exitStatus(ws)
 			st.OOM = st.Signal == unix.SIGKILL && s.oomKilled()
 			p.end(st, nil)
