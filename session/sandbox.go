@@ -23,6 +23,15 @@ type Sandbox interface {
 	Close() error
 }
 
+// withNotices adds what the sandbox has to tell the model, such as a network
+// denial, to the reply it belongs to.
+func (s *Session) withNotices(r Result, err error) (Result, error) {
+	if n, ok := s.sandbox.(interface{ Notices() []string }); ok && err == nil {
+		r.Notices = append(r.Notices, n.Notices()...)
+	}
+	return r, err
+}
+
 // Launcher starts sandboxes. It fails with code confinement_unavailable when
 // the wished level cannot be had.
 type Launcher interface {

@@ -46,7 +46,9 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 	if strings.TrimSpace(line) == "" {
 		return badSetting("the command is empty, write it after --")
 	}
-	m, err := session.NewManager(s.session, launcher{})
+	ctx, stop := s.hangup(ctx)
+	defer stop()
+	m, err := session.NewManager(s.session, launcher{s.gateway})
 	if err != nil {
 		return err
 	}

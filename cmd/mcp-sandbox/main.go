@@ -29,7 +29,7 @@ func main() {
 	// before anything of the server is set up.
 	confine.MaybeRunChild()
 
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	err := newRoot().ExecuteContext(ctx)
 	stop()
 	var status exitStatus

@@ -29,6 +29,11 @@ type settings struct {
 	transport  string
 	logLevel   string
 	life       sessionSettings
+	network    networkSettings
+	// fixed are the settings that were given as flags.
+	fixed map[string]bool
+	// gateway is set with --network allow.
+	gateway *gateway
 }
 
 const envPrefix = "MCP_SANDBOX_"
@@ -40,7 +45,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace when it is our own)")
 	f.StringVar(&s.session.Level, "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
 	f.StringVar(&s.session.MinLevel, "min-confinement", "", "refuse to run below this level (default: any but none, or the one named by --confine)")
-	f.StringVar(&s.session.Network, "network", "loopback", "none, loopback or host")
+	f.StringVar(&s.session.Network, "network", "loopback", "none, loopback, allow (see --allow-host) or host")
 	f.StringArrayVar(&s.session.Read, "read", nil, "host path commands and file tools may read")
 	f.StringArrayVar(&s.session.Write, "write", nil, "host path commands and file tools may change")
 	f.StringArrayVar(&s.session.DenyRead, "deny-read", nil, "path that stays hidden, also inside the workspace")
@@ -62,12 +67,15 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
 	f.StringVar(&s.transport, "transport", "stdio", "stdio")
 	registerSession(f, s)
+	registerNetwork(f, &s.network)
 	f.StringVar(&s.logLevel, "log-level", "warn", "debug, info, warn or error; the log goes to stderr")
 }
 
 // load fills what no flag has set, from the environment and then from the file,
 // and checks the whole. Unknown keys and bad values are errors that name them.
 func (s *settings) load(f *pflag.FlagSet) error {
+	s.fixed = map[string]bool{}
+	f.Visit(func(fl *pflag.Flag) { s.fixed[fl.Name] = true })
 	if err := overlayEnviron(f, os.Environ()); err != nil {
 		return err
 	}
@@ -78,9 +86,6 @@ func (s *settings) load(f *pflag.FlagSet) error {
 	}
 	if s.transport != "stdio" {
 		return badSetting("transport is %q, this version serves stdio only", s.transport)
-	}
-	if s.session.Network == "allow" {
-		return badSetting("network is %q, the allow-list proxy is not in this version, use none, loopback or host", s.session.Network)
 	}
 	if s.maxYieldMS < 250 || s.maxYieldMS > 600_000 {
 		return badSetting("max-yield-ms is %d, use 250 to 600000; most clients cut a call at 60000", s.maxYieldMS)
@@ -105,6 +110,15 @@ func (s *settings) load(f *pflag.FlagSet) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	s.session.Log, s.tools.Log = log, log
 	s.tools.Version = version()
+	if s.session.Network == "allow" {
+		g, err := newGateway(s.network, log)
+		if err != nil {
+			return err
+		}
+		s.gateway = g
+	} else if len(s.network.allow)+len(s.network.deny)+len(s.network.presets) > 0 {
+		return badSetting("allow-host, deny-host and allow-preset need --network allow")
+	}
 	return s.loadSession()
 }
 

@@ -2,23 +2,32 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"mcp-sandbox/confine"
+	"mcp-sandbox/egress"
 	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/session"
 )
 
 // launcher gives package session the kernel side without either knowing the
-// other: this file is the only place where both are seen.
-type launcher struct{}
+// other: this file is the only place where both are seen. With a gateway each
+// sandbox gets a proxy as its only way out.
+type launcher struct{ gateway *gateway }
 
-func (launcher) Start(ctx context.Context, c session.Confinement) (session.Sandbox, error) {
-	sb, err := confine.Start(ctx, policyOf(c))
+func (l launcher) Start(ctx context.Context, c session.Confinement) (session.Sandbox, error) {
+	started, err := confine.Start(ctx, policyOf(c))
 	if err != nil {
 		return nil, err
 	}
-	return &sandbox{sb}, nil
+	sb := &sandbox{Sandbox: started}
+	if l.gateway != nil && c.Network == string(confine.NetworkAllow) {
+		if sb.proxy, err = l.gateway.open(started, c.Log); err != nil {
+			return nil, errors.Join(err, started.Close())
+		}
+	}
+	return sb, nil
 }
 
 func policyOf(c session.Confinement) confine.Policy {
@@ -32,7 +41,34 @@ func policyOf(c session.Confinement) confine.Policy {
 }
 
 // sandbox shows a confine.Sandbox as what session and ptyproc ask for.
-type sandbox struct{ *confine.Sandbox }
+type sandbox struct {
+	*confine.Sandbox
+	proxy *sessionProxy // nil without an allow network
+}
+
+// Environ adds how commands find the proxy.
+func (s *sandbox) Environ() []string {
+	env := s.Sandbox.Environ()
+	if s.proxy != nil {
+		env = append(env, egress.Environ(proxyAddress)...)
+	}
+	return env
+}
+
+// Notices are the network denials since the last call, for the model.
+func (s *sandbox) Notices() []string {
+	if s.proxy == nil {
+		return nil
+	}
+	return s.proxy.notices()
+}
+
+func (s *sandbox) Close() error {
+	if s.proxy != nil {
+		s.proxy.close()
+	}
+	return s.Sandbox.Close()
+}
 
 func (s *sandbox) Report() session.Report { return reportOf(s.Sandbox.Report()) }
 

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/ptyproc/ptyproctest"
+	"mcp-sandbox/session"
+)
+
+// TestProcessContract runs the contract of processes, over pipes and terminals,
+// on the real confinement at each level this machine has.
+func TestProcessContract(t *testing.T) {
+	for _, level := range []string{"namespaces", "landlock"} {
+		t.Run(level, func(t *testing.T) {
+			if level == "namespaces" && os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock" {
+				t.Skip("this run is about hosts without user namespaces")
+			}
+			ptyproctest.Run(t, func(t *testing.T) ptyproc.Spawner {
+				root := t.TempDir()
+				openPath(t, root)
+				sb, err := launcher{}.Start(t.Context(), session.Confinement{
+					Workspace: root, UID: -1, GID: -1, Path: os.Getenv("PATH"), Network: "loopback", Level: level,
+				})
+				if err != nil {
+					unconfinable(t, err.Error())
+				}
+				t.Cleanup(func() {
+					if err := sb.Close(); err != nil {
+						t.Errorf("close: %v", err)
+					}
+				})
+				return sb
+			})
+		})
+	}
+}
