@@ -124,7 +124,16 @@ func TestMatrixOfHosts(t *testing.T) {
 			arg := matrixArg{Host: c.host, ServerPid: os.Getpid()}
 			dir := testWorkspace(t)
 			arg.Policy = Policy{Workspace: dir, UID: -1, GID: -1, Path: os.Getenv("PATH"), Level: c.ask, MinLevel: c.min}
-			arg.Outside = t.TempDir()
+			// t.TempDir holds the test's name, too long for a unix socket's path.
+			base, err := os.MkdirTemp("", "m")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(base) })
+			arg.Outside = filepath.Join(base, "o")
+			if err := os.Mkdir(arg.Outside, 0o777); err != nil {
+				t.Fatal(err)
+			}
 			canary := filepath.Join(arg.Outside, "f")
 			if err := os.WriteFile(canary, []byte("canary"), 0o666); err != nil {
 				t.Fatal(err)
