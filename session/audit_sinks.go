@@ -136,7 +136,7 @@ func (s *auditFile) Write(_ context.Context, line []byte) error {
 	defer s.mu.Unlock()
 	// Another server may set the file aside between our open and our lock, as may
 	// an operator's logrotate: then the name leads to a new one.
-	for range 8 {
+	for range 1000 {
 		if s.f == nil {
 			if err := s.open(); err != nil {
 				return err

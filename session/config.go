@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -46,6 +47,14 @@ type Config struct {
 	SnapshotIgnore []string
 	// Retention bounds what is kept; zero is DefaultRetention.
 	Retention Retention
+	// Name keeps the session beyond the server: its workspace and state stay at
+	// the end, and the next server with the same state folder resumes it. A
+	// manager with a name has one session.
+	Name string
+	// Manifest is what a new workspace holds and commands see; nil is nothing.
+	Manifest *Manifest
+	// Expose are the ports that expose_port may open; see AnyPort.
+	Expose []int
 	// Private are files of the server's own, such as its audit log and manifest.
 	// They may not lie where commands or file tools reach (AC-20).
 	Private []string
@@ -57,6 +66,8 @@ type Config struct {
 	Log   *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+
+	snapshotSkip []string // ephemeral paths
 }
 
 func (c *Config) now() time.Time {
@@ -81,6 +92,14 @@ func (c *Config) validate() error {
 			return errorf("invalid_argument", nil, "the environment entry %q holds a NUL byte, remove it", name)
 		}
 	}
+	if c.Name != "" {
+		if err := checkName(c.Name); err != nil {
+			return err
+		}
+	}
+	if m := c.Manifest; m != nil && m.Root != "" && c.Root != "" && filepath.Clean(m.Root) != filepath.Clean(c.Root) {
+		return errorf("invalid_argument", nil, "the manifest's root and --root name different folders, keep one")
+	}
 	if err := oneOf("home", c.Home, "", "workspace", "private"); err != nil {
 		return err
 	}
@@ -94,8 +113,15 @@ func (c *Config) validate() error {
 // invalid_argument, not_found.
 func (c *Config) CheckPrivate() error {
 	open := slices.Concat(c.Read, c.Write)
-	if c.Root != "" {
-		open = append(open, c.Root)
+	root := c.Root
+	if m := c.Manifest; m != nil {
+		for _, g := range m.Grants {
+			open = append(open, g.Path)
+		}
+		root = cmp.Or(root, m.Root)
+	}
+	if root != "" {
+		open = append(open, root)
 	}
 	for _, file := range c.Private {
 		// The file may not exist yet, its folder must.

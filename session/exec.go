@@ -45,6 +45,9 @@ type ExecRequest struct {
 // Codes: invalid_argument, not_found, not_a_directory, path_outside_workspace,
 // exec_failed, limit_reached, cancelled, session_not_found.
 func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
+	if err := s.gate(); err != nil {
+		return Result{}, err
+	}
 	if strings.TrimSpace(r.Cmd) == "" {
 		return Result{}, errorf("invalid_argument", nil, "cmd is empty, give a shell command")
 	}
@@ -76,7 +79,7 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	if r.Stdin != nil || r.KeepOpen {
 		req.Stdin = ptyproc.StdinPipe
 	}
-	return s.table.Start(ctx, req)
+	return s.withNotices(s.table.Start(ctx, req))
 }
 
 func (s *Session) workdir(p string) (string, error) {
@@ -115,6 +118,7 @@ func (s *Session) environ(extra map[string]string, tty bool) ([]string, error) {
 	if tz := os.Getenv("TZ"); tz != "" {
 		env = append(env, "TZ="+tz)
 	}
+	env = append(env, s.env...)
 	env = append(env, s.config.Env...)
 	for name, value := range extra {
 		if err := checkEnvName(name); err != nil {
@@ -155,20 +159,36 @@ func lastWins(env []string) []string {
 // Write sends text to a process, or polls it when chars is empty.
 // Codes: process_not_found, stdin_closed, invalid_argument, cancelled.
 func (s *Session) Write(ctx context.Context, id int, chars string, closeStdin bool, yield time.Duration, progress func(Progress)) (Result, error) {
-	return s.table.Write(ctx, id, []byte(chars), closeStdin, yield, progress)
+	if err := s.gate(); err != nil {
+		return Result{}, err
+	}
+	return s.withNotices(s.table.Write(ctx, id, []byte(chars), closeStdin, yield, progress))
 }
 
 // Kill ends a process and everything it started. Signal 0 is TERM, then KILL
 // after 2 s. Codes: process_not_found, invalid_argument.
 func (s *Session) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, error) {
+	if err := s.gate(); err != nil {
+		return Result{}, err
+	}
 	return s.table.Kill(ctx, id, sig)
 }
 
 // Processes lists the running and the recently ended.
-func (s *Session) Processes() []ProcessInfo { return s.table.List() }
+func (s *Session) Processes() []ProcessInfo {
+	if s.gate() != nil {
+		return nil
+	}
+	return s.table.List()
+}
 
 // Environ is the environment of a command of this session.
-func (s *Session) Environ(tty bool) ([]string, error) { return s.environ(nil, tty) }
+func (s *Session) Environ(tty bool) ([]string, error) {
+	if err := s.gate(); err != nil {
+		return nil, err
+	}
+	return s.environ(nil, tty)
+}
 
 // OutputChunk is a part of an earlier output.
 type OutputChunk = ptyproc.OutputChunk
@@ -177,12 +197,25 @@ type OutputChunk = ptyproc.OutputChunk
 // the end; with a pattern (RE2) only those that match. Codes: not_found,
 // invalid_argument.
 func (s *Session) ReadOutput(id string, offset, limit int, pattern string) (OutputChunk, error) {
+	if err := s.gate(); err != nil {
+		return OutputChunk{}, err
+	}
 	return s.table.ReadOutput(id, offset, limit, pattern)
 }
 
 // KeepOutput keeps the whole of a reply that was cut, for ReadOutput.
-func (s *Session) KeepOutput(text []byte) (outputID string) { return s.table.KeepOutput(text) }
+func (s *Session) KeepOutput(text []byte) (outputID string) {
+	if s.gate() != nil {
+		return ""
+	}
+	return s.table.KeepOutput(text)
+}
 
 // Screen is what a person would see on a process's terminal now.
 // Codes: process_not_found, invalid_argument.
-func (s *Session) Screen(id int) (ptyproc.Screen, error) { return s.table.Screen(id) }
+func (s *Session) Screen(id int) (ptyproc.Screen, error) {
+	if err := s.gate(); err != nil {
+		return ptyproc.Screen{}, err
+	}
+	return s.table.Screen(id)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -59,6 +60,9 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 		}
 		c.StateDir = abs
 	}
+	if c.Root == "" && c.Manifest != nil {
+		c.Root = c.Manifest.Root
+	}
 	if c.Root != "" {
 		root, err := CheckRoot(c.Root, c.StateDir)
 		if err != nil {
@@ -72,6 +76,9 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 	st, err := openState(c.StateDir, named, c.Log)
 	if err != nil {
 		return nil, err
+	}
+	if c.Name != "" && st.temp {
+		return nil, errors.Join(errorf("invalid_argument", nil, "a named session needs a state folder that stays, name one with --state-dir"), st.close())
 	}
 	c.StateDir = st.dir
 	st.sweep(c.Log)
@@ -116,8 +123,10 @@ func (m *Manager) Get(ctx context.Context, key string) (*Session, error) {
 		if e.err != nil {
 			return nil, e.err
 		}
-		if e.session.Alive() {
+		if err := e.session.Start(ctx); err == nil && e.session.Running() {
 			return e.session, nil
+		} else if err != nil && !e.session.over() {
+			return nil, err // made by Create, and not ready to start yet
 		}
 		m.drop(key, e)
 		_ = e.session.Close()
@@ -126,7 +135,13 @@ func (m *Manager) Get(ctx context.Context, key string) (*Session, error) {
 }
 
 func (m *Manager) fill(ctx context.Context, key string, e *entry) {
-	s, err := start(ctx, newID(), m.config, m.launcher, m.state, m.log)
+	s, err := m.open(ctx)
+	if err == nil {
+		if err = s.Start(ctx); err != nil {
+			_ = s.Close()
+			s = nil
+		}
+	}
 	e.session, e.err = s, err
 	if err != nil {
 		m.log.Error("session could not be started", "error", err, "cause", errors.Unwrap(err))
@@ -134,6 +149,96 @@ func (m *Manager) fill(ctx context.Context, key string, e *entry) {
 		m.drop(key, e)
 	}
 	close(e.ready)
+}
+
+// open resumes the named session if there is one, and makes a new one otherwise.
+func (m *Manager) open(ctx context.Context) (*Session, error) {
+	if m.config.Name == "" {
+		return m.create(ctx, nil, nil)
+	}
+	lock, err := m.state.lockName(m.config.Name)
+	if err != nil {
+		return nil, err
+	}
+	saved, err := m.state.load(m.config.Name)
+	switch {
+	case os.IsNotExist(err):
+		return m.create(ctx, nil, lock)
+	case err != nil:
+		lock.Close()
+		return nil, err
+	}
+	// A server that was killed while it made the session: nothing of it was used,
+	// and the record went with the sweep.
+	if _, err := os.Lstat(m.state.recordPath(saved.SessionID)); os.IsNotExist(err) && !exists(saved.Workspace, saved.Owned) {
+		m.log.Warn("the saved session was never whole, a new one is made", "name", m.config.Name)
+		return m.create(ctx, nil, lock)
+	}
+	return m.create(ctx, &saved, lock)
+}
+
+// exists says whether an owned workspace is there; a caller's folder decides
+// nothing.
+func exists(path string, owned bool) bool {
+	_, err := os.Lstat(path)
+	return owned && err == nil
+}
+
+// Create makes a client's session without starting it: nothing runs and the
+// manifest is not applied before Session.Start or Get. A named session that was
+// saved is resumed. Codes: already_exists, limit_reached, and those of a start.
+func (m *Manager) Create(ctx context.Context, key string) (*Session, error) {
+	return m.enter(key, func() (*Session, error) { return m.open(ctx) })
+}
+
+// Resume makes a client's session from a state that Session.State gave, of this
+// or an earlier server with the same state folder, without starting it. A state
+// that was changed, or signed by another server, is invalid_argument; one that
+// was deleted is session_not_found.
+func (m *Manager) Resume(ctx context.Context, key string, text []byte) (*Session, error) {
+	k, err := m.state.key()
+	if err != nil {
+		return nil, err
+	}
+	saved, err := unseal(k, text)
+	if err != nil {
+		return nil, err
+	}
+	if saved.Name == "" || saved.Name != m.config.Name {
+		return nil, errorf("invalid_argument", nil, "the state is of a session with another name, resume it with a manager of that name")
+	}
+	return m.enter(key, func() (*Session, error) {
+		lock, err := m.state.lockName(saved.Name)
+		if err != nil {
+			return nil, err
+		}
+		return m.create(ctx, &saved, lock)
+	})
+}
+
+func (m *Manager) enter(key string, open func() (*Session, error)) (*Session, error) {
+	e := &entry{ready: make(chan struct{})}
+	m.mu.Lock()
+	_, taken := m.sessions[key]
+	switch {
+	case m.closed:
+		m.mu.Unlock()
+		return nil, errorf("session_not_found", nil, "the server is stopping, start it again")
+	case taken:
+		m.mu.Unlock()
+		return nil, errorf("already_exists", nil, "this client has a session, end it first")
+	case len(m.sessions) >= m.config.MaxSessions:
+		m.mu.Unlock()
+		return nil, errorf("limit_reached", nil, "there are already %d sessions, end one or raise --max-sessions", m.config.MaxSessions)
+	}
+	m.sessions[key] = e
+	m.mu.Unlock()
+	e.session, e.err = open()
+	if e.err != nil {
+		m.drop(key, e)
+	}
+	close(e.ready)
+	return e.session, e.err
 }
 
 func (m *Manager) drop(key string, e *entry) {

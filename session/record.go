@@ -3,10 +3,12 @@ package session
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -88,46 +90,172 @@ func (s *state) scratch(id string) (string, error) {
 	return p, os.Mkdir(p, 0o700)
 }
 
+// recordData is what decides about deletion. It is a file of the server's own
+// folder and nothing else is: what a state says of ownership is for people.
 type recordData struct {
 	Version   int    `json:"version"`
 	Workspace string `json:"workspace"`
-	Dev       uint64 `json:"dev"`
-	Ino       uint64 `json:"ino"`
-	Owned     bool   `json:"owned"`
+	// Dev and Ino are 0 until the workspace has been made.
+	Dev   uint64 `json:"dev"`
+	Ino   uint64 `json:"ino"`
+	Owned bool   `json:"owned"`
+	// Kept is set once a named session can be resumed: it outlives its server.
+	Kept bool `json:"kept,omitempty"`
 	// Temp is a folder that the sandbox may have made beside the workspace. Its
 	// name holds the session's random id, so it is ours without an inode to
 	// compare.
 	Temp string `json:"temp,omitempty"`
 }
 
-// record marks a live session. The lock on it, not a pid, says that its server
+// record marks a session. The lock on it, not a pid, says that its server
 // lives: a pid can be reused, a lock of a dead process cannot be held.
 type record struct {
 	f    *os.File
 	path string
+	data recordData
 }
 
-func (s *state) add(id string, root *os.File, path string, owned bool, temp string) (*record, error) {
-	fi, err := root.Stat()
-	if err != nil {
+func (s *state) recordPath(id string) string {
+	return filepath.Join(s.dir, "sessions", id+".json")
+}
+
+// add records a session before anything of it is made, so that nothing is left
+// unknown by a kill at any moment.
+func (s *state) add(id string, d recordData) (*record, error) {
+	r := &record{path: s.recordPath(id)}
+	if err := r.update(d); err != nil {
 		return nil, err
 	}
-	dev, ino := identity(fi)
-	final := filepath.Join(s.dir, "sessions", id+".json")
-	f, err := os.OpenFile(final+".new", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return r, nil
+}
+
+// update replaces the record as a whole. The new file is locked before it has
+// the name, so that no sweep sees it unlocked.
+func (r *record) update(d recordData) error {
+	d.Version = 1
+	tmp := r.path + ".new"
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// Locked before it has its final name, so that no sweep sees it unlocked.
 	err = errors.Join(
 		unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB),
-		json.NewEncoder(f).Encode(recordData{Version: 1, Workspace: path, Dev: dev, Ino: ino, Owned: owned, Temp: temp}),
-		os.Rename(final+".new", final),
+		json.NewEncoder(f).Encode(d),
 	)
-	if err != nil {
-		return nil, errors.Join(err, f.Close(), ignoreMissing(os.Remove(final+".new")))
+	if err == nil {
+		err = os.Rename(tmp, r.path)
 	}
-	return &record{f: f, path: final}, nil
+	if err != nil {
+		return errors.Join(err, f.Close(), ignoreMissing(os.Remove(tmp)))
+	}
+	if r.f != nil {
+		_ = r.f.Close()
+	}
+	r.f, r.data = f, d
+	return nil
+}
+
+// identify notes which folder the workspace is.
+func (r *record) identify(root *os.File) error {
+	fi, err := root.Stat()
+	if err != nil {
+		return err
+	}
+	d := r.data
+	d.Dev, d.Ino = identity(fi)
+	return r.update(d)
+}
+
+// reopen takes over the record of a session whose server has ended. A sweep may
+// hold it for a moment. os.ErrNotExist when there is none.
+func (s *state) reopen(id string) (*record, error) {
+	path := s.recordPath(id)
+	for range 200 {
+		r, err := lockRecord(path)
+		if r != nil || err != nil {
+			return r, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil, errorf("already_exists", nil, "the session is in use by another server, end that one first")
+}
+
+// lockRecord gives nothing at all when the record is held.
+func lockRecord(path string) (*record, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil, nil // its server lives
+	}
+	// Another may have removed or replaced it between open and lock.
+	fi, err := f.Stat()
+	if err == nil {
+		var now os.FileInfo
+		if now, err = os.Lstat(path); err == nil && !os.SameFile(fi, now) {
+			err = os.ErrNotExist
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	r := &record{f: f, path: path}
+	if err := json.NewDecoder(io.LimitReader(f, 1<<20)).Decode(&r.data); err != nil {
+		r.data = recordData{}
+	}
+	return r, nil
+}
+
+// removeWorkspace removes a folder that we made: that, and no other found under
+// its name.
+func (r *record) removeWorkspace() error {
+	d := r.data
+	if !d.Owned || !filepath.IsAbs(d.Workspace) {
+		return nil
+	}
+	if d.Ino == 0 {
+		// Killed before it could be used: it is empty, or it is not ours.
+		if err := os.Remove(d.Workspace); err != nil && !os.IsNotExist(err) && !errors.Is(err, unix.ENOTEMPTY) {
+			return err
+		}
+		return nil
+	}
+	return removeIdentified(d.Workspace, d.Dev, d.Ino)
+}
+
+// removeRemains removes what a killed server left of a session beside its
+// workspace and record: the launcher's folder, clones, the side folder of a
+// manifest and the scratch folder.
+func (s *state) removeRemains(id string, d recordData) error {
+	var errs []error
+	if filepath.IsAbs(d.Temp) && filepath.Base(d.Temp) == "mcp-sandbox-"+id {
+		openFolders(d.Temp)
+		errs = append(errs, os.RemoveAll(d.Temp), sweepClones(d.Temp))
+	}
+	errs = append(errs, removeSide(d, sideName(id)), os.RemoveAll(filepath.Join(s.dir, "sessions", id+".d")))
+	return errors.Join(errs...)
+}
+
+// removeSide removes an unfinished manifest from a workspace that stays.
+func removeSide(d recordData, side string) error {
+	if d.Ino == 0 || !filepath.IsAbs(d.Workspace) {
+		return nil
+	}
+	root, err := os.OpenRoot(d.Workspace)
+	if err != nil {
+		return nil // gone, and with it what was in it
+	}
+	defer root.Close()
+	if fi, err := root.Stat("."); err != nil {
+		return err
+	} else if dev, ino := identity(fi); dev != d.Dev || ino != d.Ino {
+		return nil
+	}
+	openFoldersIn(root, side)
+	return root.RemoveAll(side)
 }
 
 func (r *record) remove() error {
@@ -142,20 +270,21 @@ func ignoreMissing(err error) error {
 }
 
 // sweep removes what sessions of dead servers left: their owned workspace (when
-// device and inode still match), their scratch folder and their record.
+// device and inode still match), their scratch folder and their record. Of a
+// named session the workspace and the record stay.
 func (s *state) sweep(log *slog.Logger) {
 	names, err := filepath.Glob(filepath.Join(s.dir, "sessions", "*.json"))
 	if err != nil {
 		return
 	}
 	for _, name := range names {
-		if err := sweepOne(name); err != nil {
+		if err := s.sweepOne(name); err != nil {
 			log.Warn("a session of an earlier server could not be cleaned up", "error", err)
 		}
 	}
 	fresh, _ := filepath.Glob(filepath.Join(s.dir, "sessions", "*.json.new"))
 	for _, name := range fresh {
-		if f, err := os.OpenFile(name, os.O_RDWR, 0); err == nil {
+		if f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0); err == nil {
 			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 				_ = os.Remove(name)
 			}
@@ -164,36 +293,19 @@ func (s *state) sweep(log *slog.Logger) {
 	}
 }
 
-func sweepOne(name string) error {
-	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0)
+func (s *state) sweepOne(name string) error {
+	r, err := lockRecord(name)
 	if err != nil {
 		return ignoreMissing(err)
 	}
-	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return nil // its server lives
-	}
-	// Another sweep may have removed it between open and lock.
-	fi, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if now, err := os.Lstat(name); err != nil || !os.SameFile(fi, now) {
+	if r == nil {
 		return nil
 	}
-	var d recordData
-	var errs []error
-	if err := json.NewDecoder(f).Decode(&d); err != nil {
-		errs = append(errs, err)
-	} else if d.Owned && filepath.IsAbs(d.Workspace) {
-		errs = append(errs, removeIdentified(d.Workspace, d.Dev, d.Ino))
+	defer r.f.Close()
+	errs := []error{s.removeRemains(strings.TrimSuffix(filepath.Base(name), ".json"), r.data)}
+	if r.data.Kept {
+		return errors.Join(errs...)
 	}
-	if id := strings.TrimSuffix(filepath.Base(name), ".json"); filepath.IsAbs(d.Temp) && filepath.Base(d.Temp) == "mcp-sandbox-"+id {
-		openFolders(d.Temp)
-		errs = append(errs, os.RemoveAll(d.Temp))
-	}
-	errs = append(errs,
-		os.RemoveAll(strings.TrimSuffix(name, ".json")+".d"),
-		ignoreMissing(os.Remove(name)))
+	errs = append(errs, r.removeWorkspace(), ignoreMissing(os.Remove(name)))
 	return errors.Join(errs...)
 }

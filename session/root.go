@@ -131,31 +131,34 @@ func homeFolders() []string {
 	return out
 }
 
-// makeOwnedRoot makes a private temporary workspace. Under a root server it is
-// given to an unprivileged id that no account has, so commands are not root.
-func makeOwnedRoot(tempDir string) (root string, uid, gid int, err error) {
+// ownedRootPath chooses where an owned workspace will be: a name with a random
+// part in the resolved temporary folder.
+func ownedRootPath(tempDir, id string) (string, error) {
 	if tempDir == "" {
 		tempDir = os.TempDir()
 	}
-	if tempDir, err = filepath.Abs(tempDir); err != nil {
-		return "", -1, -1, err
+	tempDir, err := filepath.Abs(tempDir)
+	if err != nil {
+		return "", err
 	}
 	if tempDir, err = filepath.EvalSymlinks(tempDir); err != nil {
-		return "", -1, -1, err
+		return "", err
 	}
-	root, err = os.MkdirTemp(tempDir, "mcp-sandbox-")
-	if err != nil {
-		return "", -1, -1, err
-	}
+	return filepath.Join(tempDir, "mcp-sandbox-"+id[:12]), nil
+}
+
+// giveAway hands a folder of a root server to an unprivileged id that no account
+// has, so that its commands are not root. -1 is the server's own id.
+func giveAway(dir string) (uid, gid int, err error) {
 	if os.Geteuid() != 0 {
-		return root, -1, -1, nil
+		return -1, -1, nil
 	}
 	id := dynamicUIDMin + rand.IntN(dynamicUIDMax-dynamicUIDMin+1)
-	if err := os.Chown(root, id, id); err != nil {
+	if err := os.Chown(dir, id, id); err != nil {
 		// A root without CAP_CHOWN (some containers): its files stay its own.
-		return root, -1, -1, nil
+		return -1, -1, nil
 	}
-	return root, id, id, nil
+	return id, id, nil
 }
 
 func openRoot(path string) (*os.File, error) {

@@ -69,6 +69,18 @@ func TestCheckRoot(t *testing.T) {
 	}
 }
 
+func addRecord(t *testing.T, st *state, id string, f *os.File, path string, owned bool) *record {
+	t.Helper()
+	r, err := st.add(id, recordData{Workspace: path, Owned: owned})
+	if err == nil {
+		err = r.identify(f)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // TestSweep: a dead server's owned workspace goes, and nothing else: not a live
 // session's, not a folder swapped in under the name, not a kept one.
 func TestSweep(t *testing.T) {
@@ -91,10 +103,7 @@ func TestSweep(t *testing.T) {
 		return p, f
 	}
 	dead := func(id, path string, f *os.File, owned bool) {
-		r, err := st.add(id, f, path, owned, "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := addRecord(t, st, id, f, path, owned)
 		if _, err := st.scratch(id); err != nil {
 			t.Fatal(err)
 		}
@@ -114,9 +123,7 @@ func TestSweep(t *testing.T) {
 	}
 	swapped, _ = open("swapped")
 	live, f := open("live")
-	if _, err := st.add("d", f, live, true, ""); err != nil {
-		t.Fatal(err)
-	}
+	addRecord(t, st, "d", f, live, true)
 	if err := os.WriteFile(filepath.Join(st.dir, "sessions", "junk.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mcp-sandbox/ptyproc"
@@ -27,22 +28,44 @@ import (
 )
 
 // Session is one client's workspace, sandbox and processes. All methods are
-// safe for concurrent use. After Close every method answers session_not_found.
+// safe for concurrent use. Its life is in lifecycle.go; outside of it every
+// method that runs something answers session_not_found.
 type Session struct {
-	id      string
-	config  Config
-	root    string
-	owned   bool
-	created time.Time
-	rootFD  *os.File
-	record  *record
-	scratch string
+	id       string
+	config   Config
+	root     string
+	owned    bool
+	kept     bool // it is named: its workspace and state outlive it
+	created  time.Time
+	rootFD   *os.File
+	record   *record
+	scratch  string
+	temp     string
+	nameLock *os.File
+	key      []byte // signs the state
 
-	sandbox Sandbox
-	files   *workspace.FS
-	table   *ptyproc.Table
-	snaps   snapshots
-	log     *slog.Logger
+	launcher Launcher
+	state    *state
+	learn    func(secrets []string)
+	resumed  *savedState
+	log      *slog.Logger
+
+	// life guards Start and Shutdown; what they set is read after gate.
+	life        sync.Mutex
+	phase       atomic.Int32
+	established bool // was started once, so what it holds is worth keeping
+	env         []string
+	receipts    []Receipt
+	sandbox     Sandbox
+	files       *workspace.FS
+	table       *ptyproc.Table
+	snaps       snapshots
+	doors       doors
+
+	hooksMu     sync.Mutex
+	hooks       []func(context.Context) error
+	checkpoints sync.Mutex // guards snapshotID
+	snapshotID  string
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -61,10 +84,10 @@ func (s *Session) Owned() bool { return s.owned }
 // Created is when the session was made.
 func (s *Session) Created() time.Time { return s.created }
 
-// Files is the workspace's file API.
+// Files is the workspace's file API, nil before Start.
 func (s *Session) Files() *workspace.FS { return s.files }
 
-// Sandbox is the confinement the session's commands run in.
+// Sandbox is the confinement the session's commands run in, nil before Start.
 func (s *Session) Sandbox() Sandbox { return s.sandbox }
 
 // Limits are the resource limits the session was configured with.
@@ -73,45 +96,185 @@ func (s *Session) Limits() Limits { return s.config.Limits }
 // Network is the configured network mode.
 func (s *Session) Network() string { return s.config.Network }
 
-// start builds a session from its parts in an order that can be undone from any
-// point: what is made last is torn down first, and a failure leaves nothing.
-func start(ctx context.Context, id string, c Config, l Launcher, st *state, log *slog.Logger) (_ *Session, err error) {
-	s := &Session{id: id, config: c, created: c.now(), closed: make(chan struct{}), log: log.With("session", id)}
+// create makes a session of which nothing runs yet. What is made is recorded
+// first, so that a kill at any moment leaves nothing unknown.
+func (m *Manager) create(ctx context.Context, saved *savedState, lock *os.File) (_ *Session, err error) {
+	c := m.config
+	s := &Session{
+		id: newID(), config: c, created: c.now(), closed: make(chan struct{}), kept: c.Name != "",
+		launcher: m.launcher, state: m.state, learn: m.addSecrets, nameLock: lock, resumed: saved,
+	}
+	if saved != nil {
+		s.id, s.created, s.established = saved.SessionID, saved.Created, true
+	}
+	s.log = m.log.With("session", s.id)
 	defer func() {
 		if err != nil {
-			_ = s.teardown()
+			_ = s.Close()
 		}
 	}()
-
-	uid, gid := -1, -1
-	if c.Root == "" {
-		s.root, uid, gid, err = makeOwnedRoot(c.TempDir)
-		if err != nil {
-			return nil, errorf("internal", err, "the temporary workspace could not be made, check that the temporary folder exists and has room")
-		}
-		s.owned = true
-	} else {
-		s.root, err = CheckRoot(c.Root, c.StateDir)
-		if err != nil {
-			return nil, err
-		}
+	if s.key, err = m.state.key(); err != nil {
+		return nil, err
 	}
-	// The descriptor is taken before anything runs inside, so that a later rename
-	// or swap of the path cannot move the session to another folder (AC-10).
-	if s.rootFD, err = openRoot(s.root); err != nil {
-		return nil, errorf("not_found", err, "the workspace could not be opened, check that it is a folder this server may use")
-	}
-	temp, err := filepath.Abs(filepath.Join(cmp.Or(c.TempDir, os.TempDir()), "mcp-sandbox-"+id))
+	s.mergeManifest()
+	temp, err := filepath.Abs(filepath.Join(cmp.Or(c.TempDir, os.TempDir()), "mcp-sandbox-"+s.id))
 	if err != nil {
 		return nil, errorf("internal", err, "the temporary folder has no absolute path, set TMPDIR to one")
 	}
-	if s.record, err = st.add(id, s.rootFD, s.root, s.owned, temp); err != nil {
-		return nil, errorf("internal", err, "the session could not be recorded in the state folder, check --state-dir")
+	s.temp = temp
+	if saved != nil {
+		err = s.takeOver(ctx)
+	} else {
+		err = s.makeRoot()
 	}
-	if s.scratch, err = st.scratch(id); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	if s.scratch, err = m.state.scratch(s.id); err != nil {
 		return nil, errorf("internal", err, "the session's scratch folder could not be made, check --state-dir")
 	}
+	return s, nil
+}
 
+// makeRoot makes or takes the workspace of a new session.
+func (s *Session) makeRoot() (err error) {
+	c := s.config
+	d := recordData{Workspace: c.Root, Owned: c.Root == "", Temp: s.temp}
+	if d.Owned {
+		d.Workspace, err = ownedRootPath(c.TempDir, s.id)
+	} else {
+		d.Workspace, err = CheckRoot(c.Root, c.StateDir)
+	}
+	if err != nil {
+		var coded *Error
+		if errors.As(err, &coded) {
+			return err
+		}
+		return errorf("internal", err, "the temporary workspace could not be made, check that the temporary folder exists and has room")
+	}
+	s.root, s.owned = d.Workspace, d.Owned
+	if s.record, err = s.state.add(s.id, d); err != nil {
+		return errorf("internal", err, "the session could not be recorded in the state folder, check --state-dir")
+	}
+	if s.owned {
+		if err = os.Mkdir(s.root, 0o700); err == nil {
+			_, _, err = giveAway(s.root)
+		}
+		if err != nil {
+			return errorf("internal", err, "the temporary workspace could not be made, check that the temporary folder exists and has room")
+		}
+	}
+	return s.openRoot()
+}
+
+// openRoot takes the descriptor before anything runs inside, so that a later
+// rename or swap of the path cannot move the session to another folder (AC-10).
+func (s *Session) openRoot() (err error) {
+	if s.rootFD, err = openRoot(s.root); err != nil {
+		return errorf("not_found", err, "the workspace could not be opened, check that it is a folder this server may use")
+	}
+	if err := s.record.identify(s.rootFD); err != nil {
+		return errorf("internal", err, "the session could not be recorded in the state folder, check --state-dir")
+	}
+	return nil
+}
+
+// takeOver finds the workspace of a resumed session. Only a folder that is gone
+// is made again, from the snapshot; one that is there is never written over.
+func (s *Session) takeOver(ctx context.Context) (err error) {
+	saved := s.resumed
+	if s.record, err = s.state.reopen(saved.SessionID); err != nil {
+		if os.IsNotExist(err) {
+			return errorf("session_not_found", err, "the saved session is no longer known here, delete it and start a new one")
+		}
+		return err
+	}
+	if err := s.state.removeRemains(s.id, s.record.data); err != nil {
+		s.log.Warn("what a killed server left of this session could not be removed", "error", err)
+	}
+	d := s.record.data
+	if d.Workspace != saved.Workspace {
+		return errorf("invalid_argument", nil, "the saved session and its record disagree about the workspace, it cannot be resumed: delete it and start a new one")
+	}
+	s.root, s.owned, s.snapshotID = d.Workspace, d.Owned, saved.Snapshot
+	if s.config.Root != "" && s.config.Root != s.root {
+		return errorf("invalid_argument", nil, "the session %q works in another folder than --root names, leave --root out or choose another name", s.config.Name)
+	}
+	switch _, err := os.Lstat(s.root); {
+	case os.IsNotExist(err):
+		return s.bringBack(ctx)
+	case err != nil:
+		return errorf("permission_denied", err, "the workspace cannot be reached, check its permissions")
+	}
+	if !s.owned {
+		if _, err := CheckRoot(s.root, s.config.StateDir); err != nil {
+			return err
+		}
+		return s.openRoot()
+	}
+	if s.rootFD, err = openRoot(s.root); err != nil {
+		return errorf("not_found", err, "the workspace could not be opened, check that it is a folder this server may use")
+	}
+	if fi, err := s.rootFD.Stat(); err != nil {
+		return errorf("internal", err, "the workspace cannot be looked at, try again")
+	} else if dev, ino := identity(fi); dev != d.Dev || ino != d.Ino {
+		return errorf("session_not_found", nil, "another folder is where the session's workspace was, move it away and the workspace comes back from its snapshot")
+	}
+	return nil
+}
+
+// bringBack makes a lost workspace again from the last snapshot.
+func (s *Session) bringBack(ctx context.Context) (err error) {
+	if s.snapshotID == "" {
+		return errorf("session_not_found", nil, "the workspace of the session is gone and there is no snapshot of it, delete the session and start a new one")
+	}
+	if err := os.Mkdir(s.root, 0o700); err != nil {
+		return errorf("internal", err, "the lost workspace could not be made again, check the folder above it")
+	}
+	// Known as ours, and empty, before anything is in it.
+	if s.owned {
+		if _, _, err := giveAway(s.root); err != nil {
+			return errorf("internal", err, "the lost workspace could not be made again, check the folder above it")
+		}
+	}
+	err = s.openRoot()
+	if err == nil {
+		_, err = s.restoreLast(ctx)
+	}
+	if err != nil {
+		// So that the next try finds the folder gone, not empty.
+		_ = os.Remove(s.root)
+		return err
+	}
+	s.log.Info("the workspace was gone and came back from its snapshot", "snapshot", s.snapshotID)
+	return nil
+}
+
+func (s *Session) restoreLast(ctx context.Context) (RestoreResult, error) {
+	repo, err := s.Snapshots()
+	if err != nil {
+		return RestoreResult{}, err
+	}
+	return repo.Restore(ctx, RestoreRequest{ID: s.snapshotID})
+}
+
+// mergeManifest adds the manifest's grants and ports to the session's own copy
+// of the configuration.
+func (s *Session) mergeManifest() {
+	m := s.config.Manifest
+	if m == nil {
+		return
+	}
+	read, write, _ := m.grants()
+	s.config.Read = slices.Concat(s.config.Read, read)
+	s.config.Write = slices.Concat(s.config.Write, write)
+	s.config.Expose = slices.Concat(s.config.Expose, m.Ports)
+	s.config.snapshotSkip = m.ephemeral()
+}
+
+// run starts the sandbox and what works on it.
+func (s *Session) run(ctx context.Context) (err error) {
+	c := s.config
 	home := ""
 	if s.homeInWorkspace() {
 		home = s.root
@@ -120,14 +283,14 @@ func start(ctx context.Context, id string, c Config, l Launcher, st *state, log 
 	if !s.owned {
 		protect = append(DefaultProtected(), protect...)
 	}
-	s.sandbox, err = l.Start(ctx, Confinement{
-		Workspace: s.root, WorkspaceFile: s.rootFD, UID: uid, GID: gid, Home: home,
+	s.sandbox, err = s.launcher.Start(ctx, Confinement{
+		Workspace: s.root, WorkspaceFile: s.rootFD, UID: -1, GID: -1, Home: home,
 		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.DenyRead, Protect: protect,
-		StateDirs: st.dirs(), TempDir: temp, Network: c.Network, Limits: c.Limits,
+		StateDirs: s.state.dirs(), TempDir: s.temp, Network: c.Network, Limits: c.Limits,
 		Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 
 	ownerUID, ownerGID := s.fileOwner()
@@ -139,10 +302,10 @@ func start(ctx context.Context, id string, c Config, l Launcher, st *state, log 
 		grants = append(grants, workspace.Grant{Path: p, ReadOnly: true})
 	}
 	s.files, err = workspace.Open(s.root, workspace.Options{
-		Grants: grants, OwnerUID: ownerUID, OwnerGID: ownerGID, Protect: slices.Concat(protect, nestedProtected()), ReadOnly: c.ReadOnly,
+		Grants: grants, OwnerUID: ownerUID, OwnerGID: ownerGID, ActAsOwner: ownerUID > 0, Protect: slices.Concat(protect, nestedProtected()), ReadOnly: c.ReadOnly,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.table = ptyproc.NewTable(s.sandbox, ptyproc.Options{
 		SpoolDir: s.scratch, MaxYield: c.MaxYield, OnCancel: c.OnCancel, Log: s.log,
@@ -151,7 +314,7 @@ func start(ctx context.Context, id string, c Config, l Launcher, st *state, log 
 	for _, w := range s.sandbox.Report().Warnings {
 		s.log.Warn("confinement", "warning", w)
 	}
-	return s, nil
+	return nil
 }
 
 func (s *Session) homeInWorkspace() bool {
@@ -179,59 +342,6 @@ func (s *Session) fileOwner() (uid, gid int) {
 
 // Done is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.closed }
-
-// Alive reports whether the session is open and its sandbox still runs.
-func (s *Session) Alive() bool {
-	select {
-	case <-s.closed:
-		return false
-	case <-s.sandbox.Done():
-		return false
-	default:
-		return true
-	}
-}
-
-// Close kills every process, ends the sandbox and removes an owned workspace.
-// It is idempotent and returns the first failure after trying every step.
-func (s *Session) Close() error {
-	s.closeOnce.Do(func() {
-		close(s.closed)
-		s.closeErr = s.teardown()
-		s.log.Info("session ended", "error", s.closeErr)
-	})
-	return s.closeErr
-}
-
-func (s *Session) teardown() error {
-	var errs []error
-	// The sandbox first: its end is the end of every process at once, so that the
-	// table has nothing left to wait for.
-	if s.sandbox != nil {
-		errs = append(errs, s.sandbox.Close())
-	}
-	if s.table != nil {
-		s.table.Close()
-	}
-	if s.files != nil {
-		errs = append(errs, s.files.Close())
-	}
-	errs = append(errs, s.closeSnapshots())
-	// Only after every process is dead: nothing may write below a tree being removed.
-	if s.owned && s.root != "" {
-		errs = append(errs, removeOwned(s.root, s.rootFD))
-	}
-	if s.scratch != "" {
-		errs = append(errs, os.RemoveAll(s.scratch))
-	}
-	if s.rootFD != nil {
-		errs = append(errs, s.rootFD.Close())
-	}
-	if s.record != nil {
-		errs = append(errs, s.record.remove())
-	}
-	return errors.Join(errs...)
-}
 
 // Rel shortens an absolute path below the workspace for messages.
 func (s *Session) Rel(path string) string {

@@ -35,12 +35,12 @@ type snapshots struct {
 }
 
 // Snapshots are the snapshots of this workspace. An owned workspace's are kept
-// with the session and end with it; those of a caller's folder stay, keyed by
-// its path, so that the next session finds them.
+// with the session and end with it; those of a caller's folder or a named
+// session stay, keyed by its path, so that the next session finds them.
 func (s *Session) Snapshots() (*snapshot.Repo, error) {
 	s.snaps.once.Do(func() {
 		dir := filepath.Join(s.scratch, "snapshots")
-		if !s.owned || s.config.SnapshotStore != "" {
+		if !s.owned || s.kept || s.config.SnapshotStore != "" {
 			dir = SnapshotDir(s.config, s.root)
 		}
 		s.snaps.repo, s.snaps.err = OpenSnapshots(s.config, dir, s.root, s.rootFD)
@@ -74,7 +74,7 @@ func OpenSnapshots(c Config, dir, root string, rootFD *os.File) (*snapshot.Repo,
 		retention = DefaultRetention()
 	}
 	return snapshot.New(store, snapshot.Options{
-		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Retention: retention, Log: c.Log,
+		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Skip: c.snapshotSkip, Retention: retention, Log: c.Log,
 	})
 }
 

@@ -11,11 +11,16 @@ import (
 // sessionSettings are the flags about what a session is made of and what is
 // recorded of it, as text until load has read them all.
 type sessionSettings struct {
+	manifest    string
+	expose      []string
 	auditLog    []string
 	auditStrict bool
 }
 
 func registerSession(f *pflag.FlagSet, s *settings) {
+	f.StringVar(&s.life.manifest, "manifest", "", "JSON or TOML file: what a new workspace holds, its environment, grants and ports")
+	f.StringVar(&s.session.Name, "session", "", "name of a session that is kept at the end and resumed by the next server")
+	f.StringSliceVar(&s.life.expose, "expose", nil, "port that expose_port may open on this machine's loopback, or any")
 	f.StringSliceVar(&s.life.auditLog, "audit-log", nil, "record every tool call, as JSON lines, in this file, on stderr, or at an http(s) address")
 	f.BoolVar(&s.life.auditStrict, "audit-strict", false, "refuse calls that cannot be recorded")
 }
@@ -23,6 +28,18 @@ func registerSession(f *pflag.FlagSet, s *settings) {
 // loadSession turns the texts into what package session takes. It opens the
 // audit log last, so that a bad setting leaves no file behind.
 func (s *settings) loadSession() error {
+	ports, err := session.ParsePorts(s.life.expose)
+	if err != nil {
+		return err
+	}
+	s.session.Expose = ports
+	if s.life.manifest != "" {
+		if s.session.Manifest, err = session.LoadManifest(s.life.manifest); err != nil {
+			return err
+		}
+		// Its grants and root count for what is out of a session's reach.
+		s.session.Private = append(s.session.Private, s.life.manifest)
+	}
 	if len(s.life.auditLog) == 0 {
 		if s.life.auditStrict {
 			return badSetting("audit-strict needs an audit log, name one with audit-log")

@@ -1,0 +1,403 @@
+package session
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"mcp-sandbox/ptyproc"
+)
+
+// InnerListener is what a Sandbox offers beside when a server of ours may listen
+// inside the session's network.
+type InnerListener interface {
+	Listen(network, addr string) (net.Listener, error)
+}
+
+const (
+	// gitTimeout bounds one repository.
+	gitTimeout = 5 * time.Minute
+	// gitOutput is how much of git's last words are kept for the error, in bytes.
+	gitOutput = 4 << 10
+)
+
+type repoForms struct{ host, repo, commit *regexp.Regexp }
+
+var repoForm = sync.OnceValue(func() repoForms {
+	return repoForms{
+		host:   regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`),
+		repo:   regexp.MustCompile(`^[A-Za-z0-9_~][A-Za-z0-9._~-]*(/[A-Za-z0-9_~.][A-Za-z0-9._~-]*)+$`),
+		commit: regexp.MustCompile(`^[0-9a-fA-F]{7,64}$`),
+	}
+})
+
+// checkRepo refuses whatever git could take for an option, another protocol or
+// another place (AC-17). The reasons in brackets are the reference's.
+func checkRepo(e item) error {
+	fail := func(format string, args ...any) error {
+		return errorf("invalid_argument", nil, "the entry %q: "+format, append([]any{e.path}, args...)...)
+	}
+	forms := repoForm()
+	if e.Host != "" && !forms.host.MatchString(e.Host) {
+		return fail("the host %q is no host name, write one such as github.com", e.Host)
+	}
+	if !forms.repo.MatchString(e.Repo) || slices.Contains(strings.Split(e.Repo, "/"), "..") {
+		return fail("the repo %q is not of the form owner/name", e.Repo)
+	}
+	if r := e.Ref; r != "" {
+		if strings.HasPrefix(r, "-") {
+			return fail("the ref %q starts with a dash, which git would take for an option, name a branch, tag or commit", r)
+		}
+		if strings.ContainsAny(r, " ~^:?*[\\\x7f") || strings.Contains(r, "..") || strings.Contains(r, "@{") ||
+			strings.ContainsFunc(r, func(c rune) bool { return c < ' ' }) {
+			return fail("the ref %q is no branch, tag or commit (git-check-ref-format(1)), correct it", r)
+		}
+	}
+	if p := e.Subpath; p != "" {
+		switch {
+		case strings.HasPrefix(p, "/"):
+			return fail("the subpath %q is absolute, write it relative to the repository", p)
+		case strings.Contains(p, `\`) || drivePath().MatchString(p):
+			return fail("the subpath %q is a Windows path (windows_path), write it with slashes", p)
+		case slices.Contains(strings.Split(p, "/"), ".."):
+			return fail("the subpath %q leaves the repository (parent_traversal), write where it really lies", p)
+		case strings.TrimSpace(p) == "" || path.Clean(p) == "." || strings.ContainsRune(p, 0):
+			return fail("the subpath %q names nothing (empty), leave it out", p)
+		}
+	}
+	return nil
+}
+
+// passedToGit are the settings of the manifest's environment that git gets: the
+// authorities it trusts. Their files must be granted to be seen inside.
+var passedToGit = []string{"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+
+// cloneRepo fetches a repository in a sandbox of its own, whose only way out is
+// a tunnel to the named host, and opens the folder to copy from. What git wrote
+// is hostile until copied. Codes: exec_failed (no git), exec_timeout, not_found,
+// confinement_unavailable, internal.
+func (s *Session) cloneRepo(ctx context.Context, e item) (_ *os.File, done func(), err error) {
+	dir := s.temp + "-git-" + randomHex(4)
+	fd, err := makeOwnedAt(dir)
+	if err != nil {
+		return nil, nil, errorf("internal", err, "the entry %q: no temporary folder could be made, check that the temporary folder exists and has room", e.path)
+	}
+	clean := func() {
+		if err := removeOwned(dir, fd); err != nil {
+			s.log.Warn("the folder of a clone was not removed", "error", err)
+		}
+		fd.Close()
+	}
+	defer func() {
+		if err != nil {
+			clean()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
+	defer cancel()
+	if err := s.runGit(ctx, e, dir, fd); err != nil {
+		return nil, nil, err
+	}
+	f, err := openLinkFree(dir, path.Join("repo", path.Clean("./"+e.Subpath)))
+	if err == nil {
+		var fi os.FileInfo
+		if fi, err = f.Stat(); err == nil && !fi.IsDir() {
+			f.Close()
+			err = os.ErrNotExist
+		}
+	}
+	if err != nil {
+		return nil, nil, errorf("not_found", err, "the entry %q: the repository has no folder %q, check subpath", e.path, e.Subpath)
+	}
+	return f, func() { f.Close(); clean() }, nil
+}
+
+func (s *Session) runGit(ctx context.Context, e item, dir string, fd *os.File) error {
+	host := e.Host
+	if host == "" {
+		host = "github.com"
+	}
+	target := host
+	if !strings.Contains(host, ":") {
+		target = host + ":443"
+	}
+	c := s.config
+	sb, err := s.launcher.Start(ctx, Confinement{
+		Workspace: dir, WorkspaceFile: fd, UID: -1, GID: -1, Path: c.Path, Read: c.Read, DenyRead: c.DenyRead,
+		StateDirs: s.state.dirs(), TempDir: dir + "-tmp", Network: "allow", Limits: c.Limits, Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	defer sb.Close()
+	inner, ok := sb.(InnerListener)
+	if !ok {
+		return errorf("confinement_unavailable", nil, "the entry %q: this confinement has no network that can be limited to %s, fetch the repository yourself and use local_dir", e.path, host)
+	}
+	l, err := inner.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return errorf("confinement_unavailable", err, "the entry %q: this confinement has no network that can be limited to %s, fetch the repository yourself and use local_dir", e.path, host)
+	}
+	tunnel := newTunnel(l, target)
+	defer tunnel.close()
+
+	env := append(slices.Clone(sb.Environ()), "TERM=dumb", "LANG=C.UTF-8",
+		// No prompt, no configuration but ours, no protocol but https, no program
+		// of the repository's choice (AC-15).
+		"GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ALLOW_PROTOCOL=https",
+		"GIT_LFS_SKIP_SMUDGE=1", "GIT_ADVICE=0",
+		"https_proxy=http://"+l.Addr().String(), "HTTPS_PROXY=http://"+l.Addr().String())
+	for _, kv := range s.env {
+		if name, _, _ := strings.Cut(kv, "="); slices.Contains(passedToGit, name) {
+			env = append(env, kv)
+		}
+	}
+	url := "https://" + host + "/" + strings.TrimSuffix(e.Repo, ".git") + ".git"
+	git := func(args ...string) (string, error) { return s.git(ctx, sb, dir, env, args) }
+	out, err := fetchRef(git, url, e.Ref)
+	if err == nil {
+		return nil
+	}
+	var coded *Error
+	switch {
+	case errors.As(err, &coded):
+		return coded
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return errorf("exec_timeout", err, "the entry %q: git took over %v and was ended, fetch the repository yourself and use local_dir", e.path, gitTimeout)
+	case ctx.Err() != nil:
+		return errorf("cancelled", ctx.Err(), "the call was cancelled while %s was fetched, nothing was changed", e.Repo)
+	}
+	return errorf("exec_failed", err, "the entry %q: git could not fetch %s from %s (%s), check host, repo and ref", e.path, e.Repo, host, lastLine(out))
+}
+
+// fetchRef takes a commit by its name where the server lets it, and otherwise a
+// branch or tag, which may be called like one.
+func fetchRef(git func(...string) (string, error), url, ref string) (string, error) {
+	if repoForm().commit.MatchString(ref) {
+		for _, args := range [][]string{
+			{"init", "-q", "--template=", "repo"},
+			{"-C", "repo", "remote", "add", "origin", url},
+			{"-C", "repo", "fetch", "-q", "--depth", "1", "--no-tags", "origin", ref},
+			{"-C", "repo", "checkout", "-q", "--detach", "FETCH_HEAD"},
+		} {
+			out, err := git(args...)
+			if err == nil {
+				continue
+			}
+			if args[2] != "fetch" {
+				return out, err
+			}
+			if out, err := git("-C", "repo", "fetch", "-q", "--depth", "1", "--no-tags", "origin", "refs/heads/"+ref); err != nil {
+				if out2, err := git("-C", "repo", "fetch", "-q", "--depth", "1", "--no-tags", "origin", "refs/tags/"+ref); err != nil {
+					return out + out2, err
+				}
+			}
+		}
+		return "", nil
+	}
+	args := []string{"clone", "-q", "--template=", "--depth", "1", "--single-branch", "--no-tags", "--no-recurse-submodules"}
+	if ref != "" {
+		args = append(args, "--branch="+ref)
+	}
+	return git(append(args, "--", url, "repo")...)
+}
+
+var errGit = errors.New("git failed")
+
+// git runs one command and gives the end of what it said.
+func (s *Session) git(ctx context.Context, sb Sandbox, dir string, env, args []string) (string, error) {
+	p, err := sb.Spawn(ctx, ptyproc.Spec{Argv: append([]string{"git"}, args...), Env: env, Dir: dir})
+	if err != nil {
+		var coded interface{ Code() string }
+		if errors.As(err, &coded) && coded.Code() == "exec_failed" {
+			return "", errorf("exec_failed", err, "git could not be started in the sandbox, install git or use local_dir")
+		}
+		return "", err
+	}
+	defer p.Output().Close()
+	stop := context.AfterFunc(ctx, func() { _ = p.SignalTree(9) })
+	defer stop()
+	tail := make(chan string, 1)
+	go func() { tail <- readTail(p.Output(), gitOutput) }()
+	st := p.Wait()
+	// What git left in the background must not hold the answer.
+	_ = p.Output().SetReadDeadline(time.Now().Add(time.Second))
+	out := <-tail
+	if st.Code != 0 {
+		return out, errGit
+	}
+	return out, nil
+}
+
+func readTail(r io.Reader, n int) string {
+	var keep []byte
+	buf := make([]byte, 4096)
+	for {
+		k, err := r.Read(buf)
+		keep = append(keep, buf[:k]...)
+		if len(keep) > n {
+			keep = append(keep[:0], keep[len(keep)-n:]...)
+		}
+		if err != nil {
+			return string(keep)
+		}
+	}
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(strings.ToValidUTF8(s, "?")), "\n")
+	line := oneLine(strings.TrimSpace(lines[len(lines)-1]))
+	if line == "" {
+		return "it said nothing"
+	}
+	return clip(line)
+}
+
+// makeOwnedAt makes a private folder at a path of ours, for commands as those of
+// an owned workspace.
+func makeOwnedAt(dir string) (*os.File, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if _, _, err := giveAway(dir); err != nil {
+		return nil, errors.Join(err, os.Remove(dir))
+	}
+	f, err := openRoot(dir)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(dir))
+	}
+	return f, nil
+}
+
+// tunnel is an HTTP proxy that knows one verb and one place: CONNECT to target.
+type tunnel struct {
+	l      net.Listener
+	target string
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	closed bool
+}
+
+func newTunnel(l net.Listener, target string) *tunnel {
+	t := &tunnel{l: l, target: target, conns: map[net.Conn]bool{}}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.wg.Go(t.accept)
+	return t
+}
+
+func (t *tunnel) accept() {
+	for {
+		c, err := t.l.Accept()
+		if err != nil {
+			return
+		}
+		if !t.hold(c) {
+			_ = c.Close()
+			continue
+		}
+		t.wg.Go(func() { t.serve(c) })
+	}
+}
+
+func (t *tunnel) hold(c net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || len(t.conns) >= 64 {
+		return false
+	}
+	t.conns[c] = true
+	return true
+}
+
+func (t *tunnel) release(c net.Conn) {
+	t.mu.Lock()
+	delete(t.conns, c)
+	t.mu.Unlock()
+	_ = c.Close()
+}
+
+func (t *tunnel) serve(c net.Conn) {
+	defer t.release(c)
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	in := bufio.NewReader(io.LimitReader(c, 16<<10))
+	req, err := http.ReadRequest(in)
+	if err != nil {
+		return
+	}
+	if req.Method != http.MethodConnect || !sameHostPort(req.RequestURI, t.target) {
+		_, _ = io.WriteString(c, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		return
+	}
+	out, err := (&net.Dialer{Timeout: 30 * time.Second}).DialContext(t.ctx, "tcp", t.target)
+	if err != nil {
+		_, _ = io.WriteString(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		return
+	}
+	if !t.hold(out) {
+		_ = out.Close()
+		return
+	}
+	defer t.release(out)
+	_ = c.SetReadDeadline(time.Time{})
+	if _, err := io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
+		return
+	}
+	// A client may have sent its hello along with the request.
+	early := make([]byte, in.Buffered())
+	_, _ = io.ReadFull(in, early)
+	if _, err := out.Write(early); err != nil {
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { pass(out, c) })
+	pass(c, out)
+	wg.Wait()
+}
+
+func sameHostPort(a, b string) bool {
+	ah, ap, err1 := net.SplitHostPort(a)
+	bh, bp, err2 := net.SplitHostPort(b)
+	an, _ := strconv.Atoi(ap)
+	bn, _ := strconv.Atoi(bp)
+	return err1 == nil && err2 == nil && strings.EqualFold(ah, bh) && an == bn && an > 0
+}
+
+func (t *tunnel) close() {
+	t.cancel()
+	_ = t.l.Close()
+	t.mu.Lock()
+	t.closed = true
+	for c := range t.conns {
+		_ = c.Close()
+	}
+	t.mu.Unlock()
+	t.wg.Wait()
+}
+
+// sweepClones removes the clone folders of a session that was killed. Their
+// names hold its random id.
+func sweepClones(temp string) error {
+	dirs, _ := filepath.Glob(temp + "-git-*")
+	var errs []error
+	for _, d := range dirs {
+		openFolders(d)
+		errs = append(errs, os.RemoveAll(d))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,503 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"mcp-sandbox/snapshot"
+)
+
+// The life of a session:
+//
+//	Create or Resume -> Start -> (Stop ...) -> Shutdown -> Close
+//	                                              \-> Delete
+//
+// Nothing runs before Start or after Shutdown. Stop is a checkpoint; processes
+// live on. Close ends everything and keeps the workspace of a named session or
+// of a caller's folder; Delete removes what is ours of it too.
+
+type phase int32
+
+const (
+	phaseCreated phase = iota
+	phaseRunning
+	phaseEnded
+)
+
+// closeWithin bounds the hooks and the checkpoint of a Close.
+const closeWithin = 20 * time.Second
+
+// gate answers for every use of what only a running session has.
+func (s *Session) gate() error {
+	switch phase(s.phase.Load()) {
+	case phaseRunning:
+		select {
+		case <-s.closed:
+		default:
+			return nil
+		}
+	case phaseCreated:
+		return errorf("session_not_found", nil, "the session is not started, start it first")
+	}
+	return errorf("session_not_found", nil, "the session has ended, call again for a fresh one")
+}
+
+// Running reports whether commands can run now: the session was started, was
+// not shut down, and its sandbox lives.
+func (s *Session) Running() bool {
+	if s.gate() != nil {
+		return false
+	}
+	select {
+	case <-s.sandbox.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// over reports whether the session can never run again.
+func (s *Session) over() bool {
+	return phase(s.phase.Load()) == phaseEnded || phase(s.phase.Load()) == phaseRunning && !s.Running()
+}
+
+// BeforeStop registers a hook that Close and Delete run, once each and in order,
+// while the session still runs. A hook that fails keeps nothing else from
+// happening; its error is returned at the end.
+func (s *Session) BeforeStop(hook func(context.Context) error) {
+	s.hooksMu.Lock()
+	defer s.hooksMu.Unlock()
+	s.hooks = append(s.hooks, hook)
+}
+
+func (s *Session) runHooks(ctx context.Context) (errs []error) {
+	s.hooksMu.Lock()
+	hooks := s.hooks
+	s.hooks = nil
+	s.hooksMu.Unlock()
+	for _, h := range hooks {
+		errs = append(errs, h(ctx))
+	}
+	return errs
+}
+
+// Start applies the manifest and starts the sandbox. A resumed session keeps its
+// files and has only its ephemeral entries made anew. A failed start leaves
+// nothing running and may be tried again. Codes: those of the manifest,
+// confinement_unavailable, session_not_found, cancelled.
+func (s *Session) Start(ctx context.Context) (err error) {
+	s.life.Lock()
+	defer s.life.Unlock()
+	switch phase(s.phase.Load()) {
+	case phaseRunning:
+		return nil
+	case phaseEnded:
+		return s.gate()
+	}
+	span, err := s.config.Audit.Begin(ctx, s.id, "", "session.start", map[string]any{"resumed": s.resumed != nil, "owned": s.owned})
+	if err != nil {
+		return err
+	}
+	defer func() { span.End(ctx, s.id, errorCode(err), nil) }()
+
+	env, secrets, err := s.config.Manifest.resolveEnv(ctx)
+	if err != nil {
+		return err
+	}
+	s.env = env
+	if s.learn != nil {
+		s.learn(secrets)
+	}
+	if err := s.applyManifest(ctx); err != nil {
+		return err
+	}
+	if err := s.run(ctx); err != nil {
+		s.stopRunning()
+		s.sandbox, s.table, s.files = nil, nil, nil
+		return err
+	}
+	if s.kept {
+		// From here on a killed server's session can be resumed.
+		if err := s.saveState(); err != nil {
+			s.stopRunning()
+			s.sandbox, s.table, s.files = nil, nil, nil
+			return err
+		}
+	}
+	s.established = true
+	s.phase.Store(int32(phaseRunning))
+	return nil
+}
+
+func (s *Session) applyManifest(ctx context.Context) error {
+	m := s.config.Manifest
+	if m == nil || len(m.Entries) == 0 {
+		return nil
+	}
+	items, err := m.flatten()
+	if err != nil {
+		return err
+	}
+	if s.resumed != nil || s.established {
+		items = slices.DeleteFunc(items, func(e item) bool { return !e.Ephemeral })
+		if s.resumed != nil && s.resumed.Manifest != "" && s.resumed.Manifest != m.digest(s.key) {
+			s.log.Warn("the manifest has changed since the session was made: its environment, grants and ephemeral entries count, its other entries do not")
+		}
+	}
+	root, err := os.OpenRoot(s.root)
+	if err != nil {
+		return entryError(err, "", "the workspace cannot be opened")
+	}
+	defer root.Close()
+	if fi, err := root.Stat("."); err != nil || !sameFolder(fi, s.rootFD) {
+		return errorf("session_not_found", err, "the workspace was replaced by another folder, start a new session")
+	}
+	uid, gid := s.fileOwner()
+	known := s.state.ledger(s.root)
+	a := &applier{
+		manifest: m, items: items, root: root, side: sideName(s.id), uid: uid, gid: gid, clone: s.cloneRepo,
+		replace: func(p string) bool { return s.owned || slices.Contains(known, p) },
+	}
+	if !s.owned {
+		a.made = func(paths []string) error {
+			all := slices.Concat(known, paths)
+			slices.Sort(all)
+			return s.state.setLedger(s.root, slices.Compact(all))
+		}
+	}
+	if err := a.apply(ctx); err != nil {
+		return err
+	}
+	if len(a.kept) > 0 {
+		s.log.Info("entries of the manifest were there already and were kept", "paths", a.kept)
+	}
+	s.receipts = a.receipts
+	return nil
+}
+
+func sameFolder(fi os.FileInfo, f *os.File) bool {
+	other, err := f.Stat()
+	return err == nil && os.SameFile(fi, other)
+}
+
+// Stop is a checkpoint: it takes a snapshot of the workspace and saves the
+// session's state. Processes live on, and the session goes on. Codes:
+// session_not_found, snapshot_failed, disk_full, cancelled, internal.
+func (s *Session) Stop(ctx context.Context) (snapshotID string, err error) {
+	if err := s.gate(); err != nil {
+		return "", err
+	}
+	return s.checkpoint(ctx, true)
+}
+
+func (s *Session) checkpoint(ctx context.Context, snap bool) (_ string, err error) {
+	span, err := s.config.Audit.Begin(ctx, s.id, "", "session.stop", map[string]any{"snapshot": snap})
+	if err != nil {
+		return "", err
+	}
+	defer func() { span.End(ctx, s.id, errorCode(err), nil) }()
+	s.checkpoints.Lock()
+	defer s.checkpoints.Unlock()
+	if snap {
+		repo, err := s.Snapshots()
+		if err != nil {
+			return "", err
+		}
+		info, err := repo.Create(ctx, snapshot.CreateRequest{Label: "checkpoint", Auto: true})
+		if err != nil {
+			return "", err
+		}
+		s.snapshotID = info.ID
+	}
+	if s.kept {
+		return s.snapshotID, s.saveState()
+	}
+	return s.snapshotID, nil
+}
+
+// State is a named session's state, signed, for Manager.Resume of a server with
+// the same state folder. Codes: invalid_argument (it has no name, so nothing of
+// it outlives its server), internal.
+func (s *Session) State() ([]byte, error) {
+	if !s.kept {
+		return nil, errorf("invalid_argument", nil, "the session has no name and ends with its server, only a named one has a state to resume")
+	}
+	s.checkpoints.Lock()
+	defer s.checkpoints.Unlock()
+	b, err := seal(s.key, s.savedState())
+	if err != nil {
+		return nil, errorf("internal", err, "the state could not be written")
+	}
+	return b, nil
+}
+
+func (s *Session) savedState() savedState {
+	return savedState{
+		Name: s.config.Name, SessionID: s.id, Created: s.created.UTC(), Saved: s.config.now().UTC(),
+		Workspace: s.root, Owned: s.owned, Manifest: s.config.Manifest.digest(s.key),
+		Snapshot: s.snapshotID, Ports: s.config.Expose, Ephemeral: s.config.Manifest.ephemeral(),
+	}
+}
+
+// saveState first writes the state, then marks the record: a record that is not
+// marked goes with its session when the server dies, so a session that was never
+// whole is not kept.
+func (s *Session) saveState() error {
+	if err := s.state.save(s.key, s.savedState()); err != nil {
+		return errorf("internal", err, "the session's state could not be saved, check --state-dir")
+	}
+	if s.record.data.Kept {
+		return nil
+	}
+	d := s.record.data
+	d.Kept = true
+	if err := s.record.update(d); err != nil {
+		return errorf("internal", err, "the session could not be recorded in the state folder, check --state-dir")
+	}
+	return nil
+}
+
+// Shutdown kills every process, ends the sandbox and closes the exposed ports.
+// Files stay. It is idempotent; Close has to follow.
+func (s *Session) Shutdown() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if phase(s.phase.Load()) == phaseEnded {
+		return nil
+	}
+	s.phase.Store(int32(phaseEnded))
+	return s.stopRunning()
+}
+
+// stopRunning ends what Start began. The sandbox first: its end is the end of
+// every process at once, so that the table has nothing left to wait for.
+func (s *Session) stopRunning() error {
+	var errs []error
+	s.doors.close()
+	if s.sandbox != nil {
+		errs = append(errs, s.sandbox.Close())
+	}
+	if s.table != nil {
+		s.table.Close()
+	}
+	if s.files != nil {
+		errs = append(errs, s.files.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Close runs the hooks, ends everything that runs, and frees what the session
+// holds. The workspace stays when it is a caller's folder or the session is
+// named (whose state is then saved, with a snapshot of an owned workspace),
+// and is removed otherwise. Every step is tried; the failures are joined. It is
+// idempotent.
+func (s *Session) Close() error { return s.end(false) }
+
+// Delete is Close, and forgets a named session: its state, its snapshots and the
+// workspace, if we made it. A caller's folder stays as it is.
+func (s *Session) Delete() error { return s.end(true) }
+
+func (s *Session) end(forget bool) error {
+	first := false
+	s.closeOnce.Do(func() {
+		first = true
+		s.closeErr = s.finish(forget)
+		s.log.Info("session ended", "error", s.closeErr)
+	})
+	if !first && forget && s.kept {
+		return errors.Join(s.closeErr, s.state.deleteSaved(s.config, s.config.Name))
+	}
+	return s.closeErr
+}
+
+func (s *Session) finish(forget bool) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	keep := s.kept && s.established && !forget
+	op := "session.close"
+	if forget {
+		op = "session.delete"
+	}
+	// Not even a strict audit log keeps a session from ending.
+	span, _ := s.config.Audit.Begin(ctx, s.id, "", op, nil)
+	defer func() { span.End(ctx, s.id, errorCode(err), nil) }()
+
+	errs := s.runHooks(ctx)
+	ran := s.Running()
+	close(s.closed)
+	errs = append(errs, s.Shutdown())
+	if keep && ran {
+		// After the processes: nothing changes under the snapshot's hands.
+		_, err := s.checkpoint(ctx, s.owned)
+		errs = append(errs, err)
+	}
+	errs = append(errs, s.closeSnapshots())
+	if !keep {
+		errs = append(errs, s.removeOurs(forget))
+	}
+	return errors.Join(append(errs, s.release(keep))...)
+}
+
+// removeOurs removes the workspace if the record says that we made it, and it
+// still is the folder that was made.
+func (s *Session) removeOurs(forget bool) error {
+	var errs []error
+	if s.record != nil && s.record.data.Owned {
+		errs = append(errs, s.record.removeWorkspace())
+		if s.kept {
+			errs = append(errs, removeSnapshots(s.config, s.root))
+		}
+	}
+	if s.kept && forget {
+		errs = append(errs, ignoreMissing(os.Remove(s.state.savedPath(s.config.Name))))
+	}
+	return errors.Join(errs...)
+}
+
+// release gives back descriptors, locks and the scratch folder.
+func (s *Session) release(keep bool) error {
+	var errs []error
+	if s.scratch != "" {
+		errs = append(errs, os.RemoveAll(s.scratch))
+	}
+	if s.rootFD != nil {
+		errs = append(errs, s.rootFD.Close())
+	}
+	if s.record != nil {
+		if keep {
+			errs = append(errs, s.record.f.Close())
+		} else {
+			errs = append(errs, s.record.remove())
+		}
+	}
+	if s.nameLock != nil {
+		errs = append(errs, s.nameLock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// removeSnapshots removes a deleted workspace's snapshots from a local store.
+func removeSnapshots(c Config, root string) error {
+	if c.SnapshotStore != "" {
+		return nil // an operator's own store is the operator's to prune
+	}
+	return os.RemoveAll(SnapshotDir(c, root))
+}
+
+// SavedSession is a named session that is not running here.
+type SavedSession struct {
+	Name      string    `json:"name"`
+	Workspace string    `json:"workspace"`
+	Owned     bool      `json:"owned"`
+	Created   time.Time `json:"created"`
+	Saved     time.Time `json:"saved"`
+	Snapshot  string    `json:"snapshot_id,omitempty"`
+	InUse     bool      `json:"in_use"`
+	// Problem says why it cannot be resumed.
+	Problem string `json:"problem,omitempty"`
+}
+
+// SavedSessions lists the named sessions of a state folder.
+func SavedSessions(c Config) ([]SavedSession, error) {
+	st, err := stateOf(c)
+	if err != nil {
+		return nil, err
+	}
+	defer st.close()
+	out := []SavedSession{}
+	for _, name := range st.savedNames() {
+		one := SavedSession{Name: name}
+		if d, err := st.load(name); err != nil {
+			one.Problem = err.Error()
+		} else {
+			one.Workspace, one.Owned, one.Created, one.Saved, one.Snapshot = d.Workspace, d.Owned, d.Created, d.Saved, d.Snapshot
+			if _, err := os.Stat(d.Workspace); err != nil && d.Snapshot == "" {
+				one.Problem = "its workspace is gone and there is no snapshot of it"
+			}
+		}
+		if l, err := st.lockName(name); err == nil {
+			l.Close()
+		} else {
+			one.InUse = true
+		}
+		out = append(out, one)
+	}
+	return out, nil
+}
+
+// DeleteSaved removes a named session that no server uses: its state, its
+// snapshots and its workspace if we made that. Codes: session_not_found,
+// already_exists (in use), internal.
+func DeleteSaved(c Config, name string) error {
+	st, err := stateOf(c)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	c.StateDir = st.dir
+	return st.deleteSaved(c, name)
+}
+
+func stateOf(c Config) (*state, error) {
+	if c.StateDir == "" {
+		c.StateDir = DefaultStateDir()
+	}
+	abs, err := filepath.Abs(c.StateDir)
+	if err != nil {
+		return nil, errorf("invalid_argument", err, "the state folder cannot be made absolute, name it in full")
+	}
+	return openState(abs, true, slog.New(slog.DiscardHandler))
+}
+
+func (s *state) deleteSaved(c Config, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	lock, err := s.lockName(name)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	d, err := s.load(name)
+	if os.IsNotExist(err) {
+		return errorf("session_not_found", nil, "there is no saved session %q, list them with: mcp-sandbox sessions list", name)
+	}
+	if err != nil {
+		// A state that cannot be trusted names nothing to delete: it goes alone.
+		return ignoreMissing(os.Remove(s.savedPath(name)))
+	}
+	r, err := s.reopen(d.SessionID)
+	if err == nil {
+		errs := []error{s.removeRemains(d.SessionID, r.data)}
+		if r.data.Owned {
+			errs = append(errs, r.removeWorkspace(), removeSnapshots(c, r.data.Workspace))
+		}
+		if err := errors.Join(errs...); err != nil {
+			_ = r.f.Close()
+			return errorf("internal", err, "the workspace of %q could not be removed, check its permissions", name)
+		}
+		if err := r.remove(); err != nil {
+			return errorf("internal", err, "the record of %q could not be removed, check the state folder", name)
+		}
+	} else if !os.IsNotExist(err) {
+		return err
+	}
+	return ignoreMissing(os.Remove(s.savedPath(name)))
+}
+
+// errorCode is the code of an error for a record.
+func errorCode(err error) string {
+	if err == nil {
+		return ""
+	}
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		return coded.Code()
+	}
+	return "internal"
+}

@@ -1,0 +1,289 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Dialer is what a Sandbox offers beside when something outside may talk to a
+// server inside: Dial connects to 127.0.0.1:port of the session's own network.
+type Dialer interface {
+	Dial(ctx context.Context, port int) (net.Conn, error)
+}
+
+// ExposedPort is a door from this machine's loopback to a port of a session.
+type ExposedPort struct {
+	// Port is the one inside, HostPort the one on 127.0.0.1 of this machine: the
+	// same where that was free.
+	Port     int    `json:"port"`
+	Host     string `json:"host"`
+	HostPort int    `json:"host_port"`
+	URL      string `json:"url"`
+	// Listening is whether a server inside took a connection just now.
+	Listening bool `json:"listening"`
+}
+
+// AnyPort in Config.Expose lets every port be exposed.
+const AnyPort = 0
+
+// ParsePorts reads the ports an operator lists: 1 to 65535, or "any". Doubles
+// count once. Code: invalid_argument.
+func ParsePorts(texts []string) ([]int, error) {
+	var out []int
+	for _, t := range texts {
+		p, err := strconv.Atoi(strings.TrimSpace(t))
+		switch {
+		case strings.TrimSpace(t) == "any":
+			p = AnyPort
+		case err != nil || p < 1 || p > 65535:
+			return nil, errorf("invalid_argument", nil, "%q is not a port that can be exposed, use a number from 1 to 65535, or any", t)
+		}
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+const (
+	// maxDoors and maxConns bound what one session can make the server hold open.
+	maxDoors = 64
+	maxConns = 512
+	// dialInside bounds a connection to a port inside: it is on this machine and
+	// either there or not.
+	dialInside = 5 * time.Second
+)
+
+// doors are the exposed ports of one session.
+type doors struct {
+	mu     sync.Mutex
+	open   map[int]*door
+	closed bool
+}
+
+// ExposePort makes a port inside reachable on this machine's loopback and gives
+// its address; asked again it gives the same. It works whether or not anything
+// listens inside yet, and says which. The door closes with the session.
+//
+// Codes: port_not_exposed (the operator has not listed it), invalid_argument,
+// limit_reached, confinement_unavailable, session_not_found.
+func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error) {
+	if err := s.gate(); err != nil {
+		return ExposedPort{}, err
+	}
+	if port < 1 || port > 65535 {
+		return ExposedPort{}, errorf("invalid_argument", nil, "%d is not a port, use 1 to 65535", port)
+	}
+	if !slices.Contains(s.config.Expose, port) && !slices.Contains(s.config.Expose, AnyPort) {
+		allowed := "none is listed"
+		if len(s.config.Expose) > 0 {
+			allowed = "listed are " + strings.Trim(fmt.Sprint(s.config.Expose), "[]")
+		}
+		return ExposedPort{}, errorf("port_not_exposed", nil, "port %d may not be exposed (%s), the operator allows it with --expose %d", port, allowed, port)
+	}
+	if s.config.Network == "none" {
+		return ExposedPort{}, errorf("confinement_unavailable", nil, "the session has no network, so no port of it can be reached, the operator changes that with --network loopback")
+	}
+	if s.config.Network == "host" {
+		// The session shares this machine's network: the port is there already.
+		return ExposedPort{Port: port, Host: "127.0.0.1", HostPort: port, URL: loopbackURL(port), Listening: s.listens(ctx, port)}, nil
+	}
+	dialer, ok := s.sandbox.(Dialer)
+	if !ok {
+		return ExposedPort{}, errorf("confinement_unavailable", nil, "this confinement cannot reach ports of the session, use the namespaces level")
+	}
+	d, err := s.doors.get(port, dialer, s)
+	if err != nil {
+		return ExposedPort{}, err
+	}
+	hostPort := d.listener.Addr().(*net.TCPAddr).Port
+	return ExposedPort{Port: port, Host: "127.0.0.1", HostPort: hostPort, URL: loopbackURL(hostPort), Listening: s.listens(ctx, port)}, nil
+}
+
+// ExposedPorts lists the open doors, by port.
+func (s *Session) ExposedPorts() []int {
+	s.doors.mu.Lock()
+	defer s.doors.mu.Unlock()
+	out := make([]int, 0, len(s.doors.open))
+	for p := range s.doors.open {
+		out = append(out, p)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func loopbackURL(port int) string {
+	if port == 80 {
+		return "http://127.0.0.1"
+	}
+	return "http://127.0.0.1:" + strconv.Itoa(port)
+}
+
+func (s *Session) listens(ctx context.Context, port int) bool {
+	ctx, cancel := context.WithTimeout(ctx, dialInside)
+	defer cancel()
+	var c net.Conn
+	var err error
+	if d, ok := s.sandbox.(Dialer); ok && s.config.Network != "host" {
+		c, err = d.Dial(ctx, port)
+	} else {
+		c, err = (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	}
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
+}
+
+func (ds *doors) get(port int, dialer Dialer, s *Session) (*door, error) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.closed {
+		return nil, errorf("session_not_found", nil, "the session has ended, call again for a fresh one")
+	}
+	if d := ds.open[port]; d != nil {
+		return d, nil
+	}
+	if len(ds.open) >= maxDoors {
+		return nil, errorf("limit_reached", nil, "%d ports are exposed, which is the most of a session", maxDoors)
+	}
+	// The same number where it can be had: what runs inside often prints an
+	// address with its own port in it.
+	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		l, err = net.Listen("tcp4", "127.0.0.1:0")
+	}
+	if err != nil {
+		return nil, errorf("internal", err, "no port of this machine could be opened, try again")
+	}
+	d := &door{port: port, listener: l, dialer: dialer, conns: map[net.Conn]bool{}}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	if ds.open == nil {
+		ds.open = map[int]*door{}
+	}
+	ds.open[port] = d
+	d.wg.Go(d.accept)
+	s.log.Info("port exposed", "port", port, "address", l.Addr())
+	return d, nil
+}
+
+// close shuts every door and waits until nothing of them runs.
+func (ds *doors) close() {
+	ds.mu.Lock()
+	open := ds.open
+	ds.open, ds.closed = nil, true
+	ds.mu.Unlock()
+	for _, d := range open {
+		d.close()
+	}
+}
+
+// door is one listener on the host's loopback and the connections through it.
+type door struct {
+	port     int
+	listener net.Listener
+	dialer   Dialer
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	closed bool
+}
+
+func (d *door) accept() {
+	for {
+		c, err := d.listener.Accept()
+		if err != nil {
+			if d.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of descriptors passes; a loop without a pause would not let it.
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-d.ctx.Done():
+				return
+			}
+			continue
+		}
+		if !d.hold(c) {
+			_ = c.Close()
+			continue
+		}
+		d.wg.Go(func() { d.carry(c) })
+	}
+}
+
+// hold refuses connections over the limit and after the end.
+func (d *door) hold(c net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || len(d.conns) >= 2*maxConns {
+		return false
+	}
+	d.conns[c] = true
+	return true
+}
+
+func (d *door) release(c net.Conn) {
+	d.mu.Lock()
+	delete(d.conns, c)
+	d.mu.Unlock()
+	_ = c.Close()
+}
+
+func (d *door) carry(outside net.Conn) {
+	defer d.release(outside)
+	ctx, cancel := context.WithTimeout(d.ctx, dialInside)
+	inside, err := d.dialer.Dial(ctx, d.port)
+	cancel()
+	if err != nil {
+		// A reset, not an orderly end: "nothing listens" must look like it.
+		if t, ok := outside.(*net.TCPConn); ok {
+			_ = t.SetLinger(0)
+		}
+		return
+	}
+	if !d.hold(inside) {
+		_ = inside.Close()
+		return
+	}
+	defer d.release(inside)
+	var wg sync.WaitGroup
+	wg.Go(func() { pass(inside, outside) })
+	pass(outside, inside)
+	wg.Wait()
+}
+
+// pass copies one direction to its end and tells the other side so. After an
+// error both sides end, or the direction back would wait for ever.
+func pass(to, from net.Conn) {
+	_, err := io.Copy(to, from)
+	half, ok := to.(interface{ CloseWrite() error })
+	if err != nil || !ok || half.CloseWrite() != nil {
+		_ = to.Close()
+		_ = from.Close()
+	}
+}
+
+func (d *door) close() {
+	d.cancel()
+	_ = d.listener.Close()
+	d.mu.Lock()
+	d.closed = true
+	for c := range d.conns {
+		_ = c.Close()
+	}
+	d.mu.Unlock()
+	d.wg.Wait()
+}
