@@ -81,6 +81,9 @@ func (s *Session) Root() string { return s.root }
 // Owned reports whether the workspace was made by us and goes with the session.
 func (s *Session) Owned() bool { return s.owned }
 
+// Kept reports whether the session is named, so that it outlives its server.
+func (s *Session) Kept() bool { return s.kept }
+
 // Created is when the session was made.
 func (s *Session) Created() time.Time { return s.created }
 

@@ -27,6 +27,7 @@ func allTools(o Options) []tool {
 		snapshotListTool(),
 		snapshotDiffTool(),
 		snapshotRestoreTool(),
+		exposePortTool(),
 		sessionInfoTool(),
 	}
 }

@@ -30,6 +30,9 @@ type info struct {
 	Limits      map[string]any `json:"limits"`
 	Encoding    string         `json:"encoding"`
 	Usage       map[string]any `json:"usage"`
+	// Manifest draws what the workspace was made with, empty without a manifest.
+	Manifest string `json:"manifest,omitempty"`
+	Exposed  []int  `json:"exposed_ports,omitempty"`
 }
 
 type workspaceInfo struct {
@@ -47,7 +50,7 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 	}
 	l := s.Limits()
 	in := info{
-		Workspace:   workspaceInfo{Path: s.Root(), Kept: !s.Owned()},
+		Workspace:   workspaceInfo{Path: s.Root(), Kept: !s.Owned() || s.Kept()},
 		Confinement: s.Sandbox().Report(),
 		Network:     s.Network(),
 		Limits: map[string]any{
@@ -85,5 +88,11 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 	fmt.Fprintf(&b, "limits: %s\n", formatMap(in.Limits))
 	fmt.Fprintf(&b, "encoding: %s\n", in.Encoding)
 	fmt.Fprintf(&b, "usage: %s\n", formatMap(in.Usage))
+	if in.Exposed = s.ExposedPorts(); len(in.Exposed) > 0 {
+		fmt.Fprintf(&b, "exposed_ports: %v\n", in.Exposed)
+	}
+	if in.Manifest = s.Describe(); in.Manifest != "" {
+		fmt.Fprintf(&b, "manifest:\n%s", in.Manifest)
+	}
 	return &reply{text: b.String(), structured: in}, nil
 }
