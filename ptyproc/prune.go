@@ -112,7 +112,10 @@ func (t *Table) takeNotices() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.notices
-	t.notices = nil
+	if t.crowded != "" {
+		n = append(n, t.crowded)
+	}
+	t.notices, t.crowded = nil, ""
 	return n
 }
 

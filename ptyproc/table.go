@@ -37,6 +37,9 @@ type Table struct {
 	procs   map[int]*process
 	past    map[int]*ended
 	notices []string
+	// crowded is the newest count near the limit: of many starts whose replies
+	// are still to come, only the last count is true.
+	crowded string
 }
 
 // ended is what is remembered of a process whose result was delivered, or was
@@ -156,7 +159,7 @@ func (t *Table) reserve() (int, error) {
 			}
 			t.procs[id] = nil
 			if used+1 >= t.o.WarnAt {
-				t.note(fmt.Sprintf("%d of %d processes in use: end those no longer needed with kill_process", used+1, t.o.MaxProcesses))
+				t.crowded = fmt.Sprintf("%d of %d processes in use: end those no longer needed with kill_process", used+1, t.o.MaxProcesses)
 			}
 			t.mu.Unlock()
 			return id, nil
