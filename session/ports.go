@@ -108,6 +108,11 @@ func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error)
 	return ExposedPort{Port: port, Host: "127.0.0.1", HostPort: hostPort, URL: loopbackURL(hostPort), Listening: s.listens(ctx, port)}, nil
 }
 
+// Exposes reports whether any port of a session may be exposed.
+func (m *Manager) Exposes() bool {
+	return len(m.config.Expose) > 0 || m.config.Manifest != nil && len(m.config.Manifest.Ports) > 0
+}
+
 // ExposedPorts lists the open doors, by port.
 func (s *Session) ExposedPorts() []int {
 	s.doors.mu.Lock()

@@ -5,7 +5,7 @@ import "github.com/mark3labs/mcp-go/mcp"
 // allTools is the tool list in the order clients show it: what a model needs
 // most comes first.
 func allTools(o Options) []tool {
-	return []tool{
+	list := []tool{
 		execCommandTool(o),
 		writeStdinTool(o),
 		readOutputTool(),
@@ -27,9 +27,14 @@ func allTools(o Options) []tool {
 		snapshotListTool(),
 		snapshotDiffTool(),
 		snapshotRestoreTool(),
-		exposePortTool(),
 		sessionInfoTool(),
 	}
+	// Without a port that may be exposed the tool could only refuse, and every
+	// client would pay for its description.
+	if o.expose {
+		list = append(list, exposePortTool())
+	}
+	return list
 }
 
 // hints sets all four annotations. Clients act on them: a missing hint counts

@@ -11,9 +11,9 @@ func exposePortTool() tool {
 	return tool{
 		sets: []string{"session"},
 		def: mcp.NewTool("expose_port",
-			mcp.WithDescription("Make a server's TCP port in the session reachable on this machine's loopback. Returns the URL and whether something listens yet."),
+			mcp.WithDescription("Open a port of the session on the host's loopback; returns the URL."),
 			hints(false, false, true, true),
-			mcp.WithInteger("port", mcp.Required(), mcp.Description("Port inside, as allowed by --expose")),
+			mcp.WithInteger("port", mcp.Required()),
 		),
 		run: exposePort,
 	}

@@ -41,6 +41,8 @@ type Options struct {
 	// ReadOnly leaves only tools with a read-only hint.
 	ReadOnly bool
 	Log      *slog.Logger
+
+	expose bool // some port may be exposed
 }
 
 // Server offers the tools of a session manager over MCP.
@@ -95,6 +97,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	if !slices.Contains([]string{"auto", "on", "off"}, o.Structured) {
 		return nil, refuse("invalid_argument", "structured is %q, use auto, on or off", o.Structured)
 	}
+	o.expose = m.Exposes()
 	enc, err := tokens.Get(o.Encoding)
 	if err != nil {
 		return nil, err

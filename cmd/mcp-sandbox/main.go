@@ -77,6 +77,6 @@ func newRoot() *cobra.Command {
 	serve := newServe()
 	root.RunE = serve.RunE
 	root.Flags().AddFlagSet(serve.Flags())
-	root.AddCommand(serve, newExec(), newDoctor(), newConfigPrinter(), newSnapshots(), newVersion())
+	root.AddCommand(serve, newExec(), newDoctor(), newConfigPrinter(), newSessions(), newSnapshots(), newVersion())
 	return root
 }
