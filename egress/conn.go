@@ -51,12 +51,17 @@ func (p *Proxy) accept(nc net.Conn) {
 	p.accepted.Add(1)
 	c := &client{Conn: nc}
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	closed, full := p.closed, len(p.clients) >= p.o.MaxConns
+	if !closed && !full {
+		p.clients[c] = struct{}{}
+		p.wg.Add(1)
+	}
+	p.mu.Unlock()
 	switch {
-	case p.closed:
+	case closed:
 		_ = nc.Close()
 		return
-	case len(p.clients) >= p.o.MaxConns:
+	case full:
 		// What it speaks is not known yet, and waiting to learn it is the resource
 		// that has run out.
 		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
@@ -65,8 +70,6 @@ func (p *Proxy) accept(nc net.Conn) {
 		p.o.Log.Warn("egress: connection limit", "limit", p.o.MaxConns)
 		return
 	}
-	p.clients[c] = struct{}{}
-	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
 		defer func() {

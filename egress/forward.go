@@ -7,9 +7,11 @@ import (
 	"math"
 	"net/http"
 	"net/http/httputil"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,8 +21,10 @@ const (
 	via             = "1.1 mcp-sandbox"
 )
 
-// errFraming is a request body that is not what its head said.
-var errFraming = errors.New("malformed request body")
+var (
+	errBody    = errors.New("incomplete request body")
+	errFraming = errors.New("malformed request body")
+)
 
 // forward serves one plain HTTP request, on an upstream connection of its own:
 // where no connection is shared, nothing smuggled into one request can become
@@ -70,7 +74,8 @@ type exchange struct {
 	body    bodyKind
 	upgrade bool // the client wants a WebSocket
 	keep    bool
-	begun   bool // a part of the answer is on its way
+	begun   bool        // a part of the answer is on its way
+	stop    atomic.Bool // the body is wanted no more
 }
 
 func (x *exchange) run(path string) bool {
@@ -89,28 +94,24 @@ func (x *exchange) run(path string) bool {
 	sent := make(chan error, 1)
 	go func() {
 		err := x.sendBody()
-		if errors.Is(err, errFraming) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, errBody) {
 			reset(x.f.Conn) // the server must not take what it has for the whole
 		}
 		sent <- err
 	}()
 	err := x.answer()
-	select {
-	case bodyErr := <-sent:
-		if bodyErr != nil {
-			x.keep = false
-			if errors.Is(bodyErr, errFraming) && !x.begun {
-				x.p.refuse(x.c, http.StatusBadRequest, codeInvalid, "the request's body is malformed, correct its framing")
-				return false
-			}
-		}
-	default:
-		// Answered before the body was through: what is left of it cannot be told
-		// from a next request, so there is none.
+	// What is left of a body cannot be told from a next request. The order matters:
+	// a read that sets its deadline after this sees stop, one before it is woken.
+	x.stop.Store(true)
+	_ = x.c.SetReadDeadline(time.Now())
+	reset(x.f.Conn)
+	bodyErr := <-sent
+	if bodyErr != nil {
 		x.keep = false
-		_ = x.c.SetReadDeadline(time.Now())
-		reset(x.f.Conn)
-		<-sent
+	}
+	if errors.Is(bodyErr, errFraming) && !x.begun {
+		x.p.refuse(x.c, http.StatusBadRequest, codeInvalid, "the request's body is malformed, correct its framing")
+		return false
 	}
 	if err != nil {
 		return x.fail(err)
@@ -168,44 +169,49 @@ func (x *exchange) writeHead(path string) error {
 	return err
 }
 
-// sendBody passes the body on, in pieces as they come.
+// sendBody passes the body on, in pieces as they come. Its error is errBody where
+// the client's side failed, and the upstream's error where that did.
 func (x *exchange) sendBody() error {
-	src := &patient{x.c, x.p.o.IdleTimeout}
-	if !x.body.chunked {
-		n, err := io.CopyBuffer(onlyWriter{x.up}, io.LimitReader(src, x.body.length), make([]byte, 32<<10))
-		if err == nil && n < x.body.length {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
+	// Both readers take from the client's own buffer, where the next request may
+	// stand already.
+	in, out := io.LimitReader(x.c.br, x.body.length), io.Writer(x.up)
+	if x.body.chunked {
+		in, out = httputil.NewChunkedReader(x.c.br), httputil.NewChunkedWriter(x.up)
 	}
-	// The chunked reader uses a *bufio.Reader as it is, so it must be the client's
-	// own, or bytes of the next request would be lost in another buffer; its
-	// deadline is then set piece by piece here.
-	in := httputil.NewChunkedReader(x.c.br)
-	out := httputil.NewChunkedWriter(x.up)
+	left := x.body.length
+	if left == 0 && !x.body.chunked {
+		return nil
+	}
 	buf := make([]byte, 32<<10)
-	for {
+	for x.body.chunked || left > 0 {
 		_ = x.c.SetReadDeadline(time.Now().Add(x.p.o.IdleTimeout))
+		if x.stop.Load() {
+			return errBody
+		}
 		n, err := in.Read(buf)
+		left -= int64(n)
 		if n > 0 {
 			if _, werr := out.Write(buf[:n]); werr != nil {
 				return werr
 			}
 		}
-		if errors.Is(err, io.EOF) {
-			break
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, os.ErrDeadlineExceeded), !x.body.chunked && left > 0:
+			return errors.Join(errBody, err)
+		case !errors.Is(err, io.EOF):
+			return errors.Join(errBody, errFraming, err)
 		}
-		if err != nil {
-			return errors.Join(errFraming, err)
-		}
+		break
+	}
+	if !x.body.chunked {
+		return nil
 	}
 	if err := x.skipTrailer(); err != nil {
 		return err
 	}
-	if err := out.Close(); err != nil {
-		return err
-	}
-	_, err := io.WriteString(x.up, "\r\n")
+	_, err := io.WriteString(x.up, "0\r\n\r\n")
 	return err
 }
 
@@ -216,7 +222,7 @@ func (x *exchange) skipTrailer() error {
 		b, err := x.c.br.ReadSlice('\n')
 		total += len(b)
 		if err != nil || total > headBuffer || len(b) < 2 || b[len(b)-2] != '\r' {
-			return errors.Join(errFraming, err)
+			return errors.Join(errBody, errFraming, err)
 		}
 		if len(b) == 2 {
 			return nil

@@ -34,18 +34,7 @@ func (m *metered) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// patient reads of a client, with the idle time for each piece.
-type patient struct {
-	c    *client
-	idle time.Duration
-}
-
-func (r *patient) Read(b []byte) (int, error) {
-	_ = r.c.SetReadDeadline(time.Now().Add(r.idle))
-	return r.c.br.Read(b)
-}
-
-// patientWriter writes to a client likewise: a slow reader holds the server back
+// patientWriter writes to a client, with the idle time for each piece: a slow reader holds the server back
 // through TCP, one that stopped is let go.
 type patientWriter struct {
 	c    *client
@@ -74,6 +63,3 @@ func (c *cappedReader) Read(b []byte) (int, error) {
 	c.left -= int64(n)
 	return n, err
 }
-
-// onlyWriter hides every other method of a writer.
-type onlyWriter struct{ io.Writer }

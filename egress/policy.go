@@ -127,8 +127,10 @@ func (p *Policy) Decide(host string, port int) Decision {
 	return p.decide(e)
 }
 
+func (p *Policy) empty() bool { return p == nil || len(p.allow) == 0 }
+
 func (p *Policy) decide(e endpoint) Decision {
-	if p == nil || len(p.allow) == 0 {
+	if p.empty() {
 		return Decision{Reason: "the allow list is empty", flag: allowFlag(e)}
 	}
 	if e.name == "" {
@@ -157,6 +159,9 @@ func (p *Policy) decide(e endpoint) Decision {
 // addresses need a rule of their own).
 func (p *Policy) decideAddr(a netip.Addr, port uint16, literal bool) Decision {
 	e := endpoint{addr: a, port: port}
+	if p.empty() {
+		return Decision{Reason: "the allow list is empty", flag: allowFlag(e)}
+	}
 	v4, _, translated := embedded(a)
 	for _, r := range p.deny {
 		if (r.matchesAddr(a) || translated && r.matchesAddr(v4)) && r.matchesPort(port) {
