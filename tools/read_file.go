@@ -20,6 +20,7 @@ func readFileTool() tool {
 			mcp.WithInteger("offset", mcp.Description("First line, from 1; negative from the end")),
 			mcp.WithInteger("limit", mcp.Description("Lines")),
 			mcp.WithInteger("max_output_tokens"),
+			mcp.WithBoolean("line_numbers"),
 		),
 		run: readFile,
 	}
@@ -36,7 +37,7 @@ func readFile(ctx context.Context, c *call) (*reply, error) {
 		Limit:    c.integer("limit", 0, 0, 1<<53),
 		MaxBytes: readBytes,
 	}
-	limit := c.maxTokens()
+	limit, numbered := c.maxTokens(), c.boolean("line_numbers", false)
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -47,7 +48,11 @@ func readFile(ctx context.Context, c *call) (*reply, error) {
 	if string(f.Kind) == "image" && len(f.Image) > 0 {
 		return &reply{text: fmt.Sprintf("%s, %d bytes%s\n", f.MIME, f.Size, note(f.Note)), image: f.Image, mime: f.MIME}, nil
 	}
-	cut := c.server.encoding.Truncate(f.Text, limit, func(tokens, lines int) string {
+	text := f.Text
+	if numbered && string(f.Kind) == "text" {
+		text = numberLines(text, f.StartLine)
+	}
+	cut := c.server.encoding.Truncate(text, limit, func(tokens, lines int) string {
 		return fmt.Sprintf("[... %d tokens in %d lines cut: read them with offset and limit ...]", tokens, lines)
 	})
 	var b strings.Builder
@@ -69,6 +74,18 @@ func readFile(ctx context.Context, c *call) (*reply, error) {
 		"size": f.Size, "encoding": f.Encoding, "kind": f.Kind, "mime": f.MIME,
 		"truncated": cut.Truncated || f.Truncated, "original_token_count": cut.OriginalTokens,
 	}}, nil
+}
+
+// numberLines puts each line's number in front, as grep -n does. A first line
+// below 1 counts from the end of a file too large to count.
+func numberLines(text string, first int) string {
+	var b strings.Builder
+	n := first
+	for line := range strings.Lines(text) {
+		fmt.Fprintf(&b, "%d:%s", n, line)
+		n++
+	}
+	return b.String()
 }
 
 func note(s string) string {

@@ -46,6 +46,9 @@ func TestFileTools(t *testing.T) {
 	if r := c.ok("ls", map[string]any{"path": ".", "depth": 2}); strings.Contains(r.text(), "x/y") || !strings.Contains(r.text(), "src/a.go") {
 		t.Fatalf("ls: %q", r.text())
 	}
+	if r := c.ok("read_file", map[string]any{"path": "src/a.go", "offset": 3, "line_numbers": true}); !strings.Contains(r.text(), "\n3:func A()") {
+		t.Fatalf("line numbers: %q", r.text())
+	}
 	// A 1x1 PNG comes back as an image.
 	c.ok("write_file", map[string]any{"path": "dot.png", "encoding": "base64",
 		"content": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="})
