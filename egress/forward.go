@@ -330,7 +330,7 @@ func (x *exchange) switchProtocols(resp *http.Response, br *bufio.Reader) error 
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	x.p.relay(x.c, x.f, nil, nil)
+	x.p.newRelay(x.c, x.f).run(func() ([]byte, error) { return nil, nil })
 	return nil
 }
 
@@ -344,7 +344,8 @@ func writeStatus(out *bufio.Writer, resp *http.Response) {
 	_, _ = out.WriteString("HTTP/1.1 " + text + "\r\n")
 }
 
-// endToEnd drops the fields of the upstream connection.
+// endToEnd drops the fields of the upstream connection. http.ReadResponse has
+// taken Connection away where it holds "close", and with it the names of others.
 func endToEnd(h http.Header) http.Header {
 	h = h.Clone()
 	if h == nil {

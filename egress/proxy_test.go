@@ -181,7 +181,7 @@ func TestAC42HostLoopback(t *testing.T) {
 	w := newWorld()
 	w.name("inside.example", "127.0.0.1")
 	w.name("localhost", "127.0.0.1")
-	p, addr := start(t, nil, Options{Policy: policy(t, "inside.example:"+port, "localhost:"+port, "0.0.0.0/0:"+port, "::/0:"+port), Resolver: w})
+	p, addr := start(t, nil, Options{Policy: policy(t, "inside.example:"+port, "localhost:"+port, "0.0.0.0/0:"+port, "[::/0]:"+port), Resolver: w})
 	for _, host := range []string{"inside.example", "localhost", "127.0.0.1", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "127.8.9.10"} {
 		if _, _, code := connectTunnel(t, addr, host+":"+port); code != 403 {
 			t.Errorf("%s: %d", host, code)
@@ -329,9 +329,10 @@ func TestDenials(t *testing.T) {
 		t.Errorf("equal denials are not one: %+v", all)
 	}
 	mu.Lock()
-	defer mu.Unlock()
-	if len(heard) != 8 || p.Stats().Denied != 8 {
-		t.Errorf("heard %d denials, counted %d", len(heard), p.Stats().Denied)
+	told := len(heard)
+	mu.Unlock()
+	if told != 8 || p.Stats().Denied != 8 {
+		t.Errorf("heard %d denials, counted %d", told, p.Stats().Denied)
 	}
 	for i := range 3 * maxDenials {
 		p.deny(fmt.Sprintf("h%d.example", i), 1, Decision{Reason: "x"})

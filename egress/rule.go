@@ -46,7 +46,7 @@ func ParseRule(s string) (Rule, error) {
 		p, err := netip.ParsePrefix(host)
 		switch {
 		case err != nil:
-			return bad("is not a CIDR range, write it as 192.0.2.0/24")
+			return bad("is not a CIDR range, write it as 192.0.2.0/24 or [2001:db8::/32]:443")
 		case p.Addr().Is4In6():
 			return bad("is an IPv4 range in IPv6 clothes, write it as IPv4")
 		case p != p.Masked():

@@ -29,28 +29,14 @@ var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 // the same, and anything else passes as it is: ssh servers speak first, so both
 // directions run while the proxy waits for the client's first byte.
 func (p *Proxy) tunnel(c *client, f *flow) {
-	if f.to.port == 443 {
-		raw, err := p.hello(c, f.to)
-		if err != nil {
-			return
-		}
-		p.relay(c, f, raw, nil)
+	r := p.newRelay(c, f)
+	if f.to.port != 443 {
+		r.run(r.sniff)
 		return
 	}
-	p.relay(c, f, nil, func() ([]byte, error) {
-		_ = c.SetReadDeadline(time.Now().Add(p.o.IdleTimeout))
-		first, err := c.br.Peek(1)
-		if errors.Is(err, io.EOF) {
-			return nil, nil // relay meets it again, and half-closes
-		}
-		if err != nil {
-			return nil, err
-		}
-		if first[0] != recordHandshake {
-			return nil, nil
-		}
-		return p.hello(c, f.to)
-	})
+	if hello, err := p.hello(c, f.to); err == nil {
+		r.run(func() ([]byte, error) { return hello, nil })
+	}
 }
 
 // hello reads a ClientHello and holds its server name to the endpoint. A client
@@ -74,21 +60,7 @@ func (p *Proxy) hello(c *client, e endpoint) ([]byte, error) {
 	return nil, err
 }
 
-// relay runs both directions until both have ended. sent is what was already
-// read of the client; first, where given, reads more before the client's bytes
-// flow, while the other direction runs.
-func (p *Proxy) relay(c *client, f *flow, sent []byte, first func() ([]byte, error)) {
-	r := &relay{p: p, c: c, f: f}
-	r.touch()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.copy(c.Conn, f.Conn, &p.down)
-	}()
-	r.upward(sent, first)
-	<-done
-}
-
+// relay is the two directions of a tunnel.
 type relay struct {
 	p    *Proxy
 	c    *client
@@ -96,20 +68,57 @@ type relay struct {
 	last atomic.Int64 // when bytes moved in either direction, in ns of Unix time
 }
 
-func (r *relay) touch() { r.last.Store(time.Now().UnixNano()) }
-
-func (r *relay) idle() bool {
-	return time.Since(time.Unix(0, r.last.Load())) >= r.p.o.IdleTimeout
+func (p *Proxy) newRelay(c *client, f *flow) *relay {
+	r := &relay{p: p, c: c, f: f}
+	r.touch()
+	return r
 }
 
-func (r *relay) upward(sent []byte, first func() ([]byte, error)) {
-	if first != nil {
-		more, err := first()
-		if err != nil {
-			r.f.cut()
-			return
+func (r *relay) touch() { r.last.Store(time.Now().UnixNano()) }
+
+// waited tells whether err is the end of one wait, while the tunnel as a whole
+// is not idle: a download is not cut because its client has nothing to say.
+func (r *relay) waited(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, r.last.Load())) < r.p.o.IdleTimeout
+}
+
+// run carries both directions until both have ended. begin gives the client's
+// first bytes, while the other direction runs already.
+func (r *relay) run(begin func() ([]byte, error)) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.copy(r.c.Conn, r.f.Conn, &r.p.down)
+	}()
+	r.upward(begin)
+	<-done
+}
+
+// sniff waits for the client's first byte and reads a ClientHello where it is
+// one's.
+func (r *relay) sniff() ([]byte, error) {
+	for {
+		_ = r.c.SetReadDeadline(time.Now().Add(r.p.o.IdleTimeout))
+		first, err := r.c.br.Peek(1)
+		switch {
+		case r.waited(err):
+		case errors.Is(err, io.EOF):
+			return nil, nil // copy meets it again, and half-closes
+		case err != nil:
+			return nil, err
+		case first[0] != recordHandshake:
+			return nil, nil
+		default:
+			return r.p.hello(r.c, r.f.to)
 		}
-		sent = append(sent, more...)
+	}
+}
+
+func (r *relay) upward(begin func() ([]byte, error)) {
+	sent, err := begin()
+	if err != nil {
+		r.f.cut()
+		return
 	}
 	// What the buffer holds goes first; from then on the bare connection is read,
 	// which the kernel can splice.
@@ -156,7 +165,7 @@ func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
 				_ = dst.Close() // a connection that cannot half-close has only this way to say it
 			}
 			return
-		case errors.Is(err, os.ErrDeadlineExceeded) && !r.idle():
+		case r.waited(err):
 		default:
 			r.f.cut()
 			return
