@@ -473,11 +473,12 @@ func (s *state) deleteSaved(c Config, name string) error {
 	}
 	r, err := s.reopen(d.SessionID)
 	if err == nil {
-		errs := []error{s.removeRemains(d.SessionID, r.data)}
-		if r.data.Owned {
-			errs = append(errs, r.removeWorkspace(), removeSnapshots(c, r.data.Workspace))
+		err := errors.Join(s.removeRemains(d.SessionID, r.data), r.removeWorkspace())
+		if err == nil && r.data.Owned {
+			// Last: until the workspace is gone they are its undo.
+			err = removeSnapshots(c, r.data.Workspace)
 		}
-		if err := errors.Join(errs...); err != nil {
+		if err != nil {
 			_ = r.f.Close()
 			return errorf("internal", err, "the workspace of %q could not be removed, check its permissions", name)
 		}

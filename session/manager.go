@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Manager makes sessions on first use and ends them. A key names a client: a
@@ -23,6 +24,7 @@ type Manager struct {
 	closed   bool
 	redactor *Redactor
 	secrets  []string
+	resweep  *time.Timer
 }
 
 // entry is filled once; those who come second wait on ready instead of starting
@@ -84,6 +86,10 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 	st.sweep(c.Log)
 	m := &Manager{config: c, launcher: l, state: st, log: c.Log, sessions: map[string]*entry{}}
 	m.addSecrets(c.secretEnv())
+	// A server killed while it forked leaves a child that holds its locks until it
+	// execs or dies, so what the first sweep passed over is looked at again, here
+	// and at the end.
+	m.resweep = time.AfterFunc(3*time.Second, func() { st.sweep(c.Log) })
 	return m, nil
 }
 
@@ -281,6 +287,9 @@ func (m *Manager) Close() error {
 		wg.Go(func() { errs[i] = m.End(k) })
 	}
 	wg.Wait()
+	if m.resweep.Stop() {
+		m.state.sweep(m.log)
+	}
 	return errors.Join(append(errs, m.state.close(), m.config.Audit.Close())...)
 }
 

@@ -1,0 +1,508 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestNothingRunsOutsideALife: before Start and after Shutdown every method that
+// runs something refuses, and Running says the truth in between.
+func TestNothingRunsOutsideALife(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{Expose: []int{AnyPort}})
+	s, err := m.Create(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle := func(when string) {
+		t.Helper()
+		if s.Running() {
+			t.Errorf("%s: Running", when)
+		}
+		_, e1 := s.Exec(t.Context(), ExecRequest{Cmd: "true"})
+		_, e2 := s.Write(t.Context(), 1000, "x", false, 0, nil)
+		_, e3 := s.Kill(t.Context(), 1000, 0)
+		_, e4 := s.ReadOutput("x", 0, 0, "")
+		_, e5 := s.Screen(1000)
+		_, e6 := s.ExposePort(t.Context(), 80)
+		_, e7 := s.Stop(t.Context())
+		_, e8 := s.Environ(false)
+		for i, err := range []error{e1, e2, e3, e4, e5, e6, e7, e8} {
+			if codeOf(err) != "session_not_found" {
+				t.Errorf("%s: method %d: %v", when, i, err)
+			}
+		}
+		if len(s.Processes()) != 0 || s.KeepOutput(nil) != "" {
+			t.Errorf("%s: there are processes or outputs", when)
+		}
+	}
+	idle("before the start")
+	if len(w.launcher.made) != 0 {
+		t.Error("a sandbox was made before the start")
+	}
+	if _, err := m.Create(t.Context(), "k"); codeOf(err) != "already_exists" {
+		t.Errorf("a second Create: %v", err)
+	}
+	if got, err := m.Get(t.Context(), "k"); err != nil || got != s || !s.Running() {
+		t.Fatalf("Get starts what Create made: %v", err)
+	}
+	if err := s.Start(t.Context()); err != nil || len(w.launcher.made) != 1 {
+		t.Errorf("a second Start: %v, %d sandboxes", err, len(w.launcher.made))
+	}
+	run(t, s, "echo kept > f; sleep 1000 & echo")
+	id, err := s.Stop(t.Context())
+	if err != nil || id == "" || !s.Running() {
+		t.Errorf("Stop: %q, %v, running %v", id, err, s.Running())
+	}
+	if err := s.Shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	idle("after the shutdown")
+	if b, err := os.ReadFile(filepath.Join(s.Root(), "f")); string(b) != "kept\n" {
+		t.Errorf("a shutdown keeps files: %q, %v", b, err)
+	}
+	wantCode(t, s.Start(t.Context()), "session_not_found")
+	if err := errors.Join(s.Shutdown(), s.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	idle("after the close")
+	w.empty(w.temp)
+	w.empty(filepath.Join(w.state, "sessions"))
+}
+
+func TestHooks(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{Name: "n"})
+	s, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	boom := errors.New("boom")
+	s.BeforeStop(func(ctx context.Context) error {
+		order = append(order, "first")
+		_, err := s.Exec(ctx, ExecRequest{Cmd: "echo hook > hooked", Yield: 5 * time.Second})
+		return errors.Join(boom, err)
+	})
+	s.BeforeStop(func(context.Context) error { order = append(order, "second"); return nil })
+	if err := s.Close(); !errors.Is(err, boom) {
+		t.Errorf("the hook's error is lost: %v", err)
+	}
+	_ = s.Close()
+	if !slices.Equal(order, []string{"first", "second"}) {
+		t.Errorf("order %v", order)
+	}
+	// A failing hook keeps neither the checkpoint nor the shutdown from happening.
+	st, err := m.state.load("n")
+	if err != nil || st.Snapshot == "" {
+		t.Errorf("no checkpoint: %+v, %v", st, err)
+	}
+	if b, _ := os.ReadFile(filepath.Join(s.Root(), "hooked")); string(b) != "hook\n" {
+		t.Errorf("the hook ran in no session: %q", b)
+	}
+	if err := DeleteSaved(m.Config(), "n"); err != nil {
+		t.Fatal(err)
+	}
+	w.empty(w.temp)
+}
+
+func TestFailedStartLeavesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.launcher.fail = errorf("confinement_unavailable", nil, "no, try elsewhere")
+	m := w.manager(Config{Name: "n"})
+	_, err := m.Get(t.Context(), "k")
+	wantCode(t, err, "confinement_unavailable")
+	w.empty(w.temp)
+	w.empty(filepath.Join(w.state, "sessions"))
+	if names := m.state.savedNames(); len(names) != 0 {
+		t.Errorf("saved: %v", names)
+	}
+
+	// A resumed session that cannot start keeps its workspace and its state.
+	w.launcher.fail = nil
+	s, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s, "echo work > f")
+	if err := m.End("k"); err != nil {
+		t.Fatal(err)
+	}
+	w.launcher.fail = errorf("confinement_unavailable", nil, "no, try elsewhere")
+	_, err = m.Get(t.Context(), "k")
+	wantCode(t, err, "confinement_unavailable")
+	w.launcher.fail = nil
+	if s, err = m.Get(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, s, "cat f"); got != "work\n" {
+		t.Errorf("the workspace holds %q", got)
+	}
+	if err := s.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	w.empty(w.temp)
+}
+
+func TestNameIsHeldOnce(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.manager(Config{Name: "n"}), w.manager(Config{Name: "n"})
+	s, err := a.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Get(t.Context(), "k")
+	wantCode(t, err, "already_exists")
+	wantCode(t, DeleteSaved(a.Config(), "n"), "already_exists")
+	if all, err := SavedSessions(a.Config()); err != nil || len(all) != 1 || !all[0].InUse {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if !s.Running() {
+		t.Error("the first was disturbed")
+	}
+	if err := s.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, DeleteSaved(a.Config(), "n"), "session_not_found")
+	wantCode(t, DeleteSaved(a.Config(), "../key"), "invalid_argument")
+	for _, name := range []string{"../x", "a/b", "a.b", "-x", strings.Repeat("a", 65), "a\x00"} {
+		_, err := NewManager(Config{StateDir: w.state, Name: name}, w.launcher)
+		wantCode(t, err, "invalid_argument")
+	}
+}
+
+func TestResume(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{Name: "n"})
+	s, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s, "echo one > f")
+	text, err := s.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, root := s.ID(), s.Root()
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	m = w.manager(Config{Name: "n"})
+	bad := bytes.Replace(text, []byte(id[:8]), []byte("00000000"), 1)
+	for name, b := range map[string][]byte{"changed": bad, "cut": text[:len(text)/2], "empty": nil, "more": append(slices.Clone(text), "{}"...), "not JSON": []byte("x")} {
+		_, err := m.Resume(t.Context(), "k", b)
+		wantCode(t, err, "invalid_argument")
+		if err != nil && strings.Contains(err.Error(), "00000000") {
+			t.Errorf("%s: the error shows the input: %v", name, err)
+		}
+	}
+	foreign := newWorld(t).manager(Config{Name: "n"})
+	_, err = foreign.Resume(t.Context(), "k", text)
+	wantCode(t, err, "invalid_argument")
+
+	s, err = m.Resume(t.Context(), "k", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.ID() != id || s.Root() != root || s.Running() {
+		t.Errorf("another session: %s in %s, running %v", s.ID(), s.Root(), s.Running())
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, s, "cat f"); got != "one\n" {
+		t.Errorf("f holds %q", got)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// Another folder under the workspace's name is neither used nor removed.
+	if err := errors.Join(os.Rename(root, root+".away"), os.Mkdir(root, 0o755), os.WriteFile(filepath.Join(root, "theirs"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	m = w.manager(Config{Name: "n"})
+	_, err = m.Get(t.Context(), "k")
+	wantCode(t, err, "session_not_found")
+	if err := DeleteSaved(m.Config(), "n"); err == nil {
+		t.Error("a delete that removed nothing is silent")
+	}
+	if _, err := os.Stat(filepath.Join(root, "theirs")); err != nil {
+		t.Error(err)
+	}
+	if err := os.RemoveAll(root); err != nil {
+		t.Fatal(err)
+	}
+	// Gone: it comes back as it was at the last close.
+	s, err = m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, s, "cat f"); got != "one\n" {
+		t.Errorf("f came back as %q", got)
+	}
+	if err := s.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(root + ".away"); err != nil {
+		t.Errorf("a folder that was moved away is not ours any more: %v", err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(w.state, "snapshots")); len(left) != 0 {
+		t.Errorf("snapshots left: %v", left)
+	}
+	if err := m.End("k"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.Resume(t.Context(), "k", text)
+	wantCode(t, err, "session_not_found")
+}
+
+// TestForgedOwnership: what a state says of ownership deletes nothing (the
+// reference removes whatever tree a payload with owned=true names).
+func TestForgedOwnership(t *testing.T) {
+	w := newWorld(t)
+	victim := filepath.Join(w.temp, "victim")
+	if err := os.MkdirAll(filepath.Join(victim, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := w.manager(Config{Name: "n"})
+	s, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := s.savedState()
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Even signed with the right key.
+	key, err := m.state.key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Workspace, st.Owned = victim, true
+	if err := m.state.save(key, st); err != nil {
+		t.Fatal(err)
+	}
+	m = w.manager(Config{Name: "n"})
+	_, err = m.Get(t.Context(), "k")
+	wantCode(t, err, "invalid_argument")
+	if err := DeleteSaved(m.Config(), "n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(victim, "sub")); err != nil {
+		t.Errorf("a person's folder was touched: %v", err)
+	}
+}
+
+// TestStateHasNoSecrets: neither values nor the manifest are in what is saved.
+func TestStateHasNoSecrets(t *testing.T) {
+	w := newWorld(t)
+	t.Setenv("HOST_SECRET", "s3ntinel-env")
+	file := filepath.Join(w.temp, "..", "secret")
+	if err := os.WriteFile(file, []byte("s3ntinel-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	man, err := ParseManifest([]byte(`{"environment": {"A": "s3ntinel-plain", "B": {"from_env": "HOST_SECRET"},
+		"C": {"from_file": "secret"}, "D": {"value": "s3ntinel-eph", "ephemeral": true}},
+		"entries": {"f": {"type": "file", "content": "s3ntinel-content"}}}`), false, filepath.Dir(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	m := w.manager(Config{Name: "n", Manifest: man, Audit: NewAuditor(AuditOptions{Sink: NewAuditWriter(&log)})})
+	s, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, s, "echo $A $B $C $D; cat f"); got != "s3ntinel-plain s3ntinel-env s3ntinel-file s3ntinel-eph\ns3ntinel-content" {
+		t.Errorf("inside: %q", got)
+	}
+	for _, secret := range []string{"s3ntinel-env", "s3ntinel-file", "s3ntinel-eph"} {
+		if got := m.Redactor().Text("x " + secret); strings.Contains(got, secret) {
+			t.Errorf("logs would show %s", secret)
+		}
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(w.state, func(p string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.Contains(p, "/snapshots/") {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		if bytes.Contains(b, []byte("s3ntinel")) {
+			t.Errorf("%s holds a value", p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(log.String(), "s3ntinel") {
+		t.Errorf("the audit log holds a value:\n%s", &log)
+	}
+	var ops []string
+	for _, e := range readEvents(t, &log) {
+		ops = append(ops, e.Op+" "+e.Phase)
+	}
+	if want := "session.start start,session.start finish,session.close start,session.stop start,session.stop finish,session.close finish"; strings.Join(ops, ",") != want {
+		t.Errorf("records: %v", ops)
+	}
+	if err := DeleteSaved(m.Config(), "n"); err != nil {
+		t.Fatal(err)
+	}
+	w.empty(w.temp)
+}
+
+func TestServerKey(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{})
+	a, err := m.state.key()
+	if err != nil || len(a) != 32 {
+		t.Fatal(a, err)
+	}
+	path := filepath.Join(w.state, "key")
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", fi.Mode(), err)
+	}
+	if b, err := m.state.key(); err != nil || !bytes.Equal(a, b) {
+		t.Errorf("another key: %v", err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.state.key()
+	wantCode(t, err, "permission_denied")
+	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, []byte("short"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.state.key()
+	wantCode(t, err, "internal")
+	if left, _ := filepath.Glob(path + ".*"); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func FuzzUnseal(f *testing.F) {
+	key := bytes.Repeat([]byte{1}, 32)
+	good, err := seal(key, savedState{SessionID: strings.Repeat("a", 32), Workspace: "/w"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"version":1,"state":"{}","hmac_sha256":""}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		st, err := unseal(key, b)
+		if err != nil {
+			return
+		}
+		// Only what was signed comes through, in whatever dress.
+		var e envelope
+		if strictJSON(b, &e) != nil || st.Workspace != "/w" {
+			t.Errorf("%q became %+v", b, st)
+		}
+	})
+}
+
+// TestSweepKeepsNamed: what a killed server leaves of a named session is its
+// workspace and record; the rest of it goes.
+func TestSweepKeepsNamed(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{Name: "n"})
+	s, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s, "echo work > f")
+	side := filepath.Join(s.Root(), sideName(s.id))
+	clone := s.temp + "-git-00000000"
+	for _, d := range []string{filepath.Join(side, "tree"), clone, s.temp} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What the end of a process does.
+	_ = w.launcher.made[0].Close()
+	s.record.f.Close()
+	s.nameLock.Close()
+
+	next := w.manager(Config{Name: "n"})
+	for _, p := range []string{side, clone, s.temp, s.scratch} {
+		if _, err := os.Lstat(p); !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", filepath.Base(p), err)
+		}
+	}
+	again, err := next.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, again, "cat f"); got != "work\n" || again.ID() != s.ID() {
+		t.Errorf("resumed %s with %q", again.ID(), got)
+	}
+	if err := again.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	w.empty(w.temp)
+	// The dead server's own object still holds a table and descriptors.
+	s.table.Close()
+	_ = s.files.Close()
+	_ = s.rootFD.Close()
+	_ = s.closeSnapshots()
+	delete(m.sessions, "k")
+}
+
+// TestSweepIntent: a server killed between recording and making a workspace, or
+// just after making it, leaves nothing, and takes nothing that is not empty.
+func TestSweepIntent(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{})
+	for name, fill := range map[string]bool{"never": false, "empty": false, "full": true} {
+		p := filepath.Join(w.temp, name)
+		r, err := m.state.add("id-"+name, recordData{Workspace: p, Owned: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.f.Close()
+		if name != "never" {
+			_ = os.Mkdir(p, 0o700)
+		}
+		if fill {
+			_ = os.WriteFile(filepath.Join(p, "f"), nil, 0o600)
+		}
+	}
+	w.manager(Config{})
+	w.empty(filepath.Join(w.state, "sessions"))
+	left, _ := os.ReadDir(w.temp)
+	if len(left) != 1 || left[0].Name() != "full" {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestSavedStateIsVersioned(t *testing.T) {
+	key := bytes.Repeat([]byte{7}, 32)
+	b, err := seal(key, savedState{SessionID: strings.Repeat("b", 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e envelope
+	if err := json.Unmarshal(b, &e); err != nil {
+		t.Fatal(err)
+	}
+	e.Version = 2
+	next, _ := json.Marshal(e)
+	if _, err := unseal(key, next); codeOf(err) != "invalid_argument" || !strings.Contains(err.Error(), "knows 1") {
+		t.Errorf("%v", err)
+	}
+	if _, err := unseal(key, b); err != nil {
+		t.Error(err)
+	}
+}
