@@ -78,6 +78,12 @@ func forkExe(exe int, attr *syscall.SysProcAttr, files []uintptr) (int, error) {
 		pid int
 		err error
 	}
+	newUser := attr.Cloneflags&syscall.CLONE_NEWUSER != 0
+	if newUser {
+		if err := refusedClones.refused(); err != nil {
+			return 0, err
+		}
+	}
 	done := make(chan result, 1)
 	forks() <- func() {
 		pid, err := syscall.ForkExec(fdPath(exe), []string{initName}, &syscall.ProcAttr{
@@ -93,6 +99,9 @@ func forkExe(exe int, attr *syscall.SysProcAttr, files []uintptr) (int, error) {
 		done <- result{pid, err}
 	}
 	r := <-done
+	if newUser {
+		refusedClones.note(r.err)
+	}
 	return r.pid, r.err
 }
 

@@ -86,8 +86,13 @@ func runProbe(ctx context.Context, namespaces bool) (map[string]unix.Errno, erro
 			AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP},
 		}
 	}
-	err = cmd.Start()
+	if err = refusedClones.refused(); err == nil || !namespaces {
+		err = cmd.Start()
+	}
 	w.Close()
+	if namespaces {
+		refusedClones.note(err)
+	}
 	if err != nil {
 		return nil, err
 	}

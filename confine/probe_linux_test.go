@@ -37,7 +37,11 @@ func TestProbe(t *testing.T) {
 	if left := ourCgroups(t); len(left) > 0 {
 		t.Errorf("cgroups left: %q", left)
 	}
-	if after := openFiles(t); after != before {
+	allowed := 0
+	if !c.Namespaces.OK {
+		allowed = 2 // what syscall.ForkExec forgets, see failedClones
+	}
+	if after := openFiles(t); after < before || after > before+allowed {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }

@@ -46,6 +46,7 @@ func testPolicy(t testing.TB) Policy {
 
 func start(t testing.TB, p Policy) *Sandbox {
 	t.Helper()
+	needNamespaces(t, p.Level)
 	s, err := Start(context.Background(), p)
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,7 @@ func TestServerKilled(t *testing.T) {
 		stopped bool
 	}{{LevelNamespaces, false}, {LevelNamespaces, true}, {LevelLandlock, false}} {
 		t.Run(fmt.Sprintf("%s/%v", c.level, c.stopped), func(t *testing.T) {
+			needNamespaces(t, c.level)
 			exe, err := os.Executable()
 			if err != nil {
 				t.Fatal(err)
