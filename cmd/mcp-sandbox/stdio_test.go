@@ -180,6 +180,7 @@ func TestCancelBeforeStart(t *testing.T) {
 // without its newline.
 func TestOneShot(t *testing.T) {
 	c := startServer(t)
+	c.sh("true") // what is judged is the end of input, not the start of a sandbox
 	ch := make(chan message, 1)
 	c.mu.Lock()
 	c.waiting["7"] = ch
