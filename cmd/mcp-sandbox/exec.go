@@ -56,7 +56,7 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
-	code, err := stream(ctx, sess, line, tty)
+	code, err := recorded(ctx, m, sess, line, func() (int, error) { return stream(ctx, sess, line, tty) })
 	// Closed before the exit status is passed on: os.Exit runs no deferred call.
 	if err := errors.Join(err, m.Close()); err != nil {
 		return err
@@ -65,6 +65,28 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 		return exitStatus(code)
 	}
 	return nil
+}
+
+// recorded is what package tools does around a call, for the one of this
+// command line.
+func recorded(ctx context.Context, m *session.Manager, sess *session.Session, line string, run func() (int, error)) (int, error) {
+	span, err := m.Auditor().Begin(ctx, sess.ID(), "exec", "exec", map[string]any{
+		"cmd": map[string]any{"text": m.Redactor().Command(line), "bytes": len(line)},
+	})
+	if err != nil {
+		return 0, err
+	}
+	code, err := run()
+	failure := ""
+	if err != nil {
+		failure = "internal"
+		var coded interface{ Code() string }
+		if errors.As(err, &coded) {
+			failure = coded.Code()
+		}
+	}
+	span.End(ctx, sess.ID(), failure, map[string]any{"exit_code": code})
+	return code, err
 }
 
 // stream runs the line with its three streams passed through. The caller's own
