@@ -63,7 +63,6 @@ git rev-parse HEAD~1`
 		handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(srv.Close)
-	srv.Config.ErrorLog = nil
 	ca = filepath.Join(dir, "ca.pem")
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o644); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net/http/cgi"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestGitRepoEntry fetches a repository by the host's git inside a real sandbox,
+// over https, through the tunnel to the one host; and says what is wrong when
+// the authority is not trusted. No clone is left behind.
+func TestGitRepoEntry(t *testing.T) {
+	base := t.TempDir()
+	openPath(t, base)
+	script := `set -e; git init -q -b main work; cd work; echo from git > f; git add .; git commit -q -m one; git clone -q --bare . ../o/n.git; git --exec-path`
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Dir = base
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b")
+	core, err := cmd.Output()
+	if err != nil {
+		t.Skipf("git does not work here: %v", err)
+	}
+	backend := filepath.Join(strings.TrimSpace(string(core)), "git-http-backend")
+	if _, err := os.Stat(backend); err != nil {
+		t.Skip("git has no http backend here")
+	}
+	srv := httptest.NewTLSServer(&cgi.Handler{Path: backend, Stderr: io.Discard,
+		Env: []string{"GIT_PROJECT_ROOT=" + base, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_GLOBAL=/dev/null"}})
+	defer srv.Close()
+	ca := filepath.Join(base, "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	manifest := func(name string, trusted bool) string {
+		m := map[string]any{"entries": map[string]any{"r": map[string]any{"type": "git_repo", "host": srv.Listener.Addr().String(), "repo": "o/n"}}}
+		if trusted {
+			m["environment"] = map[string]any{"GIT_SSL_CAINFO": ca}
+			m["extra_path_grants"] = []any{map[string]any{"path": ca, "read_only": true}}
+		}
+		b, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := filepath.Join(base, name)
+		if err := os.WriteFile(p, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	temp := filepath.Join(base, "tmp")
+	if err := os.Mkdir(temp, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	start := func(manifest, line string) (string, error) {
+		cmd := exec.Command(binary, "exec", "--state-dir", filepath.Join(base, "state"), "--confine", "namespaces", "--manifest", manifest, "--", line)
+		cmd.Env = append(os.Environ(), "TMPDIR="+temp)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	out, err := start(manifest("good.json", true), "cat r/f; git -C r log --oneline | wc -l")
+	if err != nil {
+		if strings.Contains(out, "confinement_unavailable") {
+			unconfinable(t, out)
+		}
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(out, "from git\n1") {
+		t.Errorf("%q", out)
+	}
+	out, err = start(manifest("bad.json", false), "true")
+	if err == nil || !strings.Contains(out, "exec_failed: the entry \"r\": git could not fetch") || !strings.Contains(out, "certificate") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if left, _ := os.ReadDir(temp); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
