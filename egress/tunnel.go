@@ -15,7 +15,7 @@ const (
 	copyBuffer = 64 << 10
 	// burst is how much the kernel moves by splice(2) between two looks at the
 	// clock and the budget.
-	burst = 256 << 10
+	burst = 1 << 20
 )
 
 var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
@@ -173,22 +173,24 @@ func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
 	}
 }
 
-// burst moves bulk data without bringing it into the process, where the budget
-// is far from its end.
+// burst moves bulk data without bringing it into the process, for as long as it
+// comes and the budget is far from its end.
 func (r *relay) burst(dst, src net.Conn, count *atomic.Int64) error {
-	if !r.p.budget.reserve(burst, r.p.o.MaxConns) {
-		return nil
+	for r.p.budget.reserve(burst, r.p.o.MaxConns) {
+		deadline := time.Now().Add(r.p.o.IdleTimeout)
+		_ = src.SetReadDeadline(deadline)
+		_ = dst.SetWriteDeadline(deadline)
+		n, err := io.CopyN(dst, src, burst)
+		r.p.budget.give(burst - n)
+		count.Add(n)
+		if n > 0 {
+			r.touch()
+		}
+		if err != nil {
+			return err
+		}
 	}
-	deadline := time.Now().Add(r.p.o.IdleTimeout)
-	_ = src.SetReadDeadline(deadline)
-	_ = dst.SetWriteDeadline(deadline)
-	n, err := io.CopyN(dst, src, burst)
-	r.p.budget.give(burst - n)
-	count.Add(n)
-	if n > 0 {
-		r.touch()
-	}
-	return err
+	return nil
 }
 
 // budget is what may still pass.
