@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -123,6 +124,9 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 	}
 	status := p.Wait()
 	drain(&out, p)
+	for _, n := range sess.Sandbox().(*sandbox).Notices() {
+		fmt.Fprintln(os.Stderr, "mcp-sandbox:", n)
+	}
 	return status.Code, nil
 }
 
