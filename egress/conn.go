@@ -2,6 +2,7 @@ package egress
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -67,7 +68,7 @@ func (p *Proxy) accept(nc net.Conn) {
 		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = io.WriteString(nc, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 		_ = nc.Close()
-		p.o.Log.Warn("egress: connection limit", "limit", p.o.MaxConns)
+		_ = p.deny("any host", 0, Decision{Reason: fmt.Sprintf("%d connections are open, which is the limit", p.o.MaxConns)})
 		return
 	}
 	go func() {

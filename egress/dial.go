@@ -81,25 +81,34 @@ func (p *Proxy) open(c *client, e endpoint) (*flow, *Error) {
 		return nil, &Error{code: codeInternal, text: "could not connect to " + e.String() + ": " + reason(err) + ", check that the service is up", cause: err}
 	}
 	f := &flow{Conn: conn, to: e, addr: addr, client: c, proxy: p}
-
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
+	if d, ok := p.register(f, policy); !ok {
 		conn.Close()
-		return nil, &Error{code: codeInternal, text: "the session has ended, start another", cause: net.ErrClosed}
-	}
-	// A policy that came while we dialled did not see this flow: judge it here,
-	// under the lock that SetPolicy holds, so that one of the two always does.
-	if p.policy != policy {
-		if d := p.judgeFlow(p.policy, f); !d.Allowed {
-			conn.Close()
-			return nil, p.denyEndpoint(e, d)
+		if d.Reason == "" {
+			return nil, &Error{code: codeInternal, text: "the session has ended, start another", cause: net.ErrClosed}
 		}
+		return nil, p.denyEndpoint(e, d)
 	}
-	p.flows[f] = struct{}{}
 	p.allowed.Add(1)
 	p.o.Log.Debug("egress: open", "host", e.host(), "port", e.port, "address", addr)
 	return f, nil
+}
+
+// register makes f known to SetPolicy and Close. A policy that came while we
+// dialled did not see f: it is judged here, under the lock that SetPolicy holds,
+// so that one of the two always does.
+func (p *Proxy) register(f *flow, judgedBy *Policy) (d Decision, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return Decision{}, false
+	}
+	if p.policy != judgedBy {
+		if d := p.judgeFlow(p.policy, f); !d.Allowed {
+			return d, false
+		}
+	}
+	p.flows[f] = struct{}{}
+	return Decision{}, true
 }
 
 // judged gives the addresses of e that may be dialled.

@@ -59,8 +59,8 @@ type Options struct {
 	// Log gets one line a connection (debug) and denial (info), without
 	// credentials; nil is silent.
 	Log *slog.Logger
-	// OnDenial is told of each denial, on the connection's goroutine: it must
-	// return soon and not call Close.
+	// OnDenial is told of each denial, on the goroutine of the connection or of
+	// Serve: it must return soon and not call Close.
 	OnDenial func(Denial)
 	// Token, where set, is the password every client must give: the HTTP Basic or
 	// SOCKS5 password, with any user name. The listener is private to its session

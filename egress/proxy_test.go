@@ -94,12 +94,15 @@ func TestSetPolicyWhileDialling(t *testing.T) {
 	w.name("a.example", public.String())
 	w.listen(t, public.String()+":7", echo)
 	var p *Proxy
-	p, addr := start(t, nil, Options{Policy: policy(t, "a.example:7"), Resolver: w, Dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	p, addr := start(t, nil, Options{Policy: policy(t, "a.example:7"), Resolver: w, OnDenial: func(Denial) { p.Stats() }, Dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		p.SetPolicy(nil)
 		return w.dial(ctx, to)
 	}})
 	if _, _, code := connectTunnel(t, addr, "a.example:7"); code != 403 {
 		t.Errorf("status %d", code)
+	}
+	if d := p.Denials(time.Time{}); len(d) != 1 || d[0].Host != "a.example" {
+		t.Errorf("denials %v", d)
 	}
 }
 

@@ -132,9 +132,6 @@ func (r Rule) String() string {
 	return b.String()
 }
 
-// Deny tells whether the rule was written with a leading "!".
-func (r Rule) Deny() bool { return r.deny }
-
 func (r Rule) matchesPort(port uint16) bool {
 	if r.port != 0 {
 		return r.port == port

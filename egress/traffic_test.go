@@ -497,6 +497,9 @@ func TestConnectionLimit(t *testing.T) {
 	if got, _ := io.ReadAll(c); status(string(got)) != 503 {
 		t.Errorf("third: %q", got)
 	}
+	if d := p.Denials(time.Time{}); len(d) != 1 || !strings.Contains(d[0].String(), "2 connections are open") {
+		t.Errorf("denials %v", d)
+	}
 	first.Close()
 	until(t, "a place is free", func() bool { return p.Stats().Open == 1 })
 	if _, _, code := connectTunnel(t, addr, "a.example:7"); code != 200 {
