@@ -3,9 +3,7 @@ package session
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -347,6 +345,9 @@ func (s *Session) finish(forget bool) (err error) {
 // still is the folder that was made.
 func (s *Session) removeOurs(forget bool) error {
 	var errs []error
+	if s.record != nil {
+		errs = append(errs, s.record.unkeep())
+	}
 	if s.record != nil && s.record.data.Owned {
 		errs = append(errs, s.record.removeWorkspace())
 		if s.kept {
@@ -387,108 +388,6 @@ func removeSnapshots(c Config, root string) error {
 		return nil // an operator's own store is the operator's to prune
 	}
 	return os.RemoveAll(SnapshotDir(c, root))
-}
-
-// SavedSession is a named session that is not running here.
-type SavedSession struct {
-	Name      string    `json:"name"`
-	Workspace string    `json:"workspace"`
-	Owned     bool      `json:"owned"`
-	Created   time.Time `json:"created"`
-	Saved     time.Time `json:"saved"`
-	Snapshot  string    `json:"snapshot_id,omitempty"`
-	InUse     bool      `json:"in_use"`
-	// Problem says why it cannot be resumed.
-	Problem string `json:"problem,omitempty"`
-}
-
-// SavedSessions lists the named sessions of a state folder.
-func SavedSessions(c Config) ([]SavedSession, error) {
-	st, err := stateOf(c)
-	if err != nil {
-		return nil, err
-	}
-	defer st.close()
-	out := []SavedSession{}
-	for _, name := range st.savedNames() {
-		one := SavedSession{Name: name}
-		if d, err := st.load(name); err != nil {
-			one.Problem = err.Error()
-		} else {
-			one.Workspace, one.Owned, one.Created, one.Saved, one.Snapshot = d.Workspace, d.Owned, d.Created, d.Saved, d.Snapshot
-			if _, err := os.Stat(d.Workspace); err != nil && d.Snapshot == "" {
-				one.Problem = "its workspace is gone and there is no snapshot of it"
-			}
-		}
-		if l, err := st.lockName(name); err == nil {
-			l.Close()
-		} else {
-			one.InUse = true
-		}
-		out = append(out, one)
-	}
-	return out, nil
-}
-
-// DeleteSaved removes a named session that no server uses: its state, its
-// snapshots and its workspace if we made that. Codes: session_not_found,
-// already_exists (in use), internal.
-func DeleteSaved(c Config, name string) error {
-	st, err := stateOf(c)
-	if err != nil {
-		return err
-	}
-	defer st.close()
-	c.StateDir = st.dir
-	return st.deleteSaved(c, name)
-}
-
-func stateOf(c Config) (*state, error) {
-	if c.StateDir == "" {
-		c.StateDir = DefaultStateDir()
-	}
-	abs, err := filepath.Abs(c.StateDir)
-	if err != nil {
-		return nil, errorf("invalid_argument", err, "the state folder cannot be made absolute, name it in full")
-	}
-	return openState(abs, true, slog.New(slog.DiscardHandler))
-}
-
-func (s *state) deleteSaved(c Config, name string) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	lock, err := s.lockName(name)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	d, err := s.load(name)
-	if os.IsNotExist(err) {
-		return errorf("session_not_found", nil, "there is no saved session %q, list them with: mcp-sandbox sessions list", name)
-	}
-	if err != nil {
-		// A state that cannot be trusted names nothing to delete: it goes alone.
-		return ignoreMissing(os.Remove(s.savedPath(name)))
-	}
-	r, err := s.reopen(d.SessionID)
-	if err == nil {
-		err := errors.Join(s.removeRemains(d.SessionID, r.data), r.removeWorkspace())
-		if err == nil && r.data.Owned {
-			// Last: until the workspace is gone they are its undo.
-			err = removeSnapshots(c, r.data.Workspace)
-		}
-		if err != nil {
-			_ = r.f.Close()
-			return errorf("internal", err, "the workspace of %q could not be removed, check its permissions", name)
-		}
-		if err := r.remove(); err != nil {
-			return errorf("internal", err, "the record of %q could not be removed, check the state folder", name)
-		}
-	} else if !os.IsNotExist(err) {
-		return err
-	}
-	return ignoreMissing(os.Remove(s.savedPath(name)))
 }
 
 // errorCode is the code of an error for a record.

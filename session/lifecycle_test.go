@@ -233,9 +233,7 @@ func TestResume(t *testing.T) {
 	m = w.manager(Config{Name: "n"})
 	_, err = m.Get(t.Context(), "k")
 	wantCode(t, err, "session_not_found")
-	if err := DeleteSaved(m.Config(), "n"); err == nil {
-		t.Error("a delete that removed nothing is silent")
-	}
+	w.manager(Config{}) // its sweep leaves it alone too
 	if _, err := os.Stat(filepath.Join(root, "theirs")); err != nil {
 		t.Error(err)
 	}
@@ -505,4 +503,64 @@ func TestSavedStateIsVersioned(t *testing.T) {
 	if _, err := unseal(key, b); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDeleteOfAReplacedFolder: a folder that took the place of ours stays, and
+// the delete says that it removed nothing.
+func TestDeleteOfAReplacedFolder(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{Name: "n"})
+	s, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := s.Root()
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Rename(root, root+".away"), os.Mkdir(root, 0o755), os.WriteFile(filepath.Join(root, "theirs"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, DeleteSaved(m.Config(), "n"), "internal")
+	for _, p := range []string{root + "/theirs", root + ".away"} {
+		if _, err := os.Stat(p); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestDeleteKilledInTheMiddle: the next server ends it, and the name is free.
+func TestDeleteKilledInTheMiddle(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{Name: "n"})
+	s, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s, "echo a > a; echo b > b")
+	id := s.ID()
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := m.state.reopen(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.unkeep(), os.Remove(filepath.Join(s.Root(), "a"))); err != nil {
+		t.Fatal(err)
+	}
+	r.f.Close()
+	m = w.manager(Config{Name: "n"})
+	w.empty(w.temp)
+	again, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.ID() == id {
+		t.Error("half a workspace was resumed")
+	}
+	if err := again.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	w.empty(w.temp)
 }

@@ -155,6 +155,16 @@ func (r *record) update(d recordData) error {
 	return nil
 }
 
+// unkeep gives the session back to the sweep.
+func (r *record) unkeep() error {
+	if !r.data.Kept {
+		return nil
+	}
+	d := r.data
+	d.Kept = false
+	return r.update(d)
+}
+
 // identify notes which folder the workspace is.
 func (r *record) identify(root *os.File) error {
 	fi, err := root.Stat()
