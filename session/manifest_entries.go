@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-
 )
 
 // Receipt says what was copied into the workspace.
