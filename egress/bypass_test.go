@@ -208,6 +208,7 @@ func TestEgressBypassAttempts(t *testing.T) {
 		"sni differs on 8443":  connectLine("example.com:8443") + tls("evil.test"),
 		"sni absent":           ok + string(records(helloMsg(ext{99, []byte("evil")}), 16384)),
 		"sni twice":            ok + string(records(helloMsg(sni("example.com"), sni("evil.test")), 16384)),
+		"sni right one second": ok + string(records(helloMsg(sni("evil.test"), sni("example.com")), 16384)),
 		"sni in pieces":        ok + string(records(helloMsg(sni("evil.test")), 1)),
 		"sni with ECH":         ok + string(records(helloMsg(sni("example.com"), ext{extECH, []byte("evil")}), 16384)),
 		"not TLS on 443":       ok + get("/evil", "example.com"),

@@ -57,6 +57,7 @@ func TestClientHello(t *testing.T) {
 		{"no name", hello(), named, false},
 		{"no extensions", records(append([]byte{1, 0, 0, 41, 3, 3}, append(make([]byte, 32), 0, 0, 2, 0x13, 1, 1, 0)...), 1000), named, false},
 		{"name twice", hello(sni("example.com"), sni("evil.test")), named, false},
+		{"right name second", hello(sni("evil.test"), sni("example.com")), named, false},
 		{"two in a list", hello(ext{0, two}), named, false},
 		{"other name type", hello(ext{0, []byte{0, 4, 1, 0, 1, 'a'}}), named, false},
 		{"ECH", hello(sni("example.com"), ext{extECH, []byte{0}}), named, false},
@@ -115,6 +116,25 @@ func FuzzClientHello(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestSOCKSRequest(t *testing.T) {
+	good := socksBytes(1, 3, []byte("Example.com."), 443)[3:]
+	if command, host, e, err := readSOCKSRequest(bytes.NewReader(good)); err != nil || command != 1 || host != "Example.com." || e.String() != "example.com:443" {
+		t.Errorf("%d %q %v %v", command, host, e, err)
+	}
+	for at, value := range map[int]byte{0: 4, 2: 1, 3: 9} {
+		bad := bytes.Clone(good)
+		bad[at] = value
+		if _, _, e, err := readSOCKSRequest(bytes.NewReader(bad)); !errors.Is(err, errSOCKS) {
+			t.Errorf("byte %d is %d: %v, %v", at, value, e, err)
+		}
+	}
+	for n := range len(good) {
+		if _, _, e, err := readSOCKSRequest(bytes.NewReader(good[:n])); err == nil {
+			t.Errorf("%d bytes give %v", n, e)
+		}
+	}
 }
 
 // FuzzSOCKS holds that an accepted request names a host in the one form.

@@ -51,6 +51,7 @@ func TestAC38HostNames(t *testing.T) {
 		"\uff11\uff12\uff17.0.1", // full-width digits
 		"①②⑦.0.0.1",
 		"\u212aelvin.example", // Kelvin sign, lower-cases to k
+		"\u212a\u00fccher.example",
 		"İstanbul.example",
 		"e\u0301.example", // not composed
 		"\u202eexample.com",

@@ -52,7 +52,7 @@ func TestDecide(t *testing.T) {
 	}{
 		{"example.com", 443, true, "example.com"}, {"example.com", 80, true, "example.com"}, {"EXAMPLE.com.", 443, true, "example.com"},
 		{"example.com", 22, false, "example.com"}, {"www.example.com", 443, false, ""}, {"example.com.evil.test", 443, false, ""}, {"evilexample.com", 443, false, ""},
-		{"a.wild.example", 443, true, "*.wild.example"}, {"a.b.wild.example", 80, true, "*.wild.example"}, {"wild.example", 443, false, ""}, {"xwild.example", 443, false, ""},
+		{"a.wild.example", 443, true, "*.wild.example"}, {"a.b.wild.example", 80, true, "*.wild.example"}, {"wild.example", 443, false, ""}, {"xwild.example", 443, false, ""}, {"evilwild.example", 443, false, ""}, {"a.evilwild.example", 443, false, ""},
 		{"secret.wild.example", 443, false, "!secret.wild.example"}, {"secret.wild.example", 22, false, "!secret.wild.example"}, {"x.deep.wild.example", 443, false, "!*.deep.wild.example"},
 		{"ssh.example", 22, true, "ssh.example:22"}, {"ssh.example", 443, false, "ssh.example:22"}, {"a.ports.example", 8443, true, "*.ports.example:8443"},
 		{"198.41.0.4", 443, true, "198.41.0.4"}, {"198.41.0.4", 80, false, "!198.41.0.4:80"}, {"1.1.1.1", 853, true, "1.1.1.0/24:853"}, {"1.1.1.1", 443, false, "1.1.1.0/24:853"}, {"9.9.9.9", 9, false, "!9.9.9.9"},

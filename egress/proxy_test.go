@@ -127,8 +127,17 @@ func TestAC39Rebinding(t *testing.T) {
 	if _, _, code := connectTunnel(t, addr, "mixed.example:7"); code != 200 {
 		t.Errorf("mixed: %d", code)
 	}
+	// net.Resolver gives IPv4 in mapped form: it is judged and dialled as IPv4.
+	w.name("mapped.example", "::ffff:"+public.String())
+	w.name("mapped-lan.example", "::ffff:10.0.0.1", "fe80::1%lo", "2606:4700::1%lo")
+	if _, _, code := connectTunnel(t, addr, "mapped.example:7"); code != 200 {
+		t.Errorf("mapped: %d", code)
+	}
+	if _, _, code := connectTunnel(t, addr, "mapped-lan.example:7"); code != 403 {
+		t.Errorf("mapped private and zones: %d", code)
+	}
 	want := netip.AddrPortFrom(public, 7)
-	if got := w.dials(); !slices.Equal(got, []netip.AddrPort{want, want}) {
+	if got := w.dials(); !slices.Equal(got, []netip.AddrPort{want, want, want}) {
 		t.Errorf("dialled %v", got)
 	}
 }
