@@ -2,9 +2,7 @@ package session
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -170,13 +168,11 @@ func (ds *doors) get(port int, dialer Dialer, s *Session) (*door, error) {
 	if err != nil {
 		return nil, errorf("internal", err, "no port of this machine could be opened, try again")
 	}
-	d := &door{port: port, listener: l, dialer: dialer, conns: map[net.Conn]bool{}}
-	d.ctx, d.cancel = context.WithCancel(context.Background())
 	if ds.open == nil {
 		ds.open = map[int]*door{}
 	}
+	d := newDoor(l, port, dialer)
 	ds.open[port] = d
-	d.wg.Go(d.accept)
 	s.log.Info("port exposed", "port", port, "address", l.Addr())
 	return d, nil
 }
@@ -194,63 +190,20 @@ func (ds *doors) close() {
 
 // door is one listener on the host's loopback and the connections through it.
 type door struct {
-	port     int
-	listener net.Listener
-	dialer   Dialer
-	ctx      context.Context
-	cancel   context.CancelFunc
-	wg       sync.WaitGroup
-
-	mu     sync.Mutex
-	conns  map[net.Conn]bool
-	closed bool
+	*relay
+	port   int
+	dialer Dialer
 }
 
-func (d *door) accept() {
-	for {
-		c, err := d.listener.Accept()
-		if err != nil {
-			if d.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return
-			}
-			// Out of descriptors passes; a loop without a pause would not let it.
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-d.ctx.Done():
-				return
-			}
-			continue
-		}
-		if !d.hold(c) {
-			_ = c.Close()
-			continue
-		}
-		d.wg.Go(func() { d.carry(c) })
-	}
+func newDoor(l net.Listener, port int, dialer Dialer) *door {
+	d := &door{relay: newRelay(l, 2*maxConns), port: port, dialer: dialer}
+	d.run(d.carry)
+	return d
 }
 
-// hold refuses connections over the limit and after the end.
-func (d *door) hold(c net.Conn) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed || len(d.conns) >= 2*maxConns {
-		return false
-	}
-	d.conns[c] = true
-	return true
-}
-
-func (d *door) release(c net.Conn) {
-	d.mu.Lock()
-	delete(d.conns, c)
-	d.mu.Unlock()
-	_ = c.Close()
-}
-
-func (d *door) carry(outside net.Conn) {
-	defer d.release(outside)
-	ctx, cancel := context.WithTimeout(d.ctx, dialInside)
-	inside, err := d.dialer.Dial(ctx, d.port)
+func (d *door) carry(ctx context.Context, outside net.Conn) {
+	dial, cancel := context.WithTimeout(ctx, dialInside)
+	inside, err := d.dialer.Dial(dial, d.port)
 	cancel()
 	if err != nil {
 		// A reset, not an orderly end: "nothing listens" must look like it.
@@ -264,31 +217,5 @@ func (d *door) carry(outside net.Conn) {
 		return
 	}
 	defer d.release(inside)
-	var wg sync.WaitGroup
-	wg.Go(func() { pass(inside, outside) })
-	pass(outside, inside)
-	wg.Wait()
-}
-
-// pass copies one direction to its end and tells the other side so. After an
-// error both sides end, or the direction back would wait for ever.
-func pass(to, from net.Conn) {
-	_, err := io.Copy(to, from)
-	half, ok := to.(interface{ CloseWrite() error })
-	if err != nil || !ok || half.CloseWrite() != nil {
-		_ = to.Close()
-		_ = from.Close()
-	}
-}
-
-func (d *door) close() {
-	d.cancel()
-	_ = d.listener.Close()
-	d.mu.Lock()
-	d.closed = true
-	for c := range d.conns {
-		_ = c.Close()
-	}
-	d.mu.Unlock()
-	d.wg.Wait()
+	d.join(inside, outside)
 }
