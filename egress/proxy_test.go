@@ -281,6 +281,22 @@ func (l lockedWriter) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
+// AC-40: a CONNECT whose Host is not its target is refused, with or without the
+// port in it.
+func TestAC40ConnectHost(t *testing.T) {
+	w := newWorld()
+	w.name("a.example", public.String())
+	w.listen(t, public.String()+":7", echo)
+	_, addr := start(t, w, Options{Policy: policy(t, "a.example:7", "b.example:7", "a.example:8")})
+	for host, want := range map[string]int{
+		"Host: a.example:7": 200, "Host: A.example": 200, "X: y": 200, "Host: b.example:7": 403, "Host: a.example:8": 403, "Host: ": 403, "Host: a.example:7\r\nHost: a.example:7": 400,
+	} {
+		if got := status(raw(t, addr, "CONNECT a.example:7 HTTP/1.1\r\n"+host+"\r\n\r\n")); got != want {
+			t.Errorf("%s: %d, want %d", host, got, want)
+		}
+	}
+}
+
 // A denial names the host, the rule and the flag, and that flag is enough.
 func TestDenials(t *testing.T) {
 	w := newWorld()

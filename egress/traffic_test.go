@@ -382,8 +382,9 @@ func TestBulkIsExact(t *testing.T) {
 	w := newWorld()
 	w.name("a.example", public.String())
 	w.listen(t, public.String()+":7", echo)
-	p, addr := start(t, w, Options{Policy: policy(t, "a.example:7")})
-	data := make([]byte, 8<<20)
+	const limit = 256 << 20
+	p, addr := start(t, w, Options{Policy: policy(t, "a.example:7"), MaxBytes: limit, MaxConns: 4})
+	data := make([]byte, 8<<20+12345)
 	_, _ = rand.Read(data)
 	data[0] = 'x' // not the first byte of TLS
 	c, br, _ := connectTunnel(t, addr, "a.example:7")
@@ -399,6 +400,9 @@ func TestBulkIsExact(t *testing.T) {
 	until(t, "the tunnel ends", func() bool { return p.Stats().Open == 0 })
 	if s := p.Stats(); s.BytesUp != int64(len(data)) || s.BytesDown != int64(len(data)) {
 		t.Errorf("%+v", s)
+	}
+	if left := p.budget.left.Load(); left != limit-2*int64(len(data)) {
+		t.Errorf("%d bytes are left, want %d", left, limit-2*len(data))
 	}
 }
 
@@ -497,6 +501,7 @@ func TestConnectionLimit(t *testing.T) {
 	if got, _ := io.ReadAll(c); status(string(got)) != 503 {
 		t.Errorf("third: %q", got)
 	}
+	until(t, "the denial is known", func() bool { return len(p.Denials(time.Time{})) == 1 })
 	if d := p.Denials(time.Time{}); len(d) != 1 || !strings.Contains(d[0].String(), "2 connections are open") {
 		t.Errorf("denials %v", d)
 	}
