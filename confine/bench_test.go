@@ -32,6 +32,29 @@ func BenchmarkPlainExec(b *testing.B) {
 	}
 }
 
+// BenchmarkBubblewrap is the same command under bwrap, which builds its sandbox
+// anew each time: a read-only system, a private /tmp, /dev and /proc, all
+// namespaces.
+func BenchmarkBubblewrap(b *testing.B) {
+	bwrap, err := exec.LookPath("bwrap")
+	if err != nil {
+		b.Skip("bubblewrap is not installed")
+	}
+	for name, argv := range benchArgv {
+		b.Run(name, func(b *testing.B) {
+			dir := b.TempDir()
+			args := append([]string{"--unshare-all", "--die-with-parent", "--ro-bind", "/usr", "/usr",
+				"--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
+				"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind", dir, dir, "--chdir", dir, "--"}, argv...)
+			for b.Loop() {
+				if out, err := exec.Command(bwrap, args...).CombinedOutput(); err != nil {
+					b.Fatalf("%v: %s", err, out)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkConfinedExec(b *testing.B) {
 	for name, argv := range benchArgv {
 		for _, tty := range []bool{false, true} {
