@@ -12,10 +12,14 @@ import (
 // TestProcessContract runs the contract of processes, over pipes and terminals,
 // on the real confinement at each level this machine has.
 func TestProcessContract(t *testing.T) {
+	lower := os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock"
 	for _, level := range []string{"namespaces", "landlock"} {
 		t.Run(level, func(t *testing.T) {
-			if level == "namespaces" && os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock" {
+			switch {
+			case level == "namespaces" && lower:
 				t.Skip("this run is about hosts without user namespaces")
+			case level == "landlock" && !lower && testing.Short():
+				t.Skip("the long run has both levels")
 			}
 			ptyproctest.Run(t, func(t *testing.T) ptyproc.Spawner {
 				root := t.TempDir()
