@@ -62,6 +62,10 @@ func helper() error {
 // nothing but loopback and the proxy's listener, and gives its output.
 func inside(t *testing.T, p *Proxy, env []string, script string) (string, error) {
 	t.Helper()
+	if os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock" {
+		// Not even tried: a clone that fails leaks descriptors in package syscall.
+		t.Skip("this run is about a host without user namespaces")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -54,7 +54,7 @@ type fakeSandbox struct {
 func (s *fakeSandbox) Environ() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "TMPDIR=" + os.TempDir()}
 }
-func (s *fakeSandbox) Report() Report        { return Report{Level: "none"} }
+func (s *fakeSandbox) Report() Report        { return Report{Level: "namespaces"} }
 func (s *fakeSandbox) Done() <-chan struct{} { return s.done }
 func (s *fakeSandbox) Close() error {
 	s.once.Do(func() {

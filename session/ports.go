@@ -90,7 +90,12 @@ func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error)
 	if s.config.Network == "none" {
 		return ExposedPort{}, errorf("confinement_unavailable", nil, "the session has no network, so no port of it can be reached, the operator changes that with --network loopback")
 	}
-	if s.config.Network == "host" {
+	level := s.sandbox.Report().Level
+	if level == "landlock" || level == "seatbelt" {
+		// A door there would lead to this machine's loopback, and so to itself.
+		return ExposedPort{}, errorf("confinement_unavailable", nil, "at the level %s a session has no network of its own to open a port of, use a host with namespaces", level)
+	}
+	if s.config.Network == "host" || level == "none" {
 		// The session shares this machine's network: the port is there already.
 		return ExposedPort{Port: port, Host: "127.0.0.1", HostPort: port, URL: loopbackURL(port), Listening: s.listens(ctx, port)}, nil
 	}
@@ -135,7 +140,7 @@ func (s *Session) listens(ctx context.Context, port int) bool {
 	defer cancel()
 	var c net.Conn
 	var err error
-	if d, ok := s.sandbox.(Dialer); ok && s.config.Network != "host" {
+	if d, ok := s.sandbox.(Dialer); ok && s.config.Network != "host" && s.sandbox.Report().Level != "none" {
 		c, err = d.Dial(ctx, port)
 	} else {
 		c, err = (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
