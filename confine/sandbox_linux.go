@@ -443,7 +443,9 @@ func (s *Sandbox) event(f *frame) {
 		if p := s.take(id); p != nil {
 			p.alone = alone
 			st := exitStatus(ws)
-			st.OOM = st.Signal == unix.SIGKILL && s.oomKilled()
+			// A shell passes its child's end on as an exit code.
+			killed := st.Signal == unix.SIGKILL || st.Code == 128+int(unix.SIGKILL)
+			st.OOM = killed && s.oomKilled()
 			p.end(st, nil)
 		}
 	case evAnswer:

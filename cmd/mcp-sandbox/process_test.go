@@ -119,3 +119,21 @@ func TestFloodStaysBounded(t *testing.T) {
 		t.Errorf("the whole is not kept: %q", r.text())
 	}
 }
+
+// TestOutOfMemoryIsTold: where a memory group can be had, a command that takes
+// too much is killed alone, and the reply says why.
+func TestOutOfMemoryIsTold(t *testing.T) {
+	c := startServer(t, "--limit-memory", "200M")
+	c.initialize("2025-11-25")
+	if !strings.Contains(c.ok("session_info", nil).text(), "cgroup-memory: on") {
+		t.Skip("no memory group can be made here")
+	}
+	c.ok("exec_command", map[string]any{"cmd": "sleep 1000", "yield_time_ms": 250})
+	r := c.ok("exec_command", map[string]any{"cmd": `python3 -c 'x = bytearray(600 << 20)'`, "yield_time_ms": 30000})
+	if o := outcome(t, r); o.ExitCode == nil || *o.ExitCode != 137 || !strings.Contains(r.text(), "out of memory") {
+		t.Errorf("%s", r.text())
+	}
+	if list := c.ok("list_processes", nil).text(); !strings.Contains(list, " running ") {
+		t.Errorf("the other command did not live on: %q", list)
+	}
+}
