@@ -52,8 +52,7 @@ func (a *apply) stage(ctx context.Context) error {
 	if err := unix.Mkdirat(root, a.name, 0o700); err != nil {
 		return err
 	}
-	a.fd, err = openat(root, a.name, openDirFlags)
-	if err != nil {
+	if a.fd, err = openInner(root, a.name); err != nil {
 		unix.Unlinkat(root, a.name, unix.AT_REMOVEDIR)
 		return err
 	}
@@ -128,6 +127,27 @@ func (a *apply) stage(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// openInner makes the folder in the private folder that all happens in. It is
+// one deeper only for where a file system puts it, see [spread].
+func openInner(root int, name string) (int, error) {
+	outer, err := openat(root, name, openDirFlags)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(outer)
+	spread(outer)
+	if err := unix.Mkdirat(outer, "new", 0o700); err != nil {
+		return -1, err
+	}
+	fd, err := openat(outer, "new", openDirFlags)
+	if err != nil {
+		unix.Unlinkat(outer, "new", unix.AT_REMOVEDIR)
+		return -1, err
+	}
+	spread(fd)
+	return fd, nil
 }
 
 // inDir calls fn with the open folder of a staged path and its last name.

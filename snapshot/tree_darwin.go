@@ -34,3 +34,6 @@ func storedXattr(name string) bool { return !strings.HasPrefix(name, "com.apple.
 
 // accessTime is now: macOS cannot leave it out.
 func accessTime() unix.Timespec { return unix.NsecToTimespec(time.Now().UnixNano()) }
+
+// spread is for ext4.
+func spread(int) {}
