@@ -51,6 +51,9 @@ type Config struct {
 	// the end, and the next server with the same state folder resumes it. A
 	// manager with a name has one session.
 	Name string
+	// NameOf names each client's session by its key, in place of Name: every one
+	// is kept and resumed. The name must not give the key away.
+	NameOf func(key string) string
 	// Manifest is what a new workspace holds and commands see; nil is nothing.
 	Manifest *Manifest
 	// Expose are the ports that expose_port may open; see AnyPort.
@@ -60,6 +63,19 @@ type Config struct {
 	Private []string
 	// MaxSessions bounds how many live at once; 0 is 64.
 	MaxSessions int
+	// MaxPerPrincipal bounds those of one principal (see Key); 0 is no bound of
+	// its own.
+	MaxPerPrincipal int
+	// Idle ends sessions without a call or a running process for that long: a
+	// kept one is resumed by its client's next call. 0 is never.
+	Idle time.Duration
+	// MaxAge deletes sessions that old, whatever they do. 0 is never.
+	MaxAge time.Duration
+	// WorkspaceLimit bounds what a workspace we made may hold, in bytes; 0 is no
+	// bound. It is watched, not enforced by the file system: see workspaceWatch.
+	WorkspaceLimit int64
+	// CloseWithin bounds the hooks and the checkpoint of a session's end; 0 is 20 s.
+	CloseWithin time.Duration
 	// Audit records tool calls and the lives of sessions; nil records nothing. The
 	// manager closes it.
 	Audit *Auditor

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -27,7 +28,8 @@ const (
 	phaseEnded
 )
 
-// closeWithin bounds the hooks and the checkpoint of a Close.
+// closeWithin bounds the hooks and the checkpoint of a Close, see
+// Config.CloseWithin.
 const closeWithin = 20 * time.Second
 
 // gate answers for every use of what only a running session has.
@@ -314,7 +316,7 @@ func (s *Session) end(forget bool) error {
 }
 
 func (s *Session) finish(forget bool) (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(s.config.CloseWithin, closeWithin))
 	defer cancel()
 	keep := s.kept && s.established && !forget
 	op := "session.close"
@@ -328,6 +330,7 @@ func (s *Session) finish(forget bool) (err error) {
 	errs := s.runHooks(ctx)
 	ran := s.Running()
 	close(s.closed)
+	s.watching.Wait()
 	errs = append(errs, s.Shutdown())
 	if keep && ran {
 		// After the processes: nothing changes under the snapshot's hands.
@@ -355,7 +358,7 @@ func (s *Session) removeOurs(forget bool) error {
 		}
 	}
 	if s.kept && forget {
-		errs = append(errs, ignoreMissing(os.Remove(s.state.savedPath(s.config.Name))))
+		errs = append(errs, ignoreMissing(os.Remove(s.state.savedPath(s.config.Name))), ignoreMissing(os.Remove(s.state.lockPath(s.config.Name))))
 	}
 	return errors.Join(errs...)
 }

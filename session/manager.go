@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,8 @@ type Manager struct {
 	redactor *Redactor
 	secrets  []string
 	resweep  *time.Timer
+	sweeper  *sweeper // nil without ages
+	sweeps   atomic.Int64
 }
 
 // entry is filled once; those who come second wait on ready instead of starting
@@ -33,6 +36,11 @@ type entry struct {
 	ready   chan struct{}
 	session *Session
 	err     error
+
+	// Guarded by Manager.mu.
+	calls    int
+	lastUsed time.Time
+	leaving  chan struct{} // set while it ends, closed when it has
 }
 
 // NewManager checks the configuration, opens the state folder and removes what
@@ -86,6 +94,7 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 	st.sweep(c.Log)
 	m := &Manager{config: c, launcher: l, state: st, log: c.Log, sessions: map[string]*entry{}}
 	m.addSecrets(c.secretEnv())
+	m.startSweeper()
 	// A server killed while it forked leaves a child that holds its locks until it
 	// execs or dies, so what the first sweep passed over is looked at again, here
 	// and at the end.
@@ -101,6 +110,52 @@ func (m *Manager) Config() Config { return m.config }
 // its processes (and an owned workspace's files) are gone and the client must
 // know.
 func (m *Manager) Get(ctx context.Context, key string) (*Session, error) {
+	s, done, err := m.Use(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	done()
+	return s, nil
+}
+
+// Use is Get for the time of a call: until done is called the session counts as
+// in use and is not ended for being idle.
+func (m *Manager) Use(ctx context.Context, key string) (_ *Session, done func(), err error) {
+	for {
+		e, err := m.hold(ctx, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		done := func() { m.letGo(e) }
+		select {
+		case <-e.ready:
+		case <-ctx.Done():
+			done()
+			return nil, nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the sandbox was starting, call again")
+		}
+		if e.err != nil {
+			done()
+			return nil, nil, e.err
+		}
+		err = e.session.Start(ctx)
+		if err == nil && e.session.Running() {
+			return e.session, done, nil
+		}
+		done()
+		if err != nil && !e.session.over() {
+			return nil, nil, err // made by Create, and not ready to start yet
+		}
+		if !m.leave(key, e) {
+			continue // another call has seen it too, or it was ended on purpose
+		}
+		_ = e.session.Close()
+		m.left(key, e)
+		return nil, nil, errorf("session_not_found", nil, "the sandbox of this session ended unexpectedly and its processes are gone, call again for a fresh one")
+	}
+}
+
+// hold finds or makes the client's entry and counts the caller in.
+func (m *Manager) hold(ctx context.Context, key string) (*entry, error) {
 	for {
 		m.mu.Lock()
 		if m.closed {
@@ -108,40 +163,67 @@ func (m *Manager) Get(ctx context.Context, key string) (*Session, error) {
 			return nil, errorf("session_not_found", nil, "the server is stopping, start it again")
 		}
 		e, ok := m.sessions[key]
-		if !ok {
-			if len(m.sessions) >= m.config.MaxSessions {
-				m.mu.Unlock()
-				return nil, errorf("limit_reached", nil, "there are already %d sessions, end one or raise --max-sessions", m.config.MaxSessions)
+		if ok && e.leaving == nil {
+			e.calls++
+			m.mu.Unlock()
+			return e, nil
+		}
+		if ok {
+			// Its name and folder are free again only when it is gone.
+			gone := e.leaving
+			m.mu.Unlock()
+			select {
+			case <-gone:
+				continue
+			case <-ctx.Done():
+				return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the session was ending, call again")
 			}
-			e = &entry{ready: make(chan struct{})}
+		}
+		err, idle := m.room(key)
+		if err == nil {
+			e = &entry{ready: make(chan struct{}), calls: 1, lastUsed: m.config.now()}
 			m.sessions[key] = e
 			// Detached from the first caller: its cancel must not take the session
 			// from those who wait behind it.
 			go m.fill(context.WithoutCancel(ctx), key, e)
+			m.mu.Unlock()
+			return e, nil
 		}
 		m.mu.Unlock()
-
-		select {
-		case <-e.ready:
-		case <-ctx.Done():
-			return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the sandbox was starting, call again")
+		if idle == "" || !m.park(idle) {
+			return nil, err
 		}
-		if e.err != nil {
-			return nil, e.err
-		}
-		if err := e.session.Start(ctx); err == nil && e.session.Running() {
-			return e.session, nil
-		} else if err != nil && !e.session.over() {
-			return nil, err // made by Create, and not ready to start yet
-		}
-		m.drop(key, e)
-		_ = e.session.Close()
-		return nil, errorf("session_not_found", nil, "the sandbox of this session ended unexpectedly and its processes are gone, call again for a fresh one")
 	}
 }
 
+func (m *Manager) letGo(e *entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e.calls--
+	e.lastUsed = m.config.now()
+}
+
+// leave marks an entry as ending, so that who comes for it waits for the end;
+// false when it is ending already or is no longer the client's.
+func (m *Manager) leave(key string, e *entry) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sessions[key] != e || e.leaving != nil {
+		return false
+	}
+	e.leaving = make(chan struct{})
+	return true
+}
+
+func (m *Manager) left(key string, e *entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.sessions, key)
+	close(e.leaving)
+}
+
 func (m *Manager) fill(ctx context.Context, key string, e *entry) {
-	s, err := m.open(ctx)
+	s, err := m.open(ctx, key)
 	if err == nil {
 		if err = s.Start(ctx); err != nil {
 			_ = s.Close()
@@ -157,19 +239,29 @@ func (m *Manager) fill(ctx context.Context, key string, e *entry) {
 	close(e.ready)
 }
 
-// open resumes the named session if there is one, and makes a new one otherwise.
-func (m *Manager) open(ctx context.Context) (*Session, error) {
-	if m.config.Name == "" {
-		return m.create(ctx, nil, nil)
+// configFor is the configuration of one client's session.
+func (m *Manager) configFor(key string) Config {
+	c := m.config
+	if c.NameOf != nil {
+		c.Name = c.NameOf(key)
 	}
-	lock, err := m.state.lockName(m.config.Name)
+	return c
+}
+
+// open resumes the named session if there is one, and makes a new one otherwise.
+func (m *Manager) open(ctx context.Context, key string) (*Session, error) {
+	c := m.configFor(key)
+	if c.Name == "" {
+		return m.create(ctx, c, nil, nil)
+	}
+	lock, err := m.state.lockName(c.Name)
 	if err != nil {
 		return nil, err
 	}
-	saved, err := m.state.load(m.config.Name)
+	saved, err := m.state.load(c.Name)
 	switch {
 	case os.IsNotExist(err):
-		return m.create(ctx, nil, lock)
+		return m.create(ctx, c, nil, lock)
 	case err != nil:
 		lock.Close()
 		return nil, err
@@ -177,10 +269,10 @@ func (m *Manager) open(ctx context.Context) (*Session, error) {
 	// A server that was killed while it made the session: nothing of it was used,
 	// and the record went with the sweep.
 	if _, err := os.Lstat(m.state.recordPath(saved.SessionID)); os.IsNotExist(err) && !exists(saved.Workspace, saved.Owned) {
-		m.log.Warn("the saved session was never whole, a new one is made", "name", m.config.Name)
-		return m.create(ctx, nil, lock)
+		m.log.Warn("the saved session was never whole, a new one is made", "name", c.Name)
+		return m.create(ctx, c, nil, lock)
 	}
-	return m.create(ctx, &saved, lock)
+	return m.create(ctx, c, &saved, lock)
 }
 
 // exists says whether an owned workspace is there; a caller's folder decides
@@ -194,7 +286,7 @@ func exists(path string, owned bool) bool {
 // manifest is not applied before Session.Start or Get. A named session that was
 // saved is resumed. Codes: already_exists, limit_reached, and those of a start.
 func (m *Manager) Create(ctx context.Context, key string) (*Session, error) {
-	return m.enter(key, func() (*Session, error) { return m.open(ctx) })
+	return m.enter(key, func() (*Session, error) { return m.open(ctx, key) })
 }
 
 // Resume makes a client's session from a state that Session.State gave, of this
@@ -210,7 +302,8 @@ func (m *Manager) Resume(ctx context.Context, key string, text []byte) (*Session
 	if err != nil {
 		return nil, err
 	}
-	if saved.Name == "" || saved.Name != m.config.Name {
+	c := m.configFor(key)
+	if saved.Name == "" || saved.Name != c.Name {
 		return nil, errorf("invalid_argument", nil, "the state is of a session with another name, resume it with a manager of that name")
 	}
 	return m.enter(key, func() (*Session, error) {
@@ -218,24 +311,24 @@ func (m *Manager) Resume(ctx context.Context, key string, text []byte) (*Session
 		if err != nil {
 			return nil, err
 		}
-		return m.create(ctx, &saved, lock)
+		return m.create(ctx, c, &saved, lock)
 	})
 }
 
 func (m *Manager) enter(key string, open func() (*Session, error)) (*Session, error) {
-	e := &entry{ready: make(chan struct{})}
+	e := &entry{ready: make(chan struct{}), lastUsed: m.config.now()}
 	m.mu.Lock()
 	_, taken := m.sessions[key]
+	err, _ := m.room(key)
 	switch {
 	case m.closed:
-		m.mu.Unlock()
-		return nil, errorf("session_not_found", nil, "the server is stopping, start it again")
+		err = errorf("session_not_found", nil, "the server is stopping, start it again")
 	case taken:
+		err = errorf("already_exists", nil, "this client has a session, end it first")
+	}
+	if err != nil {
 		m.mu.Unlock()
-		return nil, errorf("already_exists", nil, "this client has a session, end it first")
-	case len(m.sessions) >= m.config.MaxSessions:
-		m.mu.Unlock()
-		return nil, errorf("limit_reached", nil, "there are already %d sessions, end one or raise --max-sessions", m.config.MaxSessions)
+		return nil, err
 	}
 	m.sessions[key] = e
 	m.mu.Unlock()
@@ -255,20 +348,48 @@ func (m *Manager) drop(key string, e *entry) {
 	}
 }
 
-// End closes one client's session; unknown keys are not an error.
-func (m *Manager) End(key string) error {
-	m.mu.Lock()
-	e, ok := m.sessions[key]
-	delete(m.sessions, key)
-	m.mu.Unlock()
-	if !ok {
-		return nil
+// End closes one client's session; unknown keys are not an error. What a named
+// one holds is kept, and the client's next call resumes it.
+func (m *Manager) End(key string) error { return m.end(key, (*Session).Close) }
+
+// Delete ends one client's session for good: its workspace, if we made it, its
+// snapshots and its saved state are removed. Unknown keys are not an error.
+func (m *Manager) Delete(key string) error {
+	err := m.end(key, (*Session).Delete)
+	if name := m.configFor(key).Name; name != "" {
+		var coded *Error
+		if e := m.state.deleteSaved(m.config, name); e != nil && !(errors.As(e, &coded) && coded.code == "session_not_found") {
+			err = errors.Join(err, e)
+		}
 	}
-	<-e.ready
-	if e.session == nil {
-		return nil
+	return err
+}
+
+func (m *Manager) end(key string, finish func(*Session) error) error {
+	for {
+		m.mu.Lock()
+		e, ok := m.sessions[key]
+		if !ok {
+			m.mu.Unlock()
+			return nil
+		}
+		gone := e.leaving
+		if gone == nil {
+			e.leaving = make(chan struct{})
+		}
+		m.mu.Unlock()
+		if gone != nil {
+			<-gone
+			continue
+		}
+		<-e.ready
+		var err error
+		if e.session != nil {
+			err = finish(e.session)
+		}
+		m.left(key, e)
+		return err
 	}
-	return e.session.Close()
 }
 
 // Close ends every session at the same time and gives the first failures.
@@ -280,6 +401,7 @@ func (m *Manager) Close() error {
 		keys = append(keys, k)
 	}
 	m.mu.Unlock()
+	m.sweeper.stop()
 
 	errs := make([]error, len(keys))
 	var wg sync.WaitGroup

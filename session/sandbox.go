@@ -26,10 +26,14 @@ type Sandbox interface {
 // withNotices adds what the sandbox has to tell the model, such as a network
 // denial, to the reply it belongs to.
 func (s *Session) withNotices(r Result, err error) (Result, error) {
-	if n, ok := s.sandbox.(interface{ Notices() []string }); ok && err == nil {
+	if err != nil {
+		return r, err
+	}
+	if n, ok := s.sandbox.(interface{ Notices() []string }); ok {
 		r.Notices = append(r.Notices, n.Notices()...)
 	}
-	return r, err
+	r.Notices = append(r.Notices, s.told()...)
+	return r, nil
 }
 
 // Launcher starts sandboxes. It fails with code confinement_unavailable when

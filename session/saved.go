@@ -82,6 +82,12 @@ func (s *state) deleteSaved(c Config, name string) error {
 		return err
 	}
 	defer lock.Close()
+	// Nothing of the name is left in the end, and the lock goes under itself.
+	defer func() {
+		if _, gone := os.Lstat(s.savedPath(name)); os.IsNotExist(gone) {
+			_ = os.Remove(s.lockPath(name))
+		}
+	}()
 	d, err := s.load(name)
 	if os.IsNotExist(err) {
 		return errorf("session_not_found", nil, "there is no saved session %q, list them with: mcp-sandbox sessions list", name)

@@ -61,6 +61,11 @@ type Session struct {
 	table       *ptyproc.Table
 	snaps       snapshots
 	doors       doors
+	watch       *workspaceWatch // nil without a limit
+	watching    sync.WaitGroup
+
+	noticesMu sync.Mutex
+	notices   []string
 
 	hooksMu     sync.Mutex
 	hooks       []func(context.Context) error
@@ -101,8 +106,7 @@ func (s *Session) Network() string { return s.config.Network }
 
 // create makes a session of which nothing runs yet. What is made is recorded
 // first, so that a kill at any moment leaves nothing unknown.
-func (m *Manager) create(ctx context.Context, saved *savedState, lock *os.File) (_ *Session, err error) {
-	c := m.config
+func (m *Manager) create(ctx context.Context, c Config, saved *savedState, lock *os.File) (_ *Session, err error) {
 	s := &Session{
 		id: newID(), config: c, created: c.now(), closed: make(chan struct{}), kept: c.Name != "",
 		launcher: m.launcher, state: m.state, learn: m.addSecrets, nameLock: lock, resumed: saved,
@@ -313,6 +317,10 @@ func (s *Session) run(ctx context.Context) (err error) {
 	s.table = ptyproc.NewTable(s.sandbox, ptyproc.Options{
 		SpoolDir: s.scratch, MaxYield: c.MaxYield, OnCancel: c.OnCancel, Log: s.log,
 	})
+	if s.watch == nil && s.owned && c.WorkspaceLimit > 0 {
+		s.watch = &workspaceWatch{limit: c.WorkspaceLimit}
+		s.watching.Go(s.watchWorkspace)
+	}
 	s.log.Info("session started", "level", s.sandbox.Report().Level, "owned", s.owned)
 	for _, w := range s.sandbox.Report().Warnings {
 		s.log.Warn("confinement", "warning", w)

@@ -249,22 +249,38 @@ func (s *state) load(name string) (savedState, error) {
 	return st, nil
 }
 
-// lockName keeps a second server from using the same named session. The file
-// stays: removing it would let two servers hold a lock each.
+// lockName keeps a second server from using the same named session. Who deletes
+// the session removes the file while it holds the lock, so a lock counts only if
+// the file still has its name.
 func (s *state) lockName(name string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Join(s.dir, "saved"), 0o700); err != nil {
 		return nil, errorf("internal", err, "the state folder cannot be written, check --state-dir")
 	}
-	f, err := os.OpenFile(filepath.Join(s.dir, "saved", name+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, errorf("internal", err, "the state folder cannot be written, check --state-dir")
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	path := s.lockPath(name)
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, errorf("internal", err, "the state folder cannot be written, check --state-dir")
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			return nil, errorf("already_exists", err, "the session %q is in use by another server, end that one or choose another name", name)
+		}
+		held, err := f.Stat()
+		if err == nil {
+			var now os.FileInfo
+			if now, err = os.Lstat(path); err == nil && os.SameFile(held, now) {
+				return f, nil
+			}
+		}
 		f.Close()
-		return nil, errorf("already_exists", err, "the session %q is in use by another server, end that one or choose another name", name)
+		if err != nil && !os.IsNotExist(err) {
+			return nil, errorf("internal", err, "the state folder cannot be read, check --state-dir")
+		}
 	}
-	return f, nil
 }
+
+func (s *state) lockPath(name string) string { return filepath.Join(s.dir, "saved", name+".lock") }
 
 // savedNames lists the named sessions, sorted.
 func (s *state) savedNames() []string {

@@ -1,0 +1,237 @@
+package session
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Key names a client: a principal, who was let in, and the handle of one of its
+// connections or sandboxes. No principal can make the key of another: handles
+// are compared only behind the principal's own name.
+func Key(principal, handle string) string { return principal + "\x00" + handle }
+
+// keptPrefix marks the names that KeptName gives, so that only those are deleted
+// for their age.
+const keptPrefix = "client-"
+
+// KeptName is a session name for a client's key that does not give it away.
+func KeptName(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return keptPrefix + hex.EncodeToString(sum[:16])
+}
+
+// principalOf is "" for a key that was not made by Key.
+func principalOf(key string) string {
+	p, _, ok := strings.Cut(key, "\x00")
+	if !ok {
+		return ""
+	}
+	return p
+}
+
+// room says whether one more session may live. When it may not, idle names the
+// principal's own least used session that could make room, "" if there is none:
+// nobody's session ends because somebody else wants one. Callers hold m.mu.
+func (m *Manager) room(key string) (err error, idle string) {
+	p := principalOf(key)
+	own, oldest := 0, time.Time{}
+	for k, e := range m.sessions {
+		if principalOf(k) != p {
+			continue
+		}
+		own++
+		if m.quiet(e) && (idle == "" || e.lastUsed.Before(oldest)) {
+			idle, oldest = k, e.lastUsed
+		}
+	}
+	// Ending what cannot come back would lose files to make room.
+	if m.config.NameOf == nil {
+		idle = ""
+	}
+	if limit := m.config.MaxPerPrincipal; limit > 0 && own >= limit {
+		return errorf("limit_reached", nil, "you already have %d sessions at work, end one or have --max-sessions-per-principal raised", own), idle
+	}
+	if len(m.sessions) >= m.config.MaxSessions {
+		return errorf("limit_reached", nil, "there are already %d sessions, end one or raise --max-sessions", m.config.MaxSessions), idle
+	}
+	return nil, ""
+}
+
+// quiet says that nothing of a session is at work. Callers hold m.mu.
+func (m *Manager) quiet(e *entry) bool {
+	if e.calls > 0 || e.leaving != nil {
+		return false
+	}
+	select {
+	case <-e.ready:
+	default:
+		return false
+	}
+	if e.session == nil {
+		return false
+	}
+	return !slices.ContainsFunc(e.session.Processes(), atWork)
+}
+
+// atWork counts a command that left something running behind as running.
+func atWork(p ProcessInfo) bool { return p.Exit == nil || p.BackgroundChildren > 0 }
+
+// park ends a quiet session, false when it is no longer quiet.
+func (m *Manager) park(key string) bool {
+	m.mu.Lock()
+	e := m.sessions[key]
+	if e == nil || !m.quiet(e) {
+		m.mu.Unlock()
+		return false
+	}
+	e.leaving = make(chan struct{})
+	m.mu.Unlock()
+	if err := e.session.Close(); err != nil {
+		m.log.Warn("an idle session did not end cleanly", "session", e.session.id, "error", err)
+	}
+	m.left(key, e)
+	return true
+}
+
+// Live counts sessions and running processes, in all, for metrics.
+func (m *Manager) Live() (sessions, processes int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.sessions {
+		select {
+		case <-e.ready:
+		default:
+			continue
+		}
+		if e.session == nil {
+			continue
+		}
+		sessions++
+		for _, p := range e.session.Processes() {
+			if atWork(p) {
+				processes++
+			}
+		}
+	}
+	return sessions, processes
+}
+
+// Known reports whether the client has a session, live or saved.
+func (m *Manager) Known(key string) bool {
+	m.mu.Lock()
+	_, ok := m.sessions[key]
+	m.mu.Unlock()
+	if ok {
+		return true
+	}
+	name := m.configFor(key).Name
+	if name == "" {
+		return false
+	}
+	_, err := m.state.load(name)
+	return err == nil
+}
+
+// Secret is the server's own key, for what a transport signs. It is the same for
+// every server of a state folder.
+func (m *Manager) Secret() ([]byte, error) { return m.state.key() }
+
+// sweeper ends sessions by age.
+type sweeper struct {
+	once sync.Once
+	quit chan struct{}
+	wg   sync.WaitGroup
+}
+
+func (m *Manager) startSweeper() {
+	c := m.config
+	if c.Idle <= 0 && c.MaxAge <= 0 {
+		return
+	}
+	every := 30 * time.Second
+	for _, age := range []time.Duration{c.Idle, c.MaxAge} {
+		if age > 0 {
+			every = min(every, max(age/4, 10*time.Millisecond))
+		}
+	}
+	m.sweeper = &sweeper{quit: make(chan struct{})}
+	m.sweeper.wg.Go(func() {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		for {
+			m.sweepByAge()
+			m.sweeps.Add(1)
+			select {
+			case <-t.C:
+			case <-m.sweeper.quit:
+				return
+			}
+		}
+	})
+}
+
+func (s *sweeper) stop() {
+	if s != nil {
+		s.once.Do(func() { close(s.quit) })
+		s.wg.Wait()
+	}
+}
+
+func (m *Manager) sweepByAge() {
+	c := m.config
+	now := c.now()
+	var idle, old []string
+	m.mu.Lock()
+	for k, e := range m.sessions {
+		select {
+		case <-e.ready:
+		default:
+			continue
+		}
+		switch {
+		case e.session == nil || e.leaving != nil:
+		case c.MaxAge > 0 && now.Sub(e.session.created) > c.MaxAge:
+			old = append(old, k)
+		case c.Idle > 0 && now.Sub(e.lastUsed) > c.Idle && m.quiet(e):
+			idle = append(idle, k)
+		}
+	}
+	m.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, k := range old {
+		wg.Go(func() {
+			if err := m.Delete(k); err != nil {
+				m.log.Warn("a session past its age did not end cleanly", "error", err)
+			}
+		})
+	}
+	for _, k := range idle {
+		wg.Go(func() { m.park(k) })
+	}
+	wg.Wait()
+	if c.NameOf != nil && c.MaxAge > 0 {
+		m.sweepSaved(now)
+	}
+}
+
+// sweepSaved deletes kept sessions past their age that nobody came back for.
+func (m *Manager) sweepSaved(now time.Time) {
+	for _, name := range m.state.savedNames() {
+		if !strings.HasPrefix(name, keptPrefix) {
+			continue
+		}
+		d, err := m.state.load(name)
+		if err != nil || now.Sub(d.Created) <= m.config.MaxAge {
+			continue
+		}
+		var coded *Error
+		if err := m.state.deleteSaved(m.config, name); err != nil && !(errors.As(err, &coded) && coded.code == "already_exists") {
+			m.log.Warn("a saved session past its age could not be deleted", "error", err)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// workspaceWatch bounds what a workspace we made may hold. Few file systems give
+// an unprivileged server a quota for a folder, so it is measured: every few
+// seconds while something runs, and before a call that could make it grow. What
+// is found over the limit ends the session's processes, so the disk is lost to
+// one client for seconds, not for good.
+type workspaceWatch struct {
+	limit int64
+	mu    sync.Mutex // one measurement at a time
+	used  int64
+	at    time.Time
+	took  time.Duration
+}
+
+// measure walks the workspace unless that was done within fresh. It walks below
+// a descriptor, so nothing the agent moves can lead it elsewhere.
+func (w *workspaceWatch) measure(s *Session, fresh time.Duration) (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Since(w.at) < fresh {
+		return w.used, nil
+	}
+	began := time.Now()
+	root, err := os.OpenRoot(s.root)
+	if err != nil {
+		return 0, err
+	}
+	defer root.Close()
+	if fi, err := root.Stat("."); err != nil || !sameFolder(fi, s.rootFD) {
+		return 0, errors.Join(err, errors.New("the workspace is another folder"))
+	}
+	used := int64(0)
+	err = fs.WalkDir(root.FS(), ".", func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // removed meanwhile
+		}
+		if fi, err := d.Info(); err == nil {
+			used += onDisk(fi)
+		}
+		return nil
+	})
+	w.used, w.at, w.took = used, time.Now(), time.Since(began)
+	return used, err
+}
+
+func onDisk(fi os.FileInfo) int64 {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512 // stat(2): st_blocks are of 512 bytes everywhere
+	}
+	return fi.Size()
+}
+
+// HasRoom refuses when the workspace holds more than it may. Code: limit_reached.
+func (s *Session) HasRoom() error {
+	w := s.watch
+	if w == nil || s.gate() != nil {
+		return nil
+	}
+	w.mu.Lock()
+	fresh := max(2*time.Second, 10*w.took)
+	w.mu.Unlock()
+	used, err := w.measure(s, fresh)
+	if err == nil && used > w.limit {
+		used, err = w.measure(s, 0) // something may have been removed since
+	}
+	if err != nil || used <= w.limit {
+		return nil
+	}
+	return errorf("limit_reached", nil, "the workspace holds %d bytes and may hold %d, remove files with rm", used, w.limit)
+}
+
+// watchWorkspace runs beside a session until it is closed.
+func (s *Session) watchWorkspace() {
+	for {
+		w := s.watch
+		w.mu.Lock()
+		wait := max(2*time.Second, 20*w.took)
+		w.mu.Unlock()
+		t := time.NewTimer(wait)
+		select {
+		case <-s.closed:
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		var running []int
+		for _, p := range s.Processes() {
+			if atWork(p) {
+				running = append(running, p.ID)
+			}
+		}
+		if len(running) == 0 {
+			continue
+		}
+		if used, err := w.measure(s, 0); err != nil || used <= w.limit {
+			continue
+		}
+		s.tell(fmt.Sprintf("workspace: it grew past %d bytes, so its processes were killed; remove files with rm", w.limit))
+		for _, id := range running {
+			_, _ = s.Kill(context.Background(), id, syscall.SIGKILL)
+		}
+	}
+}
+
+// tell keeps a sentence for the model's next result.
+func (s *Session) tell(text string) {
+	s.noticesMu.Lock()
+	defer s.noticesMu.Unlock()
+	s.notices = append(s.notices, text)
+}
+
+func (s *Session) told() []string {
+	s.noticesMu.Lock()
+	defer s.noticesMu.Unlock()
+	out := s.notices
+	s.notices = nil
+	return out
+}
