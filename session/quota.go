@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -137,6 +139,31 @@ func (m *Manager) Known(key string) bool {
 	return err == nil
 }
 
+// Forget is Delete, and remembers that a client that had a session is gone, so
+// that its handle stays unknown, here and on every server of the state folder,
+// until Config.MaxAge has passed.
+func (m *Manager) Forget(key string) error {
+	name := m.configFor(key).Name
+	if name == "" || !m.Known(key) {
+		return m.Delete(key)
+	}
+	// First the mark: killed in between, the rest goes with its age.
+	err := writeOver(m.state.gonePath(name), nil)
+	return errors.Join(err, m.Delete(key))
+}
+
+// Gone reports whether a client was forgotten.
+func (m *Manager) Gone(key string) bool {
+	name := m.configFor(key).Name
+	if name == "" {
+		return false
+	}
+	_, err := os.Lstat(m.state.gonePath(name))
+	return err == nil
+}
+
+func (s *state) gonePath(name string) string { return filepath.Join(s.dir, "saved", name+".gone") }
+
 // Secret is the server's own key, for what a transport signs. It is the same for
 // every server of a state folder.
 func (m *Manager) Secret() ([]byte, error) { return m.state.key() }
@@ -221,6 +248,12 @@ func (m *Manager) sweepByAge() {
 
 // sweepSaved deletes kept sessions past their age that nobody came back for.
 func (m *Manager) sweepSaved(now time.Time) {
+	marks, _ := filepath.Glob(filepath.Join(m.state.dir, "saved", keptPrefix+"*.gone"))
+	for _, mark := range marks {
+		if fi, err := os.Lstat(mark); err == nil && now.Sub(fi.ModTime()) > m.config.MaxAge {
+			_ = os.Remove(mark)
+		}
+	}
 	for _, name := range m.state.savedNames() {
 		if !strings.HasPrefix(name, keptPrefix) {
 			continue

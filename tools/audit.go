@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
 
@@ -16,12 +17,22 @@ import (
 // calls are recorded, so no tool can be forgotten: a refused argument, terminal
 // input and a listing leave their records as a command does.
 func (s *Server) audited(ctx context.Context, t tool, req mcp.CallToolRequest) (*reply, error) {
+	key, unknown := "", error(nil)
+	if !t.handles {
+		key, unknown = s.sessionKey(ctx, req.Params.Arguments)
+	}
 	log := s.manager.Auditor()
 	if log == nil {
-		return s.run(ctx, t, req)
+		if unknown != nil {
+			return nil, unknown
+		}
+		return s.run(ctx, t, req, key)
 	}
-	key := clientKey(ctx)
-	span, err := log.Begin(ctx, s.manager.SessionID(key), auditClient(key), t.def.Name,
+	client := key
+	if client == "" {
+		client = session.Key(principalOf(ctx), "")
+	}
+	span, err := log.Begin(ctx, s.manager.SessionID(key), auditClient(client), t.def.Name,
 		auditArguments(s.manager.Redactor(), req.Params.Arguments))
 	if err != nil {
 		return nil, err
@@ -30,19 +41,26 @@ func (s *Server) audited(ctx context.Context, t tool, req mcp.CallToolRequest) (
 	// the same.
 	code, data := "internal", map[string]any(nil)
 	defer func() { span.End(ctx, s.manager.SessionID(key), code, data) }()
-	r, err := s.run(ctx, t, req)
+	var r *reply
+	if err = unknown; err == nil {
+		r, err = s.run(ctx, t, req, key)
+	}
 	code, data = codeOf(err), auditReply(r)
 	return r, err
 }
 
 // auditClient names a client without giving its key away: over a network the
-// key is what lets one in.
+// handle is what leads to its sandbox. Who it is may be told.
 func auditClient(key string) string {
-	if key == "stdio" {
+	principal, handle, remote := strings.Cut(key, "\x00")
+	if !remote {
 		return key
 	}
+	if handle == "" {
+		return principal
+	}
 	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:6])
+	return principal + "/" + hex.EncodeToString(sum[:6])
 }
 
 func codeOf(err error) string {

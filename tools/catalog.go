@@ -34,6 +34,9 @@ func allTools(o Options) []tool {
 	if o.expose {
 		list = append(list, exposePortTool())
 	}
+	if o.Remote {
+		list = append(list, sessionOpenTool(), sessionCloseTool())
+	}
 	return list
 }
 

@@ -40,7 +40,10 @@ type Options struct {
 	Toolsets []string
 	// ReadOnly leaves only tools with a read-only hint.
 	ReadOnly bool
-	Log      *slog.Logger
+	// Remote is for many clients over a network, see NewHTTP: tools take a
+	// sandbox_id, and session_open and session_close are offered.
+	Remote bool
+	Log    *slog.Logger
 
 	expose bool // some port may be exposed
 }
@@ -59,6 +62,8 @@ type tool struct {
 	def  mcp.Tool
 	sets []string
 	run  func(ctx context.Context, c *call) (*reply, error)
+	// handles: it makes or ends sessions, so it is given none.
+	handles bool
 }
 
 // call is one decoded tools/call.
@@ -79,6 +84,8 @@ type reply struct {
 }
 
 const instructions = `A confined shell on this machine. exec_command runs a shell command in the workspace; a command still running when yield_time_ms is over comes back with a session_id: poll it or type into it with write_stdin, end it with kill_process. Background jobs and servers live on between calls. Files outside the workspace and the network may be out of reach: session_info says what holds. Long output is cut in the middle; read_output fetches what was cut.`
+
+const remoteInstructions = ` Where the connection has no session of its own (protocol 2026-07-28), call session_open once and send its sandbox_id with every call.`
 
 // New builds the server. Codes: invalid_argument for a bad option.
 func New(m *session.Manager, o Options) (*Server, error) {
@@ -103,9 +110,13 @@ func New(m *session.Manager, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{manager: m, options: o, encoding: enc, log: o.Log}
+	text := instructions
+	if o.Remote {
+		text += remoteInstructions
+	}
 	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version,
 		server.WithToolCapabilities(false),
-		server.WithInstructions(instructions),
+		server.WithInstructions(text),
 		server.WithRecovery(),
 	)
 	offered, err := s.offered()
@@ -136,6 +147,9 @@ func (s *Server) offered() ([]tool, error) {
 		for _, set := range t.sets {
 			wanted = wanted || slices.Contains(s.options.Toolsets, set)
 		}
+		if wanted && s.options.Remote {
+			t = withSandbox(t)
+		}
 		if wanted {
 			out = append(out, t)
 		}
@@ -148,7 +162,10 @@ func (s *Server) offered() ([]tool, error) {
 // read. Only protocol failures are JSON-RPC errors.
 func (s *Server) handler(t tool) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		ctx, end := withLife(ctx)
+		defer end()
 		r, err := s.audited(ctx, t, req)
+		settle(ctx, req.Params.Meta != nil && req.Params.Meta.ProgressToken != nil)
 		if err != nil {
 			return s.failure(t.def.Name, err), nil
 		}
@@ -156,16 +173,38 @@ func (s *Server) handler(t tool) server.ToolHandlerFunc {
 	}
 }
 
-func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest) (*reply, error) {
+func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest, key string) (*reply, error) {
 	args, err := decodeArguments(req.Params.Arguments, t.def)
 	if err != nil {
 		return nil, err
 	}
-	sess, err := s.manager.Get(ctx, clientKey(ctx))
+	c := &call{arguments: args, server: s, request: req}
+	if t.handles {
+		return t.run(ctx, c)
+	}
+	sess, done, err := s.manager.Use(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	return t.run(ctx, &call{arguments: args, server: s, session: sess, request: req})
+	defer done()
+	if grows[t.def.Name] {
+		if err := sess.HasRoom(); err != nil {
+			return nil, err
+		}
+	}
+	c.session = sess
+	return t.run(ctx, c)
+}
+
+// grows are the tools that a full workspace refuses.
+var grows = map[string]bool{
+	"exec_command": true, "write_file": true, "edit_file": true, "apply_patch": true,
+	"extract_archive": true, "mkdir": true, "snapshot_restore": true,
+}
+
+// denied counts what was refused before it became a call.
+func (s *Server) denied(kind string) {
+	s.log.Info("refused", "kind", kind)
 }
 
 func (s *Server) success(ctx context.Context, r *reply) *mcp.CallToolResult {

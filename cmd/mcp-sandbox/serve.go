@@ -19,11 +19,14 @@ func newServe() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve MCP on stdio (the default)",
+		Short: "Serve MCP on stdio (the default) or the network",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
+			}
+			if s.remote() {
+				return serveHTTP(cmd.Context(), &s)
 			}
 			return serveStdio(cmd.Context(), &s, os.Stdin, os.Stdout)
 		},

@@ -27,6 +27,7 @@ type settings struct {
 	env        []string
 	maxYieldMS int
 	transport  string
+	http       httpSettings
 	logLevel   string
 	life       sessionSettings
 	network    networkSettings
@@ -65,7 +66,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.Var((*size)(&s.session.Limits.Memory), "limit-memory", "memory of a session, where a cgroup can be had")
 	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "folder of snapshots (default: below --state-dir; for a temporary workspace, gone with it)")
 	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
-	f.StringVar(&s.transport, "transport", "stdio", "stdio")
+	registerHTTP(f, s)
 	registerSession(f, s)
 	registerNetwork(f, &s.network)
 	f.StringVar(&s.logLevel, "log-level", "warn", "debug, info, warn or error; the log goes to stderr")
@@ -84,8 +85,8 @@ func (s *settings) load(f *pflag.FlagSet) error {
 			return err
 		}
 	}
-	if s.transport != "stdio" {
-		return badSetting("transport is %q, this version serves stdio only", s.transport)
+	if err := s.loadHTTP(); err != nil {
+		return err
 	}
 	if s.maxYieldMS < 250 || s.maxYieldMS > 600_000 {
 		return badSetting("max-yield-ms is %d, use 250 to 600000; most clients cut a call at 60000", s.maxYieldMS)

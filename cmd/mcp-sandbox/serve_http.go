@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"mcp-sandbox/confine"
+	"mcp-sandbox/session"
+	"mcp-sandbox/tools"
+)
+
+// httpSettings are the flags of a network server.
+type httpSettings struct {
+	listen         string
+	tokenFile      string
+	noAuth         bool
+	allowedHosts   []string
+	allowedOrigins []string
+	maxConns       int
+}
+
+func registerHTTP(f *pflag.FlagSet, s *settings) {
+	h := &s.http
+	f.StringVar(&s.transport, "transport", "stdio", "stdio, http (streamable HTTP) or sse (protocol 2024-11-05)")
+	f.StringVar(&h.listen, "listen", "127.0.0.1:8765", "with a network transport: HOST:PORT, unix:/PATH, or systemd: for an inherited socket")
+	f.StringVar(&h.tokenFile, "token-file", "", "bearer tokens, a NAME:TOKEN a line, mode 0600 (default: one made in --state-dir, for loopback)")
+	f.BoolVar(&h.noAuth, "no-auth", false, "serve loopback without a token: every program of this machine can then run commands here")
+	f.StringSliceVar(&h.allowedHosts, "allowed-host", nil, "Host header answered for beside loopback's names, without port")
+	f.StringSliceVar(&h.allowedOrigins, "allowed-origin", nil, "web page (scheme://host:port) that may speak to the server")
+	f.IntVar(&h.maxConns, "max-connections", 1024, "open connections at once")
+	f.IntVar(&s.session.MaxSessions, "max-sessions", 64, "sessions at once, in all")
+	f.IntVar(&s.session.MaxPerPrincipal, "max-sessions-per-principal", 16, "sessions at once of one principal, on a network")
+	f.DurationVar(&s.session.Idle, "session-idle", 30*time.Minute, "on a network: end a session without a call or a running process for so long; its files stay and its next call resumes it (0: never)")
+	f.DurationVar(&s.session.MaxAge, "session-max-age", 7*24*time.Hour, "on a network: delete a session that old, with its files (0: never)")
+	f.Var((*size)(&s.session.WorkspaceLimit), "limit-workspace", "what a temporary workspace may hold; past it, its processes are killed")
+}
+
+func (s *settings) remote() bool { return s.transport != "stdio" }
+
+// loadHTTP checks what concerns the network alone.
+func (s *settings) loadHTTP() error {
+	switch s.transport {
+	case "stdio":
+		// One client, whose session ends with it.
+		s.session.Idle, s.session.MaxAge, s.session.MaxPerPrincipal = 0, 0, 0
+		return nil
+	case "http", "sse":
+	default:
+		return badSetting("transport is %q, use stdio, http or sse", s.transport)
+	}
+	h := &s.http
+	for name, v := range map[string]int64{"max-sessions": int64(s.session.MaxSessions), "max-sessions-per-principal": int64(s.session.MaxPerPrincipal), "max-connections": int64(h.maxConns), "session-idle": int64(s.session.Idle) + 1, "session-max-age": int64(s.session.MaxAge) + 1} {
+		if v < 1 {
+			return badSetting("%s is too small, use a positive number", name)
+		}
+	}
+	if s.session.Name != "" {
+		return badSetting("session names the one session of a stdio server, a network server has one for each client: leave it out")
+	}
+	s.tools.Remote = true
+	// A session of the first transport ends with its stream, so none is kept.
+	if s.transport == "http" {
+		s.session.NameOf = session.KeptName
+	}
+	s.session.CloseWithin = 5 * time.Second
+	local, err := h.local()
+	if err != nil {
+		return err
+	}
+	switch {
+	case h.noAuth && h.tokenFile != "":
+		return badSetting("no-auth and token-file say different things, keep one")
+	case h.noAuth && (!local || s.transport == "sse"):
+		return badSetting("no-auth is for --transport http on loopback alone, make a token file and name it with --token-file")
+	case h.tokenFile == "" && !local:
+		return badSetting("listen is %s, which other machines may reach, and there is no token: name a file with --token-file, or listen on 127.0.0.1", h.listen)
+	}
+	if h.tokenFile != "" {
+		s.session.Private = append(s.session.Private, h.tokenFile)
+	}
+	return nil
+}
+
+// local says whether only this machine can connect. A name is not trusted to
+// stay on loopback.
+func (h *httpSettings) local() (bool, error) {
+	if strings.HasPrefix(h.listen, "unix:") {
+		return true, nil
+	}
+	if h.listen == "systemd:" {
+		return false, nil // whatever the unit says
+	}
+	host, port, err := net.SplitHostPort(h.listen)
+	if err != nil || port == "" {
+		return false, badSetting("listen is %q, write HOST:PORT such as 127.0.0.1:8765, or unix:/PATH", h.listen)
+	}
+	if host == "localhost" {
+		return true, nil
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback(), nil
+}
+
+// serveHTTP serves many clients until ctx is done.
+func serveHTTP(ctx context.Context, s *settings) (err error) {
+	m, err := session.NewManager(s.session, launcher{s.gateway})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	srv, err := tools.New(m, s.tools)
+	if err != nil {
+		return err
+	}
+	principals, err := s.principals(m.Config().StateDir)
+	if err != nil {
+		return err
+	}
+	ready := &readiness{}
+	h, err := tools.NewHTTP(srv, tools.HTTPOptions{
+		Transport: s.transport, Principals: principals, AllowedHosts: s.http.hosts(), AnyHost: strings.HasPrefix(s.http.listen, "unix:"),
+		AllowedOrigins: s.http.allowedOrigins, MaxConns: s.http.maxConns, Ready: ready.get, Log: s.session.Log,
+	})
+	if err != nil {
+		return err
+	}
+	l, err := openListener(s.http.listen)
+	if err != nil {
+		return err
+	}
+	ctx, stop := s.hangup(ctx)
+	defer stop()
+	done := make(chan struct{})
+	go func() { defer close(done); ready.try(ctx, s.session) }()
+	defer func() { <-done }()
+	fmt.Fprintf(os.Stderr, "mcp-sandbox serves %s on %s\n", s.transport, l.Addr())
+	return h.Serve(ctx, l)
+}
+
+func openListener(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+
+// hosts adds the address that is listened on to those the gate answers for.
+func (h *httpSettings) hosts() []string {
+	out := h.allowedHosts
+	if host, _, err := net.SplitHostPort(h.listen); err == nil && host != "" {
+		if a, err := netip.ParseAddr(host); err != nil || !a.IsUnspecified() {
+			out = append(out[:len(out):len(out)], host)
+		}
+	}
+	return out
+}
+
+// principals are those of the token file, of one made for this machine, or
+// nobody in particular.
+func (s *settings) principals(stateDir string) (*tools.Principals, error) {
+	h := &s.http
+	path := h.tokenFile
+	switch {
+	case h.noAuth:
+		fmt.Fprintln(os.Stderr, "mcp-sandbox: no token is asked for, so every program and user of this machine can run commands here")
+		return nil, nil
+	case path != "":
+	case strings.HasPrefix(h.listen, "unix:"):
+		return nil, nil // the socket lets only its owner in
+	default:
+		path = filepath.Join(stateDir, "http-token")
+		if err := makeToken(path); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(os.Stderr, "mcp-sandbox: clients need the token in %s (after \"local:\"), sent as: Authorization: Bearer TOKEN\n", path)
+	}
+	return tools.LoadPrincipals(path, s.session.Log)
+}
+
+// makeToken writes a token file with one random token unless there is one. The
+// state folder is closed to others and hidden from commands.
+func makeToken(path string) error {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if os.IsExist(err) {
+		return nil
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(f, "local:%s\n", hex.EncodeToString(b[:]))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return badSetting("no token could be made in the state folder, name a file with --token-file (%v)", err)
+	}
+	return nil
+}
+
+// readiness says whether a sandbox can be had here: it is tried once at the
+// start, so that a server which could only refuse is never given clients.
+type readiness struct{ failed atomic.Pointer[error] }
+
+var errNotTried = errors.New("not tried yet")
+
+func (r *readiness) get() error {
+	if e := r.failed.Load(); e != nil {
+		return *e
+	}
+	return errNotTried
+}
+
+func (r *readiness) try(ctx context.Context, c session.Config) {
+	err := func() error {
+		dir, err := os.MkdirTemp(c.TempDir, "mcp-sandbox-ready-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		f, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		sb, err := confine.Start(ctx, confine.Policy{
+			Workspace: dir, WorkspaceFile: f, UID: -1, GID: -1, Path: c.Path, TempDir: dir + ".tmp",
+			Network: confine.NetworkNone, Limits: confine.Limits(c.Limits), Level: confine.Level(c.Level), MinLevel: confine.Level(c.MinLevel), Log: c.Log,
+		})
+		if err != nil {
+			return err
+		}
+		return sb.Close()
+	}()
+	if err != nil && ctx.Err() == nil {
+		c.Log.Error("no sandbox can be had, calls will fail", "error", err)
+	}
+	r.failed.Store(&err)
+}

@@ -1,0 +1,181 @@
+package tools
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Principals are those who are let in: the bearer tokens of a file, each with
+// the name of who holds it. The file is read again when it changes, so that a
+// token can be taken back without a restart; while it cannot be read or is
+// wrong, nobody is let in.
+type Principals struct {
+	path string
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	checked time.Time
+	seen    fileMark
+	list    []principal
+}
+
+// principal holds only the token's hash: a core dump or a heap profile gives no
+// token away, and all compare in the same time whatever their length.
+type principal struct {
+	name string
+	sum  [sha256.Size]byte
+}
+
+// fileMark says whether a file is still the one that was read.
+type fileMark struct {
+	size  int64
+	mtime time.Time
+	ino   uint64
+}
+
+const (
+	// minToken refuses what could be guessed: 16 characters of hex are 64 bits.
+	minToken      = 16
+	maxTokenFile  = 1 << 20
+	recheckTokens = time.Second
+)
+
+var principalName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`) })
+
+// LoadPrincipals reads a token file: one "name:token" a line, blank lines and
+// lines with # left out. It must be ours or root's, a regular file, and closed
+// to everybody else (mode 0600 or less). Codes: invalid_argument, not_found,
+// permission_denied.
+func LoadPrincipals(path string, log *slog.Logger) (*Principals, error) {
+	p := &Principals{path: path, log: log}
+	list, mark, err := readTokens(path)
+	if err != nil {
+		return nil, err
+	}
+	p.list, p.seen, p.checked = list, mark, time.Now()
+	return p, nil
+}
+
+// Lookup gives the name of a token's holder, in the same time for every token.
+func (p *Principals) Lookup(token string) (name string, ok bool) {
+	sum := sha256.Sum256([]byte(token))
+	for _, one := range p.current() {
+		if subtle.ConstantTimeCompare(sum[:], one.sum[:]) == 1 {
+			name, ok = one.name, true // no early end: its place must not show
+		}
+	}
+	return name, ok
+}
+
+func (p *Principals) current() []principal {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.checked) < recheckTokens {
+		return p.list
+	}
+	p.checked = time.Now()
+	fi, err := os.Stat(p.path)
+	if err == nil && markOf(fi) == p.seen {
+		return p.list
+	}
+	list, mark, err := readTokens(p.path)
+	if err != nil {
+		p.log.Error("nobody is let in: the token file cannot be used", "error", err)
+		p.list, p.seen = nil, fileMark{}
+		return nil
+	}
+	p.log.Info("tokens read anew", "principals", len(list))
+	p.list, p.seen = list, mark
+	return list
+}
+
+func markOf(fi os.FileInfo) fileMark {
+	m := fileMark{size: fi.Size(), mtime: fi.ModTime()}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		m.ino = st.Ino
+	}
+	return m
+}
+
+func readTokens(path string) ([]principal, fileMark, error) {
+	fail := func(code, format string, args ...any) ([]principal, fileMark, error) {
+		return nil, fileMark{}, refuse(code, "the token file "+format, args...)
+	}
+	// Not blocking: a FIFO in its place must not hang the start.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	switch {
+	case os.IsNotExist(err):
+		return fail("not_found", "does not exist, make it with a line NAME:TOKEN and mode 0600")
+	case err != nil:
+		return fail("permission_denied", "cannot be opened, check its permissions")
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return fail("invalid_argument", "is not a regular file, name one")
+	}
+	if fi.Mode().Perm()&0o077 != 0 {
+		return fail("permission_denied", "is open to others (mode %04o), close it with: chmod 600", fi.Mode().Perm())
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return fail("permission_denied", "belongs to another user, who could let anybody in, make it yours")
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxTokenFile+1))
+	if err != nil || len(text) > maxTokenFile {
+		return fail("invalid_argument", "cannot be read or is longer than 1 MiB")
+	}
+	list, err := parseTokens(text)
+	return list, markOf(fi), err
+}
+
+func parseTokens(text []byte) ([]principal, error) {
+	var list []principal
+	sums := map[[sha256.Size]byte]bool{}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		bad := func(format string, args ...any) ([]principal, error) {
+			return nil, refuse("invalid_argument", "line %d of the token file %s", n, fmt.Sprintf(format, args...))
+		}
+		name, token, ok := strings.Cut(line, ":")
+		if !ok || !principalName().MatchString(name) {
+			return bad("is not NAME:TOKEN, the name of up to 64 letters, digits, '.', '_' and '-'")
+		}
+		if len(token) < minToken {
+			return bad("has a token of %d characters, use at least %d random ones, such as from: openssl rand -hex 32", len(token), minToken)
+		}
+		// RFC 6750, section 2.1: what a header can carry as a b64token.
+		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return bad("has a token with a space or a character outside ASCII, use letters and digits")
+		}
+		sum := sha256.Sum256([]byte(token))
+		if sums[sum] {
+			return bad("has the token of an earlier line, give each principal its own")
+		}
+		// A name may come twice, with an old and a new token, while one replaces
+		// the other.
+		sums[sum] = true
+		list = append(list, principal{name: name, sum: sum})
+	}
+	if lines.Err() != nil {
+		return nil, refuse("invalid_argument", "the token file has a line longer than 64 KiB, that is no token")
+	}
+	if len(list) == 0 {
+		return nil, refuse("invalid_argument", "the token file names nobody, add a line NAME:TOKEN")
+	}
+	return list, nil
+}

@@ -1,0 +1,123 @@
+package tools
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/mark3labs/mcp-go/server"
+
+	"mcp-sandbox/session"
+)
+
+// The transport of protocol 2024-11-05: a stream for everything the server says,
+// and a POST for everything the client does. A session lives as long as its
+// stream.
+//
+// The library's handlers (mcp-go 1.2.1) let any web page open the stream and
+// take messages of any content type; the gate and readMessage stand before them.
+// Their calls do not notice that the client has gone; withLife ends them.
+const (
+	ssePath     = "/sse"
+	messagePath = "/message"
+)
+
+func (h *HTTP) serveSSE() {
+	h.library = server.NewSSEServer(h.server.mcp,
+		server.WithSSEEndpoint(ssePath),
+		server.WithMessageEndpoint(messagePath),
+		// A path alone: the name the client came by may not be ours.
+		server.WithUseFullURLForMessageEndpoint(false),
+		server.WithSSEDisableLocalhostProtection(true),
+		server.WithSessionIDGenerator(func(ctx context.Context, _ *http.Request) (string, error) {
+			id := h.mint.make(principalOf(ctx))
+			if made, ok := ctx.Value(sseMadeKey{}).(func(string)); ok {
+				made(id)
+			}
+			return id, nil
+		}),
+	)
+}
+
+type (
+	sseMadeKey struct{}
+	lifeKey    struct{}
+)
+
+func (h *HTTP) answerSSE(w *replyWriter, r *http.Request) {
+	want := http.MethodGet
+	if r.URL.Path == messagePath {
+		want = http.MethodPost
+	}
+	switch {
+	case r.Method != want:
+		w.Header().Set("Allow", want)
+		refuseHTTP(w, http.StatusMethodNotAllowed, "use "+want)
+	case want == http.MethodGet:
+		h.sseStream(w, r)
+	default:
+		h.sseMessage(w, r)
+	}
+}
+
+func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
+	principal, id := principalOf(r.Context()), ""
+	ctx, cancel := context.WithCancel(r.Context())
+	defer context.AfterFunc(h.stop, cancel)()
+	ctx = context.WithValue(ctx, sseMadeKey{}, func(made string) {
+		id = made
+		h.lives.Store(made, ctx)
+	})
+	h.stream(w, r, ctx, cancel)
+	if id == "" {
+		return
+	}
+	h.lives.Delete(id)
+	// The id dies with its stream, so nobody could come back to the sandbox.
+	if err := h.server.manager.Delete(sseKey(principal, id)); err != nil {
+		h.log.Error("a session did not end cleanly", "error", err)
+	}
+}
+
+func sseKey(principal, id string) string { return session.Key(principal, "sse:"+id) }
+
+func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
+	_, text, refusal := readMessage(w, r)
+	if refusal != nil {
+		refuseMessage(w, refusal)
+		return
+	}
+	principal, id := principalOf(r.Context()), r.URL.Query().Get("sessionId")
+	life, ok := h.lives.Load(id)
+	if !ok || !h.mint.check(principal, id) {
+		refuseHTTP(w, http.StatusNotFound, "there is no session with this sessionId, open "+ssePath+" for a new one")
+		return
+	}
+	ctx := context.WithValue(r.Context(), clientKeyType{}, sseKey(principal, id))
+	ctx = context.WithValue(ctx, lifeKey{}, life)
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+	h.library.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// withLife ends a call with its client's stream: the library runs it detached
+// from every connection.
+func withLife(ctx context.Context) (context.Context, context.CancelFunc) {
+	life, ok := ctx.Value(lifeKey{}).(context.Context)
+	if !ok {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	unhook := context.AfterFunc(life, cancel)
+	return ctx, func() { unhook(); cancel() }
+}
+
+// settle gives a notification time to leave before the call's result: over SSE
+// the library sends both through queues of their own. A millisecond was enough
+// in every measured case; five costs nobody anything.
+func settle(ctx context.Context, notified bool) {
+	if notified && ctx.Value(lifeKey{}) != nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
