@@ -17,7 +17,8 @@ import (
 
 const (
 	maxResponseHead = 1 << 20
-	maxInterim      = 16 // 1xx answers before the real one
+	maxInterim      = 16      // 1xx answers before the real one
+	bulkBody        = 1 << 20 // a body of known length from here on is moved, not copied
 	via             = "1.1 mcp-sandbox"
 )
 
@@ -122,12 +123,16 @@ func (x *exchange) run(path string) bool {
 // fail answers where nothing was answered yet, and else breaks the connection
 // off: a cut body must not look whole.
 func (x *exchange) fail(err error) bool {
+	spent := (*Error)(nil)
+	if errors.Is(err, errBudget) {
+		spent = x.p.overBudget(x.f.to)
+	}
 	if x.begun {
 		x.c.abort()
 		return false
 	}
-	if errors.Is(err, errBudget) {
-		x.p.refuseError(x.c, x.p.overBudget(x.f.to))
+	if spent != nil {
+		x.p.refuseError(x.c, spent)
 		return false
 	}
 	x.p.refuse(x.c, http.StatusBadGateway, "unreachable", "the answer of "+x.f.to.String()+" could not be had: "+reason(err)+", try again")
@@ -182,7 +187,10 @@ func (x *exchange) sendBody() error {
 	if left == 0 && !x.body.chunked {
 		return nil
 	}
-	buf := make([]byte, 32<<10)
+	if !x.body.chunked && left >= bulkBody {
+		return x.sendInBulk(left)
+	}
+	buf := make([]byte, copyBuffer)
 	for x.body.chunked || left > 0 {
 		_ = x.c.SetReadDeadline(time.Now().Add(x.p.o.IdleTimeout))
 		if x.stop.Load() {
@@ -215,6 +223,17 @@ func (x *exchange) sendBody() error {
 	return err
 }
 
+// sendInBulk is sendBody for a body of known length, in the way of answerInBulk.
+func (x *exchange) sendInBulk(length int64) error {
+	held, _ := x.c.br.Peek(int(min(int64(x.c.br.Buffered()), length)))
+	n := len(held)
+	if _, err := x.up.Write(held); err != nil {
+		return err
+	}
+	_, _ = x.c.br.Discard(n)
+	return x.p.moveBody(x.f.Conn, x.c.Conn, length-int64(n), &x.p.up, &x.stop)
+}
+
 // skipTrailer reads the trailer section and drops it: its fields would join a
 // head that has been judged already.
 func (x *exchange) skipTrailer() error {
@@ -233,7 +252,7 @@ func (x *exchange) skipTrailer() error {
 // answer passes the server's answer to the client.
 func (x *exchange) answer() error {
 	capped := &cappedReader{r: x.up, left: maxResponseHead}
-	br := bufio.NewReaderSize(capped, 32<<10)
+	br := bufio.NewReaderSize(capped, copyBuffer)
 	req := &http.Request{Method: x.h.method}
 	for range maxInterim {
 		resp, err := http.ReadResponse(br, req)
@@ -249,13 +268,14 @@ func (x *exchange) answer() error {
 			continue
 		}
 		capped.left = math.MaxInt64
-		defer resp.Body.Close()
-		return x.writeAnswer(resp)
+		// The body is never closed: that would read on to its end. The connection is
+		// this exchange's alone and ends with it.
+		return x.writeAnswer(resp, br)
 	}
 	return errors.New("too many interim answers")
 }
 
-func (x *exchange) writeAnswer(resp *http.Response) error {
+func (x *exchange) writeAnswer(resp *http.Response, br *bufio.Reader) error {
 	bodyless := x.h.method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified
 	chunked := !bodyless && resp.ContentLength < 0 && x.h.minor == 1
 	if !bodyless && resp.ContentLength < 0 && !chunked {
@@ -276,7 +296,8 @@ func (x *exchange) writeAnswer(resp *http.Response) error {
 	if !x.keep {
 		head.Set("Connection", "close")
 	}
-	out := bufio.NewWriterSize(&patientWriter{x.c, x.p.o.IdleTimeout}, 32<<10)
+	// Room for a whole piece with its chunk's frame, so that each is one write.
+	out := bufio.NewWriterSize(&patientWriter{x.c, x.p.o.IdleTimeout}, copyBuffer+64)
 	x.begun = true
 	writeStatus(out, resp)
 	if err := head.Write(out); err != nil {
@@ -290,8 +311,11 @@ func (x *exchange) writeAnswer(resp *http.Response) error {
 	if chunked {
 		dst = httputil.NewChunkedWriter(out)
 	}
+	if !chunked && resp.ContentLength >= bulkBody {
+		return x.answerInBulk(out, br, resp.ContentLength)
+	}
 	// Flushed piece by piece: an event stream must not wait for a full buffer.
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, copyBuffer)
 	for {
 		n, err := resp.Body.Read(buf)
 		if n > 0 {
@@ -313,6 +337,17 @@ func (x *exchange) writeAnswer(resp *http.Response) error {
 		_, _ = out.WriteString("0\r\n\r\n")
 	}
 	return out.Flush()
+}
+
+// answerInBulk passes on a body of a known length: what the reader holds, and
+// then the rest from connection to connection.
+func (x *exchange) answerInBulk(out *bufio.Writer, br *bufio.Reader, length int64) error {
+	held, _ := br.Peek(int(min(int64(br.Buffered()), length)))
+	_, _ = out.Write(held) // an error stays in the writer until Flush
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	return x.p.moveBody(x.c.Conn, x.f.Conn, length-int64(len(held)), &x.p.down, nil)
 }
 
 // switchProtocols passes on a WebSocket's 101 and then carries bytes.

@@ -18,6 +18,9 @@ const (
 	burst = 1 << 20
 )
 
+// errLost is a failure to hand on what had been taken already.
+var errLost = errors.New("bytes were lost on their way")
+
 var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
 // tunnel carries bytes between a client and its flow, after a look at how the
@@ -79,7 +82,7 @@ func (r *relay) touch() { r.last.Store(time.Now().UnixNano()) }
 // waited tells whether err is the end of one wait, while the tunnel as a whole
 // is not idle: a download is not cut because its client has nothing to say.
 func (r *relay) waited(err error) bool {
-	return errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, r.last.Load())) < r.p.o.IdleTimeout
+	return errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, errLost) && time.Since(time.Unix(0, r.last.Load())) < r.p.o.IdleTimeout
 }
 
 // run carries both directions until both have ended. begin gives the client's
@@ -148,6 +151,9 @@ func (r *relay) write(dst net.Conn, b []byte, count *atomic.Int64) bool {
 func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
 	buf := copyBuffers.Get().(*[copyBuffer]byte)
 	defer copyBuffers.Put(buf)
+	var b *bulk
+	defer func() { b.close() }()
+	tried := false
 	for {
 		_ = src.SetReadDeadline(time.Now().Add(r.p.o.IdleTimeout))
 		n, err := src.Read(buf[:])
@@ -156,7 +162,12 @@ func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
 			return
 		}
 		if err == nil && n >= copyBuffer/2 {
-			err = r.burst(dst, src, count)
+			if !tried {
+				b, tried = newBulk(dst, src), true
+			}
+			if b != nil {
+				err = r.burst(b, src, count)
+			}
 		}
 		switch {
 		case err == nil:
@@ -175,12 +186,10 @@ func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
 
 // burst moves bulk data without bringing it into the process, for as long as it
 // comes and the budget is far from its end.
-func (r *relay) burst(dst, src net.Conn, count *atomic.Int64) error {
+func (r *relay) burst(b *bulk, src net.Conn, count *atomic.Int64) error {
 	for r.p.budget.reserve(burst, r.p.o.MaxConns) {
-		deadline := time.Now().Add(r.p.o.IdleTimeout)
-		_ = src.SetReadDeadline(deadline)
-		_ = dst.SetWriteDeadline(deadline)
-		n, err := io.CopyN(dst, src, burst)
+		_ = src.SetReadDeadline(time.Now().Add(r.p.o.IdleTimeout))
+		n, err := b.move(burst, r.p.o.IdleTimeout)
 		r.p.budget.give(burst - n)
 		count.Add(n)
 		if n > 0 {
