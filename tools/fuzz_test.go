@@ -1,0 +1,131 @@
+package tools
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// FuzzParseMessage holds the reader of a client's lines to a decoder that knows
+// keys exactly: what is taken is one JSON object of JSON-RPC 2.0, and the
+// method is the one under "method" and no other spelling.
+func FuzzParseMessage(f *testing.F) {
+	for _, s := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"ping"}`,
+		`{"jsonrpc":"2.0","id":"x","result":{}}`,
+		`{"jsonrpc":"2.0","id":1,"METHOD":"a","method":"b"}`,
+		`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`,
+		`[]`, `{"jsonrpc":"2.0","id":null,"method":"x"}`, `{"jsonrpc":"2.0","id":-1e3,"method":"x"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		m, err := parseMessage(text)
+		if err != nil {
+			pe, ok := err.(*protocolError)
+			if !ok || pe.text == "" || (pe.code == -32700) == json.Valid(text) {
+				t.Fatalf("%q: error %v, valid %v", text, err, json.Valid(text))
+			}
+			return
+		}
+		var top map[string]any
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.UseNumber()
+		if err := d.Decode(&top); err != nil {
+			t.Fatalf("%q was taken: %v", text, err)
+		}
+		if top["jsonrpc"] != "2.0" {
+			t.Fatalf("%q was taken as JSON-RPC 2.0", text)
+		}
+		method, has := top["method"].(string)
+		if m.method != method {
+			t.Fatalf("%q: method %q, want %q", text, m.method, method)
+		}
+		for k := range top {
+			if strings.EqualFold(k, "method") && k != "method" {
+				t.Fatalf("%q: the key %q was taken", text, k)
+			}
+		}
+		switch id := top["id"].(type) {
+		case nil, bool, map[string]any, []any:
+			if m.id != nil {
+				t.Fatalf("%q: id %s", text, m.id)
+			}
+		default:
+			if has != (m.id != nil) {
+				t.Fatalf("%q: id %v with method %v became %s", text, id, has, m.id)
+			}
+		}
+		// What is said of it must itself be a message the client can read.
+		b, err := json.Marshal(rpcError(m.id, -32600, m.method))
+		if err != nil || !json.Valid(b) {
+			t.Fatalf("%q: an answer that cannot be written: %v", text, err)
+		}
+	})
+}
+
+// FuzzArguments gives every tool arguments of any shape. Bad ones are refused
+// with a code and a next step; the getters of good ones keep to their ranges
+// whatever was sent.
+func FuzzArguments(f *testing.F) {
+	offered, err := (&Server{options: Options{Remote: true, expose: true}}).offered()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i, s := range []string{
+		`{"cmd":"x","cols":"80","rows":24.0,"tty":"true","login":null,"env":"{\"A\":\"1\"}"}`,
+		`{"cmd":"x","env":{"A":1,"B":null}}`, `{"cmd":1e400}`, `"{\"cmd\":\"x\"}"`, `[]`, `null`, `{"path":"a\u0000b"}`,
+		`{"cmd":"x","cols":9223372036854775808}`, `{"cmd":"x","cols":-0.5}`, `{"cmd":"x","cols":"1e2"}`,
+	} {
+		f.Add([]byte(s), i)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, which int) {
+		var raw any
+		if json.Unmarshal(text, &raw) != nil {
+			return
+		}
+		def := offered[uint(which)%uint(len(offered))].def
+		a, err := decodeArguments(raw, def)
+		if err != nil {
+			coded, ok := err.(*toolError)
+			if !ok || coded.code != "invalid_argument" || !strings.Contains(coded.text, def.Name) {
+				t.Fatalf("%s: %v", def.Name, err)
+			}
+			return
+		}
+		for name := range a.fields {
+			if _, ok := def.InputSchema.Properties[name]; !ok {
+				t.Fatalf("%s took the argument %q", def.Name, name)
+			}
+		}
+		for _, name := range def.InputSchema.Required {
+			if !a.has(name) {
+				t.Fatalf("%s was taken without %s", def.Name, name)
+			}
+		}
+		for name := range def.InputSchema.Properties {
+			if n := (&arguments{fields: a.fields}).integer(name, 7, 5, 50); n < 5 || n > 50 {
+				t.Fatalf("%s: integer %d out of its range", name, n)
+			}
+			if n := (&arguments{fields: a.fields}).clamped(name, 7, 5, 50); n < 5 || n > 50 {
+				t.Fatalf("%s: clamped %d out of its range", name, n)
+			}
+			b := &arguments{fields: a.fields}
+			if s := b.name(name, ""); b.err == nil && strings.ContainsRune(s, 0) {
+				t.Fatalf("%s: a NUL byte in a name", name)
+			}
+			c := &arguments{fields: a.fields}
+			if s := c.choice(name, "one", "two"); c.err == nil && !slices.Contains([]string{"", "one", "two"}, s) {
+				t.Fatalf("%s: the choice %q", name, s)
+			}
+			e := &arguments{fields: a.fields}
+			given, isMap := a.fields[name].(map[string]any)
+			if got := e.pairs(name); isMap && e.err == nil && len(got) != len(given) {
+				t.Fatalf("%s: %d of %d pairs", name, len(got), len(given))
+			}
+			(&arguments{fields: a.fields}).boolean(name, true)
+		}
+	})
+}
