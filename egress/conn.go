@@ -68,7 +68,10 @@ func (p *Proxy) accept(nc net.Conn) {
 		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = io.WriteString(nc, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 		_ = nc.Close()
-		_ = p.deny("any host", 0, Decision{Reason: fmt.Sprintf("%d connections are open, which is the limit", p.o.MaxConns)})
+		_ = p.deny("any host", 0, Decision{
+			Reason: fmt.Sprintf("%d connections are open, which is the limit of this session", p.o.MaxConns),
+			flag:   "--limit-net-conns", limit: true,
+		})
 		return
 	}
 	go func() {

@@ -18,6 +18,7 @@ type Denial struct {
 	Rule   string // the rule that decided or nearly matched, "" for none
 	Reason string // a clause for people
 	Flag   string // the setting that would allow it, "" where none would
+	Limit  bool   // a limit was reached; Flag raises it
 	Time   time.Time
 	Count  int // how often in a row of the log; Time is the last
 }
@@ -40,9 +41,12 @@ func (d Denial) err() *Error {
 	if d.Rule != "" {
 		text += " (rule " + d.Rule + ")"
 	}
-	if d.Flag != "" {
+	switch {
+	case d.Limit:
+		text += ", start the server with a larger " + d.Flag
+	case d.Flag != "":
 		text += ", start the server with " + d.Flag + " to allow it"
-	} else {
+	default:
 		text += ", no setting of this session allows it"
 	}
 	return &Error{code: codeNotAllowed, text: text}
@@ -94,7 +98,7 @@ func (p *Proxy) Denials(since time.Time) []Denial {
 
 // deny records a refusal and gives the error the client is told.
 func (p *Proxy) deny(host string, port uint16, d Decision) *Error {
-	n := Denial{Host: host, Port: int(port), Rule: d.Rule, Reason: d.Reason, Flag: d.flag}
+	n := Denial{Host: host, Port: int(port), Rule: d.Rule, Reason: d.Reason, Flag: d.flag, Limit: d.limit}
 	n.Time = time.Now()
 	n = p.denials.add(n)
 	p.o.Log.Info("egress: denied", "host", n.Host, "port", n.Port, "rule", n.Rule, "reason", n.Reason)

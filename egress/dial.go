@@ -39,7 +39,7 @@ func (f *flow) cut() {
 }
 
 func (p *Proxy) judgeFlow(policy *Policy, f *flow) Decision {
-	d := policy.decide(f.to)
+	d := p.decide(policy, f.to)
 	if !d.Allowed {
 		return d
 	}
@@ -49,7 +49,7 @@ func (p *Proxy) judgeFlow(policy *Policy, f *flow) Decision {
 // judgeAddr judges one address of an allowed endpoint. own are the host's
 // addresses, or nil to leave that check out.
 func (p *Proxy) judgeAddr(policy *Policy, e endpoint, a netip.Addr, own []netip.Addr) Decision {
-	d := policy.decideAddr(a, e.port, e.name == "")
+	d := policy.decideAddr(a, e.port, e.name == "" && !p.asks.has(e))
 	if !d.Allowed || policy.namesExactly(a, e.port) {
 		return d
 	}
@@ -68,6 +68,10 @@ func (p *Proxy) judgeAddr(policy *Policy, e endpoint, a netip.Addr, own []netip.
 func (p *Proxy) open(c *client, e endpoint) (*flow, *Error) {
 	if p.budget.spent() {
 		return nil, p.overBudget(e)
+	}
+	// First, for a user takes longer to answer than a host.
+	if d := p.permit(e); !d.Allowed {
+		return nil, p.denyEndpoint(e, d)
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, p.o.DialTimeout)
 	defer cancel()
@@ -113,7 +117,7 @@ func (p *Proxy) register(f *flow, judgedBy *Policy) (d Decision, ok bool) {
 
 // judged gives the addresses of e that may be dialled.
 func (p *Proxy) judged(ctx context.Context, policy *Policy, e endpoint) ([]netip.Addr, *Error) {
-	if d := policy.decide(e); !d.Allowed {
+	if d := p.decide(policy, e); !d.Allowed {
 		return nil, p.denyEndpoint(e, d)
 	}
 	addrs := []netip.Addr{e.addr}

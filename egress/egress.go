@@ -62,6 +62,13 @@ type Options struct {
 	// OnDenial is told of each denial, on the goroutine of the connection or of
 	// Serve: it must return soon and not call Close.
 	OnDenial func(Denial)
+	// Ask is asked for a host that no rule speaks of, once a host and at most 16
+	// hosts in all, while the connection waits; Granted opens that host and port
+	// for the life of this proxy. It is never asked for hosts that a rule denies,
+	// nor for private, loopback, metadata and this host's own addresses, which a
+	// granted name may not resolve to either. host is normalised. It must return
+	// when ctx ends, which is within 60 s; nil asks nobody.
+	Ask func(ctx context.Context, host string, port int) Answer
 	// Token, where set, is the password every client must give: the HTTP Basic or
 	// SOCKS5 password, with any user name. The listener is private to its session
 	// already; a token guards one that is not.
@@ -84,6 +91,7 @@ type Proxy struct {
 	tokenSum [sha256.Size]byte
 	budget   budget
 	denials  denialLog
+	asks     questions
 	// hostAddrs lists the addresses of the server's own interfaces.
 	hostAddrs func() ([]netip.Addr, error)
 

@@ -114,7 +114,7 @@ func (p *Proxy) serveConnect(c *client, h *head) {
 // of the same server.
 func (p *Proxy) connect(c *client, e endpoint, answer func(*Error) bool) {
 	if e.port == 80 {
-		if d := p.Policy().decide(e); !d.Allowed {
+		if d := p.permit(e); !d.Allowed {
 			answer(p.denyEndpoint(e, d))
 			c.finish()
 			return

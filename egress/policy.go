@@ -52,6 +52,8 @@ type Decision struct {
 	Rule    string // the rule that decided, "" where none matched
 	Reason  string // a clause for people: "the allow list has no rule for it"
 	flag    string
+	limit   bool // flag raises a limit
+	gap     bool // no rule speaks of it, and it is no address that one would have to name
 }
 
 // NewPolicy makes a policy of rules (see ParseRule) and presets. A rule with a
@@ -127,11 +129,9 @@ func (p *Policy) Decide(host string, port int) Decision {
 	return p.decide(e)
 }
 
-func (p *Policy) empty() bool { return p == nil || len(p.allow) == 0 }
-
 func (p *Policy) decide(e endpoint) Decision {
-	if p.empty() {
-		return Decision{Reason: "the allow list is empty", flag: allowFlag(e)}
+	if p == nil {
+		return closed(e)
 	}
 	if e.name == "" {
 		return p.decideAddr(e.addr, e.port, true)
@@ -159,8 +159,8 @@ func (p *Policy) decide(e endpoint) Decision {
 // addresses need a rule of their own).
 func (p *Policy) decideAddr(a netip.Addr, port uint16, literal bool) Decision {
 	e := endpoint{addr: a, port: port}
-	if p.empty() {
-		return Decision{Reason: "the allow list is empty", flag: allowFlag(e)}
+	if p == nil {
+		return closed(e)
 	}
 	v4, _, translated := embedded(a)
 	for _, r := range p.deny {
@@ -196,11 +196,19 @@ func (p *Policy) namesExactly(a netip.Addr, port uint16) bool {
 }
 
 func (p *Policy) unmatched(e endpoint, otherPort string) Decision {
-	d := Decision{Rule: otherPort, Reason: "the allow list has no rule for it", flag: allowFlag(e)}
+	d := Decision{Rule: otherPort, Reason: "the allow list has no rule for it", flag: allowFlag(e), gap: true}
+	if len(p.allow) == 0 {
+		d.Reason = "the allow list is empty"
+	}
 	if otherPort != "" {
 		d.Reason = "the rule for it does not cover this port"
 	}
 	return d
+}
+
+// closed is the answer without a policy.
+func closed(e endpoint) Decision {
+	return Decision{Reason: "the allow list is empty", flag: allowFlag(e)}
 }
 
 // allowFlag is the setting that would let e through. Its host is normalised, so

@@ -3,6 +3,7 @@ package egress
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -248,6 +249,9 @@ func (b *budget) spent() bool { return b.limited && b.left.Load() <= 0 }
 
 // overBudget records the end of the byte budget, and says it.
 func (p *Proxy) overBudget(e endpoint) *Error {
-	err := p.denyEndpoint(e, Decision{Reason: "the byte limit of this session's network is used up"})
+	err := p.denyEndpoint(e, Decision{
+		Reason: fmt.Sprintf("the %d bytes that this session's network may carry are used up", p.o.MaxBytes),
+		flag:   "--limit-net-bytes", limit: true,
+	})
 	return &Error{code: codeLimit, text: err.text}
 }
