@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
 
 	"mcp-sandbox/session"
@@ -18,7 +19,7 @@ import (
 //
 // The library's handlers (mcp-go 1.2.1) let any web page open the stream and
 // take messages of any content type; the gate and readMessage stand before them.
-// Their calls do not notice that the client has gone; withLife ends them.
+// Their calls do not notice that the client has gone; tied ends them.
 const (
 	ssePath     = "/sse"
 	messagePath = "/message"
@@ -101,23 +102,23 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 	h.library.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// withLife ends a call with its client's stream: the library runs it detached
-// from every connection.
-func withLife(ctx context.Context) (context.Context, context.CancelFunc) {
-	life, ok := ctx.Value(lifeKey{}).(context.Context)
-	if !ok {
-		return ctx, func() {}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	unhook := context.AfterFunc(life, cancel)
-	return ctx, func() { unhook(); cancel() }
-}
-
-// settle gives a notification time to leave before the call's result: over SSE
-// the library sends both through queues of their own. A millisecond was enough
-// in every measured case; five costs nobody anything.
-func settle(ctx context.Context, notified bool) {
-	if notified && ctx.Value(lifeKey{}) != nil {
-		time.Sleep(5 * time.Millisecond)
+// tied ends an SSE call with its client's stream: the library runs it detached
+// from every connection. And it gives a notification time to leave before the
+// call's result, because over SSE the library sends both through queues of their
+// own: a millisecond was enough in every measured case, five cost nobody much.
+func tied(next server.ToolHandlerFunc) server.ToolHandlerFunc {
+	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		life, ok := ctx.Value(lifeKey{}).(context.Context)
+		if !ok {
+			return next(ctx, req)
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		res, err := next(ctx, req)
+		if m := req.Params.Meta; m != nil && m.ProgressToken != nil {
+			time.Sleep(5 * time.Millisecond)
+		}
+		return res, err
 	}
 }

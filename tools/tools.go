@@ -117,6 +117,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version,
 		server.WithToolCapabilities(false),
 		server.WithInstructions(text),
+		server.WithToolHandlerMiddleware(tied),
 		server.WithRecovery(),
 	)
 	offered, err := s.offered()
@@ -162,10 +163,7 @@ func (s *Server) offered() ([]tool, error) {
 // read. Only protocol failures are JSON-RPC errors.
 func (s *Server) handler(t tool) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-		ctx, end := withLife(ctx)
-		defer end()
 		r, err := s.audited(ctx, t, req)
-		settle(ctx, req.Params.Meta != nil && req.Params.Meta.ProgressToken != nil)
 		if err != nil {
 			return s.failure(t.def.Name, err), nil
 		}
