@@ -15,7 +15,8 @@ import (
 const AuditVersion = 1
 
 // AuditEvent is one record of the audit log: every tool call and every step of
-// a session's life leaves two, a start and a finish, joined by Span. It holds
+// a session's life leaves two, a start and a finish, joined by Span; a refused
+// connection leaves one, an event. It holds
 // names, sizes and redacted values, never the content of a file, of terminal
 // input or of output.
 type AuditEvent struct {
@@ -30,11 +31,11 @@ type AuditEvent struct {
 	Session string         `json:"session_id,omitempty"`
 	Client  string         `json:"client,omitempty"`
 	Op      string         `json:"op"`
-	Phase   string         `json:"phase"` // start or finish
+	Phase   string         `json:"phase"` // start, finish, or event for what has no length
 	Span    string         `json:"span_id"`
 	Data    map[string]any `json:"data,omitempty"`
 
-	// Only on a finish.
+	// Only on a finish; an event has an ErrorCode where something was refused.
 	OK         *bool    `json:"ok,omitempty"`
 	DurationMS *float64 `json:"duration_ms,omitempty"`
 	ErrorCode  string   `json:"error_code,omitempty"`
@@ -127,6 +128,15 @@ func (sp *AuditSpan) End(ctx context.Context, session, code string, data map[str
 		// A call that was cancelled ends too, and its record must still be sent.
 		_ = sp.auditor.write(context.WithoutCancel(ctx), e)
 	})
+}
+
+// Note records something that is no operation of a client's: one record. It may
+// be lost, also in strict mode, for by then it has happened.
+func (a *Auditor) Note(ctx context.Context, session, op, code string, data map[string]any) {
+	if a == nil {
+		return
+	}
+	_ = a.write(ctx, AuditEvent{Session: session, Op: op, Phase: "event", Span: randomHex(8), Data: data, ErrorCode: code})
 }
 
 func (a *Auditor) write(ctx context.Context, e AuditEvent) error {

@@ -61,6 +61,12 @@ type Confinement struct {
 	Limits          Limits
 	Level, MinLevel string
 	Log             *slog.Logger
+	// Note records what happened in the sandbox by itself, such as a refused
+	// connection; code is one of an error's.
+	Note func(op, code string, data map[string]any)
+	// Ask puts a yes-or-no question to the user of a running call; AnswerNone where
+	// there is none, or no way to them. It returns within AskWithin.
+	Ask func(ctx context.Context, op, question string, data map[string]any) Answer
 }
 
 // Limits bound what one session may take; 0 is the product's default.

@@ -67,6 +67,9 @@ type Session struct {
 	noticesMu sync.Mutex
 	notices   []string
 
+	askersMu sync.Mutex
+	askers   map[*Asker]bool
+
 	hooksMu     sync.Mutex
 	hooks       []func(context.Context) error
 	checkpoints sync.Mutex // guards snapshotID
@@ -294,7 +297,7 @@ func (s *Session) run(ctx context.Context) (err error) {
 		Workspace: s.root, WorkspaceFile: s.rootFD, UID: -1, GID: -1, Home: home,
 		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.DenyRead, Protect: protect,
 		StateDirs: s.state.dirs(), TempDir: s.temp, Network: c.Network, Limits: c.Limits,
-		Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
+		Level: c.Level, MinLevel: c.MinLevel, Log: s.log, Note: s.note, Ask: s.ask,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,75 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// Answer is what became of a question to the user.
+type Answer string
+
+const (
+	AnswerNone   Answer = "" // nobody could be asked
+	AnswerAccept Answer = "accept"
+	AnswerRefuse Answer = "refuse" // declined, cancelled or not answered in time
+)
+
+// AskWithin bounds how long a user is waited for.
+const AskWithin = 30 * time.Second
+
+// Asker puts a question that is answered by yes or no to the user of a client.
+// It returns when ctx ends.
+type Asker func(ctx context.Context, question string) Answer
+
+// Attend offers a way to the user for as long as a call of theirs runs: a
+// question that comes up in the sandbox belongs to whoever waits for it.
+func (s *Session) Attend(a Asker) (leave func()) {
+	s.askersMu.Lock()
+	defer s.askersMu.Unlock()
+	if s.askers == nil {
+		s.askers = map[*Asker]bool{}
+	}
+	s.askers[&a] = true
+	return func() {
+		s.askersMu.Lock()
+		defer s.askersMu.Unlock()
+		delete(s.askers, &a)
+	}
+}
+
+// ask puts a question of the sandbox to the user of a running call, and records
+// the answer. data says in the record what was asked for.
+func (s *Session) ask(ctx context.Context, op, question string, data map[string]any) Answer {
+	s.askersMu.Lock()
+	var to Asker
+	for a := range s.askers {
+		to = *a
+		break
+	}
+	s.askersMu.Unlock()
+	if to == nil {
+		return AnswerNone
+	}
+	span, err := s.config.Audit.Begin(ctx, s.id, "", op, data)
+	if err != nil {
+		return AnswerNone // what cannot be recorded must not happen
+	}
+	ctx, cancel := context.WithTimeout(ctx, AskWithin)
+	defer cancel()
+	answer := to(ctx, question)
+	code := ""
+	switch {
+	case answer == AnswerRefuse && ctx.Err() != nil:
+		code = "cancelled"
+	case answer != AnswerAccept:
+		code = "permission_denied"
+	}
+	span.End(ctx, s.id, code, map[string]any{"answer": string(answer)})
+	return answer
+}
+
+// note records something that happened in the sandbox on its own, with no call
+// of a tool around it.
+func (s *Session) note(op, code string, data map[string]any) {
+	s.config.Audit.Note(context.Background(), s.id, op, code, data)
+}
