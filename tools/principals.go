@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -76,6 +77,20 @@ func (p *Principals) Lookup(token string) (name string, ok bool) {
 		}
 	}
 	return name, ok
+}
+
+// Names are those who are let in now, each once.
+func (p *Principals) Names() []string {
+	if p == nil {
+		return nil
+	}
+	var out []string
+	for _, one := range p.current() {
+		if !slices.Contains(out, one.name) {
+			out = append(out, one.name)
+		}
+	}
+	return out
 }
 
 func (p *Principals) current() []principal {

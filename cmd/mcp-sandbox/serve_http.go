@@ -128,6 +128,9 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
+	if names := principals.Names(); m.Config().Root != "" && len(names) > 1 {
+		return badSetting("root is one folder, and the token file has %d principals who would share it: leave --root out or serve each from a server of its own", len(names))
+	}
 	ready := &readiness{}
 	h, err := tools.NewHTTP(srv, tools.HTTPOptions{
 		Transport: s.transport, Principals: principals, AllowedHosts: s.http.hosts(), AnyHost: strings.HasPrefix(s.http.listen, "unix:"),
