@@ -412,6 +412,11 @@ func resized(old [][]cell, cols, rows, shift int) [][]cell {
 		if n == cols && n < len(old[y+shift]) && old[y+shift][n].r == wideTail {
 			row[n-1] = cell{}
 		}
+		// On a screen of one column a wide character has no right half; here it
+		// gets one.
+		if n == 1 && cols > 1 && row[0].r > 0 && runeWidth(row[0].r) == 2 {
+			row[1] = cell{r: wideTail, style: row[0].style}
+		}
 	}
 	return grid
 }
