@@ -18,6 +18,7 @@ type stdioSession struct {
 	gone          context.CancelFunc
 	notifications chan mcp.JSONRPCNotification
 	initialized   atomic.Bool
+	requests      requests
 
 	mu           sync.Mutex
 	out          io.Writer

@@ -69,6 +69,7 @@ func execCommand(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
+	defer c.attend(ctx)()
 	res, err := c.session.Exec(ctx, r)
 	if err != nil {
 		return nil, err

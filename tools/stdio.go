@@ -139,8 +139,10 @@ func (l *stdioLoop) dispatch(ctx context.Context, ln line) {
 	switch {
 	case msg.method == string(mcp.MethodNotificationCancelled):
 		l.cancelRequest(msg.params)
+	case msg.method == "":
+		l.session.requests.answered(ln.text)
 	case msg.id == nil:
-		// Notifications and answers have no reply and are quick: in order.
+		// Notifications have no reply and are quick: in order.
 		l.server.mcp.HandleMessage(ctx, ln.text)
 		if msg.method == string(mcp.MethodNotificationInitialized) {
 			l.prepare(ctx)

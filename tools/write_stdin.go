@@ -42,6 +42,7 @@ func writeStdin(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
+	defer c.attend(ctx)()
 	res, err := c.session.Write(ctx, id, chars, closing, yield, c.progress(ctx))
 	if err != nil {
 		return nil, err

@@ -19,6 +19,8 @@ type doctorReport struct {
 	Ok      bool            `json:"ok"`
 	Problem string          `json:"problem,omitempty"`
 	Layers  []session.Layer `json:"layers"`
+	// Warnings are what the settings themselves give away, such as the network.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 func newDoctor() *cobra.Command {
@@ -71,7 +73,7 @@ func diagnose(cmd *cobra.Command, s *settings) doctorReport {
 	} else {
 		report := sess.Sandbox().Report()
 		r.Level, r.Ok = report.Level, true
-		r.Layers = report.Layers
+		r.Layers, r.Warnings = report.Layers, report.Warnings
 	}
 	seen := map[string]bool{}
 	for _, l := range r.Layers {
@@ -98,6 +100,9 @@ func (r doctorReport) print(cmd *cobra.Command) {
 		if l.Remedy != "" {
 			fmt.Fprintf(out, "  %-22s %-12s -> %s\n", "", "", l.Remedy)
 		}
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintf(out, "warning: %s\n", w)
 	}
 	if r.Problem != "" {
 		fmt.Fprintf(out, "problem: %s\n", r.Problem)

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -16,23 +18,38 @@ import (
 
 	"mcp-sandbox/confine"
 	"mcp-sandbox/egress"
+	"mcp-sandbox/session"
 )
 
-// networkSettings are the allow-list of --network allow.
+// networkSettings are the allow-list of --network allow and its limits.
 type networkSettings struct {
 	allow, deny, presets []string
+	elicit               bool
+	maxBytes             int64
+	maxConns             int
+}
+
+// given tells whether any of them is set.
+func (n *networkSettings) given() bool {
+	return len(n.allow)+len(n.deny)+len(n.presets) > 0 || n.elicit || n.maxBytes != 0 || n.maxConns != 0
 }
 
 func registerNetwork(f *pflag.FlagSet, n *networkSettings) {
 	f.StringSliceVar(&n.allow, "allow-host", nil, "with --network allow: host, *.host, address or range, each with an optional :port, that commands may reach")
 	f.StringSliceVar(&n.deny, "deny-host", nil, "with --network allow: the same, refused first")
 	f.StringSliceVar(&n.presets, "allow-preset", nil, "with --network allow: hosts of go, npm, pypi, debian, github, crates")
+	f.BoolVar(&n.elicit, "elicit-hosts", false, "with --network allow: ask the user, where the client can, to allow a host that no rule names for this session")
+	f.Var((*size)(&n.maxBytes), "limit-net-bytes", "with --network allow: bytes a session may send and receive (default: no limit)")
+	f.IntVar(&n.maxConns, "limit-net-conns", 0, "with --network allow: connections a session may have open (default 256)")
 }
 
 // gateway is the way out of sessions with --network allow: one proxy a session,
 // one list of rules for all.
 type gateway struct {
-	log *slog.Logger
+	log      *slog.Logger
+	settings networkSettings
+	// denied counts for the metrics, by kind; nil counts nothing.
+	denied func(kind string)
 
 	mu      sync.Mutex
 	policy  *egress.Policy
@@ -46,7 +63,10 @@ func newGateway(n networkSettings, log *slog.Logger) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gateway{log: log, policy: p, proxies: map[*egress.Proxy]bool{}}, nil
+	if n.maxConns < 0 {
+		return nil, badSetting("limit-net-conns is %d, use 1 or more, or 0 for the default", n.maxConns)
+	}
+	return &gateway{log: log, settings: n, policy: p, proxies: map[*egress.Proxy]bool{}}, nil
 }
 
 // proxyAddress is where a session finds its proxy, on its own loopback. It is
@@ -55,7 +75,7 @@ const proxyAddress = "127.0.0.1:3128"
 
 // open starts a session's proxy on a listener made inside its network: there is
 // no route out and so nothing to go around the proxy.
-func (g *gateway) open(sb *confine.Sandbox, log *slog.Logger) (*sessionProxy, error) {
+func (g *gateway) open(sb *confine.Sandbox, c session.Confinement) (*sessionProxy, error) {
 	// Elsewhere the listener would be on the host's own loopback, a way out for
 	// every user of the machine, and the session could not reach it.
 	if level := sb.Report().Level; level != confine.LevelNamespaces && level != confine.LevelNamespacesNoProc {
@@ -65,15 +85,20 @@ func (g *gateway) open(sb *confine.Sandbox, log *slog.Logger) (*sessionProxy, er
 	if err != nil {
 		return nil, err
 	}
-	s := &sessionProxy{gateway: g, served: make(chan struct{})}
+	s := &sessionProxy{gateway: g, confinement: c, served: make(chan struct{})}
+	o := egress.Options{Log: c.Log, OnDenial: s.note, MaxBytes: g.settings.maxBytes, MaxConns: g.settings.maxConns}
+	if g.settings.elicit && c.Ask != nil {
+		o.Ask = s.ask
+	}
 	g.mu.Lock()
-	s.proxy = egress.NewProxy(egress.Options{Policy: g.policy, Log: log, OnDenial: s.note})
+	o.Policy = g.policy
+	s.proxy = egress.NewProxy(o)
 	g.proxies[s.proxy] = true
 	g.mu.Unlock()
 	go func() {
 		defer close(s.served)
-		if err := s.proxy.Serve(l); err != nil && log != nil {
-			log.Debug("the network proxy ended", "error", err)
+		if err := s.proxy.Serve(l); err != nil && c.Log != nil {
+			c.Log.Debug("the network proxy ended", "error", err)
 		}
 	}()
 	return s, nil
@@ -98,24 +123,85 @@ func (e *networkError) Code() string  { return "confinement_unavailable" }
 // sessionProxy is one session's proxy and what it refused since the model was
 // last told.
 type sessionProxy struct {
-	gateway *gateway
-	proxy   *egress.Proxy
-	served  chan struct{}
+	gateway     *gateway
+	confinement session.Confinement
+	proxy       *egress.Proxy
+	served      chan struct{}
 
 	mu      sync.Mutex
 	refused []string
+	// recorded counts the denials since began that are in the audit log, omitted
+	// those since the last record that are not.
+	began             time.Time
+	recorded, omitted int
 }
 
 // mostNotices bounds what one reply tells; the proxy's own log has all.
 const mostNotices = 8
 
 func (s *sessionProxy) note(d egress.Denial) {
+	if s.gateway.denied != nil {
+		s.gateway.denied("network")
+	}
+	s.record(d)
 	text := "network: " + d.String()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.refused) < mostNotices && !slices.Contains(s.refused, text) {
 		s.refused = append(s.refused, text)
 	}
+}
+
+// A minute's denials in the audit log, of one session: a command that makes up
+// hosts without end must not push what else it did out of the log.
+const (
+	mostRecords  = 60
+	recordWindow = time.Minute
+)
+
+// record puts a denial into the audit log.
+func (s *sessionProxy) record(d egress.Denial) {
+	if s.confinement.Note == nil {
+		return
+	}
+	s.mu.Lock()
+	if d.Time.Sub(s.began) >= recordWindow {
+		s.began, s.recorded = d.Time, 0
+	}
+	if s.recorded >= mostRecords {
+		s.omitted++
+		s.mu.Unlock()
+		return
+	}
+	s.recorded++
+	data := map[string]any{"host": d.Host, "port": d.Port, "reason": d.Reason}
+	if d.Rule != "" {
+		data["rule"] = d.Rule
+	}
+	if s.omitted > 0 {
+		data["omitted_before"] = s.omitted
+		s.omitted = 0
+	}
+	s.mu.Unlock()
+	code := "host_not_allowed"
+	if d.Limit {
+		code = "limit_reached"
+	}
+	s.confinement.Note("network.denied", code, data)
+}
+
+// ask puts a host that no rule names to the user. The text holds the host as it
+// was normalised, so that nothing in it can pass for a part of the question.
+func (s *sessionProxy) ask(ctx context.Context, host string, port int) egress.Answer {
+	where := net.JoinHostPort(host, strconv.Itoa(port))
+	question := "A command in the sandbox wants to connect to " + where + ", which no rule allows. Allow " + where + " for this session?"
+	switch s.confinement.Ask(ctx, "network.ask", question, map[string]any{"host": host, "port": port}) {
+	case session.AnswerAccept:
+		return egress.Granted
+	case session.AnswerRefuse:
+		return egress.Refused
+	}
+	return egress.Unasked
 }
 
 func (s *sessionProxy) notices() []string {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -91,5 +92,25 @@ func TestNoNetworkWithoutNamespaces(t *testing.T) {
 	r := c.call("exec_command", map[string]any{"cmd": "true"})
 	if !r.IsError {
 		t.Fatalf("it ran: %s", r.text())
+	}
+}
+
+// TestHostNetworkIsSaidLoudly: the log at its default level, session_info and
+// doctor warn that the network is the host's.
+func TestHostNetworkIsSaidLoudly(t *testing.T) {
+	const said = "network is shared by request"
+	c := startServer(t, "--network", "host")
+	c.initialize("2025-11-25")
+	if text := c.ok("session_info", nil).text(); !strings.Contains(text, "warning: ") || !strings.Contains(text, said) {
+		t.Errorf("session_info: %s", text)
+	}
+	c.stop()
+	if log := c.stderr.String(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, said) {
+		t.Errorf("log: %s", log)
+	}
+	cmd := exec.Command(binary, "doctor", "--network", "host", "--state-dir", filepath.Join(t.TempDir(), "state"))
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "warning: ") || !strings.Contains(string(out), said) {
+		t.Errorf("doctor: %v\n%s", err, out)
 	}
 }

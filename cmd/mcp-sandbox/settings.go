@@ -117,8 +117,8 @@ func (s *settings) load(f *pflag.FlagSet) error {
 			return err
 		}
 		s.gateway = g
-	} else if len(s.network.allow)+len(s.network.deny)+len(s.network.presets) > 0 {
-		return badSetting("allow-host, deny-host and allow-preset need --network allow")
+	} else if s.network.given() {
+		return badSetting("allow-host, deny-host, allow-preset, elicit-hosts, limit-net-bytes and limit-net-conns need --network allow")
 	}
 	return s.loadSession()
 }

@@ -23,7 +23,7 @@ func (l launcher) Start(ctx context.Context, c session.Confinement) (session.San
 	}
 	sb := &sandbox{Sandbox: started}
 	if l.gateway != nil && c.Network == string(confine.NetworkAllow) {
-		if sb.proxy, err = l.gateway.open(started, c.Log); err != nil {
+		if sb.proxy, err = l.gateway.open(started, c); err != nil {
 			return nil, errors.Join(err, started.Close())
 		}
 	}

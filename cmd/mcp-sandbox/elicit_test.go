@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// needsOwnNetwork skips where there can be no network of a session's own.
+func needsOwnNetwork(t *testing.T) {
+	if os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock" {
+		t.Skip("there is no network at all without namespaces, which TestNoNetworkWithoutNamespaces checks")
+	}
+}
+
+// canElicit says hello as a client that can ask its user.
+func (c *client) canElicit() {
+	c.t.Helper()
+	c.request("initialize", map[string]any{
+		"protocolVersion": "2025-11-25", "capabilities": map[string]any{"elicitation": map[string]any{}},
+		"clientInfo": map[string]any{"name": "test", "version": "1"},
+	})
+	c.raw(`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n")
+}
+
+// answering gives each question the answer that fits it, until the test ends, and
+// a function that lists what was asked.
+func (c *client) answering(answer func(question string) string) (asked func() []string) {
+	all := make(chan []string, 1)
+	all <- nil
+	go func() {
+		for {
+			select {
+			case m := <-c.noteCh:
+				if m.Method != "elicitation/create" {
+					continue
+				}
+				var p struct{ Message string }
+				_ = json.Unmarshal(m.Params, &p)
+				all <- append(<-all, p.Message)
+				c.raw(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,%s}`+"\n", m.ID, answer(p.Message)))
+			case <-c.closed:
+				return
+			}
+		}
+	}()
+	return func() []string {
+		l := <-all
+		all <- l
+		return slices.Clone(l)
+	}
+}
+
+// TestElicitHosts: a host that no rule names is put to the user, once; what was
+// accepted gets past the rules, what was not stays denied; private addresses are
+// never offered, and every answer is in the audit log. Names below .onion are
+// never looked up by the system's resolver (RFC 7686), so that "could not
+// resolve" is as far as an accepted one gets here.
+func TestElicitHosts(t *testing.T) {
+	needsOwnNetwork(t)
+	audit := filepath.Join(t.TempDir(), "audit.jsonl")
+	c := startServer(t, "--network", "allow", "--elicit-hosts", "--audit-log", audit)
+	c.canElicit()
+	asked := c.answering(func(q string) string {
+		switch {
+		case strings.Contains(q, "yes.onion"):
+			return `"result":{"action":"accept","content":{}}`
+		case strings.Contains(q, "broken.onion"):
+			return `"error":{"code":-32603,"message":"no window"}`
+		case strings.Contains(q, "cancel.onion"):
+			return `"result":{"action":"cancel"}`
+		}
+		return `"result":{"action":"decline"}`
+	})
+	for host, want := range map[string]string{
+		"yes.onion": "could not resolve", "no.onion": "asked once", "cancel.onion": "asked once", "broken.onion": "asked once",
+	} {
+		for range 2 {
+			if out := c.sh(fetch("http://" + host + "/")); !strings.Contains(out, want) {
+				t.Errorf("%s: %q does not say %q", host, out, want)
+			}
+		}
+	}
+	if got := asked(); len(got) != 4 || !slices.Contains(got, "A command in the sandbox wants to connect to yes.onion:80, which no rule allows. Allow yes.onion:80 for this session?") {
+		t.Errorf("asked %q", got)
+	}
+	for _, host := range []string{"127.0.0.1:9", "10.0.0.1", "169.254.169.254", "[::1]:9", "localhost:9", "metadata.google.internal"} {
+		if out := c.sh(fetch("http://" + host + "/")); !strings.Contains(out, "is not allowed") {
+			t.Errorf("%s: %q", host, out)
+		}
+	}
+	if n := len(asked()); n != 4 {
+		t.Errorf("asked %q", asked())
+	}
+	records, _ := auditRecords(t, audit)
+	answers, denied := map[string]int{}, map[string]int{}
+	for _, r := range records {
+		switch {
+		case r.Op == "network.ask" && r.Phase == "finish":
+			answers[fmt.Sprint(r.Data["answer"])]++
+		case r.Op == "network.denied" && r.Phase == "event" && r.ErrorCode == "host_not_allowed" && r.Session != "":
+			denied[fmt.Sprint(r.Data["host"])]++
+		}
+	}
+	if answers["accept"] != 1 || answers["refuse"] != 3 {
+		t.Errorf("answers in the log: %v", answers)
+	}
+	if denied["no.onion"] != 2 || denied["yes.onion"] != 0 || denied["10.0.0.1"] != 1 {
+		t.Errorf("denials in the log: %v", denied)
+	}
+}
+
+// TestElicitOff: nobody is asked without the setting, nor a client that cannot.
+func TestElicitOff(t *testing.T) {
+	needsOwnNetwork(t)
+	for name, start := range map[string]func() *client{
+		"not set": func() *client { c := startServer(t, "--network", "allow"); c.canElicit(); return c },
+		"not able": func() *client {
+			c := startServer(t, "--network", "allow", "--elicit-hosts")
+			c.initialize("2025-11-25")
+			return c
+		},
+		"cannot now": func() *client {
+			c := startServer(t, "--network", "allow", "--elicit-hosts")
+			c.initialize("2024-11-05")
+			return c
+		},
+	} {
+		c := start()
+		asked := c.answering(func(string) string { return `"result":{"action":"accept"}` })
+		if out := c.sh(fetch("http://yes.onion/")); !strings.Contains(out, "the allow list is empty") || strings.Contains(out, "asked once") {
+			t.Errorf("%s: %q", name, out)
+		}
+		if got := asked(); len(got) != 0 {
+			t.Errorf("%s: asked %q", name, got)
+		}
+	}
+}
+
+// TestNetworkLimits: at a limit the model is told which setting raises it.
+func TestNetworkLimits(t *testing.T) {
+	needsOwnNetwork(t)
+	big := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, 1<<20))
+	}))
+	defer big.Close()
+	c := startServer(t, "--network", "allow", "--allow-host", strings.TrimPrefix(big.URL, "http://"), "--limit-net-bytes", "64K", "--limit-net-conns", "2")
+	c.initialize("2025-11-25")
+	r := c.ok("exec_command", map[string]any{"cmd": "(" + fetch(big.URL+"/") + "\n) 2>&1 | wc -c"})
+	if !strings.Contains(r.text(), "Note: network: ") || !strings.Contains(r.text(), "--limit-net-bytes") || !strings.Contains(r.text(), "65536 bytes") {
+		t.Errorf("bytes: %s", r.text())
+	}
+	r = c.ok("exec_command", map[string]any{"cmd": `python3 - <<'PY'
+import socket
+held = [socket.create_connection(("127.0.0.1", 3128), 5) for i in range(2)]
+s = socket.create_connection(("127.0.0.1", 3128), 5)
+print(s.recv(100).decode())
+PY`})
+	if !strings.Contains(r.text(), "503") || !strings.Contains(r.text(), "start the server with a larger --limit-net-conns") {
+		t.Errorf("connections: %s", r.text())
+	}
+}
