@@ -90,6 +90,7 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 		if cut.Estimated {
 			about = "about "
 		}
+		c.server.options.Metrics.TokensCut(cut.RemovedTokens)
 		fmt.Fprintf(&b, "Original token count: %s%d (%d cut; the rest: read_output output_id=%s)\n", about, cut.OriginalTokens, cut.RemovedTokens, out.OutputID)
 	}
 	for _, n := range r.Notices {

@@ -43,7 +43,9 @@ type Options struct {
 	// Remote is for many clients over a network, see NewHTTP: tools take a
 	// sandbox_id, and session_open and session_close are offered.
 	Remote bool
-	Log    *slog.Logger
+	// Metrics counts calls; nil counts nothing.
+	Metrics *Metrics
+	Log     *slog.Logger
 
 	expose bool // some port may be exposed
 }
@@ -163,7 +165,9 @@ func (s *Server) offered() ([]tool, error) {
 // read. Only protocol failures are JSON-RPC errors.
 func (s *Server) handler(t tool) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		began := time.Now()
 		r, err := s.audited(ctx, t, req)
+		s.options.Metrics.Call(t.def.Name, codeOf(err), time.Since(began))
 		if err != nil {
 			return s.failure(t.def.Name, err), nil
 		}
@@ -202,6 +206,7 @@ var grows = map[string]bool{
 
 // denied counts what was refused before it became a call.
 func (s *Server) denied(kind string) {
+	s.options.Metrics.Denied(kind)
 	s.log.Info("refused", "kind", kind)
 }
 

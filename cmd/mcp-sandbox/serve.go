@@ -47,10 +47,14 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
+	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, m, s.session.Log)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
 	ctx, stop := s.hangup(ctx)
 	defer stop()
 	err = srv.ServeStdio(ctx, in, protocolOutput(out))
-	return errors.Join(ignoreGone(err), m.Close())
+	return errors.Join(ignoreGone(err), stopMetrics(), m.Close())
 }
 
 // protocolOutput keeps stdout for the protocol alone: a stray print of ours or

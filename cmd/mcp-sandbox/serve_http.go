@@ -148,11 +148,17 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	done := make(chan struct{})
 	go func() { defer close(done); ready.try(ctx, s.session) }()
 	defer func() { <-done }()
+	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, m, s.session.Log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	up, down := supervised()
 	fmt.Fprintf(os.Stderr, "mcp-sandbox serves %s on %s\n", s.transport, l.Addr())
-	return h.Serve(ctx, l)
+	up()
+	err = h.Serve(ctx, l)
+	down()
+	return errors.Join(err, stopMetrics())
 }
-
-func openListener(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
 
 // hosts adds the address that is listened on to those the gate answers for.
 func (h *httpSettings) hosts() []string {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"slices"
 	"strconv"
@@ -28,7 +27,7 @@ type settings struct {
 	maxYieldMS int
 	transport  string
 	http       httpSettings
-	logLevel   string
+	observe    observeSettings
 	life       sessionSettings
 	network    networkSettings
 	// fixed are the settings that were given as flags.
@@ -69,7 +68,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	registerHTTP(f, s)
 	registerSession(f, s)
 	registerNetwork(f, &s.network)
-	f.StringVar(&s.logLevel, "log-level", "warn", "debug, info, warn or error; the log goes to stderr")
+	registerObserve(f, &s.observe)
 }
 
 // load fills what no flag has set, from the environment and then from the file,
@@ -104,13 +103,12 @@ func (s *settings) load(f *pflag.FlagSet) error {
 		}
 		s.session.Env = append(s.session.Env, name+"="+value)
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
-		return badSetting("log-level is %q, use debug, info, warn or error", s.logLevel)
+	log, err := s.observe.logger()
+	if err != nil {
+		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	s.session.Log, s.tools.Log = log, log
-	s.tools.Version = version()
+	s.tools.Version, s.tools.Metrics = version(), s.observe.metrics()
 	if s.session.Network == "allow" {
 		g, err := newGateway(s.network, log)
 		if err != nil {

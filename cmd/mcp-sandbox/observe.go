@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"mcp-sandbox/session"
+	"mcp-sandbox/tools"
+)
+
+// observeSettings are the flags about what an operator sees of a server.
+type observeSettings struct {
+	logLevel, logFormat, metricsListen string
+}
+
+func registerObserve(f *pflag.FlagSet, o *observeSettings) {
+	f.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error; the log goes to stderr")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.metricsListen, "metrics-listen", "", "serve Prometheus metrics at HOST:PORT, path /metrics; they name no client and need no token, so loopback unless asked")
+}
+
+// logger is the server's log.
+func (o *observeSettings) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return nil, badSetting("log-level is %q, use debug, info, warn or error", o.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch o.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+	}
+	return nil, badSetting("log-format is %q, use text or json", o.logFormat)
+}
+
+// metrics makes the counters when somebody can read them.
+func (o *observeSettings) metrics() *tools.Metrics {
+	if o.metricsListen == "" {
+		return nil
+	}
+	return tools.NewMetrics(version())
+}
+
+// serveMetrics answers on a listener of its own, so that what may be scraped
+// from elsewhere is never the endpoint that runs commands.
+func (o *observeSettings) serveMetrics(m *tools.Metrics, manager *session.Manager, log *slog.Logger) (stop func() error, err error) {
+	if m == nil {
+		return func() error { return nil }, nil
+	}
+	m.Gauge("mcp_sandbox_sessions", "Live sessions.", func() float64 { n, _ := manager.Live(); return float64(n) })
+	m.Gauge("mcp_sandbox_processes", "Running commands of all sessions.", func() float64 { _, n := manager.Live(); return float64(n) })
+	if _, _, err := net.SplitHostPort(o.metricsListen); err != nil {
+		return nil, badSetting("metrics-listen is %q, write HOST:PORT such as 127.0.0.1:9464", o.metricsListen)
+	}
+	l, err := openListener(o.metricsListen)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", metricsGate(o.metricsListen, m))
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	log.Info("metrics", "address", l.Addr().String())
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		err := srv.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = srv.Close()
+		}
+		<-served
+		return err
+	}, nil
+}
+
+// metricsGate keeps web pages from reading a loopback listener through a name of
+// their own.
+func metricsGate(addr string, next http.Handler) http.Handler {
+	host, _, _ := net.SplitHostPort(addr)
+	a, err := netip.ParseAddr(host)
+	loopback := host == "localhost" || err == nil && a.IsLoopback()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Origin") != "" || loopback && !loopbackName(r.Host) {
+			http.Error(w, "not for web pages", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func loopbackName(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
