@@ -105,7 +105,7 @@ func TestAskRefused(t *testing.T) {
 	}
 }
 
-// No question is asked for what a rule denies or what lies in a private network,
+// AC-39, AC-43: no question is asked for what a rule denies or what lies in a private network,
 // whatever the form it is written in.
 func TestAskNever(t *testing.T) {
 	w := newWorld()
@@ -129,7 +129,7 @@ func TestAskNever(t *testing.T) {
 	}
 }
 
-// A granted name that resolves into a private network stays out of reach.
+// AC-39: a granted name that resolves into a private network stays out of reach.
 func TestAskGrantsNoAddress(t *testing.T) {
 	w := newWorld()
 	w.name("rebind.example", "10.0.0.9")

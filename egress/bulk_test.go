@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -188,4 +189,110 @@ func TestBulkMove(t *testing.T) {
 		}
 		b2.close()
 	}
+}
+
+// Each side may end its half alone, and servers may speak first.
+func TestHalfClose(t *testing.T) {
+	w := newWorld()
+	w.name("a.example", public.String())
+	w.listen(t, public.String()+":7", func(c net.Conn) {
+		_, _ = io.WriteString(c, "SSH-2.0-server\r\n")
+		_ = c.(*net.TCPConn).CloseWrite()
+		got, _ := io.ReadAll(c)
+		_ = got
+	})
+	sum := make(chan string, 1)
+	w.listen(t, public.String()+":8", func(c net.Conn) {
+		got, _ := io.ReadAll(c)
+		sum <- string(got)
+		fmt.Fprintf(c, "%d bytes", len(got))
+	})
+	_, addr := start(t, w, Options{Policy: policy(t, "a.example:7", "a.example:8")})
+	c, code := socksOpen(t, addr, socksBytes(1, 3, []byte("a.example"), 7))
+	if code != 0 {
+		t.Fatal(code)
+	}
+	if got, err := io.ReadAll(c); string(got) != "SSH-2.0-server\r\n" || err != nil {
+		t.Errorf("server first: %q, %v", got, err)
+	}
+	if _, err := io.WriteString(c, "still here"); err != nil {
+		t.Errorf("after the server's end: %v", err)
+	}
+	c, code = socksOpen(t, addr, append(socksBytes(1, 3, []byte("a.example"), 8), "with the request, "...))
+	if code != 0 {
+		t.Fatal(code)
+	}
+	fmt.Fprint(c, "and after it")
+	_ = c.CloseWrite()
+	if got, err := io.ReadAll(c); string(got) != "30 bytes" || err != nil {
+		t.Errorf("client ends first: %q, %v", got, err)
+	}
+	if got := <-sum; got != "with the request, and after it" {
+		t.Errorf("the server got %q", got)
+	}
+}
+
+// Bulk data is exact in both directions at once, and is counted.
+func TestBulkIsExact(t *testing.T) {
+	w := newWorld()
+	w.name("a.example", public.String())
+	w.listen(t, public.String()+":7", echo)
+	const limit = 256 << 20
+	p, addr := start(t, w, Options{Policy: policy(t, "a.example:7"), MaxBytes: limit, MaxConns: 4})
+	data := noise(8<<20 + 12345)
+	data[0] = 'x' // not the first byte of TLS
+	c, br, _ := connectTunnel(t, addr, "a.example:7")
+	go func() {
+		_, _ = c.Write(data)
+		_ = c.CloseWrite()
+	}()
+	got, err := io.ReadAll(br)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
+	}
+	c.Close()
+	until(t, "the tunnel ends", func() bool { return p.Stats().Open == 0 })
+	if s := p.Stats(); s.BytesUp != int64(len(data)) || s.BytesDown != int64(len(data)) {
+		t.Errorf("%+v", s)
+	}
+	if left := p.budget.left.Load(); left != limit-2*int64(len(data)) {
+		t.Errorf("%d bytes are left, want %d", left, limit-2*len(data))
+	}
+}
+
+// A reader that does not read holds the sender back instead of filling memory.
+func TestBackPressure(t *testing.T) {
+	w := newWorld()
+	w.name("a.example", public.String())
+	var sent atomic.Int64
+	w.listen(t, public.String()+":7", func(c net.Conn) {
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := c.Write(buf)
+			sent.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	})
+	p, addr := start(t, w, Options{Policy: policy(t, "a.example:7")})
+	c, _, _ := connectTunnel(t, addr, "a.example:7")
+	// Held back is told by a count that stands still, whatever the kernel's buffers are.
+	last, still := int64(-1), 0
+	until(t, "the sender is held back", func() bool {
+		now := sent.Load()
+		if now > 0 && now == last {
+			still++
+		} else {
+			still = 0
+		}
+		last = now
+		time.Sleep(5 * time.Millisecond)
+		return still > 20
+	})
+	if last > 64<<20 {
+		t.Errorf("%d bytes are under way to a client that reads none", last)
+	}
+	c.Close()
+	until(t, "the tunnel ends", func() bool { return p.Stats().Open == 0 })
 }

@@ -65,7 +65,7 @@ func socks(kind byte, addr string, port int) string {
 	return string(socksBytes(1, kind, []byte(addr), port))
 }
 
-// AC-38, AC-39, AC-40, AC-42: each of these tries to reach something other than
+// AC-38, AC-39, AC-40, AC-42, AC-43: each of these tries to reach something other than
 // http or https of example.com, or 8443 there. None may cause a connection
 // elsewhere, a lookup of another name, or a byte of it at the allowed site.
 func TestEgressBypassAttempts(t *testing.T) {
