@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -114,6 +115,69 @@ func TestElicitHosts(t *testing.T) {
 	if denied["no.onion"] != 2 || denied["yes.onion"] != 0 || denied["10.0.0.1"] != 1 {
 		t.Errorf("denials in the log: %v", denied)
 	}
+}
+
+// TestElicitOverHTTP: the question comes on the stream of the call that waits, and
+// its answer as a request of its own. A client of protocol 2026-07-28 cannot be
+// asked, and its host stays denied.
+func TestElicitOverHTTP(t *testing.T) {
+	needsOwnNetwork(t)
+	n := startNetwork(t, nil, "--network", "allow", "--elicit-hosts")
+	r := n.client(annsToken)
+	resp, body := r.send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{}},"clientInfo":{"name":"test","version":"1"}}}`)
+	if r.session = resp.Header.Get("Mcp-Session-Id"); r.session == "" {
+		t.Fatalf("initialize: %s %s", resp.Status, body)
+	}
+	r.next.Store(1)
+	for i, want := range []string{"could not resolve", "asked once"} {
+		host := fmt.Sprintf("host%d.onion", i)
+		action := []string{"accept", "decline"}[i]
+		id, body, headers := r.message("exec_command", map[string]any{"cmd": fetch("http://" + host + "/")})
+		resp, err := http.DefaultClient.Do(r.request(t.Context(), http.MethodPost, body, headers...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		text := ""
+		for sc := bufio.NewScanner(resp.Body); sc.Scan() && text == ""; {
+			data, ok := strings.CutPrefix(sc.Text(), "data: ")
+			if !ok {
+				continue
+			}
+			var m message
+			if err := json.Unmarshal([]byte(data), &m); err != nil {
+				t.Fatalf("%q: %v", data, err)
+			}
+			switch {
+			case m.Method == "elicitation/create" && strings.Contains(string(m.Params), host):
+				asked++
+				if got, text := r.send(http.MethodPost, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":%q}}`, m.ID, action)); got.StatusCode >= 300 {
+					t.Fatalf("the answer: %s %s", got.Status, text)
+				}
+			case string(m.ID) == fmt.Sprint(id):
+				text = data
+			}
+		}
+		resp.Body.Close()
+		if asked != 1 || !strings.Contains(text, want) {
+			t.Errorf("%s: asked %d times, %s", host, asked, text)
+		}
+	}
+	r.end()
+
+	modern := n.client(bobsToken)
+	var opened struct {
+		SandboxID string `json:"sandbox_id"`
+	}
+	if err := json.Unmarshal(modern.call("session_open", map[string]any{}).Structured, &opened); err != nil {
+		t.Fatal(err)
+	}
+	if out := modern.exec(map[string]any{"cmd": fetch("http://host0.onion/"), "sandbox_id": opened.SandboxID}).Output; !strings.Contains(out, "the allow list is empty") {
+		t.Errorf("2026-07-28: %q", out)
+	}
+	modern.call("session_close", map[string]any{"sandbox_id": opened.SandboxID})
+	n.stop()
+	n.assertEmpty()
 }
 
 // TestElicitOff: nobody is asked without the setting, nor a client that cannot.
