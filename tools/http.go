@@ -71,7 +71,7 @@ const (
 	mcpPath = "/mcp"
 	// quietAfter is when the library forgets a silent client's state; the client's
 	// session id and sandbox stay.
-	quietAfter = 10 * time.Minute
+	quietAfter = 6 * time.Hour
 	// stopGrace lets calls that are about to end be answered, stopWithin bounds
 	// the whole stop of the listener.
 	stopGrace  = time.Second
