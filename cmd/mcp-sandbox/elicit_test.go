@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -229,4 +231,28 @@ PY`})
 	if !strings.Contains(r.text(), "503") || !strings.Contains(r.text(), "start the server with a larger --limit-net-conns") {
 		t.Errorf("connections: %s", r.text())
 	}
+}
+
+// TestNetworkDenialsAreCounted: each is one in the metrics.
+func TestNetworkDenialsAreCounted(t *testing.T) {
+	needsOwnNetwork(t)
+	n := startNetwork(t, nil, "--network", "allow", "--metrics-listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "info")
+	c := n.session(annsToken)
+	for range 2 {
+		c.sh(fetch("http://no.onion/"))
+	}
+	m := regexp.MustCompile(`"msg":"metrics","address":"([^"]+)"`).FindStringSubmatch(n.stderr.String())
+	if m == nil {
+		t.Fatalf("no address in the log: %s", n.stderr)
+	}
+	resp, err := http.Get("http://" + m[1] + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	if !strings.Contains(string(text), `mcp_sandbox_denials_total{kind="network"} 2`+"\n") {
+		t.Errorf("%s", text)
+	}
+	c.end()
 }

@@ -114,6 +114,7 @@ func (s *settings) load(f *pflag.FlagSet) error {
 		if err != nil {
 			return err
 		}
+		g.denied = s.tools.Metrics.Denied // of a nil one too
 		s.gateway = g
 	} else if s.network.given() {
 		return badSetting("allow-host, deny-host, allow-preset, elicit-hosts, limit-net-bytes and limit-net-conns need --network allow")
