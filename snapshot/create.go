@@ -137,6 +137,7 @@ type writer struct {
 	comp *compressor
 	m    *manifestWriter
 	buf  []byte // manifest bytes not yet cut
+	next int    // as many of them are worth a try
 	out  []byte
 	man  []chunkID
 	old  map[chunkID]recordChunk // of prev's manifest
@@ -154,6 +155,8 @@ func (r *Repo) newWriter(ctx context.Context, prev *record) (*writer, error) {
 	w.save = &saver{vault: r.vault, data: newPacker(ctx, r.store, localUploads), claimed: map[chunkID]struct{}{}}
 	w.meta = newPacker(ctx, r.store, 1)
 	w.m = newManifestWriter(w)
+	w.next = 2 * manifestCuts().avg
+	w.buf = make([]byte, 0, w.next+manifestFlush+4096)
 	if prev != nil {
 		pieces, _, err := prev.chunks()
 		if err != nil {
@@ -201,17 +204,23 @@ func (w *writer) skip(all []Skipped) {
 // Write takes manifest bytes and cuts them.
 func (w *writer) Write(b []byte) (int, error) {
 	w.buf = append(w.buf, b...)
-	c := manifestCuts()
-	for len(w.buf) >= c.max {
-		if err := w.cut(c); err != nil {
+	for c := manifestCuts(); len(w.buf) >= w.next; {
+		n := c.cut(w.buf)
+		// A cut at the end may only be the end of what is there.
+		if n == len(w.buf) && n < c.max {
+			w.next = 2 * n
+			break
+		}
+		w.next = 2 * c.avg
+		if err := w.cut(n); err != nil {
 			return 0, err
 		}
 	}
 	return len(b), nil
 }
 
-func (w *writer) cut(c cutSizes) error {
-	n := c.cut(w.buf)
+// cut takes the first n bytes of buf as a chunk.
+func (w *writer) cut(n int) error {
 	plain := w.buf[:n]
 	id := chunkID(sha256.Sum256(plain))
 	w.man = append(w.man, id)
@@ -239,7 +248,7 @@ func (w *writer) commit(ctx context.Context, last string) (*record, error) {
 		return nil, err
 	}
 	for len(w.buf) > 0 {
-		if err := w.cut(manifestCuts()); err != nil {
+		if err := w.cut(manifestCuts().cut(w.buf)); err != nil {
 			return nil, err
 		}
 	}

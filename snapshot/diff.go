@@ -178,7 +178,7 @@ func (r *Repo) DiffText(ctx context.Context, from, to, path string, limit int) (
 	var list []pair
 	err := r.compare(ctx, from, to, path, func(a, b *entry) error {
 		if _, ok := changeOf(a, b); ok {
-			list = append(list, pair{a, b})
+			list = append(list, pair{a.clone(), b.clone()})
 		}
 		return nil
 	})

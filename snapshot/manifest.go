@@ -1,11 +1,12 @@
 package snapshot
 
 import (
-	"bufio"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -48,6 +49,16 @@ type entry struct {
 	linked bool    // the first path of an inode that has more
 	target string  // of a symbolic link
 	xattrs []xattr
+}
+
+// clone copies what a scan or reader will use again; nil stays nil.
+func (e *entry) clone() *entry {
+	if e == nil {
+		return nil
+	}
+	c := *e
+	c.pieces = slices.Clone(e.pieces)
+	return &c
 }
 
 // addHole appends n zeros that take no space.
@@ -121,8 +132,10 @@ type manifestWriter struct {
 	n    int
 }
 
+const manifestFlush = 16 << 10
+
 func newManifestWriter(w io.Writer) *manifestWriter {
-	return &manifestWriter{w: w, buf: append(make([]byte, 0, 4096), manifestMagic...)}
+	return &manifestWriter{w: w, buf: append(make([]byte, 0, manifestFlush+4096), manifestMagic...)}
 }
 
 func (m *manifestWriter) add(e *entry) error {
@@ -179,7 +192,7 @@ func (m *manifestWriter) add(e *entry) error {
 	}
 	m.buf, m.last, m.dev = b, e.path, e.dev
 	m.n++
-	if len(b) >= 16<<10 {
+	if len(b) >= manifestFlush {
 		return m.flush()
 	}
 	return nil
@@ -205,8 +218,10 @@ func appendText(b []byte, s string) []byte {
 // plain name directly below a folder met before, in order, of a kind and mode
 // that restore would itself have stored.
 type manifestReader struct {
-	r      *bufio.Reader
+	r      io.Reader
 	c      io.Closer
+	buf    []byte // read and not yet decoded, somewhere in space
+	space  []byte
 	last   string
 	dev    uint64
 	n      int
@@ -215,18 +230,42 @@ type manifestReader struct {
 	err    error
 }
 
+const manifestRead = 64 << 10
+
 func newManifestReader(r io.ReadCloser) (*manifestReader, error) {
-	m := &manifestReader{r: bufio.NewReaderSize(r, 64<<10), c: r, inodes: map[string]bool{}}
-	magic := make([]byte, len(manifestMagic))
-	if _, err := io.ReadFull(m.r, magic); err != nil {
-		r.Close()
-		return nil, err
+	m := &manifestReader{r: r, c: r, space: make([]byte, manifestRead), inodes: map[string]bool{}}
+	for len(m.buf) < len(manifestMagic) {
+		if err := m.fill(); err != nil {
+			r.Close()
+			return nil, err
+		}
 	}
-	if string(magic) != manifestMagic {
+	if string(m.buf[:len(manifestMagic)]) != manifestMagic {
 		r.Close()
 		return nil, damaged("the list of files is of an unknown version")
 	}
+	m.buf = m.buf[len(manifestMagic):]
 	return m, nil
+}
+
+// fill reads more into buf; io.ErrUnexpectedEOF if there is none.
+func (m *manifestReader) fill() error {
+	if len(m.buf) == len(m.space) {
+		// One entry does not fit: a file of very many pieces.
+		m.space = make([]byte, 2*len(m.space))
+	}
+	have := copy(m.space, m.buf)
+	// Not less than half of the room: each time the entry is begun again, and by
+	// small steps that would take square time.
+	n, err := io.ReadAtLeast(m.r, m.space[have:], (len(m.space)-have+1)/2)
+	m.buf = m.space[:have+n]
+	switch {
+	case err == nil, n > 0 && err == io.ErrUnexpectedEOF:
+		return nil
+	case err == io.EOF:
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 func (m *manifestReader) close() {
@@ -238,43 +277,53 @@ func (m *manifestReader) close() {
 
 // next returns the next entry, or nil at the end. Errors stick.
 func (m *manifestReader) next() (*entry, error) {
-	if m.err != nil {
-		return nil, m.err
-	}
-	e, err := m.decode()
-	if err == nil && e != nil {
-		err = m.check(e)
-	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		m.err = err
+	e := new(entry)
+	if ok, err := m.into(e); !ok {
 		return nil, err
 	}
 	return e, nil
 }
 
-func (m *manifestReader) decode() (*entry, error) {
-	kind, err := m.r.ReadByte()
-	if err != nil {
-		return nil, err
+// into decodes the next entry into e, reusing its pieces' space; false at the
+// end. Errors stick.
+func (m *manifestReader) into(e *entry) (bool, error) {
+	for m.err == nil {
+		d := decoder{b: m.buf}
+		ok, err := m.decode(&d, e)
+		if errors.Is(err, errCut) {
+			m.err = m.fill()
+			continue
+		}
+		if err == nil && ok {
+			err = m.check(e)
+		}
+		if m.err = err; err != nil {
+			break
+		}
+		if ok {
+			m.buf = m.buf[d.at:]
+		}
+		return ok, nil
 	}
-	if kind == endMark {
-		return nil, nil
+	return false, m.err
+}
+
+func (m *manifestReader) decode(d *decoder, e *entry) (bool, error) {
+	kind := d.byte()
+	if d.err == nil && kind == endMark {
+		return false, nil
 	}
-	flags, err := m.r.ReadByte()
-	if err != nil {
-		return nil, err
-	}
-	d := decoder{r: m.r}
-	e := &entry{kind: kind, linked: flags&flagLinked != 0}
+	flags := d.byte()
+	*e = entry{kind: kind, linked: flags&flagLinked != 0, pieces: e.pieces[:0]}
 	shared := d.uvarint()
-	rest := d.text(maxPath)
-	if shared > uint64(len(m.last)) {
-		return nil, damaged("a path builds on more than the one before it")
+	rest := d.bytes(maxPath)
+	if d.err != nil {
+		return false, d.err
 	}
-	e.path = m.last[:shared] + rest
+	if shared > uint64(len(m.last)) {
+		return false, damaged("a path builds on more than the one before it")
+	}
+	e.path = m.last[:shared] + string(rest)
 	e.mode = uint32(d.uvarint())
 	e.mtime = d.varint()
 	e.dev = m.dev
@@ -287,38 +336,34 @@ func (m *manifestReader) decode() (*entry, error) {
 	case kindFile:
 		e.size = int64(d.uvarint())
 		n := d.uvarint()
+		if e.pieces == nil && n < 1024 {
+			e.pieces = make([]piece, 0, n)
+		}
 		for i := uint64(0); i < n && d.err == nil; i++ {
-			var p piece
-			p.n = int64(d.uvarint())
-			d.full(p.id[:])
-			if i == 0 && n < 1024 {
-				e.pieces = make([]piece, 0, n)
-			}
+			p := piece{n: int64(d.uvarint())}
+			copy(p.id[:], d.next(len(p.id)))
 			e.pieces = append(e.pieces, p)
 		}
 	case kindLink:
-		e.target = d.text(maxPath)
+		e.target = string(d.bytes(maxPath))
 	}
 	if flags&flagHard != 0 {
-		e.hard = d.text(maxPath)
-		if e.hard == "" {
-			return nil, damaged("a hard link names nothing")
+		e.hard = string(d.bytes(maxPath))
+		if d.err == nil && e.hard == "" {
+			return false, damaged("a hard link names nothing")
 		}
 	}
 	if flags&flagXattrs != 0 {
 		n := d.uvarint()
 		if n > maxXattrs {
-			return nil, damaged("a file has too many attributes")
+			return false, damaged("a file has too many attributes")
 		}
 		for i := uint64(0); i < n && d.err == nil; i++ {
-			x := xattr{name: d.text(maxXattrName), value: d.text(maxXattrValue)}
-			e.xattrs = append(e.xattrs, x)
+			name := d.bytes(maxXattrName)
+			e.xattrs = append(e.xattrs, xattr{string(name), string(d.bytes(maxXattrValue))})
 		}
 	}
-	if d.err != nil {
-		return nil, d.err
-	}
-	return e, nil
+	return d.err == nil, d.err
 }
 
 func (m *manifestReader) check(e *entry) error {
@@ -409,18 +454,41 @@ func badName(name string) string {
 	return ""
 }
 
-// decoder reads varints and texts, keeping the first error.
+// decoder takes varints and texts from b, keeping the first error: errCut when
+// b ends too early.
 type decoder struct {
-	r   *bufio.Reader
+	b   []byte
+	at  int
 	err error
+}
+
+var errCut = errors.New("the list of files is cut short")
+
+// next takes n bytes; they are b's.
+func (d *decoder) next(n int) []byte {
+	if d.err == nil && len(d.b)-d.at < n {
+		d.err = errCut
+	}
+	if d.err != nil {
+		return nil
+	}
+	d.at += n
+	return d.b[d.at-n : d.at]
+}
+
+func (d *decoder) byte() byte {
+	if b := d.next(1); b != nil {
+		return b[0]
+	}
+	return 0
 }
 
 func (d *decoder) uvarint() uint64 {
 	if d.err != nil {
 		return 0
 	}
-	v, err := binary.ReadUvarint(d.r)
-	d.err = err
+	v, n := binary.Uvarint(d.b[d.at:])
+	d.took(n)
 	return v
 }
 
@@ -428,27 +496,29 @@ func (d *decoder) varint() int64 {
 	if d.err != nil {
 		return 0
 	}
-	v, err := binary.ReadVarint(d.r)
-	d.err = err
+	v, n := binary.Varint(d.b[d.at:])
+	d.took(n)
 	return v
 }
 
-func (d *decoder) full(b []byte) {
-	if d.err == nil {
-		_, d.err = io.ReadFull(d.r, b)
+func (d *decoder) took(n int) {
+	switch {
+	case n == 0:
+		d.err = errCut
+	case n < 0:
+		d.err = damaged("a number in the list of files is too large")
+	default:
+		d.at += n
 	}
 }
 
-func (d *decoder) text(limit uint64) string {
+func (d *decoder) bytes(limit uint64) []byte {
 	n := d.uvarint()
-	if d.err != nil {
-		return ""
-	}
-	if n > limit {
+	if d.err == nil && n > limit {
 		d.err = damaged("a text in the list of files is too long")
-		return ""
 	}
-	b := make([]byte, n)
-	d.full(b)
-	return string(b)
+	if d.err != nil {
+		return nil
+	}
+	return d.next(int(n))
 }

@@ -2,21 +2,23 @@ package snapshot
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// scan reads the workspace into entries, in order. It is a line of three: the
-// walk makes entries and takes unchanged ones over from the newest snapshot,
-// some readers hash the rest, and sink gets each when it is complete. Queues
-// between them are bounded, so memory does not grow with the tree.
+// scan reads the workspace into entries, in order. One goroutine walks, takes
+// unchanged files over from the newest snapshot and hands everything to sink;
+// some readers hash the rest. What comes after a file that is being read waits
+// in a bounded line, so memory does not grow with the tree.
 type scan struct {
 	r    *Repo
 	prev *manifestReader // sorted entries to take over, or nil
 	save *saver          // where new chunks go; nil: only hash them
+	// sink gets each entry when it is complete. Entries are used again: what it
+	// keeps of one must be a copy.
 	sink func(*entry) error
 
 	// All paths that are there and are not in the entries: a restore must know
@@ -24,22 +26,34 @@ type scan struct {
 	skipped  []Skipped
 	ignoring []string
 	read     int // files that were read
+
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	readers int
+	jobs    chan *pending
+	wg      sync.WaitGroup
+	line    []*pending // in order, the first is being read
+	spare   *pending
+	old     entry // where prev is, if hasOld
+	hasOld  bool
 }
 
 // pending is an entry on its way. done is nil for one complete at once.
 type pending struct {
-	e    *entry
-	done chan struct{}
-	drop bool     // gone or replaced since it was listed
-	note string   // a reason to list it as skipped
-	keep bool     // a folder with something ignored in it
-	same *pending // the first path of the same inode
+	e      *entry
+	done   chan struct{}
+	drop   bool     // gone or replaced since it was listed
+	note   string   // a reason to list it as skipped
+	keep   bool     // a folder with something ignored in it
+	same   *pending // the first path of the same inode
+	first  bool     // of an inode with more paths
+	borrow bool     // its pieces lie in scan.old
 }
 
 const (
-	queueLength = 4096
-	jobsLength  = 256
-	readTries   = 3
+	lineLength = 4096
+	jobsLength = 256
+	readTries  = 3
 	// racyMargin: a change within the clock tick that a file was read in could
 	// leave its ctime as it is. Ticks are up to 10 ms; a file younger than this
 	// when it was read is read again by the next snapshot.
@@ -47,54 +61,110 @@ const (
 )
 
 func (s *scan) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	readers := make([]*fileReader, s.r.opt.Parallel)
-	for i := range readers {
-		var err error
-		if readers[i], err = newFileReader(ctx, s.r, s.save); err != nil {
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	defer s.cancel(nil)
+	s.jobs = make(chan *pending, jobsLength)
+	err := s.produce()
+	if err == nil {
+		err = s.advanceLine(0)
+	}
+	if err != nil {
+		s.cancel(err)
+	}
+	close(s.jobs)
+	s.wg.Wait()
+	return context.Cause(s.ctx)
+}
+
+// submit has a file read. Readers begin when there is something for them.
+func (s *scan) submit(p *pending) error {
+	if s.readers < s.r.opt.Parallel {
+		rd, err := newFileReader(s.ctx, s.r, s.save)
+		if err != nil {
 			return err
 		}
-	}
-	queue := make(chan *pending, queueLength)
-	jobs := make(chan *pending, jobsLength)
-	var wg sync.WaitGroup
-	for _, rd := range readers {
-		wg.Add(1)
+		s.readers++
+		s.wg.Add(1)
 		go func() {
-			defer wg.Done()
-			for p := range jobs {
-				if ctx.Err() == nil {
+			defer s.wg.Done()
+			for p := range s.jobs {
+				if s.ctx.Err() == nil {
 					if err := rd.read(p); err != nil {
-						cancel(err)
+						s.cancel(err)
 					}
 				}
 				close(p.done)
 			}
 		}()
 	}
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		defer close(queue)
-		defer close(jobs)
-		if err := s.produce(ctx, queue, jobs); err != nil {
-			cancel(err)
+	p.done = make(chan struct{})
+	select {
+	case s.jobs <- p:
+		return nil
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	}
+}
+
+// start returns an empty pending for a path.
+func (s *scan) start(path string, kind byte, st *stat) *pending {
+	p := s.spare
+	if p == nil {
+		p = &pending{e: new(entry)}
+	}
+	s.spare = nil
+	*p.e = entry{path: path, kind: kind, mtime: st.mtime, dev: st.dev, ino: st.ino, ctime: st.ctime}
+	*p = pending{e: p.e}
+	return p
+}
+
+// deliver puts p at the end of the line.
+func (s *scan) deliver(p *pending) error {
+	now := len(s.line) == 0 && p.done == nil
+	if p.borrow && (!now || p.first) {
+		p.e.pieces = slices.Clone(p.e.pieces)
+	}
+	if now {
+		err := s.consume(p)
+		if !p.first {
+			s.spare = p
+		}
+		return err
+	}
+	s.line = append(s.line, p)
+	return s.advanceLine(lineLength)
+}
+
+// advanceLine hands on what is complete, and waits while the line is longer
+// than most.
+func (s *scan) advanceLine(most int) error {
+	n := 0
+	defer func() {
+		clear(s.line[:n])
+		if s.line = s.line[n:]; len(s.line) == 0 {
+			s.line = nil
 		}
 	}()
-	for p := range queue {
+	for ; n < len(s.line); n++ {
+		p := s.line[n]
 		if p.done != nil {
-			<-p.done
+			select {
+			case <-p.done:
+			default:
+				if len(s.line)-n <= most {
+					return nil
+				}
+				<-p.done
+			}
 		}
-		if ctx.Err() != nil {
-			continue // drain
+		if s.ctx.Err() != nil {
+			return context.Cause(s.ctx)
 		}
 		if err := s.consume(p); err != nil {
-			cancel(err)
+			return err
 		}
 	}
-	wg.Wait()
-	return context.Cause(ctx)
+	return nil
 }
 
 func (s *scan) consume(p *pending) error {
@@ -123,122 +193,124 @@ func (s *scan) consume(p *pending) error {
 
 type inode struct{ dev, ino uint64 }
 
-// produce walks and queues.
-func (s *scan) produce(ctx context.Context, queue, jobs chan<- *pending) error {
+// produce walks.
+func (s *scan) produce() error {
 	var skip func(string) bool
 	if len(s.r.opt.Ignore)+len(s.r.opt.Skip) > 0 {
 		skip = s.r.skipped
 	}
-	w := s.r.tree.walk(ctx, max(s.r.opt.Parallel-1, 1), skip)
+	w := s.r.tree.walk(s.ctx, max(s.r.opt.Parallel-1, 1), skip)
 	defer w.stop()
-	send := func(p *pending) error {
-		select {
-		case queue <- p:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	pass := func(path, why string) error {
-		return send(&pending{e: &entry{path: path}, drop: true, note: why})
-	}
 	first := map[inode]*pending{}
-	var old *entry
-	if s.prev != nil {
-		old = s.advance()
-	}
-	match := func(path string) *entry {
-		for old != nil && comparePaths(old.path, path) < 0 {
-			old = s.advance()
-		}
-		if old != nil && old.path == path {
-			return old
-		}
-		return nil
-	}
-	enter := func(f *folder) (bool, error) {
-		if f.err != nil {
-			if f.path == "" {
-				return false, f.err
-			}
-			switch why := unreadable(f.err); {
-			case why == gone:
-				return false, nil
-			case why != "":
-				return false, pass(f.path, why)
-			}
+	s.advance()
+	return w.each(s.enter, func(dir string, it *item) error { return s.other(first, dir, it) })
+}
+
+// pass notes a path that is left out.
+func (s *scan) pass(path, why string) error {
+	p := s.start(path, 0, &stat{})
+	p.drop, p.note = true, why
+	return s.deliver(p)
+}
+
+func (s *scan) enter(f *folder) (bool, error) {
+	if f.err != nil {
+		if f.path == "" {
 			return false, f.err
 		}
-		e := newEntry(f.path, kindDir, &f.st)
-		e.mode = f.st.mode & dirModeMask
-		e.xattrs = f.xattrs
-		match(f.path)
-		return true, send(&pending{e: e, keep: f.ignoring})
+		switch why := unreadable(f.err); {
+		case why == gone:
+			return false, nil
+		case why != "":
+			return false, s.pass(f.path, why)
+		}
+		return false, f.err
 	}
-	other := func(dir string, it *item) error {
-		path := joinPath(dir, it.name)
-		if len(path) > maxPath {
-			return pass(path[:maxPath], skipLong)
-		}
-		st := &it.st
-		switch st.mode & unix.S_IFMT {
-		case unix.S_IFREG:
-		case unix.S_IFLNK:
-			e := newEntry(path, kindLink, st)
-			e.mode, e.target = 0o777, it.target
-			return send(&pending{e: e})
-		case unix.S_IFIFO:
-			return pass(path, skipFIFO)
-		case unix.S_IFSOCK:
-			return pass(path, skipSocket)
-		default:
-			return pass(path, skipDevice)
-		}
-		if st.dev != s.r.tree.dev {
-			return pass(path, skipMount) // a file bound over this one
-		}
-		e := newEntry(path, kindFile, st)
-		e.size, e.mode = st.size, st.mode&fileModeMask
-		p := &pending{e: e}
-		if st.nlink > 1 {
-			key := inode{st.dev, st.ino}
-			if f := first[key]; f != nil {
-				p.same = f
-				return send(p)
-			}
-			first[key] = p
-			e.linked = true
-		}
-		if o := match(path); o != nil && o.kind == kindFile && o.ctime != 0 && o.ctime == st.ctime &&
-			o.mtime == st.mtime && o.size == st.size && o.ino == st.ino && o.dev == st.dev {
-			e.pieces, e.xattrs = o.pieces, o.xattrs
-			return send(p)
-		}
-		p.done = make(chan struct{})
-		select {
-		case jobs <- p:
-		case <-ctx.Done():
-			close(p.done)
-			return context.Cause(ctx)
-		}
-		return send(p)
-	}
-	return w.each(enter, other)
+	p := s.start(f.path, kindDir, &f.st)
+	p.e.mode = f.st.mode & dirModeMask
+	p.e.xattrs = f.xattrs
+	p.keep = f.ignoring
+	return true, s.deliver(p)
 }
 
-func newEntry(path string, kind byte, st *stat) *entry {
-	return &entry{path: path, kind: kind, mtime: st.mtime, dev: st.dev, ino: st.ino, ctime: st.ctime}
+func (s *scan) other(first map[inode]*pending, dir string, it *item) error {
+	// A path that was there before is in memory already.
+	old, path := s.match(dir, it.name), ""
+	if old != nil {
+		path = old.path
+	} else {
+		path = joinPath(dir, it.name)
+	}
+	if len(path) > maxPath {
+		return s.pass(path[:maxPath], skipLong)
+	}
+	st := &it.st
+	switch st.mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFLNK:
+		p := s.start(path, kindLink, st)
+		p.e.mode, p.e.target = 0o777, it.target
+		return s.deliver(p)
+	case unix.S_IFIFO:
+		return s.pass(path, skipFIFO)
+	case unix.S_IFSOCK:
+		return s.pass(path, skipSocket)
+	default:
+		return s.pass(path, skipDevice)
+	}
+	if st.dev != s.r.tree.dev {
+		return s.pass(path, skipMount) // a file bound over this one
+	}
+	p := s.start(path, kindFile, st)
+	e := p.e
+	e.size, e.mode = st.size, st.mode&fileModeMask
+	if st.nlink > 1 {
+		key := inode{st.dev, st.ino}
+		if f := first[key]; f != nil {
+			p.same = f
+			return s.deliver(p)
+		}
+		first[key] = p
+		e.linked, p.first = true, true
+	}
+	if old != nil && old.kind == kindFile && old.ctime != 0 && old.ctime == st.ctime &&
+		old.mtime == st.mtime && old.size == st.size && old.ino == st.ino && old.dev == st.dev {
+		e.pieces, e.xattrs, p.borrow = old.pieces, old.xattrs, true
+		return s.deliver(p)
+	}
+	if err := s.submit(p); err != nil {
+		return err
+	}
+	return s.deliver(p)
 }
 
-// advance returns the next entry of the newest snapshot. Should that be
+// match returns the newest snapshot's entry of a path. They must come in order.
+func (s *scan) match(dir, name string) *entry {
+	for s.hasOld {
+		c := compareJoined(s.old.path, dir, name)
+		if c == 0 {
+			return &s.old
+		}
+		if c > 0 {
+			return nil
+		}
+		s.advance()
+	}
+	return nil
+}
+
+// advance steps to the next entry of the newest snapshot. Should that be
 // damaged, the rest of the tree is simply read.
-func (s *scan) advance() *entry {
-	e, err := s.prev.next()
+func (s *scan) advance() {
+	s.hasOld = false
+	if s.prev == nil {
+		return
+	}
+	ok, err := s.prev.into(&s.old)
 	if err != nil {
 		s.r.log.Warn("the newest snapshot cannot be read, reading all files", "cause", err)
-		return nil
 	}
-	return e
+	s.hasOld = ok
 }
 
 const gone = "gone"
@@ -258,219 +330,4 @@ func unreadable(err error) string {
 		return skipLong
 	}
 	return ""
-}
-
-// fileReader reads, cuts and hashes files; one a goroutine.
-type fileReader struct {
-	ctx  context.Context
-	r    *Repo
-	save *saver
-	comp *compressor
-	buf  []byte
-	out  []byte
-	// zeros: store chunks of zeros as holes. An archive does not tell the two
-	// apart; a file system does.
-	zeros bool
-}
-
-const minHole = 64 << 10
-
-func newFileReader(ctx context.Context, r *Repo, save *saver) (*fileReader, error) {
-	f := &fileReader{ctx: ctx, r: r, save: save, buf: make([]byte, 64<<10)}
-	if save != nil {
-		var err error
-		if f.comp, err = newCompressor(); err != nil {
-			return nil, err
-		}
-	}
-	return f, nil
-}
-
-// read completes p from the file as it is now.
-func (f *fileReader) read(p *pending) error {
-	e := p.e
-	for try := 1; ; try++ {
-		ok, err := f.once(p)
-		if err != nil {
-			switch why := unreadable(err); why {
-			case "":
-				return fail(err, "the file %s could not be read", quote(e.path))
-			case gone:
-				p.drop = true
-			default:
-				p.drop, p.note = true, why
-			}
-			return nil
-		}
-		if ok {
-			return nil
-		}
-		if try == readTries {
-			// Half of one state and half of another may be all there is of a
-			// file that is always being written, such as a log.
-			p.note = skipChanging
-			e.ctime = 0
-			return nil
-		}
-	}
-}
-
-// once reads the file through; false means that it changed meanwhile.
-func (f *fileReader) once(p *pending) (bool, error) {
-	e := p.e
-	fd, err := f.r.tree.openFile(e.path)
-	if err != nil {
-		return false, err
-	}
-	defer unix.Close(fd)
-	var raw unix.Stat_t
-	if err := unix.Fstat(fd, &raw); err != nil {
-		return false, err
-	}
-	st := statOf(&raw)
-	if st.mode&unix.S_IFMT != unix.S_IFREG {
-		return false, unix.ENXIO // swapped since the walk saw it
-	}
-	started := f.r.opt.Now().UnixNano()
-	e.size, e.mode, e.mtime, e.ctime = st.size, st.mode&fileModeMask, st.mtime, st.ctime
-	e.dev, e.ino = st.dev, st.ino
-	e.pieces = nil
-	e.xattrs = readXattrs(fd)
-	if raw.Blocks*512 < st.size {
-		err = f.sparse(fd, e)
-	} else {
-		err = f.extent(fromFile(fd), e, 0, st.size)
-	}
-	if err != nil && !errors.Is(err, errShort) {
-		return false, err
-	}
-	end, serr := fstat(fd)
-	if serr != nil {
-		return false, serr
-	}
-	if err != nil || end.size != st.size || end.mtime != st.mtime || end.ctime != st.ctime {
-		// What was read so far is consistent in itself: as many bytes as its
-		// pieces have.
-		e.size = 0
-		for _, pc := range e.pieces {
-			e.size += pc.n
-		}
-		return false, nil
-	}
-	if st.ctime > started-racyMargin {
-		e.ctime = 0
-	}
-	return true, nil
-}
-
-var errShort = errors.New("the file became shorter")
-
-// sparse stores the holes as such, lseek(2) SEEK_DATA and SEEK_HOLE.
-func (f *fileReader) sparse(fd int, e *entry) error {
-	for off := int64(0); off < e.size; {
-		data, err := unix.Seek(fd, off, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			data, err = e.size, nil // nothing but a hole is left
-		}
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
-			return f.extent(fromFile(fd), e, off, e.size) // not on this file system
-		}
-		if err != nil {
-			return err
-		}
-		data = min(data, e.size)
-		if data > off {
-			e.pieces = append(e.pieces, piece{n: data - off})
-		}
-		if data == e.size {
-			return nil
-		}
-		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
-		if err != nil {
-			return err
-		}
-		if hole = min(hole, e.size); hole <= data {
-			return errShort
-		}
-		if err := f.extent(fromFile(fd), e, data, hole); err != nil {
-			return err
-		}
-		off = hole
-	}
-	return nil
-}
-
-// source fills the start of b with what is at off; 0 bytes mean the end.
-type source func(b []byte, off int64) (int, error)
-
-func fromFile(fd int) source {
-	return func(b []byte, off int64) (int, error) {
-		for {
-			n, err := unix.Pread(fd, b, off)
-			if err != unix.EINTR {
-				return n, err
-			}
-		}
-	}
-}
-
-// extent cuts the bytes [off, end) into pieces.
-func (f *fileReader) extent(src source, e *entry, off, end int64) error {
-	cuts := fileCuts()
-	want := int(min(end-off, 2*maxChunk))
-	if len(f.buf) < want {
-		f.buf = make([]byte, max(want, 2*len(f.buf), 256<<10))
-	}
-	head, tail := 0, 0 // unread bytes of buf
-	for {
-		// A cut needs a whole largest chunk at hand, or the end.
-		if tail-head < cuts.max && off < end {
-			if len(f.buf)-head < cuts.max && head > 0 {
-				tail = copy(f.buf, f.buf[head:tail])
-				head = 0
-			}
-			for tail < len(f.buf) && off < end {
-				n, err := src(f.buf[tail:min(len(f.buf), tail+int(min(end-off, 1<<30)))], off)
-				if err != nil {
-					return err
-				}
-				if n == 0 {
-					return errShort
-				}
-				tail += n
-				off += int64(n)
-			}
-		}
-		if head == tail {
-			return nil
-		}
-		n := cuts.cut(f.buf[head:tail])
-		if f.zeros && n >= minHole && allZero(f.buf[head:head+n]) {
-			e.addHole(int64(n))
-		} else {
-			id, err := f.chunk(f.buf[head : head+n])
-			if err != nil {
-				return err
-			}
-			e.pieces = append(e.pieces, piece{id, int64(n)})
-		}
-		head += n
-		if err := f.ctx.Err(); err != nil {
-			return context.Cause(f.ctx)
-		}
-	}
-}
-
-// chunk hashes one chunk and stores it if it is new.
-func (f *fileReader) chunk(plain []byte) (chunkID, error) {
-	id := chunkID(sha256.Sum256(plain))
-	if f.save == nil {
-		return id, nil
-	}
-	isNew, err := f.save.claim(f.ctx, id)
-	if err != nil || !isNew {
-		return id, err
-	}
-	f.out = f.comp.compress(f.out, plain)
-	return id, f.save.data.add(id, f.out, len(plain))
 }

@@ -329,11 +329,12 @@ func removeAll(dir int, name string) error {
 	moved := 0
 	var empty func(fd, depth int) error
 	empty = func(fd, depth int) error {
-		var names []string
-		if err := readDir(fd, make([]byte, 8<<10), func(n string) error { names = append(names, n); return nil }); err != nil {
+		names, err := readDir(fd, make([]byte, 8<<10), nil)
+		if err != nil {
 			return err
 		}
-		for _, n := range names {
+		for _, d := range names {
+			n := d.name
 			err := unix.Unlinkat(fd, n, 0)
 			if err == nil || errors.Is(err, unix.ENOENT) {
 				continue

@@ -156,6 +156,25 @@ func comparePaths(a, b string) int {
 	return len(a) - len(b)
 }
 
+// compareJoined is comparePaths with joinPath(dir, name).
+func compareJoined(path, dir, name string) int {
+	if dir == "" {
+		return comparePaths(path, name)
+	}
+	n := len(dir)
+	if len(path) > n && path[n] == '/' && path[:n] == dir {
+		return comparePaths(path[n+1:], name)
+	}
+	if c := comparePaths(path[:min(n, len(path))], dir); c != 0 {
+		return c
+	}
+	// The folder itself comes first, then what is in it, then longer names.
+	if len(path) == n {
+		return -1
+	}
+	return 1
+}
+
 // within tells whether path is dir or below it; "" holds everything.
 func within(path, dir string) bool {
 	return dir == "" || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir

@@ -3,16 +3,18 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"sort"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 // walker lists the tree with several goroutines and hands it out in order.
 // Listers run ahead of the consumer, nearest folders first, but only by a
-// bounded number of entries; the consumer lists a folder itself when nobody
-// has begun it, so it never waits for one that is still queued.
+// bounded number of entries; the consumer lists too while the folder it needs
+// is in another's hands, so no core is idle while there is something to list.
 type walker struct {
 	ctx  context.Context
 	tree *tree
@@ -21,13 +23,21 @@ type walker struct {
 	mu      sync.Mutex
 	cond    *sync.Cond
 	stack   []*folder // unlisted, the next in order on top
-	ahead   int       // entries listed and not yet consumed
+	used    [][]item  // lists of usedItems, consumed
 	stopped bool
 	wg      sync.WaitGroup
+	ahead   atomic.Int64 // entries listed and not yet consumed
+	waiting atomic.Int32 // listers that may need waking
 }
 
-// maxAhead bounds what is listed and not yet consumed, about 10 MB.
-const maxAhead = 32 << 10
+// maxAhead bounds what is listed and not yet consumed, about 1 MB. Listers that
+// met it go on at half of it: to wake one for every folder would cost more than
+// the folder.
+const maxAhead = 8 << 10
+
+// usedItems is the room of the lists that are used again; most folders hold
+// fewer names.
+const usedItems = 32
 
 type folder struct {
 	path   string
@@ -37,10 +47,12 @@ type folder struct {
 	err    error
 	// ignoring: something in it was left out by skip
 	ignoring bool
-	started  bool // guarded by walker.mu
+	started  atomic.Bool
 	done     chan struct{}
 }
 
+// item is one name of a folder. Of a folder st is not filled in: its own
+// descriptor tells, once it is open.
 type item struct {
 	name   string
 	st     stat
@@ -48,12 +60,18 @@ type item struct {
 	folder *folder // of a folder
 }
 
+// dirent is a name as a folder lists it.
+type dirent struct {
+	name string
+	dir  bool // it is a folder; false also when the file system does not tell
+}
+
 func (t *tree) walk(ctx context.Context, parallel int, skip func(string) bool) *walker {
 	w := &walker{ctx: ctx, tree: t, skip: skip}
 	w.cond = sync.NewCond(&w.mu)
 	for range parallel {
 		w.wg.Add(1)
-		go w.lister()
+		go w.run()
 	}
 	return w
 }
@@ -66,50 +84,73 @@ func (w *walker) stop() {
 	w.wg.Wait()
 }
 
-func (w *walker) lister() {
+// lister is what one goroutine needs to list folders, used again for each.
+type lister struct {
+	buf   [32 << 10]byte
+	names []dirent
+}
+
+func (w *walker) run() {
 	defer w.wg.Done()
-	buf := make([]byte, 32<<10)
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	l := new(lister)
 	for {
-		for !w.stopped && (len(w.stack) == 0 || w.ahead > maxAhead) {
+		w.mu.Lock()
+		// Counted before looking: who changes what is looked at wakes after it.
+		w.waiting.Add(1)
+		for !w.stopped && (len(w.stack) == 0 || w.ahead.Load() > maxAhead) {
 			w.cond.Wait()
 		}
-		if w.stopped || w.ctx.Err() != nil {
+		w.waiting.Add(-1)
+		f, stopped := w.pop(), w.stopped
+		w.mu.Unlock()
+		if stopped || w.ctx.Err() != nil {
 			return
 		}
-		f := w.stack[len(w.stack)-1]
-		w.stack = w.stack[:len(w.stack)-1]
-		if f.started {
-			continue
+		if f != nil {
+			w.list(f, l)
 		}
-		f.started = true
-		w.mu.Unlock()
-		w.list(f, buf)
-		w.mu.Lock()
 	}
 }
 
-// list fills f and queues its folders.
-func (w *walker) list(f *folder, buf []byte) {
-	f.err = w.read(f, buf)
-	var subs []*folder
-	for i := len(f.items) - 1; i >= 0; i-- {
-		if s := f.items[i].folder; s != nil {
-			subs = append(subs, s)
+// pop takes the next folder that nobody has begun; mu is held.
+func (w *walker) pop() *folder {
+	for len(w.stack) > 0 {
+		f := w.stack[len(w.stack)-1]
+		w.stack = w.stack[:len(w.stack)-1]
+		if f.started.CompareAndSwap(false, true) {
+			return f
 		}
 	}
+	return nil
+}
+
+func (w *walker) wake() {
+	if w.ahead.Load() <= maxAhead/2 && w.waiting.Load() > 0 {
+		w.mu.Lock()
+		w.cond.Broadcast()
+		w.mu.Unlock()
+	}
+}
+
+// list fills f, which the caller has started, and queues its folders.
+func (w *walker) list(f *folder, l *lister) {
+	f.err = w.read(f, l)
+	w.ahead.Add(int64(len(f.items)))
 	w.mu.Lock()
-	w.ahead += len(f.items)
-	if len(subs) > 0 {
-		w.stack = append(w.stack, subs...)
+	had := len(w.stack)
+	for i := len(f.items) - 1; i >= 0; i-- {
+		if s := f.items[i].folder; s != nil {
+			w.stack = append(w.stack, s)
+		}
+	}
+	if len(w.stack) > had && w.waiting.Load() > 0 {
 		w.cond.Broadcast()
 	}
 	w.mu.Unlock()
 	close(f.done)
 }
 
-func (w *walker) read(f *folder, buf []byte) error {
+func (w *walker) read(f *folder, l *lister) error {
 	fd, err := w.tree.openDir(f.path)
 	if err != nil {
 		return err
@@ -119,24 +160,51 @@ func (w *walker) read(f *folder, buf []byte) error {
 		return err
 	}
 	f.xattrs = readXattrs(fd)
-	err = readDir(fd, buf, func(name string) error {
-		st, err := lstatAt(fd, name)
+	l.names, err = readDir(fd, l.buf[:], l.names[:0])
+	slices.SortFunc(l.names, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
+	f.items = w.space(len(l.names))
+	for _, d := range l.names {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		if err := w.look(f, fd, d); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// space returns an empty list for n items, if it can one that was used before.
+func (w *walker) space(n int) []item {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if k := len(w.used); k > 0 && n <= cap(w.used[k-1]) {
+		s := w.used[k-1]
+		w.used = w.used[:k-1]
+		return s
+	}
+	return make([]item, 0, max(n, usedItems))
+}
+
+// look adds one name to f.
+func (w *walker) look(f *folder, fd int, d dirent) error {
+	if w.skip != nil && w.skip(joinPath(f.path, d.name)) {
+		f.ignoring = true
+		return nil
+	}
+	it := item{name: d.name}
+	if !d.dir {
+		st, err := lstatAt(fd, d.name)
 		if errors.Is(err, unix.ENOENT) {
 			return nil // gone since
 		}
 		if err != nil {
 			return err
 		}
-		if w.skip != nil && w.skip(joinPath(f.path, name)) {
-			f.ignoring = true
-			return nil
-		}
-		it := item{name: name, st: st}
-		switch st.mode & unix.S_IFMT {
-		case unix.S_IFDIR:
-			it.folder = &folder{path: joinPath(f.path, name), done: make(chan struct{})}
-		case unix.S_IFLNK:
-			it.target, err = readlinkAt(fd, name)
+		it.st = st
+		d.dir = st.mode&unix.S_IFMT == unix.S_IFDIR
+		if st.mode&unix.S_IFMT == unix.S_IFLNK {
+			it.target, err = readlinkAt(fd, d.name)
 			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 				return nil // gone or replaced since
 			}
@@ -144,30 +212,48 @@ func (w *walker) read(f *folder, buf []byte) error {
 				return err
 			}
 		}
-		f.items = append(f.items, it)
-		return w.ctx.Err()
-	})
-	sort.Slice(f.items, func(i, j int) bool { return f.items[i].name < f.items[j].name })
-	return err
+	}
+	if d.dir {
+		it.folder = &folder{path: joinPath(f.path, d.name), done: make(chan struct{})}
+	}
+	f.items = append(f.items, it)
+	return nil
+}
+
+// await returns once f is listed, listing it or others meanwhile.
+func (w *walker) await(f *folder, l *lister) {
+	if f.started.CompareAndSwap(false, true) {
+		w.list(f, l)
+		return
+	}
+	for {
+		select {
+		case <-f.done:
+			return
+		default:
+		}
+		var other *folder
+		if w.ahead.Load() <= maxAhead {
+			w.mu.Lock()
+			other = w.pop()
+			w.mu.Unlock()
+		}
+		if other == nil {
+			<-f.done
+			return
+		}
+		w.list(other, l)
+	}
 }
 
 // each hands the tree out in order: enter is called for a folder before what
 // is in it, other for everything else. enter gets the folder's own error and
 // returns false to leave it out.
 func (w *walker) each(enter func(f *folder) (bool, error), other func(dir string, it *item) error) error {
-	root := &folder{done: make(chan struct{})}
-	buf := make([]byte, 32<<10)
+	l := new(lister)
 	var down func(f *folder) error
 	down = func(f *folder) error {
-		w.mu.Lock()
-		mine := !f.started
-		f.started = true
-		w.mu.Unlock()
-		if mine {
-			w.list(f, buf)
-		} else {
-			<-f.done
-		}
+		w.await(f, l)
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
@@ -186,12 +272,16 @@ func (w *walker) each(enter func(f *folder) (bool, error), other func(dir string
 				}
 			}
 		}
-		w.mu.Lock()
-		w.ahead -= len(f.items)
-		w.cond.Broadcast()
-		w.mu.Unlock()
+		w.ahead.Add(-int64(len(f.items)))
+		if cap(f.items) == usedItems {
+			clear(f.items)
+			w.mu.Lock()
+			w.used = append(w.used, f.items[:0])
+			w.mu.Unlock()
+		}
+		w.wake()
 		f.items = nil
 		return err
 	}
-	return down(root)
+	return down(&folder{done: make(chan struct{})})
 }

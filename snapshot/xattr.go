@@ -20,10 +20,14 @@ const (
 // readXattrs returns the attributes that are stored, sorted by name. A file
 // system without them has none.
 func readXattrs(fd int) []xattr {
-	var small [1024]byte
-	buf := small[:]
-	n, err := unix.Flistxattr(fd, buf)
-	if errors.Is(err, unix.ERANGE) {
+	// Most have none: asked for the size first, those cost no memory.
+	n, err := unix.Flistxattr(fd, nil)
+	if err != nil || n == 0 {
+		return nil
+	}
+	buf := make([]byte, n)
+	n, err = unix.Flistxattr(fd, buf)
+	if errors.Is(err, unix.ERANGE) { // more since
 		buf = make([]byte, maxXattrValue)
 		n, err = unix.Flistxattr(fd, buf)
 	}
