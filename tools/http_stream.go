@@ -145,10 +145,17 @@ func (w *replyWriter) event(text []byte) error {
 	return w.rc.Flush()
 }
 
-// finish sends what was held back for the stream's end.
+// finish sends what was held back for the stream's end. A call that was ended
+// from outside has no answer of the library's.
 func (w *replyWriter) finish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.started && !w.ours {
+		w.started = true
+		w.deadline()
+		refuseHTTP(w.w, http.StatusServiceUnavailable, "the session or the server has ended, send initialize again")
+		return
+	}
 	if w.wrap && w.body.Len() > 0 {
 		_ = w.event(w.body.Bytes())
 		w.body.Reset()
