@@ -116,12 +116,12 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	if o.Remote {
 		text += remoteInstructions
 	}
-	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version,
+	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version, append([]server.ServerOption{
 		server.WithToolCapabilities(false),
 		server.WithInstructions(text),
 		server.WithToolHandlerMiddleware(tied),
 		server.WithRecovery(),
-	)
+	}, conformanceOptions()...)...)
 	offered, err := s.offered()
 	if err != nil {
 		return nil, err
@@ -129,6 +129,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	for _, t := range offered {
 		s.mcp.AddTool(t.def, s.handler(t))
 	}
+	offerConformance(s)
 	return s, nil
 }
 
