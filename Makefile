@@ -2,7 +2,11 @@
 GO ?= go
 BIN := bin/mcp-sandbox
 
-.PHONY: build test lint bench clean
+# How long each fuzz target and each soak test runs.
+FUZZTIME ?= 1m
+SOAKTIME ?= 10m
+
+.PHONY: build test lint bench fuzz soak packages clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/mcp-sandbox
@@ -18,6 +22,25 @@ lint:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./...
+
+# Every FuzzXxx of every package, one after the other. Inputs that fail are
+# written to the package's testdata/fuzz and the run goes on, to find them all.
+fuzz:
+	@failed=; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "== $$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$pkg || failed="$$failed $$pkg.$$target"; \
+	  done; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
+# The tests that run for as long as they are told, with the race detector.
+soak:
+	$(GO) test -race -run '^TestSoak$$' -timeout 0 -v ./ptyproc -soak $(SOAKTIME)
+
+# Checks every manifest and builds the packages that can be built here.
+packages:
+	.ci/packages
 
 clean:
 	rm -rf bin dist

@@ -129,3 +129,40 @@ func FuzzArguments(f *testing.F) {
 		}
 	})
 }
+
+// FuzzTokens: what parseTokens takes is a list of named principals, none of
+// whose tokens stands twice or is shorter than asked for; nothing it says
+// repeats a token.
+func FuzzTokens(f *testing.F) {
+	f.Add([]byte("# who\nann:" + strings.Repeat("a", 32) + "\n\nbob:" + strings.Repeat("b", 32)))
+	f.Add([]byte("ann:short"))
+	f.Add([]byte("ann:" + strings.Repeat("a", 32) + "\nbob:" + strings.Repeat("a", 32) + "\r\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		list, err := parseTokens(text)
+		if err != nil {
+			for line := range strings.Lines(string(text)) {
+				_, token, _ := strings.Cut(strings.TrimSpace(line), ":")
+				if len(token) >= minToken && strings.Contains(err.Error(), token) {
+					t.Fatalf("%q is told in %v", token, err)
+				}
+			}
+			return
+		}
+		if len(list) == 0 {
+			t.Fatal("nobody was taken")
+		}
+		sums := map[[32]byte]bool{}
+		for _, p := range list {
+			if sums[p.sum] || !principalName().MatchString(p.name) {
+				t.Fatalf("%q: %+v", text, p)
+			}
+			sums[p.sum] = true
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimSpace(line)
+			if _, token, ok := strings.Cut(line, ":"); ok && line[0] != '#' && (len(token) < minToken || strings.ContainsAny(token, " \t\x00")) {
+				t.Fatalf("the line %q was taken", line)
+			}
+		}
+	})
+}

@@ -45,7 +45,7 @@ func checkDoc(t *testing.T, path, want string) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what the program says: run MCP_SANDBOX_TEST_UPDATE=1 go test ./cmd/mcp-sandbox -run Doc", path)
+		t.Errorf("%s is not what the program says: run MCP_SANDBOX_TEST_UPDATE=1 go test ./cmd/mcp-sandbox -run %s", path, t.Name())
 	}
 }
 

@@ -65,6 +65,10 @@ func describe(err error) string {
 	return text
 }
 
+// extra are the commands of special builds, see gen.go; a released program has
+// none.
+var extra []func() *cobra.Command
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mcp-sandbox",
@@ -78,5 +82,8 @@ func newRoot() *cobra.Command {
 	root.RunE = serve.RunE
 	root.Flags().AddFlagSet(serve.Flags())
 	root.AddCommand(serve, newExec(), newDoctor(), newConfigPrinter(), newSessions(), newSnapshots(), newVersion())
+	for _, add := range extra {
+		root.AddCommand(add())
+	}
 	return root
 }
