@@ -9,8 +9,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // cgroup is one session's control group: a directory in each hierarchy that was
@@ -33,8 +37,9 @@ type cgroupDir struct {
 // cgroupHeadroom is what init's own threads take from the process limit.
 const cgroupHeadroom = 16
 
-// newCgroup makes the control group of a session for those of its limits that
-// are set: Procs (pids), Memory and CPU. It returns what could not be had, one
+// newCgroup makes the control group of a session: for its share of the
+// processors, and for those of its limits that are set, Procs (pids), Memory and
+// CPU. It returns what could not be had, one
 // sentence each; a nil cgroup means nothing could, and nothing was made. The
 // error is for a name that is no plain file name.
 func newCgroup(name string, l Limits) (*cgroup, []string, error) {
@@ -61,15 +66,40 @@ func hostCgroups() *cgroupMaker {
 		mkdir: func(p string) error { return os.Mkdir(p, 0o755) },
 		alive: cgroupServerAlive,
 	}
-	mounts, err1 := os.ReadFile("/proc/self/mountinfo")
-	self, err2 := os.ReadFile("/proc/self/cgroup")
-	if err1 == nil && err2 == nil {
-		m.hierarchies = cgroupHierarchies(string(mounts), string(self))
+	if self, err := os.ReadFile("/proc/self/cgroup"); err == nil {
+		m.hierarchies = mountedCgroups(string(self))
 	}
-	start, _ := procStartTime(os.Getpid())
-	m.server = cgroupPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(start, 10)
+	m.server = cgroupServer()
 	return m
 }
+
+// mountedCgroups reads the mounts once for each place this process is moved to:
+// their list is long on hosts with containers.
+func mountedCgroups(self string) []cgroupHierarchy {
+	known := &knownCgroups
+	known.Lock()
+	defer known.Unlock()
+	if known.self != self {
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			return nil
+		}
+		known.self, known.hierarchies = self, cgroupHierarchies(string(mounts), self)
+	}
+	return known.hierarchies
+}
+
+var knownCgroups struct {
+	sync.Mutex
+	self        string
+	hierarchies []cgroupHierarchy
+}
+
+// cgroupServer is the prefix of this server's directories.
+var cgroupServer = sync.OnceValue(func() string {
+	start, _ := procStartTime(os.Getpid())
+	return cgroupPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(start, 10)
+})
 
 // cgroupPrefix marks our directories among those of the host.
 const cgroupPrefix = "mcp-sandbox-"
@@ -77,6 +107,7 @@ const cgroupPrefix = "mcp-sandbox-"
 // cgroupWish is one limit in both dialects of the file system.
 type cgroupWish struct {
 	controller string
+	name       string // what Has calls it
 	sentence   string
 	v1, v2     []cgroupSetting
 }
@@ -89,15 +120,15 @@ type cgroupSetting struct {
 }
 
 func cgroupWishes(l Limits) []cgroupWish {
-	var w []cgroupWish
+	w := []cgroupWish{{"cpu", cgroupShare, "processors are shared process by process", nil, nil}}
 	if l.Procs > 0 {
 		n := strconv.Itoa(l.Procs + cgroupHeadroom)
-		w = append(w, cgroupWish{"pids", "the process limit is kept by RLIMIT_NPROC alone, which does not bind uid 0",
+		w = append(w, cgroupWish{"pids", "pids", "the process limit is kept by RLIMIT_NPROC alone, which does not bind uid 0",
 			[]cgroupSetting{{"pids.max", n, false}}, []cgroupSetting{{"pids.max", n, false}}})
 	}
 	if l.Memory > 0 {
 		n := strconv.FormatInt(l.Memory, 10)
-		w = append(w, cgroupWish{"memory", "the memory limit is not enforced",
+		w = append(w, cgroupWish{"memory", "memory", "the memory limit is not enforced",
 			// memsw must not be below limit: this order.
 			[]cgroupSetting{{"memory.limit_in_bytes", n, false}, {"memory.memsw.limit_in_bytes", n, true}},
 			[]cgroupSetting{{"memory.max", n, false}, {"memory.swap.max", "0", true}}})
@@ -105,7 +136,7 @@ func cgroupWishes(l Limits) []cgroupWish {
 	if l.CPU > 0 {
 		const period = 100_000 // microseconds, the kernel's default
 		q := strconv.FormatInt(int64(math.Max(1_000, math.Round(l.CPU*period))), 10)
-		w = append(w, cgroupWish{"cpu", "the CPU limit is not enforced",
+		w = append(w, cgroupWish{"cpu", "cpu", "the CPU limit is not enforced",
 			[]cgroupSetting{{"cpu.cfs_period_us", strconv.Itoa(period), false}, {"cpu.cfs_quota_us", q, false}},
 			[]cgroupSetting{{"cpu.max", q + " " + strconv.Itoa(period), false}}})
 	}
@@ -190,7 +221,7 @@ func (m *cgroupMaker) grant(c *cgroup, dir string, w cgroupWish) error {
 				reason = errors.New("the " + w.controller + " cgroup refused the value (" + errnoText(err) + ")")
 				continue
 			}
-			d.controllers = append(d.controllers, w.controller)
+			d.controllers = append(d.controllers, w.name)
 			return nil
 		}
 	}
@@ -306,7 +337,8 @@ func (c *cgroup) dropUnused() {
 	c.dirs = kept
 }
 
-// Has says whether a limit ("pids", "memory", "cpu") is enforced by c.
+// Has says whether a limit ("pids", "memory", "cpu") or cgroupShare is enforced
+// by c.
 func (c *cgroup) Has(controller string) bool {
 	if c == nil {
 		return false
@@ -327,12 +359,53 @@ func (c *cgroup) Add(pid int) error {
 	if c == nil {
 		return nil
 	}
-	for _, d := range c.dirs {
+	return addToCgroups(c.dirs, pid)
+}
+
+func addToCgroups(dirs []cgroupDir, pid int) error {
+	for _, d := range dirs {
 		if err := writeCgroupFile(filepath.Join(d.path, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
 			return fmt.Errorf("cgroup: cannot move the session into its group: %w", err)
 		}
 	}
 	return nil
+}
+
+// cloneOutside is set once clone3(2) with CLONE_INTO_CGROUP has been refused.
+var cloneOutside atomic.Bool
+
+// forkInside calls fork, on a locked thread, in such a way that the child is
+// born in the group, and returns the directories it could not be born in. Moving
+// a process that exists waits for a grace period of the kernel, which is
+// milliseconds.
+//
+// In v2 clone3(2) does it, so attr is changed. In v1, where threads of a process
+// may be in different groups, the calling thread enters for the time of the
+// fork; a thread that moves itself waits for nobody (Linux 5.15).
+func (c *cgroup) forkInside(attr *syscall.SysProcAttr, fork func()) (outside []cgroupDir) {
+	if c == nil {
+		fork()
+		return nil
+	}
+	for _, d := range c.dirs {
+		if d.v2 && !attr.UseCgroupFD && !cloneOutside.Load() {
+			fd, err := syscall.Open(d.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			if err == nil {
+				defer syscall.Close(fd)
+				attr.UseCgroupFD, attr.CgroupFD = true, fd
+				continue
+			}
+		}
+		home := filepath.Join(filepath.Dir(d.path), "tasks")
+		// Only where there is a way back.
+		if d.v2 || unix.Access(home, unix.W_OK) != nil || writeCgroupFile(filepath.Join(d.path, "tasks"), "0") != nil {
+			outside = append(outside, d)
+			continue
+		}
+		defer writeCgroupFile(home, "0")
+	}
+	fork()
+	return outside
 }
 
 // Kill sends SIGKILL to all members until none is left or the time Remove

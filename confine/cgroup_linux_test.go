@@ -106,10 +106,10 @@ func TestCgroupSettings(t *testing.T) {
 		{"v2", true, "cpu memory pids", []string{"pids.max", "memory.max", "memory.swap.max", "cpu.max", "cgroup.procs"},
 			map[string]string{"pids.max": "116", "memory.max": "1048576", "memory.swap.max": "0", "cpu.max": "150000 100000"}, 0},
 		{"v2 without swap accounting", true, "memory pids", []string{"pids.max", "memory.max", "cgroup.procs"},
-			map[string]string{"pids.max": "116", "memory.max": "1048576"}, 1},
+			map[string]string{"pids.max": "116", "memory.max": "1048576"}, 2},
 		{"v1", false, "", []string{"pids.max", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cgroup.procs"},
 			map[string]string{"pids.max": "116", "memory.limit_in_bytes": "1048576", "memory.memsw.limit_in_bytes": "1048576", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "150000"}, 0},
-		{"nothing delegated", true, "", []string{"cgroup.procs"}, nil, 3},
+		{"nothing delegated", true, "", []string{"cgroup.procs"}, nil, 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, root := fakeCgroupFS(t, c.v2, c.subtree, c.files...)
@@ -233,7 +233,7 @@ func TestCgroupLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	if g == nil {
-		if len(missing) != 3 {
+		if len(missing) != 4 {
 			t.Errorf("no group, but the reasons are %q", missing)
 		}
 		if left := ourCgroups(t); len(left) > 0 {

@@ -58,35 +58,34 @@ func forkerLoop(c chan func()) {
 	}
 }
 
-// forkInit starts init with files as its descriptors and returns its pid.
-func forkInit(attr *syscall.SysProcAttr, files []uintptr) (int, error) {
+// forkInit starts init in cg with files as its descriptors and returns its pid,
+// and the directories of cg it still has to be moved into.
+func forkInit(attr *syscall.SysProcAttr, files []uintptr, cg *cgroup) (int, []cgroupDir, error) {
 	exe, err := selfExe()
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	pid, err := forkExe(exe, attr, files)
+	pid, outside, err := forkExe(exe, attr, files, cg)
 	if err == unix.EACCES && os.Geteuid() == 0 {
 		if exe, err := copiedExe(); err == nil {
-			return forkExe(exe, attr, files)
+			return forkExe(exe, attr, files, cg)
 		}
 	}
-	return pid, err
+	return pid, outside, err
 }
 
-func forkExe(exe int, attr *syscall.SysProcAttr, files []uintptr) (int, error) {
-	type result struct {
-		pid int
-		err error
-	}
+func forkExe(exe int, attr *syscall.SysProcAttr, files []uintptr, cg *cgroup) (int, []cgroupDir, error) {
 	newUser := attr.Cloneflags&syscall.CLONE_NEWUSER != 0
 	if newUser {
 		if err := refusedClones.refused(); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
-	done := make(chan result, 1)
-	forks() <- func() {
-		pid, err := syscall.ForkExec(fdPath(exe), []string{initName}, &syscall.ProcAttr{
+	var pid int
+	var outside []cgroupDir
+	var err error
+	fork := func() {
+		pid, err = syscall.ForkExec(fdPath(exe), []string{initName}, &syscall.ProcAttr{
 			Dir: "/",
 			// Never the server's environment: it holds secrets, and init is the
 			// one process commands share a namespace with. The settings keep the
@@ -96,13 +95,30 @@ func forkExe(exe int, attr *syscall.SysProcAttr, files []uintptr) (int, error) {
 			Files: files,
 			Sys:   attr,
 		})
-		done <- result{pid, err}
 	}
-	r := <-done
+	done := make(chan struct{})
+	forks() <- func() {
+		defer close(done)
+		outside = cg.forkInside(attr, fork)
+		if err == nil || !attr.UseCgroupFD {
+			return
+		}
+		// Old filters around containers refuse clone3, and a delegated group may
+		// refuse to be entered: the same again, into the server's group.
+		attr.UseCgroupFD = false
+		first := err
+		if fork(); err == nil {
+			cloneOutside.Store(true)
+			outside = cg.dirs
+		} else if newUser {
+			refusedClones.note(first)
+		}
+	}
+	<-done
 	if newUser {
-		refusedClones.note(r.err)
+		refusedClones.note(err)
 	}
-	return r.pid, r.err
+	return pid, outside, err
 }
 
 // copiedExe is the server's binary in memory, for a root server whose file only

@@ -11,12 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Descriptors the server hands to init, in this order: 0 and 1 are /dev/null, 2
-// takes panics, controlFD is the socket, and detached trees follow.
-const (
-	controlFD = 3
-	treeFD    = 4
-)
+// controlFD is the socket among the descriptors the server forks init with: 0 and
+// 1 are /dev/null, 2 takes panics. All others come over the socket.
+const controlFD = 3
 
 // setupError is a step of init that failed, on its way to the server.
 type setupError struct {
@@ -26,8 +23,9 @@ type setupError struct {
 
 // initState is what init's parts share.
 type initState struct {
-	cfg  *initConfig
-	root *root
+	cfg   *initConfig
+	trees []int // opened by a root server, by bind.Tree
+	root  *root
 
 	hostRoot int // a detached clone of the host's root, for grants; -1 without
 	null     int // /dev/null of the sandbox
@@ -54,15 +52,21 @@ type initState struct {
 func runInit() {
 	runtime.LockOSThread()
 	s := &initState{hostRoot: -1, hostProc: -1, null: -1, mark: -1}
+	if e := perform(s.preparation()); e != nil {
+		s.fail(e)
+	}
 	in := newFrameReader(rawRecv(controlFD))
 	f, err := in.next()
+	for ; err == nil && f.op == opMounts; f, err = in.next() {
+		s.trees = append(s.trees, f.fds...)
+	}
 	if err != nil || f.op != opConfig {
 		os.Exit(1) // the server has gone
 	}
 	if s.cfg, err = decodeConfig(&f.decoder); err != nil {
 		s.fail(&setupError{"read the configuration", err})
 	}
-	if e := s.setUp(); e != nil {
+	if e := perform(s.setUp()); e != nil {
 		s.fail(e)
 	}
 	if err := s.send(s.ready()); err != nil {
@@ -73,21 +77,38 @@ func runInit() {
 	select {}
 }
 
-// setUp is the ordered list of what makes the sandbox. Each step says why it
-// stands where it does.
-func (s *initState) setUp() *setupError {
-	type step struct {
-		name string
-		run  func() error
+type step struct {
+	name string
+	run  func() error
+}
+
+func perform(steps []step) *setupError {
+	for _, st := range steps {
+		if err := st.run(); err != nil {
+			return &setupError{st.name, err}
+		}
 	}
-	steps := []step{
+	return nil
+}
+
+// preparation is what init does before it knows what for: the server plans the
+// sandbox meanwhile, or nobody has asked for one yet.
+func (s *initState) preparation() []step {
+	return []step{
 		// First of all: a directory descriptor leaked by whoever started the
 		// server would be a way out (CVE-2024-21626).
-		{"close inherited descriptors", s.closeInherited},
-		{"protect init", s.protectSelf},
+		{"close inherited descriptors", closeInherited},
+		{"protect init", protectSelf},
 		{"reset signals", s.resetSignals},
-		// Beside what follows, which is a millisecond of system calls.
 		{"start init's threads", s.startThreads},
+	}
+}
+
+// setUp is the ordered list of what makes the sandbox. Each step says why it
+// stands where it does.
+func (s *initState) setUp() []step {
+	steps := []step{
+		{"follow the server", s.followServer},
 		// Needs the host's /proc, so before the new root.
 		{"mark commands", s.openMark},
 	}
@@ -108,12 +129,7 @@ func (s *initState) setUp() *setupError {
 		step{"enter the Landlock domain", s.enterLandlock},
 		step{"install the system call filter", s.installSeccomp},
 	)
-	for _, st := range steps {
-		if err := st.run(); err != nil {
-			return &setupError{st.name, err}
-		}
-	}
-	return nil
+	return steps
 }
 
 // fail tells the server which step failed and ends init.
@@ -159,18 +175,14 @@ func errnoOf(err error) unix.Errno {
 
 // closeInherited closes all but the descriptors meant for init, and keeps those
 // from commands.
-func (s *initState) closeInherited() error {
-	trees := 0
-	for _, b := range s.cfg.Binds {
-		trees = max(trees, b.Tree+1)
-	}
+func closeInherited() error {
 	if err := unix.CloseRange(0, ^uint(0)>>33, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return err
 	}
-	return unix.CloseRange(uint(treeFD+trees), ^uint(0)>>33, 0)
+	return unix.CloseRange(controlFD+1, ^uint(0)>>33, 0)
 }
 
-func (s *initState) protectSelf() error {
+func protectSelf() error {
 	syscall.Umask(0) // modes are exact while the root is built
 	name := [16]byte{'i', 'n', 'i', 't'}
 	unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name)), 0)
@@ -197,9 +209,10 @@ func (s *initState) resetSignals() error {
 		return err
 	}
 	var none unix.Sigset_t
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil); err != nil {
-		return err
-	}
+	return unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil)
+}
+
+func (s *initState) followServer() error {
 	// The server is init's parent: when it dies, so does the sandbox. The
 	// landlock level must clean up behind itself and gets a chance to.
 	sig := unix.SIGKILL

@@ -31,7 +31,8 @@ type Capabilities struct {
 	Landlock    Support
 	// Seccomp: the filter could be installed and held.
 	Seccomp Support
-	// Cgroup says per controller (pids, memory, cpu) whether a group can be made.
+	// Cgroup says per controller (pids, memory, cpu), and for the equal share of
+	// the processors, whether a group can be made.
 	Cgroup map[string]Support
 	// Seatbelt: macOS's sandbox-exec ran a program under a profile.
 	Seatbelt Support
@@ -52,8 +53,13 @@ const (
 	layerPids       = "cgroup-pids"
 	layerMemory     = "cgroup-memory"
 	layerCPU        = "cgroup-cpu"
+	layerShare      = "cgroup-share"
 	layerSeatbelt   = "seatbelt"
 )
+
+// cgroupShare names what a group of the cpu controller gives by itself: all
+// processes of the session together weigh as much as those of any other.
+const cgroupShare = "share"
 
 // ProcMode is how /proc comes into a namespaces sandbox.
 type ProcMode string
@@ -225,7 +231,7 @@ func planAt(l Level, network Network, c Capabilities) Plan {
 		pl.ScopeSignal = c.LandlockABI >= 6
 		pl.ScopeAbstract = c.LandlockABI >= 6
 	}
-	for _, k := range []string{"pids", "memory", "cpu"} {
+	for _, k := range []string{"pids", "memory", "cpu", cgroupShare} {
 		if c.Cgroup[k].OK {
 			pl.Cgroup = append(pl.Cgroup, k)
 		}
@@ -294,6 +300,7 @@ func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
 		{true, "pids", layerPids, "processes are limited by RLIMIT_NPROC alone, which does not bind uid 0"},
 		{p.Limits.Memory > 0, "memory", layerMemory, "the memory limit is not enforced"},
 		{p.Limits.CPU > 0, "cpu", layerCPU, "the CPU limit is not enforced"},
+		{true, cgroupShare, layerShare, "processors are shared process by process: a session with many slows the others"},
 	} {
 		s := c.Cgroup[k.controller]
 		if k.wanted && !s.OK {

@@ -32,7 +32,7 @@ func everyHost(f func(Capabilities)) {
 								f(Capabilities{OS: os, Namespaces: supported(ns, "no userns"), FreshProc: supported(ns && proc, "masked proc"),
 									LandlockABI: abi, Landlock: supported(abi > 0, "no landlock"), Seccomp: supported(sec, "no seccomp"),
 									Seatbelt: supported(sb, "no seatbelt"),
-									Cgroup:   map[string]Support{"pids": supported(cg, "no cgroup"), "memory": supported(cg, "no cgroup")}})
+									Cgroup:   map[string]Support{"pids": supported(cg, "no cgroup"), "memory": supported(cg, "no cgroup"), cgroupShare: supported(cg, "no cgroup")}})
 							}
 						}
 					}

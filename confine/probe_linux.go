@@ -56,7 +56,7 @@ func Probe(ctx context.Context) Capabilities {
 		}
 	}
 	c.judge(steps, host)
-	for _, k := range []string{"pids", "memory", "cpu"} {
+	for _, k := range []string{"pids", "memory", "cpu", cgroupShare} {
 		c.Cgroup[k] = probeCgroup(k)
 	}
 	return c
@@ -262,17 +262,19 @@ func probeCgroup(controller string) Support {
 	if err != nil {
 		return Support{Reason: err.Error(), Remedy: remedy}
 	}
-	if g == nil {
-		reason := strings.Join(missing, "; ")
-		if _, why, ok := strings.Cut(reason, ": "); ok {
-			reason = why
-		}
-		return Support{Reason: reason, Remedy: remedy}
-	}
+	has := g.Has(controller)
 	if err := g.Remove(); err != nil {
 		return Support{Reason: err.Error(), Remedy: remedy}
 	}
-	return Support{OK: true}
+	if has {
+		return Support{OK: true}
+	}
+	// The limit was asked for last, after the share every group has.
+	reason := missing[len(missing)-1]
+	if _, why, ok := strings.Cut(reason, ": "); ok {
+		reason = why
+	}
+	return Support{Reason: reason, Remedy: remedy}
 }
 
 func kernelRelease() string {

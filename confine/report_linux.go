@@ -6,69 +6,9 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 )
-
-// fork starts init for the level of l, with control as its socket. The file is
-// what init writes panics to.
-func (l *layout) fork(control int) (int, *os.File, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return 0, nil, err
-	}
-	defer w.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		r.Close()
-		return 0, nil, err
-	}
-	defer null.Close()
-	files := []uintptr{null.Fd(), null.Fd(), w.Fd(), uintptr(control)}
-	for _, fd := range l.trees {
-		files = append(files, uintptr(fd))
-	}
-	pid, err := forkInit(l.attr(), files)
-	if err != nil {
-		r.Close()
-		return 0, nil, err
-	}
-	return pid, r, nil
-}
-
-// initCaps are what init keeps inside its user namespace: to mount, to bring
-// the loopback up, to set securebits, kernel limits of the namespace, to read the
-// marks of commands and, for the guard, the names they pass to the kernel. They mean nothing outside it.
-var initCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_NICE, unix.CAP_SYS_PTRACE}
-
-func (l *layout) attr() *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	root := os.Geteuid() == 0
-	if root {
-		// A root server can allow setgroups, and init drops the server's groups
-		// with it: group 0 would otherwise still open files.
-		attr.Credential = &syscall.Credential{Uid: uint32(l.id.uid), Gid: uint32(l.id.gid)}
-	}
-	if !l.cfg.Namespaces {
-		attr.Pdeathsig = syscall.SIGTERM
-		return attr
-	}
-	attr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
-		syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWCGROUP
-	if l.cfg.Network != NetworkHost {
-		attr.Cloneflags |= syscall.CLONE_NEWNET
-	}
-	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: l.id.uid, HostID: l.id.uid, Size: 1}}
-	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: l.id.gid, HostID: l.id.gid, Size: 1}}
-	attr.GidMappingsEnableSetgroups = root
-	attr.AmbientCaps = initCaps
-	return attr
-}
 
 func (l *layout) environ() []string {
 	home := l.cfg.Home
@@ -94,7 +34,7 @@ func (l *layout) capabilities(gaps map[string]string, cg *cgroup) Capabilities {
 			c.FreshProc.OK = false
 		}
 	}
-	for _, k := range []string{"pids", "memory", "cpu"} {
+	for _, k := range []string{"pids", "memory", "cpu", cgroupShare} {
 		c.Cgroup[k] = Support{OK: cg.Has(k), Reason: "no control group with it is writable", Remedy: "run the server in a delegated systemd scope or slice"}
 	}
 	return c
@@ -146,6 +86,9 @@ func (l *layout) report(level Level, answered []string, cg *cgroup) Report {
 			on(k, "limited for the session as a whole")
 		}
 	}
+	if cg.Has(cgroupShare) {
+		on(layerShare, "as large as any other session's, however many processes it has")
+	}
 	if len(l.p.Protect) > 0 && pl.Namespaces {
 		on("protected paths", "%d", len(l.p.Protect))
 	}
@@ -155,6 +98,9 @@ func (l *layout) report(level Level, answered []string, cg *cgroup) Report {
 			continue
 		}
 		r.Layers = append(r.Layers, Layer{Name: g.Layer, State: stateOff, Detail: g.Reason, Remedy: g.Remedy})
+		if g.Layer == layerShare {
+			continue // nothing stands open: no warning in every session
+		}
 		r.Warnings = append(r.Warnings, g.Layer+": "+g.Reason)
 	}
 	if l.id.uid == 0 && pl.Namespaces {
@@ -168,27 +114,3 @@ func (l *layout) report(level Level, answered []string, cg *cgroup) Report {
 	r.Warnings = append(r.Warnings, l.warnings...)
 	return r
 }
-
-// makeCgroup makes the session's control group, or nil. An ordinary uid in a
-// user namespace has its processes counted by RLIMIT_NPROC, so for it the group
-// is only made for what no rlimit can do.
-func (l *layout) makeCgroup() *cgroup {
-	if l.cfg.Unconfined {
-		return nil
-	}
-	lim := l.p.Limits
-	if l.cfg.Namespaces && l.id.uid != 0 {
-		lim.Procs = 0
-	}
-	if lim.Procs == 0 && lim.Memory == 0 && lim.CPU == 0 {
-		return nil
-	}
-	cg, _, err := newCgroup(strconv.FormatUint(cgroupNumber.Add(1), 10), lim)
-	if err != nil {
-		l.p.Log.Warn("control group not made", "error", err)
-	}
-	return cg
-}
-
-// cgroupNumber tells the sessions of one server apart.
-var cgroupNumber atomic.Uint64

@@ -71,7 +71,10 @@ func (s *initState) openTrees() ([]int, error) {
 		if b.Tree >= 0 {
 			// Opened and made read-only by a root server, because this identity
 			// could not walk there.
-			trees[i] = treeFD + b.Tree
+			if b.Tree >= len(s.trees) {
+				return nil, errWire
+			}
+			trees[i] = s.trees[b.Tree]
 			continue
 		}
 		tree, err := b.detach()

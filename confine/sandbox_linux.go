@@ -149,6 +149,9 @@ func (p *Policy) normalise() error {
 	if l.Procs < 0 || l.FileSize < 0 || l.OpenFiles < 0 || l.Tmp < 0 || l.Shm < 0 || l.Memory < 0 || l.CPU < 0 {
 		return errorf("invalid_argument", nil, "a limit is negative, use 0 for the default")
 	}
+	if !(l.CPU <= 1<<16) {
+		return errorf("invalid_argument", nil, "the CPU limit is no number of processors, give one such as 1.5")
+	}
 	p.Limits = l.withDefaults()
 	for _, list := range []struct {
 		what  string
@@ -188,20 +191,37 @@ func (p *Policy) normalise() error {
 
 // startLevel starts one level and checks what came of it.
 func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sandbox, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
+	}
+	key := newBootKey(p, id, level)
+	var b *booted
+	var bootErr error
+	waiting := make(chan struct{})
+	go func() {
+		defer close(waiting)
+		if b = p.Standby.take(key); b == nil {
+			b, bootErr = boot(key, p.Log)
+		}
+	}()
 	l, err := newLevelLayout(p, id, level)
+	<-waiting
+	if err == nil {
+		defer l.close()
+		if err = bootErr; err != nil {
+			l.undo()
+		}
+	}
+	if err != nil {
+		if b != nil {
+			b.discard(p.Log)
+		}
+		return nil, err
+	}
+	s, err := launch(ctx, p, l, b, level)
 	if err != nil {
 		return nil, err
 	}
-	defer l.close()
-	cg := l.makeCgroup()
-	s, gaps, err := launch(ctx, p, l, cg)
-	if err != nil {
-		l.undo()
-		cg.Remove()
-		return nil, err
-	}
-	s.report = l.report(level, gaps, cg)
-	s.env = l.environ()
 	min := p.MinLevel
 	if p.Level == LevelNamespaces {
 		min = LevelNamespaces
@@ -210,38 +230,18 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 		s.Close()
 		return nil, errorf("confinement_unavailable", nil, "this host gives the level %s, below the %s asked for; lower the minimum or run the doctor command for the remedy", s.report.Level, min)
 	}
+	p.Standby.refill(key, p.Log)
 	return s, nil
 }
 
-// launch starts init, sends it its configuration and waits until it is ready.
-func launch(ctx context.Context, p *Policy, l *layout, cg *cgroup) (_ *Sandbox, gaps []string, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
-	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, errorf("limit_reached", err, "the server has no descriptors left, close other sessions first")
-	}
-	if err := unix.SetNonblock(pair[0], true); err != nil {
-		unix.Close(pair[0])
-		unix.Close(pair[1])
-		return nil, nil, errorf("internal", err, "the control socket cannot be set up, try again")
-	}
-	sock := os.NewFile(uintptr(pair[0]), "sandbox")
-	pid, stderr, err := l.fork(pair[1])
-	unix.Close(pair[1])
-	if err != nil {
-		sock.Close()
-		return nil, nil, &unavailable{"create the namespaces", err}
-	}
-	go logPanics(p.Log, stderr)
-	// Init waits for its configuration, so it has started nothing yet.
-	if err := cg.Add(pid); err != nil {
-		p.Log.Warn("control group not used", "error", err)
-	}
+// launch sends init its configuration and waits until it is ready. It takes b
+// over, and removes what l made when it fails.
+func launch(ctx context.Context, p *Policy, l *layout, b *booted, level Level) (*Sandbox, error) {
+	go logPanics(p.Log, b.stderr)
+	cg, sock := b.cgroup, b.sock
 	rc, _ := sock.SyscallConn()
 	s := &Sandbox{
-		log: p.Log, uid: l.id.uid, pid: pid, sock: sock, rc: rc,
+		log: p.Log, uid: l.id.uid, pid: b.pid, sock: sock, rc: rc,
 		procs: map[uint32]*Process{}, pending: map[uint32]chan answer{}, held: map[io.Closer]bool{},
 		done: make(chan struct{}), cgroup: cg,
 		cleanups: []func(){l.undo, func() {
@@ -255,7 +255,10 @@ func launch(ctx context.Context, p *Policy, l *layout, cg *cgroup) (_ *Sandbox, 
 	stop := context.AfterFunc(ctx, s.kill)
 	timeout := time.AfterFunc(startTimeout, s.kill)
 	defer timeout.Stop()
-	gaps, err = s.handshake(in, l.cfg.encode())
+	gaps, err := s.handshake(in, l, func() {
+		s.report = l.report(level, nil, cg)
+		s.env = l.environ()
+	})
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -264,20 +267,34 @@ func launch(ctx context.Context, p *Policy, l *layout, cg *cgroup) (_ *Sandbox, 
 		s.reapInit()
 		in.close()
 		sock.Close()
+		l.undo()
+		cg.Remove()
 		close(s.done)
 		if ctx.Err() != nil {
-			return nil, nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the sandbox started")
+			return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the sandbox started")
 		}
-		return nil, nil, err
+		return nil, err
+	}
+	if len(gaps) > 0 {
+		s.report = l.report(level, gaps, cg)
 	}
 	go s.read(in)
-	return s, gaps, nil
+	return s, nil
 }
 
-func (s *Sandbox) handshake(in *frameReader, config *encoder) ([]string, error) {
-	if err := s.send(config); err != nil {
+// handshake configures init; meanwhile runs while init works.
+func (s *Sandbox) handshake(in *frameReader, l *layout, meanwhile func()) ([]string, error) {
+	for trees := l.trees; len(trees) > 0; {
+		n := min(len(trees), maxFrameFDs)
+		if err := s.send(newFrame(opMounts), trees[:n]...); err != nil {
+			return nil, &unavailable{"configure init", err}
+		}
+		trees = trees[n:]
+	}
+	if err := s.send(l.cfg.encode()); err != nil {
 		return nil, &unavailable{"configure init", err}
 	}
+	meanwhile()
 	f, err := in.next()
 	if err != nil {
 		return nil, &unavailable{"start init", err}
@@ -296,16 +313,6 @@ func (s *Sandbox) handshake(in *frameReader, config *encoder) ([]string, error) 
 		return nil, &unavailable{step + " (" + text + ")", errno}
 	}
 	return nil, &unavailable{"start init", errWire}
-}
-
-// logPanics keeps what init wrote on its way down, which only a bug makes it do.
-func logPanics(log *slog.Logger, stderr *os.File) {
-	defer stderr.Close()
-	b, _ := io.ReadAll(io.LimitReader(stderr, 16<<10))
-	io.Copy(io.Discard, stderr)
-	if len(b) > 0 {
-		log.Error("sandbox init failed", "stderr", string(b))
-	}
 }
 
 // Report says which confinement the sandbox has.

@@ -29,6 +29,7 @@ const (
 // Requests of the server.
 const (
 	opConfig uint8 = iota + 1
+	opMounts       // trees the configuration that follows names by index
 	opSpawn
 	opSignal
 	opTree

@@ -1,0 +1,163 @@
+package confine
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Starting the program that becomes init takes about as long as all that
+// follows, and needs to know little of the sandbox. So it goes on beside the
+// planning, and a Standby has it behind it before the session is asked for.
+
+// bootKey is what must be known of a sandbox when its init is forked.
+type bootKey struct {
+	namespaces bool
+	hostNet    bool // shares the host's network
+	unconfined bool
+	uid, gid   int
+	limits     Limits // of the control group
+}
+
+func newBootKey(p *Policy, id identity, level Level) bootKey {
+	return bootKey{
+		namespaces: level == LevelNamespaces || level == LevelNamespacesNoProc,
+		hostNet:    p.Network == NetworkHost, unconfined: level == LevelNone,
+		uid: id.uid, gid: id.gid, limits: p.Limits,
+	}
+}
+
+// booted is an init that waits for its configuration. It has started nothing and
+// has nothing of any session.
+type booted struct {
+	pid    int
+	sock   *os.File
+	stderr *os.File // takes init's panics
+	cgroup *cgroup
+}
+
+// boot starts an init.
+func boot(k bootKey, log *slog.Logger) (*booted, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, errorf("limit_reached", err, "the server has no descriptors left, close other sessions first")
+	}
+	defer unix.Close(pair[1])
+	if err := unix.SetNonblock(pair[0], true); err != nil {
+		unix.Close(pair[0])
+		return nil, errorf("internal", err, "the control socket cannot be set up, try again")
+	}
+	b := &booted{sock: os.NewFile(uintptr(pair[0]), "sandbox"), cgroup: k.makeCgroup(log)}
+	if err := b.fork(k, pair[1], log); err != nil {
+		b.sock.Close()
+		b.cgroup.Remove()
+		return nil, &unavailable{"create the namespaces", err}
+	}
+	return b, nil
+}
+
+func (b *booted) fork(k bootKey, control int, log *slog.Logger) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		r.Close()
+		return err
+	}
+	defer null.Close()
+	pid, outside, err := forkInit(k.attr(), []uintptr{null.Fd(), null.Fd(), w.Fd(), uintptr(control)}, b.cgroup)
+	if err != nil {
+		r.Close()
+		return err
+	}
+	// Init waits for its configuration, so it has started nothing yet.
+	if err := addToCgroups(outside, pid); err != nil {
+		log.Warn("control group not used", "error", err)
+	}
+	b.pid, b.stderr = pid, r
+	return nil
+}
+
+// discard ends an init that was given nothing.
+func (b *booted) discard(log *slog.Logger) {
+	unix.Kill(b.pid, unix.SIGKILL)
+	for {
+		if _, err := unix.Wait4(b.pid, nil, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	b.sock.Close()
+	b.stderr.Close()
+	if err := b.cgroup.Remove(); err != nil {
+		log.Warn("control group not removed", "error", err)
+	}
+}
+
+// logPanics keeps what init wrote on its way down, which only a bug makes it do.
+func logPanics(log *slog.Logger, stderr *os.File) {
+	defer stderr.Close()
+	b, _ := io.ReadAll(io.LimitReader(stderr, 16<<10))
+	io.Copy(io.Discard, stderr)
+	if len(b) > 0 {
+		log.Error("sandbox init failed", "stderr", string(b))
+	}
+}
+
+// initCaps are what init keeps inside its user namespace: to mount, to bring
+// the loopback up, to set securebits, kernel limits of the namespace, to read the
+// marks of commands and, for the guard, the names they pass to the kernel. They
+// mean nothing outside it.
+var initCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_NICE, unix.CAP_SYS_PTRACE}
+
+func (k bootKey) attr() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	root := os.Geteuid() == 0
+	if root {
+		// A root server can allow setgroups, and init drops the server's groups
+		// with it: group 0 would otherwise still open files.
+		attr.Credential = &syscall.Credential{Uid: uint32(k.uid), Gid: uint32(k.gid)}
+	}
+	if !k.namespaces {
+		attr.Pdeathsig = syscall.SIGTERM
+		return attr
+	}
+	attr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
+		syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWCGROUP
+	if !k.hostNet {
+		attr.Cloneflags |= syscall.CLONE_NEWNET
+	}
+	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: k.uid, HostID: k.uid, Size: 1}}
+	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: k.gid, HostID: k.gid, Size: 1}}
+	attr.GidMappingsEnableSetgroups = root
+	attr.AmbientCaps = initCaps
+	return attr
+}
+
+// makeCgroup makes the session's control group, or nil. It is made for its share
+// of the processors alone, and for what no rlimit can do: an ordinary uid in a
+// user namespace has its processes counted by RLIMIT_NPROC.
+func (k bootKey) makeCgroup(log *slog.Logger) *cgroup {
+	if k.unconfined {
+		return nil
+	}
+	lim := k.limits
+	if k.namespaces && k.uid != 0 {
+		lim.Procs = 0
+	}
+	cg, _, err := newCgroup(strconv.FormatUint(cgroupNumber.Add(1), 10), lim)
+	if err != nil {
+		log.Warn("control group not made", "error", err)
+	}
+	return cg
+}
+
+// cgroupNumber tells the sessions of one server apart.
+var cgroupNumber atomic.Uint64

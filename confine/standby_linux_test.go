@@ -1,0 +1,174 @@
+package confine
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// wait returns when the init on its way up waits.
+func (s *Standby) wait() *booted {
+	s.mu.Lock()
+	n := s.next
+	s.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	<-n.up
+	return n.init
+}
+
+// descriptors counts this process's open files.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	d, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(d)
+}
+
+// A waiting init becomes the next session, is never used twice, and is gone with
+// its descriptors and its group after Close.
+func TestStandby(t *testing.T) {
+	eachIdentity(t, func(t *testing.T, p Policy) {
+		needNamespaces(t, p.Level)
+		warm, err := Start(t.Context(), p) // opens what stays open, such as the program
+		if err != nil {
+			t.Fatal(err)
+		}
+		warm.Close()
+		before := descriptors(t)
+		sb := &Standby{}
+		defer sb.Close()
+		p.Standby = sb
+		sb.Prepare(p)
+		b := sb.wait()
+		if b == nil {
+			t.Fatal("nothing waits")
+		}
+		s, err := Start(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if s.pid != b.pid {
+			t.Error("the waiting init was not taken")
+		}
+		want(t, s, p.Workspace, "echo x > f; cat f; rm f; ls /proc | grep -c '^[0-9]'", "x\n4\n")
+		next := sb.wait()
+		if next == nil || next.pid == b.pid {
+			t.Fatal("no new one waits")
+		}
+		s.Close()
+		sb.Close()
+		if err := unix.Kill(next.pid, 0); err != unix.ESRCH {
+			t.Errorf("the waiting init lives after Close: %v", err)
+		}
+		if left := ourCgroups(t); len(left) > 0 {
+			t.Errorf("groups left: %v", left)
+		}
+		eventually(t, "its descriptors are closed", func() bool { return descriptors(t) <= before })
+		// A closed one starts sessions as if it were not there.
+		again := start(t, p)
+		want(t, again, p.Workspace, "echo on", "on\n")
+		if sb.wait() != nil {
+			t.Error("an init was started after Close")
+		}
+	})
+}
+
+// One that does not fit, that died, or that was forked before a mount of the host
+// is not used.
+func TestStandbyNotUsed(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(t *testing.T, p *Policy, b *booted)
+		root  bool
+	}{
+		{"another network", func(t *testing.T, p *Policy, b *booted) { p.Network = NetworkHost }, false},
+		{"other limits", func(t *testing.T, p *Policy, b *booted) { p.Limits.Procs = 77 }, false},
+		{"killed", func(t *testing.T, p *Policy, b *booted) {
+			unix.Kill(b.pid, unix.SIGKILL)
+			eventually(t, "it has ended", func() bool { return b.ended() })
+		}, false},
+		{"mount", func(t *testing.T, p *Policy, b *booted) {
+			dir := t.TempDir()
+			if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Unmount(dir, 0) })
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.root && os.Geteuid() != 0 {
+				return // only root can mount on the host
+			}
+			p := testPolicy(t)
+			needNamespaces(t, p.Level)
+			p.Standby = &Standby{}
+			defer p.Standby.Close()
+			p.Standby.Prepare(p)
+			b := p.Standby.wait()
+			if b == nil {
+				t.Fatal("nothing waits")
+			}
+			c.spoil(t, &p, b)
+			s := start(t, p)
+			if s.pid == b.pid {
+				t.Error("it was used")
+			}
+			want(t, s, p.Workspace, "echo on", "on\n")
+			eventually(t, "it is gone", func() bool { return unix.Kill(b.pid, 0) == unix.ESRCH })
+			s.Close()
+		})
+	}
+}
+
+// Init is born in the session's group, and the server's thread that forks comes
+// back out of it.
+func TestForkedInsideGroup(t *testing.T) {
+	p := testPolicy(t)
+	p.Limits.Memory = 64 << 20
+	s := start(t, p)
+	for _, d := range s.cgroup.list() {
+		in := false
+		for _, m := range d.members() {
+			in = in || m == s.pid
+		}
+		if !in {
+			t.Errorf("init is not in its %v group", d.controllers)
+		}
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, th := range threads {
+		if b, _ := os.ReadFile("/proc/self/task/" + th.Name() + "/cgroup"); strings.Contains(string(b), cgroupPrefix) {
+			t.Errorf("thread %s of the server is in a session's group", th.Name())
+		}
+	}
+	if s.cgroup.Has(cgroupShare) != hasLayer(s.Report(), layerShare, stateOn) {
+		t.Errorf("the report does not say whether the session has its share: %+v", s.Report().Layers)
+	}
+}
+
+// list is c's directories; a nil group has none.
+func (c *cgroup) list() []cgroupDir {
+	if c == nil {
+		return nil
+	}
+	return c.dirs
+}
+
+func hasLayer(r Report, name, state string) bool {
+	for _, l := range r.Layers {
+		if l.Name == name && l.State == state {
+			return true
+		}
+	}
+	return false
+}
