@@ -32,7 +32,7 @@ func TestPicture(t *testing.T) {
 	})
 	for _, line := range []string{
 		"pwd; whoami; echo hello > note; ls",
-		"ls -A /home /root",
+		"ls -A /home; cat /etc/shadow",
 		"echo x >> /etc/passwd",
 		"cat /proc/1/environ | wc -c; ps ax | wc -l",
 		"curl -sS https://example.com",
