@@ -61,7 +61,7 @@ func newDoctor() *cobra.Command {
 func diagnose(cmd *cobra.Command, s *settings) doctorReport {
 	ctx := cmd.Context()
 	r := doctorReport{Version: version(), Kernel: kernelRelease(), Level: "unavailable"}
-	m, err := session.NewManager(s.session, launcher{s.gateway})
+	m, err := session.NewManager(s.session, launcher{gateway: s.gateway})
 	if err != nil {
 		r.Problem = describe(err)
 		return r

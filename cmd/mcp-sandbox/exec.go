@@ -49,7 +49,7 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 	}
 	ctx, stop := s.hangup(ctx)
 	defer stop()
-	m, err := session.NewManager(s.session, launcher{s.gateway})
+	m, err := session.NewManager(s.session, launcher{gateway: s.gateway})
 	if err != nil {
 		return err
 	}

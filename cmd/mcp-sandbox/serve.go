@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"mcp-sandbox/confine"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tools"
 )
@@ -39,10 +40,13 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 	if isTerminal(in) {
 		fmt.Fprintln(os.Stderr, "mcp-sandbox is an MCP server: a client starts it and speaks JSON-RPC on stdin.\nTo add it to a client: mcp-sandbox config claude-desktop (or claude-code, cursor, vscode, ...).\nTo try it without one: mcp-sandbox exec -- 'id; ls'\nWaiting for a client; Ctrl-D ends.")
 	}
-	m, err := session.NewManager(s.session, launcher{s.gateway})
+	launch := launcher{s.gateway, &confine.Standby{}}
+	defer launch.standby.Close()
+	m, err := session.NewManager(s.session, launch)
 	if err != nil {
 		return err
 	}
+	launch.prepare(m.Config())
 	srv, err := tools.New(m, s.tools)
 	if err != nil {
 		return errors.Join(err, m.Close())

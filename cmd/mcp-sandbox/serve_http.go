@@ -115,11 +115,14 @@ func (h *httpSettings) local() (bool, error) {
 
 // serveHTTP serves many clients until ctx is done.
 func serveHTTP(ctx context.Context, s *settings) (err error) {
-	m, err := session.NewManager(s.session, launcher{s.gateway})
+	launch := launcher{s.gateway, &confine.Standby{}}
+	defer launch.standby.Close()
+	m, err := session.NewManager(s.session, launch)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	launch.prepare(m.Config())
 	srv, err := tools.New(m, s.tools)
 	if err != nil {
 		return err

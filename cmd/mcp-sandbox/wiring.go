@@ -13,11 +13,16 @@ import (
 
 // launcher gives package session the kernel side without either knowing the
 // other: this file is the only place where both are seen. With a gateway each
-// sandbox gets a proxy as its only way out.
-type launcher struct{ gateway *gateway }
+// sandbox gets a proxy as its only way out. A server that lives on has a standby.
+type launcher struct {
+	gateway *gateway
+	standby *confine.Standby
+}
 
 func (l launcher) Start(ctx context.Context, c session.Confinement) (session.Sandbox, error) {
-	started, err := confine.Start(ctx, policyOf(c))
+	p := policyOf(c)
+	p.Standby = l.standby
+	started, err := confine.Start(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -28,6 +33,18 @@ func (l launcher) Start(ctx context.Context, c session.Confinement) (session.San
 		}
 	}
 	return sb, nil
+}
+
+// prepare has the first session's init booted while the client says hello.
+func (l launcher) prepare(c session.Config) {
+	root := c.Root
+	if root == "" {
+		root = c.StateDir // made below it, by the same owner
+	}
+	l.standby.Prepare(confine.Policy{
+		Workspace: root, UID: -1, GID: -1, Network: confine.Network(c.Network),
+		Limits: confine.Limits(c.Limits), Level: confine.Level(c.Level), MinLevel: confine.Level(c.MinLevel),
+	})
 }
 
 func policyOf(c session.Confinement) confine.Policy {
