@@ -63,6 +63,18 @@ func auditClient(key string) string {
 	return principal + "/" + hex.EncodeToString(sum[:6])
 }
 
+// clientName is how records of other kinds than the audit log name the client.
+func (s *Server) clientName(ctx context.Context, t tool, req mcp.CallToolRequest) string {
+	key := ""
+	if !t.handles {
+		key, _ = s.sessionKey(ctx, req.Params.Arguments)
+	}
+	if key == "" {
+		key = session.Key(principalOf(ctx), "")
+	}
+	return auditClient(key)
+}
+
 func codeOf(err error) string {
 	var coded interface{ Code() string }
 	switch {

@@ -27,6 +27,7 @@ type Metrics struct {
 	seconds map[string]*histogram
 	denials map[string]int64
 	cut     int64
+	spans   int64 // dropped
 	gauges  map[string]gauge
 }
 
@@ -80,6 +81,16 @@ func (m *Metrics) TokensCut(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cut += int64(n)
+}
+
+// SpansDropped counts spans that no collector took.
+func (m *Metrics) SpansDropped(n int) {
+	if m == nil || n <= 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spans += int64(n)
 }
 
 // Denied counts a refusal; kind is auth, host, origin, quota or network.
@@ -154,6 +165,8 @@ func (m *Metrics) write(out *bufio.Writer) {
 	}
 	head("mcp_sandbox_tokens_cut_total", "counter", "Tokens left out of replies.")
 	fmt.Fprintf(out, "mcp_sandbox_tokens_cut_total %d\n", m.cut)
+	head("mcp_sandbox_spans_dropped_total", "counter", "Spans that no OpenTelemetry collector took.")
+	fmt.Fprintf(out, "mcp_sandbox_spans_dropped_total %d\n", m.spans)
 	head("mcp_sandbox_denials_total", "counter", "What was refused, by kind.")
 	for _, kind := range slices.Sorted(maps.Keys(m.denials)) {
 		fmt.Fprintf(out, "mcp_sandbox_denials_total{kind=%q} %d\n", kind, m.denials[kind])

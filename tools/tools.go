@@ -45,7 +45,9 @@ type Options struct {
 	Remote bool
 	// Metrics counts calls; nil counts nothing.
 	Metrics *Metrics
-	Log     *slog.Logger
+	// Spans tells a collector of calls; nil tells nobody.
+	Spans *Spans
+	Log   *slog.Logger
 
 	expose bool // some port may be exposed
 }
@@ -168,7 +170,11 @@ func (s *Server) handler(t tool) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		began := time.Now()
 		r, err := s.audited(ctx, t, req)
-		s.options.Metrics.Call(t.def.Name, codeOf(err), time.Since(began))
+		took := time.Since(began)
+		s.options.Metrics.Call(t.def.Name, codeOf(err), took)
+		if s.options.Spans != nil {
+			s.options.Spans.call(req, t.def.Name, codeOf(err), s.clientName(ctx, t, req), began, took)
+		}
 		if err != nil {
 			return s.failure(t.def.Name, err), nil
 		}

@@ -18,13 +18,16 @@ import (
 
 // observeSettings are the flags about what an operator sees of a server.
 type observeSettings struct {
-	logLevel, logFormat, metricsListen string
+	logLevel, logFormat, metricsListen, otlpEndpoint string
+
+	spans *tools.Spans
 }
 
 func registerObserve(f *pflag.FlagSet, o *observeSettings) {
 	f.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error; the log goes to stderr")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.metricsListen, "metrics-listen", "", "serve Prometheus metrics at HOST:PORT, path /metrics; they name no client and need no token, so loopback unless asked")
+	f.StringVar(&o.otlpEndpoint, "otlp-endpoint", "", "send a span of every tool call to the OpenTelemetry collector at this address, such as http://127.0.0.1:4318 (OTLP/HTTP, /v1/traces is added)")
 }
 
 // logger is the server's log.
@@ -51,11 +54,23 @@ func (o *observeSettings) metrics() *tools.Metrics {
 	return tools.NewMetrics(version())
 }
 
+// tracing gives spans a place to go when there is one; nothing is sent before
+// the first call.
+func (o *observeSettings) tracing(m *tools.Metrics, log *slog.Logger) (*tools.Spans, error) {
+	if o.otlpEndpoint == "" {
+		return nil, nil
+	}
+	var err error
+	o.spans, err = tools.NewSpans(tools.SpanOptions{Endpoint: o.otlpEndpoint, Version: version(), Metrics: m, Log: log})
+	return o.spans, err
+}
+
 // serveMetrics answers on a listener of its own, so that what may be scraped
-// from elsewhere is never the endpoint that runs commands.
+// from elsewhere is never the endpoint that runs commands. Its stop sends the
+// spans that are left, too.
 func (o *observeSettings) serveMetrics(m *tools.Metrics, manager *session.Manager, log *slog.Logger) (stop func() error, err error) {
 	if m == nil {
-		return func() error { return nil }, nil
+		return o.spans.Close, nil
 	}
 	m.Gauge("mcp_sandbox_sessions", "Live sessions.", func() float64 { n, _ := manager.Live(); return float64(n) })
 	m.Gauge("mcp_sandbox_processes", "Running commands of all sessions.", func() float64 { _, n := manager.Live(); return float64(n) })
@@ -81,7 +96,7 @@ func (o *observeSettings) serveMetrics(m *tools.Metrics, manager *session.Manage
 			err = srv.Close()
 		}
 		<-served
-		return err
+		return errors.Join(err, o.spans.Close())
 	}, nil
 }
 

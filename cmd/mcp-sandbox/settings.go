@@ -110,6 +110,9 @@ func (s *settings) load(f *pflag.FlagSet) error {
 	}
 	s.session.Log, s.tools.Log = log, log
 	s.tools.Version, s.tools.Metrics = version(), s.observe.metrics()
+	if s.tools.Spans, err = s.observe.tracing(s.tools.Metrics, log); err != nil {
+		return err
+	}
 	if s.session.Network == "allow" {
 		g, err := newGateway(s.network, log)
 		if err != nil {
