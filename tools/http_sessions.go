@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,28 +42,58 @@ func newMint(secret []byte, maxAge time.Duration) *mint {
 	return &mint{key: h.Sum(nil), maxAge: maxAge, now: time.Now}
 }
 
-func (m *mint) mac(principal string, body []byte) []byte {
+func (m *mint) mac(principal, route string, body []byte) []byte {
 	h := hmac.New(sha256.New, m.key)
 	h.Write(body)
+	if route != "" {
+		h.Write(append([]byte(route), 0)) // no principal holds a zero byte
+	}
 	h.Write([]byte(principal))
 	return h.Sum(nil)[:idMAC]
 }
 
-func (m *mint) make(principal string) string {
+// routeHeader is how a proxy in front of several servers names the key by which
+// it chose one of them for an initialize. The session id then begins with it, so
+// that the proxy, which keeps no table, can choose the same server for the rest.
+const routeHeader = "Mcp-Sandbox-Route"
+
+// routeOf is the key a request names, "" for one that could not be part of an id.
+// That a client may name one itself does no harm: it is no secret, and the MAC
+// covers it.
+func routeOf(r *http.Request) string {
+	route := r.Header.Get(routeHeader)
+	other := func(c rune) bool {
+		return !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_')
+	}
+	if len(route) > 64 || strings.ContainsFunc(route, other) {
+		return ""
+	}
+	return route
+}
+
+func (m *mint) make(principal, route string) string {
 	b := make([]byte, idTime+idRandom, idTime+idRandom+idMAC)
 	binary.BigEndian.PutUint64(b, uint64(m.now().Unix()))
 	_, _ = rand.Read(b[idTime:]) // never fails (crypto/rand)
-	return base64.RawURLEncoding.EncodeToString(append(b, m.mac(principal, b)...))
+	id := base64.RawURLEncoding.EncodeToString(append(b, m.mac(principal, route, b)...))
+	if route != "" {
+		id = route + "." + id
+	}
+	return id
 }
 
 // check says whether the id was given to this principal and is not too old.
 func (m *mint) check(principal, id string) bool {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
+	route, text := "", id
+	if i := strings.IndexByte(id, '.'); i > 0 {
+		route, text = id[:i], id[i+1:]
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) != idTime+idRandom+idMAC {
 		return false
 	}
 	body, mac := b[:idTime+idRandom], b[idTime+idRandom:]
-	if !hmac.Equal(mac, m.mac(principal, body)) {
+	if !hmac.Equal(mac, m.mac(principal, route, body)) {
 		return false
 	}
 	made := time.Unix(int64(binary.BigEndian.Uint64(body)), 0)
@@ -253,17 +284,19 @@ func (c *connections) sweep(quiet time.Duration) {
 type ids struct {
 	mint      *mint
 	principal string
+	route     string
 }
 
-func (i ids) Generate() string             { return i.mint.make(i.principal) }
+func (i ids) Generate() string             { return i.mint.make(i.principal, i.route) }
 func (ids) Validate(string) (bool, error)  { return false, nil }
 func (ids) Terminate(string) (bool, error) { return false, nil }
 
-// ResolveSessionIdManager takes the principal from the request's context.
+// ResolveSessionIdManager takes the principal from the request's context, and the
+// route from its header.
 func (c *connections) ResolveSessionIdManager(r *http.Request) server.SessionIdManager {
 	i := ids{mint: c.mint}
 	if r != nil {
-		i.principal = principalOf(r.Context())
+		i.principal, i.route = principalOf(r.Context()), routeOf(r)
 	}
 	return i
 }

@@ -33,7 +33,7 @@ func (h *HTTP) serveSSE() {
 		server.WithUseFullURLForMessageEndpoint(false),
 		server.WithSSEDisableLocalhostProtection(true),
 		server.WithSessionIDGenerator(func(ctx context.Context, _ *http.Request) (string, error) {
-			id := h.mint.make(principalOf(ctx))
+			id := h.mint.make(principalOf(ctx), "")
 			if made, ok := ctx.Value(sseMadeKey{}).(func(string)); ok {
 				made(id)
 			}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// proxy is Debian's nginx in front of servers, with the routes we ship. The
+// answer says in X-Upstream which server gave it.
+func startProxy(t *testing.T, servers ...*network) (url string) {
+	t.Helper()
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		nginx = "/usr/sbin/nginx" // not on the path of ordinary users
+		if _, err = os.Stat(nginx); err != nil {
+			if os.Getenv("MCP_SANDBOX_TEST_NOSKIP") == "1" {
+				t.Fatal("nginx is missing")
+			}
+			t.Skip("nginx is missing")
+		}
+	}
+	affinity, err := filepath.Abs("../../packaging/nginx/affinity.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// nginx cannot be asked for a port, so one that was free a moment ago is it.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	dir, upstream := t.TempDir(), ""
+	for _, n := range servers {
+		upstream += fmt.Sprintf("server %s max_fails=1 fail_timeout=10s;\n", n.url[len("http://"):])
+	}
+	conf := filepath.Join(dir, "nginx.conf")
+	text := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
+events {}
+http {
+	access_log off;
+	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+	include %[2]s;
+	upstream servers {
+		hash $mcp_sandbox_route consistent;
+		%[3]s
+	}
+	server {
+		listen %[4]s;
+		client_max_body_size 16m;
+		location / {
+			proxy_pass http://servers;
+			proxy_http_version 1.1;
+			proxy_buffering off;
+			proxy_set_header Host $host;
+			proxy_set_header Mcp-Sandbox-Route $request_id;
+
+			add_header X-Upstream $upstream_addr always;
+		}
+	}
+}
+`, dir, affinity, upstream, addr)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	errors := &lockedBuffer{}
+	cmd := exec.Command(nginx, "-p", dir, "-c", conf)
+	cmd.Stderr = errors
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			t.Logf("nginx: %s", errors)
+		}
+	})
+	waitFor(t, "nginx to listen", func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("nginx ended: %s", errors)
+		default:
+		}
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return "http://" + addr
+}
+
+// TestRoutingOverTwoServers: behind a stock proxy every request of a session, its
+// initialize among them, goes to one of two servers. When that one is killed, its
+// clients go on at the other with their files and the ids they have, and the
+// other's clients notice nothing.
+func TestRoutingOverTwoServers(t *testing.T) {
+	one := startNetwork(t, nil)
+	// A folder for temporary files of its own, so that each is seen to clean up.
+	temp := t.TempDir()
+	openPath(t, temp)
+	two := startNetwork(t, &network{state: one.state, temp: temp})
+	front := &network{t: t, url: startProxy(t, one, two), stderr: one.stderr}
+	name := map[string]*network{one.url: one, two.url: two}
+	where := func(c *remote) *network {
+		t.Helper()
+		resp, body := c.send(http.MethodPost, `{"jsonrpc":"2.0","id":"where","method":"tools/list"}`)
+		n := name["http://"+resp.Header.Get("X-Upstream")]
+		if n == nil || resp.StatusCode != 200 {
+			t.Fatalf("%s from %q: %s", resp.Status, resp.Header.Get("X-Upstream"), body)
+		}
+		return n
+	}
+
+	// Each initialize may go to either, so there are some until both have two.
+	held := map[*network][]*remote{}
+	for i := range 60 {
+		if len(held[one]) == 2 && len(held[two]) == 2 {
+			break
+		}
+		c := front.client([]string{annsToken, bobsToken}[i%2])
+		resp, body := c.send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
+		if c.session = resp.Header.Get("Mcp-Session-Id"); c.session == "" {
+			t.Fatalf("initialize: %s %s", resp.Status, body)
+		}
+		n := name["http://"+resp.Header.Get("X-Upstream")]
+		for range 3 {
+			if got := where(c); got != n {
+				t.Fatalf("session %s was made at %s, its next request went to %s", c.session, n.url, got.url)
+			}
+		}
+		if len(held[n]) < 2 {
+			c.sh("echo " + c.session + " > f")
+			held[n] = append(held[n], c)
+		}
+	}
+	if len(held[one]) != 2 || len(held[two]) != 2 {
+		t.Fatalf("%d sessions at one server, %d at the other", len(held[one]), len(held[two]))
+	}
+	// Without sessions, a principal's requests stay together.
+	modern := map[*remote]string{}
+	for _, token := range []string{annsToken, bobsToken} {
+		c := front.client(token)
+		var o struct {
+			ID string `json:"sandbox_id"`
+		}
+		if err := json.Unmarshal(c.call("session_open", nil).Structured, &o); err != nil || o.ID == "" {
+			t.Fatalf("%v %+v", err, o)
+		}
+		modern[c] = o.ID
+		for range 3 {
+			if out := c.exec(map[string]any{"sandbox_id": o.ID, "cmd": "echo line >> f"}); out.ExitCode == nil || *out.ExitCode != 0 {
+				t.Fatalf("%+v", out)
+			}
+		}
+	}
+	// What runs when its server is killed is lost, and nothing else.
+	lost := held[one][0].exec(map[string]any{"cmd": "sleep 1000", "yield_time_ms": 250})
+	kept := held[two][0].exec(map[string]any{"cmd": "sleep 1000", "yield_time_ms": 250})
+	if lost.SessionID == nil || kept.SessionID == nil {
+		t.Fatalf("%+v %+v", lost, kept)
+	}
+
+	if err := one.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-one.ended
+	for n, clients := range held {
+		for i, c := range clients {
+			if got := c.sh("cat f; echo more >> f"); got != c.session+"\n" {
+				t.Errorf("session %d of %s: %q", i, n.url, got)
+			}
+			if where(c) != two {
+				t.Errorf("session %d of %s is not at the server that is left", i, n.url)
+			}
+		}
+	}
+	held[one][0].bad("process_not_found", "kill_process", map[string]any{"session_id": *lost.SessionID})
+	if res := held[two][0].call("kill_process", map[string]any{"session_id": *kept.SessionID}); res.IsError {
+		t.Errorf("the other server's process: %s", res.text())
+	}
+	for c, id := range modern {
+		if got := c.exec(map[string]any{"sandbox_id": id, "cmd": "cat f"}).Output; got != "line\nline\nline\n" {
+			t.Errorf("a sandbox by name: %q", got)
+		}
+		if res := c.call("session_close", map[string]any{"sandbox_id": id}); res.IsError {
+			t.Error(res.text())
+		}
+	}
+	for _, clients := range held {
+		for _, c := range clients {
+			c.end()
+		}
+	}
+	two.stop()
+	two.assertEmpty()
+	one.assertEmpty()
+}
