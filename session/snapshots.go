@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,9 +63,22 @@ func SnapshotDir(c Config, root string) string {
 	return filepath.Join(base, hex.EncodeToString(sum[:12]))
 }
 
+// EphemeralPaths are the paths of a workspace folder that sessions made anew at
+// each start. Snapshots leave them out, and so must what restores one outside a
+// session. Codes: internal.
+func EphemeralPaths(c Config, root string) ([]string, error) {
+	st, err := stateOf(c)
+	if err != nil {
+		return nil, err
+	}
+	defer st.close()
+	return st.ledger(root), nil
+}
+
 // OpenSnapshots opens the snapshots kept in dir for a workspace; without rootFD
-// the workspace is opened by its path.
-func OpenSnapshots(c Config, dir, root string, rootFD *os.File) (*snapshot.Repo, error) {
+// the workspace is opened by its path. skip are paths to leave out beside the
+// configured ones.
+func OpenSnapshots(c Config, dir, root string, rootFD *os.File, skip ...string) (*snapshot.Repo, error) {
 	store, err := snapshot.NewLocalStore(dir)
 	if err != nil {
 		return nil, err
@@ -74,7 +88,7 @@ func OpenSnapshots(c Config, dir, root string, rootFD *os.File) (*snapshot.Repo,
 		retention = DefaultRetention()
 	}
 	return snapshot.New(store, snapshot.Options{
-		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Skip: c.snapshotSkip, Retention: retention, Log: c.Log,
+		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Skip: slices.Concat(c.snapshotSkip, skip), Retention: retention, Log: c.Log,
 	})
 }
 

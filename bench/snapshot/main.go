@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"sort"
 	"syscall"
 	"time"
@@ -47,6 +48,9 @@ func main() {
 // step is one operation of ours: create, diff or restore.
 func step(args []string) error {
 	ctx := context.Background()
+	// As the command mcp-sandbox snapshots has it.
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(96 << 20)
 	store, err := snapshot.NewLocalStore(args[1])
 	if err != nil {
 		return err

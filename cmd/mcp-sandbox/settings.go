@@ -64,8 +64,6 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.Var((*size)(&s.session.Limits.Tmp), "limit-tmp", "size of the private /tmp (default 1G)")
 	f.Var((*size)(&s.session.Limits.Memory), "limit-memory", "memory of a session, where a cgroup can be had")
 	f.Float64Var(&s.session.Limits.CPU, "limit-cpu", 0, "processors of a session, such as 1.5, where a cgroup can be had (default: all, shared evenly between sessions)")
-	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "folder of snapshots (default: below --state-dir; for a temporary workspace, gone with it)")
-	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
 	registerHTTP(f, s)
 	registerSession(f, s)
 	registerNetwork(f, &s.network)

@@ -23,11 +23,15 @@ func registerSession(f *pflag.FlagSet, s *settings) {
 	f.StringSliceVar(&s.life.expose, "expose", nil, "port that expose_port may open on this machine's loopback, or any")
 	f.StringSliceVar(&s.life.auditLog, "audit-log", nil, "record every tool call, as JSON lines, in this file, on stderr, or at an http(s) address")
 	f.BoolVar(&s.life.auditStrict, "audit-strict", false, "refuse calls that cannot be recorded")
+	registerSnapshots(f, s)
 }
 
 // loadSession turns the texts into what package session takes. It opens the
 // audit log last, so that a bad setting leaves no file behind.
 func (s *settings) loadSession() error {
+	if err := s.loadSnapshots(); err != nil {
+		return err
+	}
 	ports, err := session.ParsePorts(s.life.expose)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"text/tabwriter"
 	"time"
 
@@ -36,7 +37,15 @@ func newSnapshots() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := session.OpenSnapshots(s.session, session.SnapshotDir(s.session, root), root, nil)
+			skip, err := session.EphemeralPaths(s.session, root)
+			if err != nil {
+				return err
+			}
+			// A command that soon ends: collecting garbage would cost more than the
+			// memory is worth, up to a bound that a large first snapshot can meet.
+			debug.SetGCPercent(400)
+			debug.SetMemoryLimit(96 << 20)
+			r, err := session.OpenSnapshots(s.session, session.SnapshotDir(s.session, root), root, nil, skip...)
 			if err != nil {
 				return err
 			}
