@@ -1,6 +1,10 @@
 package confine
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
 
 // initConfig is everything init is told, as one flat list of things to do. The
 // server decides, init obeys: no policy is interpreted on the far side. It
@@ -64,6 +68,11 @@ type cover struct {
 
 func (c *initConfig) encode() *encoder {
 	e := newFrame(opConfig)
+	size := 32 << 10
+	for _, f := range c.Files {
+		size += len(f.Content)
+	}
+	e.b = slices.Grow(e.b, size)
 	e.flag(c.Namespaces)
 	e.flag(c.HostProc)
 	e.flag(c.Unconfined)

@@ -34,7 +34,11 @@ type root struct {
 	staged  int // files staged so far
 	// made are the directories known to be there, while nobody else can remove
 	// any: a third of the set-up's system calls would only find them again.
-	made   map[string]bool
+	made map[string]bool
+	// ours are those of them that were made here and are not mounted over: the
+	// way there holds neither a link nor a host tree, so a name below needs no
+	// careful walk.
+	ours   map[string]bool
 	owned  map[uint64]bool
 	empty  [2]int // trees of an empty readable directory and file
 	denied [2]int // trees of an unreadable directory and file
@@ -131,7 +135,7 @@ func newFS(kind string, attr int, options ...string) (int, error) {
 // of building only; /tmp is where it disturbs nothing we still need, because
 // every host tree is already open.
 func newRoot(l Limits) (*root, error) {
-	r := &root{rw: -1, scratch: -1, owned: map[uint64]bool{}, made: map[string]bool{}}
+	r := &root{rw: -1, scratch: -1, owned: map[uint64]bool{}, made: map[string]bool{}, ours: map[string]bool{"/": true}}
 	var err error
 	// Room for directories, links and the made files; commands can never write
 	// here.
@@ -229,13 +233,39 @@ func (r *root) mountAt(tree int, name string) error {
 		return err
 	}
 	defer unix.Close(at)
+	r.covered(name)
 	return hang(tree, at)
+}
+
+// covered notes that a tree is hung at name.
+func (r *root) covered(name string) {
+	if !r.ours[name] {
+		return
+	}
+	for dir := range r.ours {
+		if within(dir, name) {
+			delete(r.ours, dir)
+		}
+	}
+}
+
+// short gives name as it is reached from the root mount, where the directory it
+// lies in is ours.
+func (r *root) short(name string) (rel string, ok bool) {
+	if r.rw >= 0 || !r.ours[path.Dir(name)] {
+		return "", false
+	}
+	return strings.TrimPrefix(name, "/"), true
 }
 
 // mkdirs makes the directories of name that are missing, in our own file
 // systems only: EROFS says that one would have to be made in a host tree.
 func (r *root) mkdirs(name string, mode uint32) error {
 	if r.rw < 0 && r.made[name] {
+		return nil
+	}
+	if rel, ok := r.short(name); ok && unix.Mkdirat(r.fd, rel, mode) == nil {
+		r.made[name], r.ours[name] = true, true
 		return nil
 	}
 	dir, err := unix.Dup(r.fd)
@@ -267,6 +297,10 @@ func (r *root) mkdirs(name string, mode uint32) error {
 			}
 			if err != nil {
 				return err
+			}
+			// Not below a host tree, whose owner can make the way another.
+			if r.rw < 0 && r.ours[path.Dir("/"+prefix+part)] {
+				r.ours["/"+prefix+part] = true
 			}
 			next, err = openat2(dir, part, unix.O_PATH|unix.O_DIRECTORY, walk)
 		}
@@ -308,6 +342,9 @@ func (r *root) attach(b *bind, tree int) error {
 	if err := unix.Fstatat(tree, "", &st, unix.AT_EMPTY_PATH); err != nil {
 		return err
 	}
+	if rel, ok := r.short(b.Path); ok && r.point(r.fd, rel, &st) == nil {
+		return unix.MoveMount(tree, "", r.fd, rel, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	}
 	at, err := r.look(b.Path)
 	if err == unix.ENOENT {
 		if err := r.attachPoint(b, &st); err != nil {
@@ -319,7 +356,20 @@ func (r *root) attach(b *bind, tree int) error {
 		return err
 	}
 	defer unix.Close(at)
+	r.covered(b.Path)
 	return hang(tree, at)
+}
+
+// point makes what st can be hung on, a directory or a file.
+func (r *root) point(dir int, name string, st *unix.Stat_t) error {
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return unix.Mkdirat(dir, name, 0o755)
+	}
+	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o444)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
 }
 
 // attachPoint makes the missing directory or file that b, which is st, is hung
@@ -331,17 +381,14 @@ func (r *root) attachPoint(b *bind, st *unix.Stat_t) error {
 	if err := r.mkdirs(path.Dir(b.Path), 0o755); err != nil {
 		return err
 	}
-	return r.place(b.Path, func(dir int, base string) error {
-		fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o444)
-		if err == nil {
-			unix.Close(fd)
-		}
-		return err
-	})
+	return r.place(b.Path, func(dir int, base string) error { return r.point(dir, base, st) })
 }
 
 // place runs make in the directory of name, which must be our own.
 func (r *root) place(name string, make func(dir int, base string) error) error {
+	if rel, ok := r.short(name); ok {
+		return make(r.fd, rel)
+	}
 	dir, err := r.look(path.Dir(name))
 	if err != nil {
 		return err
