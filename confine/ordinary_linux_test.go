@@ -3,7 +3,9 @@ package confine
 import (
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -33,6 +35,8 @@ a = socket.socket(socket.AF_UNIX); a.bind("s"); a.listen(); b = socket.socket(so
 		{"job control", []string{"bash"}, true, `bash -ic 'sleep 100 & kill %1; wait %1 2>/dev/null; echo $?; set -m; (sleep 0.01); fg 2>/dev/null; echo jobs' 2>/dev/null`, "143\r\njobs\r\n"},
 		{"script", []string{"script"}, true, `script -qec 'tty; echo nested' /dev/null`, "/dev/pts/1\r\nnested\r\n"},
 		{"vim", []string{"vim"}, true, `vim -u NONE -es -c 'normal ihello' -c 'wq! v.txt'; cat v.txt`, "hello\r\n"},
+		{"venv", []string{"python3"}, false, `/usr/bin/python3 -m venv --without-pip v && (cd v/lib/python3*/site-packages && echo 'x = 1' > only_here.py) && . v/bin/activate && python -c 'import only_here, sys; print(sys.prefix != sys.base_prefix, only_here.x)'`, "True 1\n"},
+		{"cargo", []string{"cargo"}, false, `export CARGO_HOME=$PWD/home CARGO_TERM_COLOR=never; cargo new --quiet --vcs none --name m c && cd c && cargo build --quiet --offline && ./target/debug/m`, "Hello, world!\n"},
 		{"less", []string{"less"}, true, `echo paged > l; less -FX l | cat`, "paged\r\n"},
 	}
 	eachIdentity(t, func(t *testing.T, p Policy) {
@@ -41,6 +45,13 @@ a = socket.socket(socket.AF_UNIX); a.bind("s"); a.listen(); b = socket.socket(so
 		s := start(t, p)
 		for i, w := range works {
 			t.Run(w.name, func(t *testing.T) {
+				if w.name == "cargo" {
+					// Where present; and rustup keeps its choice of a version in the
+					// home of the user it was installed for.
+					if _, err := exec.LookPath("cargo"); err != nil || strings.Contains(t.Name(), "/other/") {
+						return
+					}
+				}
 				needTools(t, w.tools...)
 				if w.name == "go" && (testing.Short() || t.Name() != "TestOrdinaryWork/self/go") {
 					return // compiles the standard library: once is enough
@@ -61,6 +72,52 @@ a = socket.socket(socket.AF_UNIX); a.bind("s"); a.listen(); b = socket.socket(so
 				if out != w.want {
 					t.Errorf("got %q, want %q", out, w.want)
 				}
+			})
+		}
+	})
+}
+
+// AC-74: programs that take the whole screen work in a terminal and answer keys.
+func TestFullScreenPrograms(t *testing.T) {
+	eachIdentity(t, func(t *testing.T, p Policy) {
+		s := start(t, p)
+		if _, st := sh(t, s, p.Workspace, "seq -f 'line %g' 500 > long"); st.Code != 0 {
+			t.Fatal(st)
+		}
+		type step struct{ shows, keys string }
+		for _, c := range []struct {
+			argv  []string
+			steps []step
+			after string // a shell line that must succeed
+		}{
+			{[]string{"htop"}, []step{{"Load average", "q"}}, "true"},
+			{[]string{"less", "long"}, []step{{"line 20", "G"}, {"line 500", "q"}}, "true"},
+			{[]string{"vim", "-u", "NONE", "-i", "NONE", "-n", "new"}, []step{{"~", "ihello there\x1b"}, {"hello there", ":wq\r"}}, `test "$(cat new)" = "hello there"`},
+		} {
+			t.Run(c.argv[0], func(t *testing.T) {
+				needTools(t, c.argv[0])
+				p2 := spawn(t, s, Command{Argv: c.argv, Dir: p.Workspace, TTY: true, Cols: 100, Rows: 30})
+				master := p2.Stdout()
+				master.SetReadDeadline(time.Now().Add(60 * time.Second))
+				screen, buf := "", make([]byte, 4096)
+				for _, st := range c.steps {
+					for !strings.Contains(screen, st.shows) {
+						n, err := master.Read(buf)
+						screen += string(buf[:n])
+						if err != nil {
+							t.Fatalf("%q never shown: %v after %q", st.shows, err, screen)
+						}
+					}
+					screen = ""
+					if _, err := master.WriteString(st.keys); err != nil {
+						t.Fatal(err)
+					}
+				}
+				readTerminal(t, p2)
+				if st := p2.Wait(); st.Code != 0 {
+					t.Errorf("status %+v", st)
+				}
+				want(t, s, p.Workspace, c.after+" && echo right", "right\n")
 			})
 		}
 	})
