@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -527,6 +528,71 @@ func TestDeleteOfAReplacedFolder(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestResumeOnAnotherDevice: the same folder under another device number, as
+// after a restart of the machine, is resumed and can be deleted; another
+// account's folder is not taken for it.
+func TestResumeOnAnotherDevice(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{Name: "n"})
+	s, err := m.Get(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s, "echo one > f")
+	renumber := func(m *Manager) {
+		t.Helper()
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r, err := m.state.reopen(s.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.f.Close()
+		d := r.data
+		d.Dev++
+		if err := r.update(d); err != nil {
+			t.Fatal(err)
+		}
+		r.f.Close()
+	}
+	renumber(m)
+	m = w.manager(Config{Name: "n"})
+	if s, err = m.Get(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, s, "cat f"); got != "one\n" {
+		t.Errorf("f holds %q", got)
+	}
+	if os.Geteuid() == 0 {
+		renumber(m)
+		fi, err := os.Stat(s.Root())
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid := int(fi.Sys().(*syscall.Stat_t).Uid)
+		if err := os.Chown(s.Root(), 1000, 1000); err != nil {
+			t.Fatal(err)
+		}
+		m = w.manager(Config{Name: "n"})
+		_, err = m.Get(t.Context(), "k")
+		wantCode(t, err, "session_not_found")
+		if err := os.Chown(s.Root(), uid, uid); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = m.Get(t.Context(), "k"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := DeleteSaved(m.Config(), "n"); err != nil {
+		t.Fatal(err)
+	}
+	w.empty(w.temp)
 }
 
 // TestDeleteKilledInTheMiddle: the next server ends it, and the name is free.

@@ -161,6 +161,17 @@ func giveAway(dir string) (uid, gid int, err error) {
 	return id, id, nil
 }
 
+// couldBeOwned says whether the owner is one that a workspace of ours has: no
+// other account can make a folder that passes.
+func couldBeOwned(fi os.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return false
+	}
+	uid, own := int(st.Uid), os.Geteuid()
+	return uid == own || own == 0 && uid >= dynamicUIDMin && uid <= dynamicUIDMax
+}
+
 func openRoot(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

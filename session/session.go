@@ -227,8 +227,14 @@ func (s *Session) takeOver(ctx context.Context) (err error) {
 	}
 	if fi, err := s.rootFD.Stat(); err != nil {
 		return errorf("internal", err, "the workspace cannot be looked at, try again")
-	} else if dev, ino := identity(fi); dev != d.Dev || ino != d.Ino {
+	} else if dev, ino := identity(fi); ino != d.Ino || dev != d.Dev && !couldBeOwned(fi) {
 		return errorf("session_not_found", nil, "another folder is where the session's workspace was, move it away and the workspace comes back from its snapshot")
+	} else if dev != d.Dev {
+		// The device's number is another after a restart of the machine, and on
+		// another machine that shares the file system.
+		if err := s.record.identify(s.rootFD); err != nil {
+			return errorf("internal", err, "the session's record could not be changed, check --state-dir")
+		}
 	}
 	return nil
 }
