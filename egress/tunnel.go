@@ -208,7 +208,6 @@ type budget struct {
 	limited bool
 	limit   int64
 	left    atomic.Int64
-	told    atomic.Bool
 }
 
 func (b *budget) init(limit int64) {

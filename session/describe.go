@@ -45,9 +45,7 @@ func (m *Manifest) Describe(root string, depth int) (string, error) {
 	}
 	lines := [][2]string{{root, ""}}
 	top.draw(&lines, "", root, depth)
-	for _, g := range top.grants {
-		lines = append(lines, g)
-	}
+	lines = append(lines, top.grants...)
 	width := 0
 	for _, l := range lines {
 		if l[1] != "" {

@@ -179,7 +179,7 @@ func (m *Manager) hold(ctx context.Context, key string) (*entry, error) {
 				return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the session was ending, call again")
 			}
 		}
-		err, idle := m.room(key)
+		idle, err := m.room(key)
 		if err == nil {
 			e = &entry{ready: make(chan struct{}), calls: 1, lastUsed: m.config.now()}
 			m.sessions[key] = e
@@ -319,7 +319,7 @@ func (m *Manager) enter(key string, open func() (*Session, error)) (*Session, er
 	e := &entry{ready: make(chan struct{}), lastUsed: m.config.now()}
 	m.mu.Lock()
 	_, taken := m.sessions[key]
-	err, _ := m.room(key)
+	_, err := m.room(key)
 	switch {
 	case m.closed:
 		err = errorf("session_not_found", nil, "the server is stopping, start it again")

@@ -226,7 +226,6 @@ func (a *applier) own(tree *os.Root, dir string) error {
 // step is one move from the side folder into place.
 type step struct {
 	path    string
-	mkdir   fs.FileMode // make the folder instead, with this mode
 	replace bool
 }
 

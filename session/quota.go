@@ -39,7 +39,7 @@ func principalOf(key string) string {
 // room says whether one more session may live. When it may not, idle names the
 // principal's own least used session that could make room, "" if there is none:
 // nobody's session ends because somebody else wants one. Callers hold m.mu.
-func (m *Manager) room(key string) (err error, idle string) {
+func (m *Manager) room(key string) (idle string, err error) {
 	p := principalOf(key)
 	own, oldest := 0, time.Time{}
 	for k, e := range m.sessions {
@@ -56,12 +56,12 @@ func (m *Manager) room(key string) (err error, idle string) {
 		idle = ""
 	}
 	if limit := m.config.MaxPerPrincipal; limit > 0 && own >= limit {
-		return errorf("limit_reached", nil, "you already have %d sessions at work, end one or have --max-sessions-per-principal raised", own), idle
+		return idle, errorf("limit_reached", nil, "you already have %d sessions at work, end one or have --max-sessions-per-principal raised", own)
 	}
 	if len(m.sessions) >= m.config.MaxSessions {
-		return errorf("limit_reached", nil, "there are already %d sessions, end one or raise --max-sessions", m.config.MaxSessions), idle
+		return idle, errorf("limit_reached", nil, "there are already %d sessions, end one or raise --max-sessions", m.config.MaxSessions)
 	}
-	return nil, ""
+	return "", nil
 }
 
 // quiet says that nothing of a session is at work. Callers hold m.mu.

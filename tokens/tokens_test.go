@@ -28,7 +28,7 @@ func TestGetUnknown(t *testing.T) {
 
 func TestGetIsOneEncoding(t *testing.T) {
 	for _, name := range Names() {
-		if get(t, name) != get(t, name) || get(t, name).Name() != name {
+		if first := get(t, name); first != get(t, name) || first.Name() != name {
 			t.Errorf("%s is not itself", name)
 		}
 	}
