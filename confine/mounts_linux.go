@@ -188,36 +188,6 @@ func (r *root) own(mount int) error {
 	return nil
 }
 
-// makeCovers prepares what hides a path. One tree is cloned per use.
-func (r *root) makeCovers() error {
-	for i, c := range []struct {
-		name string
-		dir  bool
-		mode uint32
-	}{
-		{stageDir + "/empty.d", true, 0o555}, {stageDir + "/empty", false, 0o444},
-		{stageDir + "/denied.d", true, 0}, {stageDir + "/denied", false, 0},
-	} {
-		if c.dir {
-			if err := unix.Mkdirat(r.fd, c.name, c.mode); err != nil {
-				return err
-			}
-		} else if err := r.write(c.name, "", c.mode); err != nil {
-			return err
-		}
-		fd, err := unix.Openat(r.fd, c.name, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		if i < 2 {
-			r.empty[i] = fd
-		} else {
-			r.denied[i-2] = fd
-		}
-	}
-	return nil
-}
-
 // look opens a path of the new root, mounts crossed, links refused.
 func (r *root) look(name string) (int, error) {
 	name = strings.TrimPrefix(name, "/")
@@ -452,89 +422,6 @@ func (r *root) putFile(f file) error {
 		return err
 	}
 	return r.overlay(staged, at)
-}
-
-// overlay hangs a read-only clone of a path of the stage over at.
-func (r *root) overlay(staged string, at int) error {
-	tree, err := unix.OpenTree(r.fd, staged, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
-	if err := setAttr(tree, attrRO, false); err != nil {
-		return err
-	}
-	return hang(tree, at)
-}
-
-// cover hides what lies at at. Directories and everything else need a cover of
-// their own kind.
-func (r *root) cover(at int, denied bool) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(at, &st); err != nil {
-		return err
-	}
-	src := &r.empty
-	if denied {
-		src = &r.denied
-	}
-	i := 1
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		i = 0
-	}
-	tree, err := unix.OpenTree(src[i], "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
-	if err := setAttr(tree, attrRO, false); err != nil {
-		return err
-	}
-	return hang(tree, at)
-}
-
-// scratchDir makes a writable directory of the session, hung at name.
-func (r *root) scratchDir(name string, mode uint32, n int) error {
-	staged := stageDir + "/scratch/" + itoa(n)
-	if err := unix.Mkdirat(r.fd, staged, mode); err != nil {
-		return err
-	}
-	// mkdir's mode passes through the umask; the sticky bit must stay.
-	if err := unix.Fchmodat(r.fd, staged, mode, 0); err != nil {
-		return err
-	}
-	tree, err := unix.OpenTree(r.fd, staged, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
-	if err := r.mkdirs(name, 0o755); err != nil {
-		return err
-	}
-	return r.mountAt(tree, name)
-}
-
-// selfBind makes a directory or file of the root a mount of its own, so that it
-// can neither be renamed nor removed (EBUSY) and can have its own attributes.
-func (r *root) selfBind(at int, attr uint64) error {
-	tree, err := unix.OpenTree(at, "", cloneTree)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
-	if err := setAttr(tree, attr, true); err != nil {
-		return err
-	}
-	return hang(tree, at)
-}
-
-// isMountRoot says whether the object at at is the root of a mount.
-func isMountRoot(at int) (bool, error) {
-	var st unix.Statx_t
-	if err := unix.Statx(at, "", unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st); err != nil {
-		return false, err
-	}
-	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
 func itoa(n int) string { return utoa(uint64(max(n, 0))) }

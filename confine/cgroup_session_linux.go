@@ -1,0 +1,189 @@
+package confine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Has says whether a limit ("pids", "memory", "cpu") or cgroupShare is enforced
+// by c.
+func (c *cgroup) Has(controller string) bool {
+	if c == nil {
+		return false
+	}
+	for _, d := range c.dirs {
+		for _, k := range d.controllers {
+			if k == controller {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Add moves a process, with what it starts from now on, into the group. Add
+// init before it starts anything.
+func (c *cgroup) Add(pid int) error {
+	if c == nil {
+		return nil
+	}
+	return addToCgroups(c.dirs, pid)
+}
+
+func addToCgroups(dirs []cgroupDir, pid int) error {
+	for _, d := range dirs {
+		if err := writeCgroupFile(filepath.Join(d.path, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+			return fmt.Errorf("cgroup: cannot move the session into its group: %w", err)
+		}
+	}
+	return nil
+}
+
+// cloneOutside is set once clone3(2) with CLONE_INTO_CGROUP has been refused.
+var cloneOutside atomic.Bool
+
+// forkInside calls fork, on a locked thread, in such a way that the child is
+// born in the group, and returns the directories it could not be born in. Moving
+// a process that exists waits for a grace period of the kernel, which is
+// milliseconds.
+//
+// In v2 clone3(2) does it, so attr is changed. In v1, where threads of a process
+// may be in different groups, the calling thread enters for the time of the
+// fork; a thread that moves itself waits for nobody (Linux 5.15).
+func (c *cgroup) forkInside(attr *syscall.SysProcAttr, fork func()) (outside []cgroupDir) {
+	if c == nil {
+		fork()
+		return nil
+	}
+	for _, d := range c.dirs {
+		if d.v2 && !attr.UseCgroupFD && !cloneOutside.Load() {
+			fd, err := syscall.Open(d.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			if err == nil {
+				defer syscall.Close(fd)
+				attr.UseCgroupFD, attr.CgroupFD = true, fd
+				continue
+			}
+		}
+		home := filepath.Join(filepath.Dir(d.path), "tasks")
+		// Only where there is a way back.
+		if d.v2 || unix.Access(home, unix.W_OK) != nil || writeCgroupFile(filepath.Join(d.path, "tasks"), "0") != nil {
+			outside = append(outside, d)
+			continue
+		}
+		defer writeCgroupFile(home, "0")
+	}
+	fork()
+	return outside
+}
+
+// Kill sends SIGKILL to all members until none is left or the time Remove
+// allows has passed. It is safe against forking: v2 kills the group as one, in
+// v1 the loop outruns only a fork bomb below its pids limit.
+func (c *cgroup) Kill() {
+	if c == nil {
+		return
+	}
+	deadline := time.Now().Add(cgroupPatience)
+	for _, d := range c.dirs {
+		for time.Now().Before(deadline) {
+			if d.v2 && writeCgroupFile(filepath.Join(d.path, "cgroup.kill"), "1") == nil {
+				break
+			}
+			pids := d.members()
+			if len(pids) == 0 {
+				break
+			}
+			for _, p := range pids {
+				syscall.Kill(p, syscall.SIGKILL)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+func (d *cgroupDir) members() []int {
+	b, err := os.ReadFile(filepath.Join(d.path, "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, f := range strings.Fields(string(b)) {
+		// 0 is a process of a pid namespace that is not ours to see, and as a
+		// target of kill(2) it would be this very process group.
+		if p, err := strconv.Atoi(f); err == nil && p > 0 {
+			pids = append(pids, p)
+		}
+	}
+	return pids
+}
+
+// cgroupPatience bounds the wait for killed processes to leave a group.
+const cgroupPatience = 5 * time.Second
+
+// Remove removes the group's directories. Members must be dead or dying; it
+// waits for them and fails when they stay. Calling it again is harmless.
+func (c *cgroup) Remove() error {
+	if c == nil {
+		return nil
+	}
+	deadline := time.Now().Add(cgroupPatience)
+	var errs []error
+	left := c.dirs[:0]
+	for _, d := range c.dirs {
+		err := syscall.Rmdir(d.path)
+		for pause := time.Millisecond; err == syscall.EBUSY && time.Now().Before(deadline); pause = min(2*pause, 50*time.Millisecond) {
+			time.Sleep(pause)
+			err = syscall.Rmdir(d.path)
+		}
+		if err != nil && err != syscall.ENOENT {
+			errs = append(errs, fmt.Errorf("cgroup: a group of this session cannot be removed: %w", err))
+			left = append(left, d)
+		}
+	}
+	c.dirs = left
+	return errors.Join(errs...)
+}
+
+// OOMKills is how often the kernel killed a member for the memory limit. It is
+// 0 without a memory limit.
+func (c *cgroup) OOMKills() (int, error) {
+	if !c.Has("memory") {
+		return 0, nil
+	}
+	for _, d := range c.dirs {
+		for _, k := range d.controllers {
+			if k != "memory" {
+				continue
+			}
+			file := "memory.oom_control" // v1, since Linux 4.13
+			if d.v2 {
+				file = "memory.events"
+			}
+			b, err := os.ReadFile(filepath.Join(d.path, file))
+			if err != nil {
+				return 0, fmt.Errorf("cgroup: cannot read the out-of-memory count: %w", err)
+			}
+			return cgroupCount(string(b), "oom_kill")
+		}
+	}
+	return 0, nil
+}
+
+// cgroupCount reads one "name number" line of a flat keyed file.
+func cgroupCount(text, name string) (int, error) {
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.Atoi(strings.TrimSpace(v))
+		}
+	}
+	return 0, fmt.Errorf("cgroup: no %s line", name)
+}

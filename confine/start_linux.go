@@ -1,0 +1,275 @@
+package confine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// startTimeout bounds how long init may take; a start is a few milliseconds.
+const startTimeout = 30 * time.Second
+
+// Start makes a sandbox. The levels that Level and MinLevel allow are tried
+// strongest first. It fails with code confinement_unavailable when none starts,
+// and with invalid_argument, not_found or not_a_directory for a bad Policy.
+func Start(ctx context.Context, p Policy) (*Sandbox, error) {
+	if err := p.normalise(); err != nil {
+		return nil, err
+	}
+	id, err := identify(&p)
+	if err != nil {
+		return nil, err
+	}
+	var failures []string
+	for _, level := range p.levels() {
+		s, err := startLevel(ctx, &p, id, level)
+		if err == nil {
+			s.report.Warnings = append(failures, s.report.Warnings...)
+			return s, nil
+		}
+		var un *unavailable
+		if !errors.As(err, &un) {
+			return nil, err
+		}
+		p.Log.Warn("confinement level did not start", "level", string(level), "step", un.step, "error", un.err)
+		failures = append(failures, fmt.Sprintf("the level %s did not start: %s: %s", level, un.step, errnoText(un.err)))
+	}
+	return nil, errorf("confinement_unavailable", nil, "%s; run the doctor command, which says what this host lacks", strings.Join(failures, "; "))
+}
+
+// unavailable is a level this host cannot give.
+type unavailable struct {
+	step string
+	err  error
+}
+
+func (u *unavailable) Error() string { return u.step + ": " + u.err.Error() }
+func (u *unavailable) Unwrap() error { return u.err }
+
+// weaker says whether l is below least; nothing is below "".
+func weaker(l, least Level) bool {
+	have, _ := levelRank(l)
+	need, _ := levelRank(least)
+	return least != "" && have < need
+}
+
+// levels are the levels to try, strongest first. LevelNamespacesNoProc is not
+// tried by itself: it is what LevelNamespaces becomes on a host with a masked
+// /proc.
+func (p *Policy) levels() []Level {
+	if p.Level != LevelAuto {
+		return []Level{p.Level}
+	}
+	ls := []Level{LevelNamespaces}
+	if !weaker(LevelLandlock, p.MinLevel) {
+		ls = append(ls, LevelLandlock)
+	}
+	return ls
+}
+
+// normalise fills defaults and refuses what cannot be meant.
+func (p *Policy) normalise() error {
+	if p.Log == nil {
+		p.Log = slog.New(slog.DiscardHandler)
+	}
+	if p.Level == "" {
+		p.Level = LevelAuto
+	}
+	if p.Network == "" {
+		p.Network = NetworkLoopback
+	}
+	if _, ok := levelRank(p.Level); !ok && p.Level != LevelAuto {
+		return errorf("invalid_argument", nil, "the confinement level %q does not exist, use auto, namespaces, namespaces-noproc, landlock or none", string(p.Level))
+	}
+	if p.MinLevel == LevelAuto {
+		p.MinLevel = ""
+	}
+	if _, ok := levelRank(p.MinLevel); !ok && p.MinLevel != "" {
+		return errorf("invalid_argument", nil, "the minimum confinement level %q does not exist, use namespaces, namespaces-noproc, landlock or none", string(p.MinLevel))
+	}
+	if p.Level != LevelAuto && weaker(p.Level, p.MinLevel) {
+		return errorf("invalid_argument", nil, "the level %s is below the minimum %s, change one of them", p.Level, p.MinLevel)
+	}
+	if p.Level == LevelSeatbelt {
+		return errorf("confinement_unavailable", nil, "Seatbelt exists on macOS only, use auto, namespaces or landlock")
+	}
+	if !slices.Contains([]Network{NetworkNone, NetworkLoopback, NetworkAllow, NetworkHost}, p.Network) {
+		return errorf("invalid_argument", nil, "the network mode %q does not exist, use none, loopback, allow or host", string(p.Network))
+	}
+	l := p.Limits
+	if l.Procs < 0 || l.FileSize < 0 || l.OpenFiles < 0 || l.Tmp < 0 || l.Shm < 0 || l.Memory < 0 || l.CPU < 0 {
+		return errorf("invalid_argument", nil, "a limit is negative, use 0 for the default")
+	}
+	if !(l.CPU <= 1<<16) {
+		return errorf("invalid_argument", nil, "the CPU limit is no number of processors, give one such as 1.5")
+	}
+	p.Limits = l.withDefaults()
+	for _, list := range []struct {
+		what  string
+		paths []string
+	}{{"workspace", []string{p.Workspace}}, {"read grant", p.Read}, {"write grant", p.Write}, {"deny-read path", p.DenyRead}, {"state directory", p.StateDirs}} {
+		for _, v := range list.paths {
+			if !filepath.IsAbs(v) || strings.IndexByte(v, 0) >= 0 {
+				return errorf("invalid_argument", nil, "a %s is not an absolute path, give the whole path", list.what)
+			}
+		}
+	}
+	p.Workspace = filepath.Clean(p.Workspace)
+	if p.Home != "" {
+		p.Home = filepath.Clean(p.Home)
+	}
+	// Every parent of the workspace is made anew inside, so these would hide
+	// what the sandbox itself needs.
+	for _, bad := range []string{"/", "/usr", "/etc", "/dev", "/proc", "/sys", "/run", "/tmp", "/var", "/home", "/bin", "/lib"} {
+		if p.Workspace == bad {
+			return errorf("invalid_argument", nil, "the workspace is a system directory, use a directory of your own")
+		}
+	}
+	if within(p.Workspace, "/proc", "/sys", "/dev", "/etc") {
+		return errorf("invalid_argument", nil, "the workspace lies in a system directory, use a directory of your own")
+	}
+	for i, rel := range p.Protect {
+		if !filepath.IsLocal(rel) || rel == "." {
+			return errorf("invalid_argument", nil, "a protected path leaves the workspace, give it relative to the workspace")
+		}
+		if i == 0 {
+			p.Protect = slices.Clone(p.Protect)
+		}
+		p.Protect[i] = filepath.Clean(rel)
+	}
+	return nil
+}
+
+// startLevel starts one level and checks what came of it.
+func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sandbox, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
+	}
+	key := newBootKey(p, id, level)
+	var b *booted
+	var bootErr error
+	waiting := make(chan struct{})
+	go func() {
+		defer close(waiting)
+		if b = p.Standby.take(key); b == nil {
+			b, bootErr = boot(key, p.Log)
+		}
+	}()
+	l, err := newLevelLayout(p, id, level)
+	<-waiting
+	if err == nil {
+		defer l.close()
+		if err = bootErr; err != nil {
+			l.undo()
+		}
+	}
+	if err != nil {
+		if b != nil {
+			b.discard(p.Log)
+		}
+		return nil, err
+	}
+	s, err := launch(ctx, p, l, b, level)
+	if err != nil {
+		return nil, err
+	}
+	min := p.MinLevel
+	if p.Level == LevelNamespaces {
+		min = LevelNamespaces
+	}
+	if weaker(s.report.Level, min) {
+		s.Close()
+		return nil, errorf("confinement_unavailable", nil, "this host gives the level %s, below the %s asked for; lower the minimum or run the doctor command for the remedy", s.report.Level, min)
+	}
+	p.Standby.refill(key, p.Log)
+	return s, nil
+}
+
+// launch sends init its configuration and waits until it is ready. It takes b
+// over, and removes what l made when it fails.
+func launch(ctx context.Context, p *Policy, l *layout, b *booted, level Level) (*Sandbox, error) {
+	go logPanics(p.Log, b.stderr)
+	cg, sock := b.cgroup, b.sock
+	rc, _ := sock.SyscallConn()
+	s := &Sandbox{
+		log: p.Log, uid: l.id.uid, pid: b.pid, sock: sock, rc: rc,
+		procs: map[uint32]*Process{}, pending: map[uint32]chan answer{}, held: map[io.Closer]bool{},
+		done: make(chan struct{}), cgroup: cg,
+		cleanups: []func(){l.undo, func() {
+			if err := cg.Remove(); err != nil {
+				p.Log.Warn("control group not removed", "error", err)
+			}
+		}},
+	}
+	in := newFrameReader(s.recv)
+	// Whatever ends the wait early kills init, which ends the read below.
+	stop := context.AfterFunc(ctx, s.kill)
+	timeout := time.AfterFunc(startTimeout, s.kill)
+	defer timeout.Stop()
+	gaps, err := s.handshake(in, l, func() {
+		s.report = l.report(level, nil, cg)
+		s.env = l.environ()
+	})
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		s.kill()
+		s.reapInit()
+		in.close()
+		sock.Close()
+		l.undo()
+		cg.Remove()
+		close(s.done)
+		if ctx.Err() != nil {
+			return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the sandbox started")
+		}
+		return nil, err
+	}
+	if len(gaps) > 0 {
+		s.report = l.report(level, gaps, cg)
+	}
+	go s.read(in)
+	return s, nil
+}
+
+// handshake configures init; meanwhile runs while init works.
+func (s *Sandbox) handshake(in *frameReader, l *layout, meanwhile func()) ([]string, error) {
+	for trees := l.trees; len(trees) > 0; {
+		n := min(len(trees), maxFrameFDs)
+		if err := s.send(newFrame(opMounts), trees[:n]...); err != nil {
+			return nil, &unavailable{"configure init", err}
+		}
+		trees = trees[n:]
+	}
+	if err := s.send(l.cfg.encode()); err != nil {
+		return nil, &unavailable{"configure init", err}
+	}
+	meanwhile()
+	f, err := in.next()
+	if err != nil {
+		return nil, &unavailable{"start init", err}
+	}
+	defer f.close()
+	switch f.op {
+	case evReady:
+		gaps := f.strs()
+		return gaps, f.done()
+	case evFailed:
+		step, errno, text := f.str(), unix.Errno(f.u32()), f.str()
+		s.log.Debug("init failed", "step", step, "error", text)
+		if errno == 0 {
+			return nil, &unavailable{step, errors.New(text)}
+		}
+		return nil, &unavailable{step + " (" + text + ")", errno}
+	}
+	return nil, &unavailable{"start init", errWire}
+}
