@@ -238,6 +238,10 @@ func (r *runner) do(ctx context.Context, work job, st *stage) {
 	if r.result.missing[work.rows[0]] != nil {
 		return
 	}
+	if err := r.result.missing[work.needs]; err != nil {
+		r.result.add(work.rows, nil, err)
+		return
+	}
 	if r.session == nil {
 		r.result.add(work.rows, nil, errors.New("it did not start again"))
 		return

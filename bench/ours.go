@@ -24,7 +24,7 @@ func (o *ours) Install(ctx context.Context, c *cache) (string, error) {
 		return "", err
 	}
 	o.bin = bin
-	commit, err := output(ctx, exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD"))
+	commit, err := output(ctx, exec.CommandContext(ctx, "git", "describe", "--always", "--exclude=*", "--dirty=, with changes"))
 	if err != nil {
 		return "this source", nil
 	}

@@ -248,9 +248,9 @@ func ratio(v, base float64) string {
 // cell keeps a text inside one cell of a table, and the user's folders out of
 // the report.
 func cell(s string) string {
-	s = strings.ReplaceAll(firstLine(s), "|", "\\|")
 	// Which mirror a registry was asked through is the machine's matter.
 	s = address.ReplaceAllString(s, "")
+	s = strings.ReplaceAll(firstLine(s), "|", "\\|")
 	for _, hide := range hidden {
 		if hide.path != "" && hide.path != "/" {
 			s = strings.ReplaceAll(s, hide.path, hide.name)
