@@ -31,7 +31,7 @@ type job struct {
 	// needs is a row whose failure is this job's too: who cannot run 8 at once
 	// need not be waited for with 64.
 	needs string
-	run  func(context.Context, *stage, session) (samples, error)
+	run   func(context.Context, *stage, session) (samples, error)
 }
 
 type samples map[string][]float64

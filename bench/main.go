@@ -288,7 +288,12 @@ func machine() string {
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		kernel, _, _ = strings.Cut(strings.TrimSpace(string(release)), "-")
 	}
-	return fmt.Sprintf("%s/%s, %d cores, Linux %s, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), kernel, runtime.Version())
+	// A load well above nothing says that others used the cores meanwhile.
+	load := "unknown"
+	if avg, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load, _, _ = strings.Cut(string(avg), " ")
+	}
+	return fmt.Sprintf("%s/%s, %d cores, Linux %s, %s, load %s before the start", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), kernel, runtime.Version(), load)
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -11,7 +11,7 @@ func rows() []row {
 			"A wrapper that only calls unshare and exec has less to do than a server that decodes a request, keeps the output and answers it.", 0},
 		{"eight", "8 commands at once", "ms", "8 times `true`, until the last is answered.", "", 0},
 		{"sixtyfour", "64 commands at once", "ms", "64 times `true`, until the last is answered.", "", 0},
-		{"terminal", "Terminal: type a line, see it", "ms", "A line typed to `cat` on a pseudo-terminal, until the reply that shows it.", "", 0},
+		{"terminal", "Terminal: type a line, see it", "ms", "A line typed to `cat` on a pseudo-terminal, until the reply that shows it. mcp-sandbox answers when the terminal has been quiet for a moment, so that a reply is whole; that moment is nearly all of the time.", "", 0},
 		{"read_small", "Read 14 KB", "ms", "The whole file to the client.",
 			"mcp-sandbox decodes the text, checks it for UTF-8 and counts its tokens, to keep the reply in the model's budget; a server that sends bytes as they are does not.", 0},
 		{"read_middle", "Read 130 KB", "ms", "The whole file to the client, the budget raised where there is one.",
