@@ -25,7 +25,8 @@ func runTestServer() {
 	}
 	level, rest, _ := strings.Cut(os.Getenv(testServerEnv), ":")
 	ws, tag, _ := strings.Cut(rest, ":")
-	s, err := Start(context.Background(), Policy{Workspace: ws, UID: -1, GID: -1, Level: Level(level)})
+	standby := &Standby{}
+	s, err := Start(context.Background(), Policy{Workspace: ws, UID: -1, GID: -1, Level: Level(level), Standby: standby})
 	if err != nil {
 		fail(err)
 	}
@@ -37,7 +38,11 @@ func runTestServer() {
 	if l, err := bufio.NewReader(c.Stdout()).ReadString('\n'); err != nil {
 		fail(fmt.Errorf("%q: %w", l, err))
 	}
-	fmt.Println(s.pid)
+	waiting := 0
+	if b := standby.wait(); b != nil {
+		waiting = b.pid
+	}
+	fmt.Println(s.pid, waiting)
 	select {}
 }
 
@@ -54,7 +59,7 @@ func tagged(tag string) int {
 }
 
 // AC-46: a server that is killed, even while its init is stopped, leaves no
-// process and no directory.
+// process, neither of its sessions nor waiting for one, and no directory.
 func TestServerKilled(t *testing.T) {
 	for _, c := range []struct {
 		level   Level
@@ -80,9 +85,12 @@ func TestServerKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { server.Process.Kill(); server.Wait() }()
-			var pid int
-			if _, err := fmt.Fscan(out, &pid); err != nil {
+			var pid, waiting int
+			if _, err := fmt.Fscan(out, &pid, &waiting); err != nil {
 				t.Fatal(err)
+			}
+			if waiting == 0 && c.level == LevelNamespaces {
+				t.Fatal("no init waits for the next session")
 			}
 			eventually(t, "its processes run", func() bool { return tagged(tag) >= 10 })
 			if c.stopped {
@@ -92,6 +100,7 @@ func TestServerKilled(t *testing.T) {
 			server.Process.Kill()
 			io.Copy(io.Discard, out)
 			eventually(t, "all processes are gone", func() bool { return tagged(tag) == 0 && (task{dir: "/proc/" + itoa(pid)}).ended() })
+			eventually(t, "the waiting init is gone", func() bool { return waiting == 0 || (task{dir: "/proc/" + itoa(waiting)}).ended() })
 			t.Logf("gone after %v", time.Since(killed).Round(time.Millisecond))
 			eventually(t, "no directory is left", func() bool {
 				left, _ := filepath.Glob(filepath.Join(tmp, "mcp-sandbox-*"))
