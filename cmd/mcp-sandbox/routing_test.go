@@ -13,20 +13,26 @@ import (
 	"time"
 )
 
+func nginxPath(t *testing.T) string {
+	t.Helper()
+	if path, err := exec.LookPath("nginx"); err == nil {
+		return path
+	}
+	const path = "/usr/sbin/nginx" // not on the path of ordinary users
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("MCP_SANDBOX_TEST_NOSKIP") == "1" {
+			t.Fatal("nginx is missing")
+		}
+		t.Skip("nginx is missing")
+	}
+	return path
+}
+
 // proxy is Debian's nginx in front of servers, with the routes we ship. The
 // answer says in X-Upstream which server gave it.
 func startProxy(t *testing.T, servers ...*network) (url string) {
 	t.Helper()
-	nginx, err := exec.LookPath("nginx")
-	if err != nil {
-		nginx = "/usr/sbin/nginx" // not on the path of ordinary users
-		if _, err = os.Stat(nginx); err != nil {
-			if os.Getenv("MCP_SANDBOX_TEST_NOSKIP") == "1" {
-				t.Fatal("nginx is missing")
-			}
-			t.Skip("nginx is missing")
-		}
-	}
+	nginx := nginxPath(t)
 	affinity, err := filepath.Abs("../../packaging/nginx/affinity.conf")
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// TestKubernetesExample keeps packaging/kubernetes in step with the program: its
+// flags are ours, the router knows every server and its port, and nginx takes its
+// configuration, save for the names that only a cluster can look up.
+func TestKubernetesExample(t *testing.T) {
+	dir := filepath.Join("..", "..", "packaging", "kubernetes")
+	read := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	servers, router := read("servers.yaml"), read("nginx.conf")
+
+	var args []string
+	for _, m := range regexp.MustCompile(`(?m)^ +- (--[a-z-]+=\S+)$`).FindAllStringSubmatch(servers, -1) {
+		args = append(args, m[1])
+	}
+	var s settings
+	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	s.register(f)
+	if err := f.Parse(args); err != nil || len(args) < 5 {
+		t.Errorf("%v: %v", args, err)
+	}
+	if err := s.loadHTTP(); err != nil {
+		t.Error(err)
+	}
+	_, port, _ := strings.Cut(s.http.listen, "0.0.0.0:")
+	if !strings.Contains(servers, "containerPort: "+port+"}") {
+		t.Errorf("the server listens on %s, which is no port of the container", s.http.listen)
+	}
+
+	upstream := regexp.MustCompile(`mcp-sandbox-(\d+)\.mcp-sandbox-servers\.mcp-sandbox\.svc\.cluster\.local:(\d+) resolve`)
+	found := upstream.FindAllStringSubmatch(router, -1)
+	if !strings.Contains(servers, fmt.Sprintf("replicas: %d\n", len(found))) || !strings.Contains(servers, "serviceName: mcp-sandbox-servers\n") {
+		t.Errorf("the router knows %d servers, which is not what there is", len(found))
+	}
+	for i, m := range found {
+		if m[1] != fmt.Sprint(i) || m[2] != port {
+			t.Errorf("the router's server %d is %s", i, m[0])
+		}
+	}
+
+	nginx, tmp := nginxPath(t), t.TempDir()
+	router = upstream.ReplaceAllString(router, "127.0.0.1:$2")
+	router = regexp.MustCompile(`(?m)^ *resolver .*\n`).ReplaceAllString(router, "")
+	router = strings.ReplaceAll(router, "/tmp/", tmp+"/")
+	routes, err := os.ReadFile(filepath.Join(dir, "..", "nginx", "affinity.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"nginx.conf": router, "affinity.conf": string(routes)} {
+		if err := os.WriteFile(filepath.Join(tmp, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command(nginx, "-t", "-p", tmp, "-c", filepath.Join(tmp, "nginx.conf")).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
