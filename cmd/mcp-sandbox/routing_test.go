@@ -218,3 +218,28 @@ func TestRoutingOverTwoServers(t *testing.T) {
 	two.assertEmpty()
 	one.assertEmpty()
 }
+
+// TestSessionComesBack: a session that went on at another server while its own
+// was away is that one's until it was quiet there, and then comes back with its
+// files.
+func TestSessionComesBack(t *testing.T) {
+	other := startNetwork(t, nil, "--session-idle", "1s")
+	temp := t.TempDir()
+	openPath(t, temp)
+	own := startNetwork(t, &network{state: other.state, temp: temp})
+	there := other.session(annsToken)
+	there.sh("echo kept > f")
+	job := there.exec(map[string]any{"cmd": "sleep 1000", "yield_time_ms": 250})
+	back := own.client(annsToken)
+	back.session = there.session
+	back.bad("already_exists", "ls", map[string]any{"path": "."})
+	if res := there.call("kill_process", map[string]any{"session_id": *job.SessionID}); res.IsError {
+		t.Fatal(res.text())
+	}
+	waitFor(t, "the session to come back", func() bool { return !back.call("ls", map[string]any{"path": "."}).IsError })
+	if got := back.sh("cat f"); got != "kept\n" {
+		t.Errorf("%q", got)
+	}
+	there.bad("already_exists", "ls", map[string]any{"path": "."})
+	back.end()
+}
