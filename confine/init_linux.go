@@ -175,11 +175,33 @@ func errnoOf(err error) unix.Errno {
 
 // closeInherited closes all but the descriptors meant for init, and keeps those
 // from commands.
+//
+// What this process has opened itself stays: a package that reads a file while
+// it is initialised makes the runtime open its poller, which it cannot do
+// without. Such descriptors are close-on-exec, and an inherited one cannot be,
+// or it would not be here.
 func closeInherited() error {
+	const looked = 256 // the lowest free numbers are taken, so what is ours is low
+	first := uint(controlFD + 1)
+	var gaps [][2]uint
+	for fd := first; fd < looked; fd++ {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC != 0 {
+			if fd > first {
+				gaps = append(gaps, [2]uint{first, fd - 1})
+			}
+			first = fd + 1
+		}
+	}
+	gaps = append(gaps, [2]uint{first, ^uint(0) >> 33})
 	if err := unix.CloseRange(0, ^uint(0)>>33, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return err
 	}
-	return unix.CloseRange(controlFD+1, ^uint(0)>>33, 0)
+	for _, g := range gaps {
+		if err := unix.CloseRange(g[0], g[1], 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func protectSelf() error {

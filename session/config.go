@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mcp-sandbox/snapshot"
 )
 
 // Config is what every session of a manager is made with. The zero value is an
@@ -43,6 +45,12 @@ type Config struct {
 	// SnapshotStore is the folder of snapshots; "" is one below StateDir, and for
 	// an owned workspace one that ends with the session.
 	SnapshotStore string
+	// OpenStore opens another store for the workspace of a key, such as one in
+	// object storage; nil is the folder. It is the operator's to prune.
+	OpenStore func(key string) (snapshot.Store, error)
+	// CheckpointEvery takes a snapshot after so many calls that can change
+	// something; 0 is never.
+	CheckpointEvery int
 	// SnapshotIgnore are globs of paths that are neither stored nor restored.
 	SnapshotIgnore []string
 	// Retention bounds what is kept; zero is DefaultRetention.

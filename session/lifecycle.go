@@ -330,6 +330,9 @@ func (s *Session) finish(forget bool) (err error) {
 	errs := s.runHooks(ctx)
 	ran := s.Running()
 	close(s.closed)
+	s.workedMu.Lock()
+	s.resting = true
+	s.workedMu.Unlock()
 	s.watching.Wait()
 	errs = append(errs, s.Shutdown())
 	if keep && ran {
@@ -387,7 +390,7 @@ func (s *Session) release(keep bool) error {
 
 // removeSnapshots removes a deleted workspace's snapshots from a local store.
 func removeSnapshots(c Config, root string) error {
-	if c.SnapshotStore != "" {
+	if c.SnapshotStore != "" || c.OpenStore != nil {
 		return nil // an operator's own store is the operator's to prune
 	}
 	return os.RemoveAll(SnapshotDir(c, root))

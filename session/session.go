@@ -64,6 +64,11 @@ type Session struct {
 	watch       *workspaceWatch // nil without a limit
 	watching    sync.WaitGroup
 
+	workedMu sync.Mutex
+	worked   int
+	saving   bool // a checkpoint is being taken
+	resting  bool // and none is begun any more
+
 	noticesMu sync.Mutex
 	notices   []string
 

@@ -41,7 +41,7 @@ type snapshots struct {
 func (s *Session) Snapshots() (*snapshot.Repo, error) {
 	s.snaps.once.Do(func() {
 		dir := filepath.Join(s.scratch, "snapshots")
-		if !s.owned || s.kept || s.config.SnapshotStore != "" {
+		if !s.owned || s.kept || s.config.SnapshotStore != "" || s.config.OpenStore != nil {
 			dir = SnapshotDir(s.config, s.root)
 		}
 		s.snaps.repo, s.snaps.err = OpenSnapshots(s.config, dir, s.root, s.rootFD)
@@ -59,8 +59,14 @@ func SnapshotDir(c Config, root string) string {
 		}
 		base = filepath.Join(state, "snapshots")
 	}
+	return filepath.Join(base, snapshotKey(root))
+}
+
+// snapshotKey names a workspace in a store: by its path, so that the next
+// session of the same folder finds its snapshots.
+func snapshotKey(root string) string {
 	sum := sha256.Sum256([]byte(root))
-	return filepath.Join(base, hex.EncodeToString(sum[:12]))
+	return hex.EncodeToString(sum[:12])
 }
 
 // EphemeralPaths are the paths of a workspace folder that sessions made anew at
@@ -75,11 +81,15 @@ func EphemeralPaths(c Config, root string) ([]string, error) {
 	return st.ledger(root), nil
 }
 
-// OpenSnapshots opens the snapshots kept in dir for a workspace; without rootFD
-// the workspace is opened by its path. skip are paths to leave out beside the
-// configured ones.
+// OpenSnapshots opens the snapshots of a workspace, which Config.OpenStore, or
+// else the folder dir, keeps; without rootFD the workspace is opened by its
+// path. skip are paths to leave out beside the configured ones.
 func OpenSnapshots(c Config, dir, root string, rootFD *os.File, skip ...string) (*snapshot.Repo, error) {
-	store, err := snapshot.NewLocalStore(dir)
+	open := func() (snapshot.Store, error) { return snapshot.NewLocalStore(dir) }
+	if c.OpenStore != nil {
+		open = func() (snapshot.Store, error) { return c.OpenStore(snapshotKey(root)) }
+	}
+	store, err := open()
 	if err != nil {
 		return nil, err
 	}
@@ -112,4 +122,38 @@ func (s *Session) closeSnapshots() error {
 		return nil
 	}
 	return s.snaps.repo.Close()
+}
+
+// Worked says that a call has been made that can change something, and takes a
+// checkpoint beside the session's work when enough have been. One at a time: who
+// is faster than the disk gets fewer.
+func (s *Session) Worked() {
+	every := s.config.CheckpointEvery
+	if every <= 0 {
+		return
+	}
+	s.workedMu.Lock()
+	defer s.workedMu.Unlock()
+	if s.worked++; s.worked < every || s.saving || s.resting {
+		return
+	}
+	s.worked, s.saving = 0, true
+	s.watching.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		// Its end takes one of its own, and has not long.
+		go func() {
+			select {
+			case <-s.closed:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		if _, err := s.Stop(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("the checkpoint failed", "error", err)
+		}
+		s.workedMu.Lock()
+		defer s.workedMu.Unlock()
+		s.saving = false
+	})
 }

@@ -46,6 +46,8 @@ type histogram struct {
 // most a minute.
 var callBounds = [...]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60}
 
+const successLabel = "ok"
+
 // NewMetrics makes an empty set.
 func NewMetrics(version string) *Metrics {
 	return &Metrics{version: version, calls: map[[2]string]int64{}, seconds: map[string]*histogram{}, denials: map[string]int64{}, gauges: map[string]gauge{}}
@@ -57,7 +59,7 @@ func (m *Metrics) Call(tool, code string, took time.Duration) {
 		return
 	}
 	if code == "" {
-		code = "ok"
+		code = successLabel
 	}
 	s := took.Seconds()
 	i, _ := slices.BinarySearch(callBounds[:], s)

@@ -202,7 +202,11 @@ func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest, key s
 		}
 	}
 	c.session = sess
-	return t.run(ctx, c)
+	r, err := t.run(ctx, c)
+	if err == nil && !*t.def.Annotations.ReadOnlyHint && !slices.Contains(t.sets, "snapshot") {
+		sess.Worked()
+	}
+	return r, err
 }
 
 // grows are the tools that a full workspace refuses.

@@ -7,21 +7,26 @@ import (
 	"github.com/spf13/pflag"
 
 	"mcp-sandbox/session"
+	"mcp-sandbox/snapshot"
 )
 
 func registerSnapshots(f *pflag.FlagSet, s *settings) {
 	s.session.Retention = session.DefaultRetention()
 	keep := &s.session.Retention
-	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "folder of snapshots (default: below --state-dir; for a temporary workspace, gone with it)")
+	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "folder of snapshots, or s3://BUCKET/PREFIX?endpoint=HOST&region=NAME (default: below --state-dir; for a temporary workspace, gone with it)")
+	f.IntVar(&s.session.CheckpointEvery, "checkpoint-every", 0, "take a snapshot after so many calls that can change something (0: only at the end of a kept session and before a restore)")
 	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
 	f.IntVar(&keep.Count, "snapshot-keep", keep.Count, "most snapshots kept of a workspace, automatic ones go first; 0 is no bound")
 	f.DurationVar(&keep.Age, "snapshot-keep-age", keep.Age, "age at which snapshots go; 0 is never")
 	f.Var((*size)(&keep.Bytes), "snapshot-keep-size", "most that the snapshots of a workspace may take, oldest go first")
 }
 
-// loadSnapshots checks what was given.
+// loadSnapshots checks what was given and sees to a store in object storage.
 func (s *settings) loadSnapshots() error {
 	keep := &s.session.Retention
+	if s.session.CheckpointEvery < 0 {
+		return badSetting("checkpoint-every is %d, use a positive number, or 0 for never", s.session.CheckpointEvery)
+	}
 	if keep.Count < 0 || keep.Age < 0 {
 		return badSetting("snapshot-keep and snapshot-keep-age cannot be negative, use 0 for no bound")
 	}
@@ -29,8 +34,19 @@ func (s *settings) loadSnapshots() error {
 		// Zeros throughout would stand for the default.
 		keep.Count = math.MaxInt
 	}
-	if scheme, _, is := strings.Cut(s.session.SnapshotStore, "://"); is {
-		return badSetting("snapshot-store is an address (%s), name a folder: this program has no client of object storage", scheme)
+	address := s.session.SnapshotStore
+	scheme, _, isAddress := strings.Cut(address, "://")
+	if !isAddress {
+		return nil
 	}
+	if scheme != "s3" {
+		return badSetting("snapshot-store has the scheme %q, name a folder or s3://BUCKET/PREFIX", scheme)
+	}
+	if err := checkS3(address); err != nil {
+		return err
+	}
+	// Opened when a session first needs it: a server whose store is away for a
+	// moment still starts.
+	s.session.OpenStore = func(key string) (snapshot.Store, error) { return openS3(address, key) }
 	return nil
 }

@@ -1,29 +1,37 @@
 package main
 
 import (
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 )
 
-// host is a state folder to run the program with, without a server.
+// host is one machine's state folder and what its server is started with.
 type host struct {
-	t           *testing.T
-	state, temp string
+	t      *testing.T
+	binary string
+	state  string
+	temp   string
+	env    []string
 }
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{t: t, state: filepath.Join(t.TempDir(), "state"), temp: t.TempDir()}
+	h := &host{t: t, binary: binary, state: filepath.Join(t.TempDir(), "state"), temp: t.TempDir()}
 	openPath(t, h.temp)
 	return h
 }
 
 func (h *host) try(args ...string) (string, error) {
-	cmd := exec.Command(binary, append([]string{args[0], "--state-dir", h.state}, args[1:]...)...)
-	cmd.Env = append(os.Environ(), "TMPDIR="+h.temp)
+	cmd := exec.Command(h.binary, append([]string{args[0], "--state-dir", h.state}, args[1:]...)...)
+	cmd.Env = append(append(os.Environ(), "TMPDIR="+h.temp), h.env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -102,18 +110,134 @@ func TestSnapshotsLeaveEphemeral(t *testing.T) {
 	expect(t, filepath.Join(root, "lasting"), "before")
 }
 
-// TestSnapshotStoreIsAFolder: an address is refused, not made a folder of.
-func TestSnapshotStoreIsAFolder(t *testing.T) {
+// TestNoS3: a build without object storage says which one has it.
+func TestNoS3(t *testing.T) {
 	h := newHost(t)
-	for _, store := range []string{"s3://bucket/prefix", "ftp://host/p"} {
-		if out, err := h.try("snapshots", "--root", t.TempDir(), "--snapshot-store", store, "list"); err == nil || !strings.Contains(out, "name a folder") {
-			t.Errorf("%s: %v %s", store, err, out)
+	if out, err := h.try("snapshots", "--root", t.TempDir(), "--snapshot-store", "s3://b/p", "list"); err == nil || !strings.Contains(out, "-tags s3") {
+		t.Errorf("%v %s", err, out)
+	}
+	if out, err := h.try("snapshots", "--root", t.TempDir(), "--snapshot-store", "ftp://b/p", "list"); err == nil || !strings.Contains(out, `scheme "ftp"`) {
+		t.Errorf("%v %s", err, out)
+	}
+}
+
+// bucket starts an S3 server on loopback and returns its address as a store.
+func bucket(t *testing.T) string {
+	t.Helper()
+	backend := s3mem.New()
+	if err := backend.CreateBucket("snapshots"); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: gofakes3.New(backend).Server()}
+	done := make(chan struct{})
+	go func() { _ = srv.Serve(l); close(done) }()
+	t.Cleanup(func() { _ = srv.Close(); <-done })
+	return "s3://snapshots/team?path=1&insecure=1&region=us-east-1&endpoint=" + l.Addr().String()
+}
+
+// withS3 is the program built with object storage. MCP_SANDBOX_TEST_BIN_S3
+// names one that is built already, as MCP_SANDBOX_TEST_BIN does.
+func withS3(t *testing.T) string {
+	t.Helper()
+	if b := os.Getenv("MCP_SANDBOX_TEST_BIN_S3"); b != "" {
+		return b
+	}
+	dir := t.TempDir()
+	openPath(t, dir)
+	b := filepath.Join(dir, "mcp-sandbox")
+	if out, err := exec.Command("go", "build", "-tags", "s3", "-o", b, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build -tags s3: %v\n%s", err, out)
+	}
+	return b
+}
+
+// TestS3: another server process brings back what one has stored, a folder's
+// snapshot and a named session, and commands never see the keys.
+func TestS3(t *testing.T) {
+	store, program := bucket(t), withS3(t)
+	machine := func() *host {
+		h := newHost(t)
+		h.binary = program
+		h.env = []string{"AWS_ACCESS_KEY_ID=the-key-id", "AWS_SECRET_ACCESS_KEY=the-secret-key"}
+		return h
+	}
+	a, b := machine(), machine()
+
+	root := t.TempDir()
+	put(t, filepath.Join(root, "f"), "stored")
+	id := strings.TrimSpace(a.snapshots(root, "create", "--snapshot-store", store, "first"))
+	put(t, filepath.Join(root, "f"), "lost")
+	if list := b.snapshots(root, "list", "--snapshot-store", store); !strings.Contains(list, id) {
+		t.Fatalf("the other server lists\n%s", list)
+	}
+	b.snapshots(root, "restore", "--snapshot-store", store, id)
+	expect(t, filepath.Join(root, "f"), "stored")
+	if _, err := os.Stat(filepath.Join(a.state, "snapshots")); !os.IsNotExist(err) {
+		t.Errorf("there is a local store too: %v", err)
+	}
+
+	out := a.run("exec", "--session", "work", "--snapshot-store", store, "--", "echo kept > f; env; pwd")
+	if strings.Contains(out, "the-secret-key") || strings.Contains(out, "the-key-id") {
+		t.Errorf("a command sees the keys:\n%s", out)
+	}
+	// The other machine has the state folder and not the workspace.
+	if err := os.CopyFS(b.state, os.DirFS(a.state)); err != nil {
+		t.Fatal(err)
+	}
+	closeToOthers(t, b.state)
+	left, _ := filepath.Glob(filepath.Join(a.temp, "*"))
+	if len(left) == 0 {
+		t.Fatal("the session left no workspace to lose")
+	}
+	for _, l := range left {
+		if err := os.RemoveAll(l); err != nil {
+			t.Fatal(err)
 		}
 	}
-	store, root := filepath.Join(t.TempDir(), "store"), t.TempDir()
-	put(t, filepath.Join(root, "f"), "stored")
-	id := strings.TrimSpace(h.snapshots(root, "create", "--snapshot-store", store))
-	put(t, filepath.Join(root, "f"), "lost")
-	h.snapshots(root, "restore", "--snapshot-store", store, id)
-	expect(t, filepath.Join(root, "f"), "stored")
+	if out := b.run("exec", "--session", "work", "--snapshot-store", store, "--", "cat f"); !strings.Contains(out, "kept") {
+		t.Errorf("the resumed session has %q", out)
+	}
+}
+
+// closeToOthers gives a copied state folder the modes of a made one.
+func closeToOthers(t *testing.T, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(p, 0o700)
+		}
+		return os.Chmod(p, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCheckpointEvery: snapshots come by themselves after so many calls that can
+// change something; reading counts for nothing.
+func TestCheckpointEvery(t *testing.T) {
+	c := startServer(t, "--checkpoint-every", "3")
+	c.initialize("2025-11-25")
+	list := func() int { return strings.Count(c.ok("snapshot_list", nil).text(), "checkpoint") }
+	for range 5 {
+		c.ok("ls", nil)
+	}
+	c.sh("echo 1 > f")
+	c.sh("echo 2 > f")
+	if n := list(); n != 0 {
+		t.Errorf("%d checkpoints after two calls", n)
+	}
+	c.ok("write_file", map[string]any{"path": "f", "content": "3"})
+	waitFor(t, "the checkpoint", func() bool { return list() == 1 })
+	c.sh("rm f")
+	c.sh("true")
+	c.sh("true")
+	waitFor(t, "the second", func() bool { return list() == 2 })
 }
