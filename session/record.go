@@ -134,15 +134,11 @@ func (s *state) add(id string, d recordData) (*record, error) {
 func (r *record) update(d recordData) error {
 	d.Version = 1
 	tmp := r.path + ".new"
-	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := createLocked(tmp)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(
-		unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB),
-		json.NewEncoder(f).Encode(d),
-	)
-	if err == nil {
+	if err = json.NewEncoder(f).Encode(d); err == nil {
 		err = os.Rename(tmp, r.path)
 	}
 	if err != nil {
@@ -153,6 +149,31 @@ func (r *record) update(d recordData) error {
 	}
 	r.f, r.data = f, d
 	return nil
+}
+
+// createLocked makes a file and locks it. Between the two another server's sweep
+// may take the file for one that a killed server left: then it is gone from its
+// name when the lock is had, and is made again.
+func createLocked(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		var mine, now os.FileInfo
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
+			mine, err = f.Stat()
+		}
+		if err == nil {
+			if now, err = os.Lstat(path); err == nil && os.SameFile(mine, now) {
+				return f, nil
+			}
+		}
+		f.Close()
+		if err != nil && !os.IsNotExist(err) {
+			return nil, err
+		}
+	}
 }
 
 // unkeep gives the session back to the sweep.
