@@ -8,8 +8,10 @@ import (
 )
 
 // connLimit bounds open connections. When they are used up, the oldest one that
-// no let-in request is at work on goes: who only holds connections open
-// (slowloris) locks nobody out, and no call is dropped for it.
+// no let-in request is at work on goes, and first one that never had any: who
+// only holds connections open (slowloris) locks nobody out, no call is dropped
+// for it, and no client's connection between two calls, on which the next may
+// just be on its way.
 //
 // http.ConnState alone cannot tell: a connection is "active" from the first byte
 // of a header that may never end.
@@ -23,6 +25,7 @@ type connLimit struct {
 
 type connAge struct {
 	atWork int
+	letIn  bool
 	since  int64
 }
 
@@ -72,6 +75,7 @@ func (l *connLimit) work(ctx context.Context) (done func()) {
 		return func() {}
 	}
 	a.atWork++
+	a.letIn = true
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -83,10 +87,13 @@ func (l *connLimit) work(ctx context.Context) (done func()) {
 
 func (l *connLimit) oldest() net.Conn {
 	var found net.Conn
-	var since int64
+	var best *connAge
 	for c, a := range l.conns {
-		if a.atWork == 0 && (found == nil || a.since < since) {
-			found, since = c, a.since
+		if a.atWork > 0 {
+			continue
+		}
+		if best == nil || a.letIn == best.letIn && a.since < best.since || best.letIn && !a.letIn {
+			found, best = c, a
 		}
 	}
 	return found
