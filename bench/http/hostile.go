@@ -33,7 +33,7 @@ func attacks(o options, t target) []segment {
 			attack: func(ctx context.Context, done *tally) { large(ctx, t, done) }},
 		{name: "deep JSON", what: "4 connections that send 1 MB of JSON nested to its end",
 			attack: func(ctx context.Context, done *tally) { deep(ctx, t, done) }},
-		{name: "junk sessions", what: fmt.Sprintf("%d sessions opened and left, every 20th with a command, and as many calls with invented session ids", o.junk),
+		{name: "junk sessions", what: fmt.Sprintf("%d sessions opened and left, every 100th with a command, and as many calls with invented session ids", o.junk),
 			attack: func(ctx context.Context, done *tally) { junk(ctx, t, o.junk, done) }},
 	}
 	return append(alone, segment{name: "all of these at once", what: "the four attacks above together", attack: func(ctx context.Context, done *tally) {
@@ -232,7 +232,7 @@ func junk(ctx context.Context, t target, n int, done *tally) {
 	begin := time.Now()
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range 8 {
+	for range 32 {
 		wg.Go(func() {
 			c := newClient(t, t.token)
 			defer c.http.CloseIdleConnections()
@@ -245,17 +245,34 @@ func junk(ctx context.Context, t target, n int, done *tally) {
 				// Nine tenths, so that all are opened while the clients are timed.
 				due := time.Duration(float64(until.Sub(begin)) * 0.9 * float64(i) / float64(n))
 				pause(ctx, time.Until(begin.Add(due)))
-				if id := junkOne(ctx, c, i%20 == 0, done); id != "" {
+				if id := junkOne(ctx, c, i%100 == 0, done); id != "" {
 					inUse = append(inUse, id)
 				}
 			}
 			for _, id := range inUse {
 				c.session = id
-				_, _, _ = c.send(context.WithoutCancel(ctx), http.MethodDelete, "")
+				if err := deleteSoon(c); err != nil {
+					done.add("junk session not deleted")
+				}
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// deleteSoon deletes a session, however much of the attack is still under way.
+func deleteSoon(c *client) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		resp, _, err := c.send(ctx, http.MethodDelete, "")
+		if err == nil && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNotFound) {
+			return nil
+		}
+		if pause(ctx, attackPause); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 }
 
 // junkOne gives the id of a session that may have a sandbox.

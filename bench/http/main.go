@@ -85,7 +85,7 @@ func bench(ctx context.Context, o options) (err error) {
 
 // measure takes the server through the whole run.
 func (r *result) measure(ctx context.Context, srv *server) error {
-	r.before = srv.usage()
+	r.before = srv.settled(ctx)
 	crowd := newCrowd(srv, r.options)
 	say("%d clients open their sessions", r.options.clients)
 	begin := time.Now()

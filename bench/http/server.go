@@ -210,6 +210,20 @@ func (s *server) usage() usage {
 	return usage{server: procField(pid, "status", "VmRSS:"), tree: pss(pids), files: openFiles(pid), processes: len(pids)}
 }
 
+// settled is the usage after the start: it waits until a second brings no process
+// and no descriptor more.
+func (s *server) settled(ctx context.Context) usage {
+	u := s.usage()
+	for range 10 {
+		pause(ctx, time.Second)
+		before := u
+		if u = s.usage(); u.processes == before.processes && u.files == before.files {
+			break
+		}
+	}
+	return u
+}
+
 // usageOnce waits a while for the server to get as low as low wants; what it
 // gives is the last that was seen.
 func (s *server) usageOnce(low func(usage) bool) usage {
