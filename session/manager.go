@@ -254,6 +254,11 @@ func (m *Manager) open(ctx context.Context, key string) (*Session, error) {
 	if c.Name == "" {
 		return m.create(ctx, c, nil, nil)
 	}
+	// A call that was let in before its client ended the session must not make it
+	// anew.
+	if c.NameOf != nil && m.state.gone(c.Name) {
+		return nil, errorf("session_not_found", nil, "this session was ended, begin a new one")
+	}
 	lock, err := m.state.lockName(c.Name)
 	if err != nil {
 		return nil, err
@@ -409,6 +414,9 @@ func (m *Manager) Close() error {
 		wg.Go(func() { errs[i] = m.End(k) })
 	}
 	wg.Wait()
+	if m.config.NameOf != nil && m.config.MaxAge > 0 {
+		m.sweepSaved(m.config.now())
+	}
 	if m.resweep.Stop() {
 		m.state.sweep(m.log)
 	}

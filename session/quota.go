@@ -142,10 +142,15 @@ func (m *Manager) Known(key string) bool {
 // Forget is Delete, and remembers that a client that had a session is gone, so
 // that its handle stays unknown, here and on every server of the state folder,
 // until Config.MaxAge has passed.
-func (m *Manager) Forget(key string) error {
+// A client without a session leaves no mark unless making says that a call may
+// be making one this moment. Codes: internal.
+func (m *Manager) Forget(key string, making bool) error {
 	name := m.configFor(key).Name
-	if name == "" || !m.Known(key) {
+	if name == "" || !making && !m.Known(key) {
 		return m.Delete(key)
+	}
+	if err := os.MkdirAll(filepath.Dir(m.state.gonePath(name)), 0o700); err != nil {
+		return errorf("internal", err, "the state folder cannot be written, check --state-dir")
 	}
 	// First the mark: killed in between, the rest goes with its age.
 	err := writeOver(m.state.gonePath(name), nil)
@@ -158,7 +163,11 @@ func (m *Manager) Gone(key string) bool {
 	if name == "" {
 		return false
 	}
-	_, err := os.Lstat(m.state.gonePath(name))
+	return m.state.gone(name)
+}
+
+func (s *state) gone(name string) bool {
+	_, err := os.Lstat(s.gonePath(name))
 	return err == nil
 }
 
@@ -246,7 +255,8 @@ func (m *Manager) sweepByAge() {
 	}
 }
 
-// sweepSaved deletes kept sessions past their age that nobody came back for.
+// sweepSaved deletes kept sessions past their age that nobody came back for, and
+// those forgotten by a server that had no time to finish.
 func (m *Manager) sweepSaved(now time.Time) {
 	marks, _ := filepath.Glob(filepath.Join(m.state.dir, "saved", keptPrefix+"*.gone"))
 	for _, mark := range marks {
@@ -259,7 +269,7 @@ func (m *Manager) sweepSaved(now time.Time) {
 			continue
 		}
 		d, err := m.state.load(name)
-		if err != nil || now.Sub(d.Created) <= m.config.MaxAge {
+		if !m.state.gone(name) && (err != nil || now.Sub(d.Created) <= m.config.MaxAge) {
 			continue
 		}
 		var coded *Error

@@ -36,6 +36,9 @@ type HTTPOptions struct {
 	MaxConns int
 	// MaxCalls bounds the requests of one principal at once; 0 is 256.
 	MaxCalls int
+	// MaxNew bounds the MCP sessions that one principal begins: so many at once,
+	// and an eighth of it each second from then on; 0 is 256.
+	MaxNew int
 	// Ready says whether a sandbox can be had, for /readyz; nil is yes.
 	Ready func() error
 	Log   *slog.Logger
@@ -62,6 +65,8 @@ type HTTP struct {
 
 	mu    sync.Mutex
 	calls map[string]int // by principal
+	large map[string]int // bodies being read, by principal
+	fresh map[string]allowance
 
 	lives sync.Map // of SSE: id -> context.Context of its stream
 }
@@ -100,6 +105,9 @@ func NewHTTP(s *Server, o HTTPOptions) (*HTTP, error) {
 	if o.MaxCalls == 0 {
 		o.MaxCalls = 256
 	}
+	if o.MaxNew == 0 {
+		o.MaxNew = 256
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -107,7 +115,7 @@ func NewHTTP(s *Server, o HTTPOptions) (*HTTP, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &HTTP{server: s, options: o, log: o.Log, calls: map[string]int{}}
+	h := &HTTP{server: s, options: o, log: o.Log, calls: map[string]int{}, large: map[string]int{}, fresh: map[string]allowance{}}
 	h.stop, h.halt = context.WithCancel(context.Background())
 	h.gate = newGate(o, s.denied)
 	h.conns = newConnLimit(o.MaxConns)
@@ -260,25 +268,6 @@ func (h *HTTP) endpoint() string {
 	return mcpPath
 }
 
-// enter counts a principal's request in, false when it has enough.
-func (h *HTTP) enter(principal string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.calls[principal] >= h.options.MaxCalls {
-		return false
-	}
-	h.calls[principal]++
-	return true
-}
-
-func (h *HTTP) exit(principal string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.calls[principal]--; h.calls[principal] == 0 {
-		delete(h.calls, principal)
-	}
-}
-
 // health: the process lives (healthz); a sandbox can be had (readyz).
 func (h *HTTP) health(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -306,7 +295,7 @@ func (h *HTTP) health(w http.ResponseWriter, r *http.Request) {
 func (h *HTTP) answer(w *replyWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost:
-		msg, text, refusal := readMessage(w, r)
+		msg, text, refusal := h.readMessage(w, r)
 		if refusal != nil {
 			refuseMessage(w, refusal)
 			return
@@ -366,6 +355,11 @@ func (h *HTTP) stream(w *replyWriter, r *http.Request, ctx context.Context, canc
 func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	principal := principalOf(r.Context())
 	if msg.method == string(mcp.MethodInitialize) {
+		if !h.mayBegin(principal) {
+			h.server.denied("quota")
+			refuseHTTP(w, http.StatusTooManyRequests, "too many sessions of yours were begun, wait a moment and go on with those you have")
+			return
+		}
 		// A session id sent along is none of this session's.
 		r.Header.Del(server.HeaderKeySessionID)
 		h.library.ServeHTTP(w, r)
@@ -417,14 +411,15 @@ func (h *HTTP) listen(w *replyWriter, r *http.Request, conn *connection) {
 
 // end is DELETE: what runs is cancelled, the sandbox and its files go.
 func (h *HTTP) end(w *replyWriter, r *http.Request, conn *connection) {
+	making := !h.open.idle(conn)
 	h.open.end(conn)
 	h.open.forget(conn.id)
-	err := h.server.manager.Forget(conn.key())
+	err := h.server.manager.Forget(conn.key(), making)
 	// A call that was let in before the id died may have made the sandbox anew.
 	for t := time.Now(); !h.open.idle(conn) && time.Since(t) < 5*time.Second; {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if err = errors.Join(err, h.server.manager.Forget(conn.key())); err != nil {
+	if err = errors.Join(err, h.server.manager.Forget(conn.key(), false)); err != nil {
 		h.log.Error("a session did not end cleanly", "error", err)
 	}
 	w.WriteHeader(http.StatusOK)

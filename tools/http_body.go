@@ -18,6 +18,10 @@ const (
 	MaxBody = 16 << 20
 	// bodyWithin bounds how long a body may take to arrive.
 	bodyWithin = 30 * time.Second
+	// smallBody is read as it comes; of longer ones a principal may have
+	// maxLarge arriving at once, because each holds its memory until it is read.
+	smallBody = 1 << 20
+	maxLarge  = 4
 	// maxNesting bounds nesting: our deepest argument has four levels.
 	maxNesting = 128
 )
@@ -34,7 +38,7 @@ func (e *httpError) Error() string { return e.text }
 
 // readMessage takes one JSON-RPC message off the request, or says why not. The
 // library reads a body of any length for any time.
-func readMessage(w http.ResponseWriter, r *http.Request) (message, []byte, *httpError) {
+func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []byte, *httpError) {
 	fail := func(status, code int, text string) (message, []byte, *httpError) {
 		return message{}, nil, &httpError{status: status, code: code, text: text}
 	}
@@ -51,7 +55,20 @@ func readMessage(w http.ResponseWriter, r *http.Request) (message, []byte, *http
 	}
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(bodyWithin))
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	body := http.MaxBytesReader(w, r.Body, MaxBody)
+	text, err := io.ReadAll(io.LimitReader(body, smallBody))
+	if err == nil && len(text) == smallBody {
+		principal := principalOf(r.Context())
+		if !h.enlarge(principal) {
+			h.server.denied("quota")
+			return fail(http.StatusTooManyRequests, mcp.INVALID_REQUEST, "too many large messages of yours are arriving, wait for some to end")
+		}
+		defer h.shrink(principal)
+		whole := bytes.NewBuffer(make([]byte, 0, max(r.ContentLength, 2*smallBody)))
+		whole.Write(text)
+		_, err = whole.ReadFrom(body)
+		text = whole.Bytes()
+	}
 	// Kept, it would end the request's context in the middle of the call.
 	_ = rc.SetReadDeadline(time.Time{})
 	var long *http.MaxBytesError

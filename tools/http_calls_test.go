@@ -290,3 +290,25 @@ func TestTooManyCalls(t *testing.T) {
 	}
 	begin(t, url+"/mcp")
 }
+
+// TestTooManyNew: sessions begun without end are refused soon, another
+// principal's are not, and with time they are taken again.
+func TestTooManyNew(t *testing.T) {
+	h, url := startHTTP(t, HTTPOptions{MaxNew: 16})
+	later := time.Duration(0)
+	now := h.mint.now()
+	h.mint.now = func() time.Time { return now.Add(later) }
+	for range 16 {
+		begin(t, url+"/mcp")
+	}
+	if resp, _ := post(t, url+"/mcp", initialize); resp.StatusCode != 429 {
+		t.Errorf("the seventeenth: %s", resp.Status)
+	}
+	begin(t, url+"/mcp", "Authorization: Bearer "+bobToken)
+	later = time.Second
+	begin(t, url+"/mcp")
+	begin(t, url+"/mcp")
+	if resp, _ := post(t, url+"/mcp", initialize); resp.StatusCode != 429 {
+		t.Errorf("after a second: %s", resp.Status)
+	}
+}

@@ -77,7 +77,7 @@ func TestJunkSessions(t *testing.T) {
 	if testing.Short() {
 		n = 2 * maxOwnConnections
 	}
-	h, url := startHTTP(t, HTTPOptions{})
+	h, url := startHTTP(t, HTTPOptions{MaxNew: 20_000})
 	first := begin(t, url+"/mcp", "Authorization: Bearer "+bobToken)
 	var wg sync.WaitGroup
 	work := make(chan bool)

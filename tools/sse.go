@@ -85,7 +85,7 @@ func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
 func sseKey(principal, id string) string { return session.Key(principal, "sse:"+id) }
 
 func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
-	_, text, refusal := readMessage(w, r)
+	_, text, refusal := h.readMessage(w, r)
 	if refusal != nil {
 		refuseMessage(w, refusal)
 		return
