@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestSessionIDs is AC-48, AC-50 and AC-62: only an id that the server gave to
+// TestSessionIDs is AC-48, AC-50, AC-62 and AC-66: only an id that the server gave to
 // this principal leads anywhere, also on a GET, and not after its end.
 func TestSessionIDs(t *testing.T) {
 	h, url := startHTTP(t, HTTPOptions{})

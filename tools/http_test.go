@@ -126,7 +126,7 @@ func begin(t *testing.T, url string, headers ...string) (id string) {
 	return id
 }
 
-// TestGate is AC-58, AC-59 and AC-60: who comes from the wrong place, for the
+// TestGate is AC-58, AC-59, AC-60 and, with no answer a page could show, AC-65: who comes from the wrong place, for the
 // wrong name or without a token is refused, on every endpoint, before the body.
 func TestGate(t *testing.T) {
 	_, url := startHTTP(t, HTTPOptions{AllowedHosts: []string{"box.example"}, AllowedOrigins: []string{"https://good.example"}})
@@ -174,6 +174,9 @@ func TestGate(t *testing.T) {
 		}
 		if c.want == 401 && !strings.HasPrefix(resp.Header.Get("WWW-Authenticate"), "Bearer ") {
 			t.Errorf("%s: no challenge", c.what)
+		}
+		if ct := resp.Header.Get("Content-Type"); strings.Contains(ct, "html") || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: Content-Type %q, a browser may show it", c.what, ct)
 		}
 		if strings.Contains(body, annToken) {
 			t.Errorf("%s: the answer carries the token", c.what)

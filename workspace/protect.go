@@ -21,7 +21,7 @@ type protection struct {
 }
 
 func protectedError(given string) error {
-	return fail(codeProtected, "%s is protected from changes in this workspace, ask the user to change it", quote(given))
+	return fail(codeProtected, "%s is protected from changes in this workspace (the default list and --protect), ask the user to change it", quote(given))
 }
 
 func parseProtection(patterns []string) (*protection, error) {

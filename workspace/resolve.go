@@ -84,7 +84,7 @@ func checkPath(p string) error {
 }
 
 func outside(given string) error {
-	return fail(codeOutside, "%s is outside the workspace and was not granted, use a path inside the workspace", quote(given))
+	return fail(codeOutside, "%s is outside the workspace and was not granted, use a path inside the workspace or ask the user to grant it with --read or --write", quote(given))
 }
 
 // locate maps a cleaned absolute path to a root and the components below it:
