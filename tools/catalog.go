@@ -2,8 +2,8 @@ package tools
 
 import "github.com/mark3labs/mcp-go/mcp"
 
-// allTools is the tool list in the order clients show it: what a model needs
-// most comes first.
+// allTools is every tool, what a model needs most first. Over the wire the
+// library sorts them by name.
 func allTools(o Options) []tool {
 	list := []tool{
 		execCommandTool(o),
