@@ -42,7 +42,7 @@ func TestHTTPClientsAreApart(t *testing.T) {
 	}
 	root := strings.TrimSpace(a.sh("pwd"))
 	for who, other := range map[string]*remote{"a second client of ann": a2, "bob": b} {
-		if out := other.sh("ls; cat " + root + "/f 2>/dev/null; ls -d " + root + " 2>/dev/null; true"); out != "" {
+		if out := other.sh("ls; cat " + root + "/f 2>/dev/null; ls " + root + " 2>/dev/null; true"); out != "" {
 			t.Errorf("%s sees %q", who, out)
 		}
 		other.bad("path_outside_workspace", "read_file", map[string]any{"path": root + "/f"})
@@ -374,7 +374,7 @@ func TestHTTPOwnToken(t *testing.T) {
 		t.Errorf("without a token: %s", resp.Status)
 	}
 	c := n2.session(token)
-	if out := c.sh("cat " + file + " 2>/dev/null; ls -d " + n.state + " 2>/dev/null; true"); out != "" {
+	if out := c.sh("cat " + file + " 2>/dev/null; ls " + n.state + " 2>/dev/null; true"); out != "" {
 		t.Errorf("a command reads %q", out)
 	}
 	c.end()
