@@ -120,13 +120,9 @@ func TestSecretsAreNotRecorded(t *testing.T) {
 	if fi, err := os.Stat(log); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("the audit log: %v %v", fi.Mode(), err)
 	}
-	places := map[string]string{"the log": c.stderr.String()}
-	b, err := os.ReadFile(log)
-	if err != nil || len(b) == 0 {
-		t.Fatal(err)
-	}
-	places["the audit log"] = string(b)
-	err = filepath.WalkDir(c.state, func(p string, d fs.DirEntry, err error) error {
+	places := map[string]string{}
+	// While it lives: the snapshots of a temporary workspace go with it.
+	err := filepath.WalkDir(c.state, func(p string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			text, _ := os.ReadFile(p)
 			places[p] = string(text)
@@ -136,6 +132,12 @@ func TestSecretsAreNotRecorded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.stop()
+	b, err := os.ReadFile(log)
+	if err != nil || len(b) == 0 {
+		t.Fatal(err)
+	}
+	places["the audit log"], places["the log"] = string(b), c.stderr.String()
 	for where, text := range places {
 		for _, s := range secrets {
 			if strings.Contains(text, s) {
