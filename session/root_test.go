@@ -123,7 +123,9 @@ func TestSweep(t *testing.T) {
 	}
 	swapped, _ = open("swapped")
 	live, f := open("live")
-	addRecord(t, st, "d", f, live, true)
+	// Kept to the end: a record that is collected loses its lock with its file.
+	lives := addRecord(t, st, "d", f, live, true)
+	t.Cleanup(func() { lives.f.Close() })
 	if err := os.WriteFile(filepath.Join(st.dir, "sessions", "junk.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -72,7 +71,7 @@ func (s *settings) loadHTTP() error {
 	s.tools.Remote = true
 	// A session of the first transport ends with its stream, so none is kept.
 	if s.transport == "http" {
-		s.session.NameOf = session.KeptName
+		s.session.NameOf = keptName
 	}
 	s.session.CloseWithin = 5 * time.Second
 	local, err := h.local()
@@ -135,6 +134,7 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 		return badSetting("root is one folder, and the token file has %d principals who would share it: leave --root out or serve each from a server of its own", len(names))
 	}
 	ready := &readiness{}
+	ready.try(ctx, m, s.session)
 	h, err := tools.NewHTTP(srv, tools.HTTPOptions{
 		Transport: s.transport, Principals: principals, AllowedHosts: s.http.hosts(), AnyHost: strings.HasPrefix(s.http.listen, "unix:"),
 		AllowedOrigins: s.http.allowedOrigins, MaxConns: s.http.maxConns, Ready: ready.get, Log: s.session.Log,
@@ -148,9 +148,6 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	}
 	ctx, stop := s.hangup(ctx)
 	defer stop()
-	done := make(chan struct{})
-	go func() { defer close(done); ready.try(ctx, s.session) }()
-	defer func() { <-done }()
 	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, m, s.session.Log)
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -215,42 +212,28 @@ func makeToken(path string) error {
 	return nil
 }
 
-// readiness says whether a sandbox can be had here: it is tried once at the
-// start, so that a server which could only refuse is never given clients.
-type readiness struct{ failed atomic.Pointer[error] }
+// readiness says whether a sandbox can be had here: it is tried once before the
+// first client, so that a server which could only refuse is never given any. The
+// trial is a session like others, so a server killed in it leaves nothing that
+// the next one does not remove.
+type readiness struct{ failed error }
 
-var errNotTried = errors.New("not tried yet")
+func (r *readiness) get() error { return r.failed }
 
-func (r *readiness) get() error {
-	if e := r.failed.Load(); e != nil {
-		return *e
+// trialKey is no client's: theirs are made by session.Key.
+const trialKey = "trial"
+
+func (r *readiness) try(ctx context.Context, m *session.Manager, c session.Config) {
+	_, err := m.Get(ctx, trialKey)
+	if r.failed = errors.Join(err, m.Delete(trialKey)); r.failed != nil && ctx.Err() == nil {
+		c.Log.Error("no sandbox can be had, calls will fail", "error", r.failed)
 	}
-	return errNotTried
 }
 
-func (r *readiness) try(ctx context.Context, c session.Config) {
-	err := func() error {
-		dir, err := os.MkdirTemp(c.TempDir, "mcp-sandbox-ready-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		f, err := os.Open(dir)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		sb, err := confine.Start(ctx, confine.Policy{
-			Workspace: dir, WorkspaceFile: f, UID: -1, GID: -1, Path: c.Path, TempDir: dir + ".tmp",
-			Network: confine.NetworkNone, Limits: confine.Limits(c.Limits), Level: confine.Level(c.Level), MinLevel: confine.Level(c.MinLevel), Log: c.Log,
-		})
-		if err != nil {
-			return err
-		}
-		return sb.Close()
-	}()
-	if err != nil && ctx.Err() == nil {
-		c.Log.Error("no sandbox can be had, calls will fail", "error", err)
+// keptName names every client's session, so that it is kept, and not the trial.
+func keptName(key string) string {
+	if key == trialKey {
+		return ""
 	}
-	r.failed.Store(&err)
+	return session.KeptName(key)
 }
