@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
-	"io"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -197,21 +195,4 @@ func expand(dec *zstd.Decoder, dst, stored []byte, id chunkID, raw uint32) ([]by
 
 func newExpander() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(2*maxChunk), zstd.WithDecoderLowmem(true))
-}
-
-// readFullAt reads n bytes of an object from off.
-func readFullAt(ctx context.Context, s Store, key string, off, n int64) ([]byte, error) {
-	r, err := s.Get(ctx, key, off, n)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	b := make([]byte, n)
-	if _, err := io.ReadFull(r, b); err != nil {
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return nil, fmt.Errorf("%w: a pack is cut short", errDamaged)
-		}
-		return nil, err
-	}
-	return b, nil
 }

@@ -79,10 +79,8 @@ func step(args []string) error {
 }
 
 type result struct {
-	name string
 	time time.Duration
 	rss  int64 // KiB
-	err  error
 }
 
 // run starts a command and returns its wall time, peak memory and output.
