@@ -41,27 +41,35 @@ func principalOf(key string) string {
 // nobody's session ends because somebody else wants one. Callers hold m.mu.
 func (m *Manager) room(key string) (idle string, err error) {
 	p := principalOf(key)
-	own, oldest := 0, time.Time{}
-	for k, e := range m.sessions {
-		if principalOf(k) != p {
-			continue
+	own := 0
+	for k := range m.sessions {
+		if principalOf(k) == p {
+			own++
 		}
-		own++
-		if m.quiet(e) && (idle == "" || e.lastUsed.Before(oldest)) {
-			idle, oldest = k, e.lastUsed
-		}
-	}
-	// Ending what cannot come back would lose files to make room.
-	if m.config.NameOf == nil {
-		idle = ""
 	}
 	if limit := m.config.MaxPerPrincipal; limit > 0 && own >= limit {
-		return idle, errorf("limit_reached", nil, "you already have %d sessions at work, end one or have --max-sessions-per-principal raised", own)
+		return m.leastUsed(p), errorf("limit_reached", nil, "you already have %d sessions at work, end one or have --max-sessions-per-principal raised", own)
 	}
 	if len(m.sessions) >= m.config.MaxSessions {
-		return idle, errorf("limit_reached", nil, "there are already %d sessions, end one or raise --max-sessions", m.config.MaxSessions)
+		return m.leastUsed(p), errorf("limit_reached", nil, "there are already %d sessions, end one or raise --max-sessions", m.config.MaxSessions)
 	}
 	return "", nil
+}
+
+// leastUsed is the key of a principal's quiet session that was used the longest
+// ago, "" if there is none that could come back. Callers hold m.mu.
+func (m *Manager) leastUsed(principal string) (key string) {
+	// Ending what cannot come back would lose files to make room.
+	if m.config.NameOf == nil {
+		return ""
+	}
+	oldest := time.Time{}
+	for k, e := range m.sessions {
+		if principalOf(k) == principal && m.quiet(e) && (key == "" || e.lastUsed.Before(oldest)) {
+			key, oldest = k, e.lastUsed
+		}
+	}
+	return key
 }
 
 // quiet says that nothing of a session is at work. Callers hold m.mu.
