@@ -41,7 +41,8 @@ func (p *Process) Stdin() *os.File { return p.stdin }
 
 // Stdout is the read end of the pipe, or the terminal's master, which is the
 // same file as Stdin. Reads of a master whose terminal has no more users end in
-// EIO, which means end of file.
+// EIO. The kernel looks for input before it looks for users, so a first EIO may
+// come with input still to be read: only a second one in a row is the end.
 func (p *Process) Stdout() *os.File { return p.stdout }
 
 // Stderr is the read end of the separate pipe of SplitStderr, or nil.

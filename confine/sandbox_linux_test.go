@@ -93,15 +93,23 @@ func spawn(t testing.TB, s *Sandbox, c Command) *Process {
 	return p
 }
 
-// readTerminal reads a terminal to its end, which is EIO.
+// readTerminal reads a terminal to its end, which is a second EIO in a row, see
+// Process.Stdout.
 func readTerminal(t testing.TB, p *Process) string {
 	t.Helper()
 	p.Stdout().SetReadDeadline(time.Now().Add(60 * time.Second))
-	out, err := io.ReadAll(p.Stdout())
-	if err != nil && !errors.Is(err, syscall.EIO) {
-		t.Fatalf("%v after %q", err, out)
+	var all []byte
+	for ends := 0; ends < 2; {
+		out, err := io.ReadAll(p.Stdout())
+		if !errors.Is(err, syscall.EIO) {
+			t.Fatalf("%v after %q", err, append(all, out...))
+		}
+		all = append(all, out...)
+		if ends++; len(out) > 0 {
+			ends = 1
+		}
 	}
-	return string(out)
+	return string(all)
 }
 
 // eachIdentity runs f as every user this process can start sessions for: itself,

@@ -1,9 +1,11 @@
 package ptyproc
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -86,15 +88,24 @@ var readBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return 
 func (p *process) pump() {
 	out := p.child.Output()
 	b := readBuffers.Get().(*[]byte)
+	// EIO is how a terminal says that its last other end was closed, see pty(7).
+	// The kernel looks for input first and at the close after it, so what was
+	// written in between makes it say so too early: only a second EIO in a row,
+	// with the close known before it looks, is the end.
+	closed := false
 	for {
 		n, err := out.Read(*b)
 		if n > 0 {
 			p.add((*b)[:n])
 		}
-		// EIO is how a terminal says that its last other end was closed, see pty(7).
+		if errors.Is(err, syscall.EIO) && !closed {
+			closed = true
+			continue
+		}
 		if err != nil {
 			break
 		}
+		closed = false
 	}
 	readBuffers.Put(b)
 	p.mu.Lock()

@@ -58,7 +58,7 @@ func quickCommands(f *fixture) {
 				r, err := f.table.Start(context.Background(), f.request("echo first "+mark+"; pwd; echo last "+mark+" >&2; exit "+fmt.Sprint(i%256)))
 				want := "first " + mark + "\n/\nlast " + mark + "\n"
 				if err != nil || r.Exit == nil || r.Exit.Code != i%256 || text(r.Output) != want || r.ID != 0 || r.Dropped != 0 {
-					f.Errorf("%s: %v %+v %q", mark, err, r, r.Output)
+					f.Errorf("%s: %v %+v exit %+v %q", mark, err, r, r.Exit, r.Output)
 					return
 				}
 			}
