@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -13,7 +14,11 @@ import (
 func benchTree(b *testing.B) *FS {
 	dir := os.Getenv("WORKSPACE_BENCH_TREE")
 	if dir == "" {
-		dir = filepath.Join(runtime.GOROOT(), "src")
+		root, err := exec.Command("go", "env", "GOROOT").Output()
+		if err != nil {
+			b.Skipf("go env GOROOT: %v", err)
+		}
+		dir = filepath.Join(strings.TrimSpace(string(root)), "src")
 	}
 	f, err := Open(dir, Options{})
 	if err != nil {

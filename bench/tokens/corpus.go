@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 )
 
@@ -37,7 +37,11 @@ func corpora(size int) ([]corpus, error) {
 
 // goSource is source text of the Go distribution.
 func goSource(size int) (string, error) {
-	root := runtime.GOROOT()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOROOT: %w", err)
+	}
+	root := strings.TrimSpace(string(out))
 	var b strings.Builder
 	for _, dir := range []string{"net/http", "go/types", "cmd/compile/internal/ssagen", "encoding/json"} {
 		files, _ := filepath.Glob(filepath.Join(root, "src", filepath.FromSlash(dir), "*.go"))
