@@ -151,6 +151,16 @@ func (r *record) update(d recordData) error {
 	return nil
 }
 
+// isStill says whether path names the open file f.
+func isStill(f *os.File, path string) bool {
+	open, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(path)
+	return err == nil && os.SameFile(open, named)
+}
+
 // createLocked makes a file and locks it. Between the two another server's sweep
 // may take the file for one that a killed server left: then it is gone from its
 // name when the lock is had, and is made again.
@@ -160,17 +170,11 @@ func createLocked(path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		var mine, now os.FileInfo
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
-			mine, err = f.Stat()
-		}
-		if err == nil {
-			if now, err = os.Lstat(path); err == nil && os.SameFile(mine, now) {
-				return f, nil
-			}
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err == nil && isStill(f, path) {
+			return f, nil
 		}
 		f.Close()
-		if err != nil && !os.IsNotExist(err) {
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -316,7 +320,9 @@ func (s *state) sweep(log *slog.Logger) {
 	fresh, _ := filepath.Glob(filepath.Join(s.dir, "sessions", "*.json.new"))
 	for _, name := range fresh {
 		if f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0); err == nil {
-			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			// The file that was opened may have become the record meanwhile, and the
+			// name be that of the next one.
+			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && isStill(f, name) {
 				_ = os.Remove(name)
 			}
 			f.Close()
