@@ -4,9 +4,10 @@ BIN := bin/mcp-sandbox
 
 # How long each fuzz target and each soak test runs.
 FUZZTIME ?= 1m
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SOAKTIME ?= 10m
 
-.PHONY: build test lint bench fuzz soak packages clean
+.PHONY: build test lint bench fuzz soak cover packages release clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/mcp-sandbox
@@ -18,6 +19,7 @@ lint:
 	$(GO) vet ./...
 	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
+	$(GO) run $(STATICCHECK) ./...
 	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo 'golangci-lint is not installed: vet and gofmt only'; fi
 
 bench:
@@ -38,9 +40,20 @@ fuzz:
 soak:
 	$(GO) test -race -run '^TestSoak$$' -timeout 0 -v ./ptyproc -soak $(SOAKTIME)
 
+# Coverage of all tests together with that of the servers and sandboxes they
+# start; see docs/coverage.md.
+cover:
+	.ci/cover
+
 # Checks every manifest and builds the packages that can be built here.
 packages:
 	.ci/packages
+
+# On a tag: make release OWNER=account, the account of GitHub that publishes it.
+# RELEASE=--snapshot publishes nothing. It wants goreleaser and cyclonedx-gomod.
+release:
+	@packaging/fill "$(OWNER)" /dev/null
+	OWNER="$(OWNER)" goreleaser release --clean $(RELEASE)
 
 clean:
 	rm -rf bin dist

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -194,6 +195,50 @@ func TestRegistryManifest(t *testing.T) {
 			if e.Format != "" && !slices.Contains([]string{"string", "number", "boolean", "filepath"}, e.Format) {
 				t.Errorf("variable %+v", e)
 			}
+		}
+	}
+}
+
+// TestManifestsFilled: after packaging/fill no placeholder is left in anything
+// that is published, and what is no account is refused.
+func TestManifestsFilled(t *testing.T) {
+	to := filepath.Join(t.TempDir(), "new", "server.json")
+	fill := func(owner string) ([]byte, error) {
+		return exec.Command("../../packaging/fill", owner, to).CombinedOutput()
+	}
+	for _, bad := range []string{"", "OWNER", "-a", "a-", "a/b", "a&b", "a b", "a\nb"} {
+		if out, err := fill(bad); err == nil || len(out) == 0 {
+			t.Errorf("%q was taken: %s", bad, out)
+		}
+	}
+	if _, err := os.Stat(to); err == nil {
+		t.Error("a file was written for what was refused")
+	}
+	if out, err := fill("octo-cat"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	filled, err := os.ReadFile(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s registryServer
+	if err := json.Unmarshal(filled, &s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Name != "io.github.octo-cat/mcp-sandbox" || !strings.HasPrefix(s.Packages[0].Identifier, "ghcr.io/octo-cat/mcp-sandbox:") {
+		t.Errorf("filled: %q %+v", s.Name, s.Packages)
+	}
+	published := map[string][]byte{"server.json, filled": filled}
+	for _, name := range []string{
+		"packaging/mcpb/manifest.json", ".claude-plugin/plugin.json", ".claude-plugin/marketplace.json", "gemini-extension.json",
+		"packaging/nfpm.yaml", "packaging/docker/Dockerfile", "packaging/docker/compose.yaml", "packaging/docker/compose.namespaces.yaml",
+		"packaging/systemd/mcp-sandbox.service", "packaging/systemd/mcp-sandbox.socket", "README.md",
+	} {
+		published[name] = repoFile(t, name)
+	}
+	for name, text := range published {
+		if m := regexp.MustCompile(`\b(OWNER|TODO|FIXME|CHANGEME|YOUR_\w+)\b|example\.(com|org)/`).Find(text); m != nil {
+			t.Errorf("%s holds the placeholder %s", name, m)
 		}
 	}
 }
