@@ -1,12 +1,15 @@
 package confine
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,14 +38,54 @@ func newBootKey(p *Policy, id identity, level Level) bootKey {
 // booted is an init that waits for its configuration. It has started nothing and
 // has nothing of any session.
 type booted struct {
-	pid    int
-	sock   *os.File
+	pid  int
+	sock *os.File
+	control
+	in     *frameReader
 	stderr *os.File // takes init's panics
 	cgroup *cgroup
 }
 
-// boot starts an init.
-func boot(k bootKey, log *slog.Logger) (*booted, error) {
+// control is the server's end of the socket to init.
+type control struct {
+	rc     syscall.RawConn
+	sendMu *sync.Mutex
+}
+
+func newControl(sock *os.File) control {
+	rc, _ := sock.SyscallConn()
+	return control{rc, &sync.Mutex{}}
+}
+
+func (c control) send(e *encoder, fds ...int) error {
+	c.sendMu.Lock()
+	defer c.sendMu.Unlock()
+	return sendFrame(func(p, oob []byte) (n int, err error) {
+		werr := c.rc.Write(func(fd uintptr) bool {
+			n, err = rawSend(int(fd))(p, oob)
+			return err != unix.EAGAIN
+		})
+		if werr != nil {
+			return 0, werr
+		}
+		return n, err
+	}, e, fds...)
+}
+
+func (c control) recv(p, oob []byte) (n, oobn, flags int, err error) {
+	rerr := c.rc.Read(func(fd uintptr) bool {
+		n, oobn, flags, err = rawRecv(int(fd))(p, oob)
+		return err != unix.EAGAIN
+	})
+	if rerr != nil {
+		return 0, 0, 0, rerr
+	}
+	return n, oobn, flags, err
+}
+
+// boot starts an init and has it build base, which is nil at the levels without
+// mounts.
+func boot(k bootKey, base *base, id identity, log *slog.Logger) (*booted, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, errorf("limit_reached", err, "the server has no descriptors left, close other sessions first")
@@ -58,7 +101,32 @@ func boot(k bootKey, log *slog.Logger) (*booted, error) {
 		b.cgroup.Remove()
 		return nil, &unavailable{"create the namespaces", err}
 	}
+	b.control = newControl(b.sock)
+	b.in = newFrameReader(b.recv)
+	if base != nil {
+		// An init that has gone is found out, with its last word, by whoever waits
+		// for what it says next.
+		if err := base.send(b.send, id); err != nil && !errors.Is(err, unix.EPIPE) {
+			b.discard(log)
+			return nil, err
+		}
+	}
 	return b, nil
+}
+
+// built waits until init has built its base.
+func (b *booted) built(log *slog.Logger) error {
+	b.sock.SetReadDeadline(time.Now().Add(startTimeout))
+	defer b.sock.SetReadDeadline(time.Time{})
+	f, err := b.in.next()
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if f.op != evBase {
+		return failure(&f, log)
+	}
+	return nil
 }
 
 func (b *booted) fork(k bootKey, control int, log *slog.Logger) error {

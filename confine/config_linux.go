@@ -12,17 +12,15 @@ import (
 // commands could read in /proc.
 type initConfig struct {
 	Namespaces bool // false: the landlock level, no mounts at all
-	HostProc   bool // show the host's /proc even where a fresh one could be had
 	Unconfined bool // level none: commands keep the rights of the server
 	Network    Network
 	UID, GID   int
 
-	Binds  []bind   // host trees, parents before children
-	Dirs   []string // empty directories of the new root
-	Links  []link   // symbolic links of the new root
-	Files  []file   // files made for the session
-	Covers []cover  // what of the bound trees must not be seen
-	Home   string   // private home to make, "" for none
+	Binds  []bind  // host trees, parents before children
+	Links  []link  // symbolic links of the new root
+	Files  []file  // files made for the session
+	Covers []cover // what of the bound trees must not be seen
+	Home   string  // private home to make, "" for none
 
 	Private   string // the session's directory on the host, removed at the end; "" with namespaces
 	Workspace string
@@ -36,6 +34,19 @@ type initConfig struct {
 	TTYMultiplexer string
 	Seccomp        []unix.SockFilter
 	Landlock       bool
+}
+
+// baseConfig is what init builds before it is told of a session.
+type baseConfig struct {
+	HostProc bool // show the host's /proc even where a fresh one could be had
+	Network  Network
+	UID      int
+	Tmp, Shm int64 // sizes in bytes
+
+	Dirs  []string // empty directories of the new root
+	Binds []bind   // as those of initConfig
+	Links []link
+	Files []file
 }
 
 // bind is one host tree shown at its own path.
@@ -66,21 +77,33 @@ type cover struct {
 	Denied bool
 }
 
-func (c *initConfig) encode() *encoder {
-	e := newFrame(opConfig)
+func (c *baseConfig) encode() *encoder {
+	e := newFrame(opBase)
+	e.flag(c.HostProc)
+	e.str(string(c.Network))
+	e.num(c.UID)
+	e.u64(uint64(c.Tmp))
+	e.u64(uint64(c.Shm))
+	e.strs(c.Dirs)
+	e.contents(c.Binds, c.Links, c.Files)
+	return e
+}
+
+func decodeBase(d *decoder) (*baseConfig, error) {
+	c := &baseConfig{HostProc: d.flag(), Network: Network(d.str()), UID: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64()), Dirs: d.strs()}
+	c.Binds, c.Links, c.Files = d.contents()
+	return c, d.done()
+}
+
+// contents are what a part of the new root is made of.
+func (e *encoder) contents(binds []bind, links []link, files []file) {
 	size := 32 << 10
-	for _, f := range c.Files {
+	for _, f := range files {
 		size += len(f.Content)
 	}
 	e.b = slices.Grow(e.b, size)
-	e.flag(c.Namespaces)
-	e.flag(c.HostProc)
-	e.flag(c.Unconfined)
-	e.str(string(c.Network))
-	e.num(c.UID)
-	e.num(c.GID)
-	e.u32(uint32(len(c.Binds)))
-	for _, b := range c.Binds {
+	e.u32(uint32(len(binds)))
+	for _, b := range binds {
 		e.str(b.Path)
 		e.flag(b.Write)
 		e.flag(b.Device)
@@ -89,18 +112,43 @@ func (c *initConfig) encode() *encoder {
 		e.u64(b.Dev)
 		e.u64(b.Ino)
 	}
-	e.strs(c.Dirs)
-	e.u32(uint32(len(c.Links)))
-	for _, l := range c.Links {
+	e.u32(uint32(len(links)))
+	for _, l := range links {
 		e.str(l.Path)
 		e.str(l.Target)
 	}
-	e.u32(uint32(len(c.Files)))
-	for _, f := range c.Files {
+	e.u32(uint32(len(files)))
+	for _, f := range files {
 		e.str(f.Path)
 		e.str(f.Content)
 		e.u32(f.Mode)
 	}
+}
+
+func (d *decoder) contents() ([]bind, []link, []file) {
+	binds := make([]bind, d.count(31))
+	for i := range binds {
+		binds[i] = bind{d.str(), d.flag(), d.flag(), d.flag(), d.num(), d.u64(), d.u64()}
+	}
+	links := make([]link, d.count(8))
+	for i := range links {
+		links[i] = link{d.str(), d.str()}
+	}
+	files := make([]file, d.count(12))
+	for i := range files {
+		files[i] = file{d.str(), d.str(), d.u32()}
+	}
+	return binds, links, files
+}
+
+func (c *initConfig) encode() *encoder {
+	e := newFrame(opConfig)
+	e.flag(c.Namespaces)
+	e.flag(c.Unconfined)
+	e.str(string(c.Network))
+	e.num(c.UID)
+	e.num(c.GID)
+	e.contents(c.Binds, c.Links, c.Files)
 	e.u32(uint32(len(c.Covers)))
 	for _, v := range c.Covers {
 		e.str(v.Path)
@@ -130,20 +178,8 @@ func (c *initConfig) encode() *encoder {
 }
 
 func decodeConfig(d *decoder) (*initConfig, error) {
-	c := &initConfig{Namespaces: d.flag(), HostProc: d.flag(), Unconfined: d.flag(), Network: Network(d.str()), UID: d.num(), GID: d.num()}
-	c.Binds = make([]bind, d.count(31))
-	for i := range c.Binds {
-		c.Binds[i] = bind{d.str(), d.flag(), d.flag(), d.flag(), d.num(), d.u64(), d.u64()}
-	}
-	c.Dirs = d.strs()
-	c.Links = make([]link, d.count(8))
-	for i := range c.Links {
-		c.Links[i] = link{d.str(), d.str()}
-	}
-	c.Files = make([]file, d.count(12))
-	for i := range c.Files {
-		c.Files[i] = file{d.str(), d.str(), d.u32()}
-	}
+	c := &initConfig{Namespaces: d.flag(), Unconfined: d.flag(), Network: Network(d.str()), UID: d.num(), GID: d.num()}
+	c.Binds, c.Links, c.Files = d.contents()
 	c.Covers = make([]cover, d.count(5))
 	for i := range c.Covers {
 		c.Covers[i] = cover{d.str(), d.flag()}

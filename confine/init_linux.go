@@ -23,6 +23,7 @@ type setupError struct {
 
 // initState is what init's parts share.
 type initState struct {
+	base  *baseConfig // nil without mounts
 	cfg   *initConfig
 	trees []int // opened by a root server, by bind.Tree
 	root  *root
@@ -56,12 +57,22 @@ func runInit() {
 		s.fail(e)
 	}
 	in := newFrameReader(rawRecv(controlFD))
-	f, err := in.next()
-	for ; err == nil && f.op == opMounts; f, err = in.next() {
-		s.trees = append(s.trees, f.fds...)
+	f := s.told(in)
+	var err error
+	if f.op == opBase {
+		if s.base, err = decodeBase(&f.decoder); err != nil {
+			s.fail(&setupError{"read the base", err})
+		}
+		if e := perform(s.foundation()); e != nil {
+			s.fail(e)
+		}
+		if err := s.send(newFrame(evBase)); err != nil {
+			os.Exit(1)
+		}
+		f = s.told(in)
 	}
-	if err != nil || f.op != opConfig {
-		os.Exit(1) // the server has gone
+	if f.op != opConfig {
+		os.Exit(1)
 	}
 	if s.cfg, err = decodeConfig(&f.decoder); err != nil {
 		s.fail(&setupError{"read the configuration", err})
@@ -75,6 +86,21 @@ func runInit() {
 	s.serve(in)
 	// Another thread has taken over; this one must not go on to be the server.
 	select {}
+}
+
+// told is the next frame of the set-up, after the trees it names. It does not
+// return when the server has gone.
+func (s *initState) told(in *frameReader) frame {
+	for {
+		f, err := in.next()
+		if err != nil {
+			os.Exit(1)
+		}
+		if f.op != opMounts {
+			return f
+		}
+		s.trees = append(s.trees, f.fds...)
+	}
 }
 
 type step struct {
@@ -104,21 +130,27 @@ func (s *initState) preparation() []step {
 	}
 }
 
+// foundation is what init does when it knows for which user, but of no session
+// yet.
+func (s *initState) foundation() []step {
+	return []step{
+		{"set kernel limits of the namespaces", s.namespaceSysctls},
+		{"set the host name", func() error { return unix.Sethostname([]byte("sandbox")) }},
+		{"bring the loopback interface up", s.loopbackUp},
+		{"build the base of the file system", s.buildBase},
+	}
+}
+
 // setUp is the ordered list of what makes the sandbox. Each step says why it
 // stands where it does.
 func (s *initState) setUp() []step {
 	steps := []step{
 		{"follow the server", s.followServer},
-		// Needs the host's /proc, so before the new root.
+		// Needs the host's /proc, so before init moves to the new root.
 		{"mark commands", s.openMark},
 	}
 	if s.cfg.Namespaces {
-		steps = append(steps,
-			step{"set kernel limits of the namespaces", s.namespaceSysctls},
-			step{"set the host name", func() error { return unix.Sethostname([]byte("sandbox")) }},
-			step{"bring the loopback interface up", s.loopbackUp},
-			step{"build the root file system", s.buildRoot},
-		)
+		steps = append(steps, step{"build the root file system", s.buildRoot})
 	}
 	steps = append(steps,
 		step{"open the null device", s.openNull},
@@ -261,7 +293,7 @@ func (s *initState) namespaceSysctls() error {
 	if err := writeSysctl("/proc/sys/user/max_user_namespaces", "0"); err != nil {
 		s.gap("nested user namespaces", err)
 	}
-	if s.cfg.Network == NetworkHost {
+	if s.base.Network == NetworkHost {
 		return nil
 	}
 	if err := writeSysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"); err != nil {
@@ -281,7 +313,7 @@ func writeSysctl(name, value string) error {
 }
 
 func (s *initState) loopbackUp() error {
-	if s.cfg.Network != NetworkLoopback && s.cfg.Network != NetworkAllow {
+	if s.base.Network != NetworkLoopback && s.base.Network != NetworkAllow {
 		return nil
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

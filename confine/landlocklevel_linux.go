@@ -12,10 +12,10 @@ import (
 )
 
 // newLevelLayout plans one level.
-func newLevelLayout(p *Policy, id identity, level Level) (*layout, error) {
+func newLevelLayout(p *Policy, id identity, level Level, b *base) (*layout, error) {
 	switch level {
 	case LevelNamespaces, LevelNamespacesNoProc:
-		return newLayout(p, id)
+		return newLayout(p, id, b)
 	case LevelLandlock:
 		return newLandlockLayout(p, id)
 	case LevelNone:
@@ -66,12 +66,14 @@ func (l *layout) withoutMounts() error {
 	c.Workspace = l.p.Workspace
 	// The host's own, as /dev/pts/ptmx has no permissions there.
 	c.TTYMultiplexer = "/dev/ptmx"
-	l.systemTrees()
+	system, _ := systemTrees()
+	etc := base{}
 	if l.id.uid == 0 {
-		l.etcForRoot()
+		etc.etcForRoot()
 	} else {
-		l.bind("/etc", false, false)
+		system = append(system, shown("/etc"))
 	}
+	c.Binds = append(system, etc.cfg.Binds...)
 	l.toolchains()
 	if err := l.grants(); err != nil {
 		return err
@@ -82,10 +84,8 @@ func (l *layout) withoutMounts() error {
 			c.ReadOnly = append(c.ReadOnly, b.Path)
 		}
 	}
-	// What etcForRoot copies is granted in place here.
-	for _, f := range c.Files {
-		c.ReadOnly = append(c.ReadOnly, f.Path)
-	}
+	// What is copied elsewhere is granted in place here.
+	c.ReadOnly = append(c.ReadOnly, etc.copies...)
 	c.Writable = append(c.Writable, l.p.Workspace)
 	if !c.Unconfined {
 		if err := l.hiddenWithoutMounts(); err != nil {
@@ -95,7 +95,7 @@ func (l *layout) withoutMounts() error {
 	if len(l.p.Protect) > 0 && !c.Unconfined {
 		l.warn("protected paths can be changed by commands at this level, only the file tools refuse them")
 	}
-	c.Binds, c.Links, c.Files, c.Covers, c.Dirs = nil, nil, nil, nil, nil
+	c.Binds, c.Links, c.Files, c.Covers = nil, nil, nil, nil
 	return l.privateDir()
 }
 

@@ -3,23 +3,21 @@ package confine
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // layout turns a Policy into what init is to do. It looks at the host and
 // changes nothing.
 type layout struct {
-	p   *Policy
-	id  identity
-	cfg initConfig
+	p    *Policy
+	id   identity
+	base *base // nil at the levels without mounts
+	cfg  initConfig
 
 	trees    []int // detached trees to pass to init, by index
 	warnings []string
@@ -28,9 +26,7 @@ type layout struct {
 }
 
 func (l *layout) close() {
-	for _, fd := range l.trees {
-		unix.Close(fd)
-	}
+	closeAll(l.trees)
 	l.trees = nil
 }
 
@@ -38,18 +34,16 @@ func (l *layout) warn(format string, args ...any) {
 	l.warnings = append(l.warnings, fmt.Sprintf(format, args...))
 }
 
-// newLayout plans the namespaces level.
-func newLayout(p *Policy, id identity) (*layout, error) {
-	l := &layout{p: p, id: id, tmp: "/tmp"}
+// newLayout plans what a session at the namespaces level has over its base.
+func newLayout(p *Policy, id identity, b *base) (*layout, error) {
+	l := &layout{p: p, id: id, base: b, tmp: "/tmp"}
 	c := &l.cfg
 	c.Namespaces = true
-	c.HostProc = p.Level == LevelNamespacesNoProc
 	c.Network = p.Network
 	c.UID, c.GID = id.uid, id.gid
 	c.Limits = p.Limits
 	c.Workspace = p.Workspace
 	c.TTYMultiplexer = "/dev/pts/ptmx"
-	c.Dirs = []string{"/dev", "/sys", "/home", "/mnt", "/media", "/srv", "/var/lib", "/var/log", "/var/cache"}
 	c.Writable = []string{"/tmp", "/var/tmp", "/run", "/dev/shm", p.Workspace}
 	if p.Home == "" {
 		// A private home at the place of something granted would be covered by
@@ -62,9 +56,7 @@ func newLayout(p *Policy, id identity) (*layout, error) {
 		l.id, c.Home = id, id.home
 		c.Writable = append(c.Writable, id.home)
 	}
-	l.systemTrees()
 	l.etc()
-	l.devices()
 	l.toolchains()
 	if err := l.grants(); err != nil {
 		l.close()
@@ -81,8 +73,8 @@ func newLayout(p *Policy, id identity) (*layout, error) {
 		return nil, err
 	}
 	slices.SortStableFunc(c.Binds, func(a, b bind) int { return strings.Compare(a.Path, b.Path) })
-	if err := l.passTrees(); err != nil {
-		l.close()
+	var err error
+	if l.trees, err = passTrees(c.Binds, id); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -103,44 +95,16 @@ func (l *layout) seccomp() seccompOptions {
 	return seccompOptions{Network: l.p.Network, LandlockOnly: !l.cfg.Namespaces, ProtectPid1: l.cfg.Namespaces}
 }
 
-// systemTrees shows the distribution's programs. Hosts with a merged /usr have
-// links at the top, which are made again.
-func (l *layout) systemTrees() {
-	for _, dir := range systemDirs {
-		fi, err := os.Lstat(dir)
-		if err != nil {
-			continue
-		}
-		if fi.Mode()&fs.ModeSymlink != 0 {
-			if target, err := os.Readlink(dir); err == nil {
-				l.cfg.Links = append(l.cfg.Links, link{dir, target})
-			}
-			continue
-		}
-		l.bind(dir, false, true)
-	}
-}
-
 func (l *layout) bind(p string, write, optional bool) {
 	l.cfg.Binds = append(l.cfg.Binds, bind{Path: p, Write: write, Optional: optional, Tree: -1})
 }
 
-// etcSecrets are what of /etc holds keys or passwords. They are unreadable to
-// ordinary users anyway, but not to groups, nor to uid 0.
-var etcSecrets = []string{
-	"shadow", "shadow-", "gshadow", "gshadow-", "sudoers", "sudoers.d", "ssh", "ssl/private",
-	"krb5.keytab", "security/opasswd", "NetworkManager/system-connections", "wireguard", "letsencrypt",
-	"docker", "ppp", "machine-id", "polkit-1", "credstore", "credstore.encrypted",
-}
-
-// etc shows the host's configuration without its secrets, and with accounts and
-// names that are true inside.
+// etc takes the secrets out of the base's /etc, and gives it accounts and names
+// that are true inside. A grant may have shown what the base leaves out, so this
+// comes after the grants.
 func (l *layout) etc() {
-	if l.id.uid == 0 {
-		l.etcForRoot()
-	} else {
-		l.bind("/etc", false, false)
-		for _, s := range etcSecrets {
+	for _, s := range etcSecrets {
+		if l.id.uid != 0 || strings.Contains(s, "/") {
 			l.cfg.Covers = append(l.cfg.Covers, cover{"/etc/" + s, true})
 		}
 	}
@@ -161,53 +125,6 @@ func (l *layout) etc() {
 			l.cfg.Files = append(l.cfg.Files, file{real, string(b), 0o644})
 		}
 	}
-}
-
-// etcForRoot shows only what everyone may read. Covers are not enough for uid
-// 0, to which file modes mean nothing: a program on the host that replaces
-// /etc/shadow by rename removes a mount that lies over it.
-func (l *layout) etcForRoot() {
-	l.cfg.Dirs = append(l.cfg.Dirs, "/etc")
-	entries, err := os.ReadDir("/etc")
-	if err != nil {
-		return
-	}
-	made := []string{"passwd", "group", "hosts", "hostname", "passwd-", "group-"}
-	for _, e := range entries {
-		name := e.Name()
-		if slices.Contains(made, name) || slices.Contains(etcSecrets, name) {
-			continue
-		}
-		p := "/etc/" + name
-		switch fi, err := e.Info(); {
-		case err != nil:
-		case e.Type()&fs.ModeSymlink != 0:
-			if target, err := os.Readlink(p); err == nil {
-				l.cfg.Links = append(l.cfg.Links, link{p, target})
-			}
-		case fi.Mode().Perm()&0o004 == 0 || !(fi.IsDir() || fi.Mode().IsRegular()):
-		case fi.IsDir():
-			l.bind(p, false, true)
-		case fi.Size() <= 256<<10:
-			if b, err := os.ReadFile(p); err == nil {
-				l.cfg.Files = append(l.cfg.Files, file{p, string(b), 0o644})
-			}
-		}
-	}
-	for _, s := range etcSecrets {
-		if strings.Contains(s, "/") {
-			l.cfg.Covers = append(l.cfg.Covers, cover{"/etc/" + s, true})
-		}
-	}
-}
-
-func (l *layout) devices() {
-	for _, d := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
-		l.cfg.Binds = append(l.cfg.Binds, bind{Path: "/dev/" + d, Device: true, Optional: d != "null", Tree: -1})
-	}
-	l.cfg.Links = append(l.cfg.Links,
-		link{"/dev/ptmx", "pts/ptmx"}, link{"/dev/fd", "/proc/self/fd"},
-		link{"/dev/stdin", "/proc/self/fd/0"}, link{"/dev/stdout", "/proc/self/fd/1"}, link{"/dev/stderr", "/proc/self/fd/2"})
 }
 
 // toolchains shows what the server's PATH needs, each at its own path, with the
@@ -303,28 +220,27 @@ func (l *layout) grants() error {
 		return errorf("not_a_directory", nil, "the workspace is not a directory without links, give its resolved path")
 	}
 	l.cfg.Binds = append(l.cfg.Binds, bind{Path: l.p.Workspace, Write: true, Tree: -1, Dev: uint64(st.Dev), Ino: st.Ino})
-	for _, g := range []struct {
-		paths []string
-		write bool
-		what  string
-	}{{l.p.Read, false, "read"}, {l.p.Write, true, "write"}} {
-		for _, p := range g.paths {
-			real, err := filepath.EvalSymlinks(p)
-			if err != nil {
-				return errorf("invalid_argument", err, "a %s grant cannot be opened (%s), remove it or make the path", g.what, errnoText(err))
-			}
-			if real == "/" {
-				return errorf("invalid_argument", nil, "a %s grant resolves to the whole file system, grant a directory in it", g.what)
-			}
-			// A grant that repeats a read-only part of what is shown, such as
-			// one below /usr, is harmless.
+	for _, g := range grantsOf(l.p) {
+		real, err := filepath.EvalSymlinks(g.path)
+		if err != nil {
+			return errorf("invalid_argument", err, "a %s grant cannot be opened (%s), remove it or make the path", g.what, errnoText(err))
+		}
+		if real == "/" {
+			return errorf("invalid_argument", nil, "a %s grant resolves to the whole file system, grant a directory in it", g.what)
+		}
+		if l.base != nil && within(real, "/proc") {
+			return errorf("invalid_argument", nil, "a %s grant lies in /proc, which shows the session's own processes, remove it", g.what)
+		}
+		// A grant that repeats a read-only part of what is shown, such as one
+		// below /usr, is harmless.
+		if l.base == nil || !l.base.cfg.holds(real, g.write) {
 			l.bind(real, g.write, false)
-			if real != p {
-				l.linksTo(path.Clean(p))
-			}
-			if g.write {
-				l.cfg.Writable = append(l.cfg.Writable, real)
-			}
+		}
+		if real != g.path {
+			l.linksTo(path.Clean(g.path))
+		}
+		if g.write {
+			l.cfg.Writable = append(l.cfg.Writable, real)
 		}
 	}
 	if l.p.Home != "" && !within(l.p.Home, append([]string{l.p.Workspace}, l.p.Write...)...) {
@@ -353,42 +269,4 @@ func (l *layout) hide() error {
 		}
 	}
 	return nil
-}
-
-// passTrees opens, in a root server, the trees the session's identity could not
-// walk to. A server without that power leaves it to init, which has the same
-// identity as the server.
-func (l *layout) passTrees() error {
-	if os.Geteuid() != 0 || l.id.uid == 0 {
-		return nil
-	}
-	for i := range l.cfg.Binds {
-		b := &l.cfg.Binds[i]
-		if b.Device || reachable(b.Path) {
-			continue
-		}
-		fd, err := b.detach()
-		if err != nil {
-			if b.Optional {
-				continue
-			}
-			return errorf("internal", err, "a granted directory cannot be mounted (%s), check the server's rights", errnoText(err))
-		}
-		b.Tree = len(l.trees)
-		l.trees = append(l.trees, fd)
-	}
-	return nil
-}
-
-// reachable says whether everyone may walk to p.
-func reachable(p string) bool {
-	for dir := path.Dir(p); ; dir = path.Dir(dir) {
-		fi, err := os.Lstat(dir)
-		if err != nil || fi.Mode().Perm()&0o001 == 0 {
-			return false
-		}
-		if dir == "/" {
-			return true
-		}
-	}
 }

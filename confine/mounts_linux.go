@@ -131,10 +131,10 @@ func newFS(kind string, attr int, options ...string) (int, error) {
 	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
 }
 
-// newRoot hangs the empty root and its stage. The place is covered for the time
-// of building only; /tmp is where it disturbs nothing we still need, because
-// every host tree is already open.
-func newRoot(l Limits) (*root, error) {
+// newRoot hangs the empty root and its stage. Its place is the top of the host's
+// root: a path that starts there starts below the new root, so that all of the
+// host stays within reach while the root is built.
+func newRoot(tmp int64) (*root, error) {
 	r := &root{rw: -1, scratch: -1, owned: map[uint64]bool{}, made: map[string]bool{}, ours: map[string]bool{"/": true}}
 	var err error
 	// Room for directories, links and the made files; commands can never write
@@ -149,11 +149,9 @@ func newRoot(l Limits) (*root, error) {
 	}
 	r.dev = st.Dev
 	r.owned[st.Dev] = true
-	at, err := walkHost("/tmp")
+	at, err := walkHost("/")
 	if err != nil {
-		if at, err = walkHost("/"); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	defer unix.Close(at)
 	if err := hang(r.fd, at); err != nil {
@@ -165,7 +163,7 @@ func newRoot(l Limits) (*root, error) {
 	if err := unix.Mkdirat(r.fd, stageDir+"/scratch", 0o700); err != nil {
 		return nil, err
 	}
-	r.scratch, err = newFS("tmpfs", attrRW, "mode=0755", "size="+utoa(uint64(l.Tmp)))
+	r.scratch, err = newFS("tmpfs", attrRW, "mode=0755", "size="+utoa(uint64(tmp)))
 	if err != nil {
 		return nil, err
 	}

@@ -7,52 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// buildRoot makes the file system commands live in and moves init there.
+// buildRoot hangs what is the session's into the base, and moves init there.
 func (s *initState) buildRoot() error {
-	// Nothing mounted or unmounted on the host from now on shows up here, and
-	// nothing done here shows up there.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
+	if s.root == nil {
+		return errWire
 	}
-	// All host trees are opened before anything is covered: the workspace may
-	// well lie under the place the new root is built on.
-	trees, err := s.openTrees()
-	if err != nil {
-		return err
-	}
-	r, err := newRoot(s.cfg.Limits)
-	if err != nil {
-		return fmt.Errorf("make the root: %w", err)
-	}
-	s.root = r
-	for i, dir := range s.cfg.Dirs {
-		if err := r.mkdirs(dir, 0o755); err != nil {
-			return fmt.Errorf("make directory %d: %w", i, err)
+	if s.cfg.Home != "" {
+		if err := s.root.scratchDir(s.cfg.Home, 0o700, homeScratch); err != nil {
+			return fmt.Errorf("make the home directory: %w", err)
 		}
 	}
-	if err := s.scratchDirs(); err != nil {
-		return err
-	}
-	for i := range s.cfg.Binds {
-		if trees[i] < 0 {
-			continue
-		}
-		if err := r.attach(&s.cfg.Binds[i], trees[i]); err != nil {
-			return fmt.Errorf("mount tree %d: %w", i, &pathError{s.cfg.Binds[i].Path, err})
-		}
-		unix.Close(trees[i])
-	}
-	for i, l := range s.cfg.Links {
-		if err := r.link(l); err != nil {
-			return fmt.Errorf("make link %d: %w", i, err)
-		}
-	}
-	for i, f := range s.cfg.Files {
-		if err := r.putFile(f); err != nil {
-			return fmt.Errorf("make file %d: %w", i, err)
-		}
-	}
-	if err := s.specialMounts(); err != nil {
+	if err := s.populate(s.cfg.Binds, s.cfg.Links, s.cfg.Files); err != nil {
 		return err
 	}
 	if err := s.hidePaths(); err != nil {
@@ -64,59 +29,55 @@ func (s *initState) buildRoot() error {
 	return s.pivot()
 }
 
-func (s *initState) openTrees() ([]int, error) {
-	trees := make([]int, len(s.cfg.Binds))
-	for i := range s.cfg.Binds {
-		b := &s.cfg.Binds[i]
-		if b.Tree >= 0 {
-			// Opened and made read-only by a root server, because this identity
-			// could not walk there.
-			if b.Tree >= len(s.trees) {
-				return nil, errWire
-			}
-			trees[i] = s.trees[b.Tree]
-			continue
-		}
-		tree, err := b.detach()
-		if err != nil && b.Optional && !errors.Is(err, unix.ESTALE) {
-			trees[i] = -1
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("open tree %d: %w", i, &pathError{b.Path, err})
-		}
-		trees[i] = tree
-	}
-	// Kept for grants while the sandbox runs. Only init's unrestricted threads
-	// can use it, and init is undumpable.
-	root := bind{Path: "/", Write: true}
-	if tree, err := root.detach(); err == nil {
-		s.hostRoot = tree
-	}
-	return trees, nil
-}
+// homeScratch is the number of the private home among the parts of the
+// session's own tmpfs, after those of the base.
+const homeScratch = 3
 
-// scratchDirs makes what a session may write to besides its workspace: parts of
-// one tmpfs, so that one size bounds them all.
-func (s *initState) scratchDirs() error {
-	dirs := []struct {
-		name string
-		mode uint32
-	}{
-		{"/tmp", 0o1777}, {"/var/tmp", 0o1777}, {"/run", 0o755},
+// populate hangs trees, parents before children, then makes links and files.
+func (s *initState) populate(binds []bind, links []link, files []file) error {
+	r := s.root
+	for i := range binds {
+		tree, err := s.openTree(&binds[i])
+		if err != nil {
+			return fmt.Errorf("open tree %d: %w", i, &pathError{binds[i].Path, err})
+		}
+		if tree < 0 {
+			continue
+		}
+		if err := r.attach(&binds[i], tree); err != nil {
+			return fmt.Errorf("mount tree %d: %w", i, &pathError{binds[i].Path, err})
+		}
+		unix.Close(tree)
 	}
-	if s.cfg.Home != "" {
-		dirs = append(dirs, struct {
-			name string
-			mode uint32
-		}{s.cfg.Home, 0o700})
+	s.trees = nil
+	for i, l := range links {
+		if err := r.link(l); err != nil {
+			return fmt.Errorf("make link %d: %w", i, err)
+		}
 	}
-	for i, d := range dirs {
-		if err := s.root.scratchDir(d.name, d.mode, i); err != nil {
-			return fmt.Errorf("make %s: %w", [...]string{"/tmp", "/var/tmp", "/run", "the home directory"}[i], err)
+	for i, f := range files {
+		if err := r.putFile(f); err != nil {
+			return fmt.Errorf("make file %d: %w", i, err)
 		}
 	}
 	return nil
+}
+
+// openTree gives the tree to hang for b, -1 for one that has gone.
+func (s *initState) openTree(b *bind) (int, error) {
+	if b.Tree >= 0 {
+		// Opened and made read-only by a root server, because this identity
+		// could not walk there.
+		if b.Tree >= len(s.trees) {
+			return -1, errWire
+		}
+		return s.trees[b.Tree], nil
+	}
+	tree, err := b.detach()
+	if err != nil && b.Optional && !errors.Is(err, unix.ESTALE) {
+		return -1, nil
+	}
+	return tree, err
 }
 
 // specialMounts hangs the kernel's own file systems: a private shm, a private
@@ -128,7 +89,7 @@ func (s *initState) specialMounts() error {
 		attr     int
 		options  []string
 	}{
-		{"/dev/shm", "tmpfs", attrRW, []string{"mode=1777", "size=" + utoa(uint64(s.cfg.Limits.Shm))}},
+		{"/dev/shm", "tmpfs", attrRW, []string{"mode=1777", "size=" + utoa(uint64(s.base.Shm))}},
 		// A private instance: terminals of the host and of other sessions do not
 		// exist here, and TIOCSTI has nobody to reach. gid=5 would need a mapped
 		// group.
@@ -139,7 +100,13 @@ func (s *initState) specialMounts() error {
 		}
 		fd, err := newFS(m.kind, m.attr, m.options...)
 		if err == nil {
-			err = r.mountAt(fd, m.at)
+			// Grants in the host's are hung in it.
+			if m.kind == "tmpfs" {
+				err = r.own(fd)
+			}
+			if err == nil {
+				err = r.mountAt(fd, m.at)
+			}
 			unix.Close(fd)
 		}
 		if err != nil {
@@ -158,7 +125,7 @@ func (s *initState) mountProc() error {
 		return err
 	}
 	fd, err := -1, error(unix.EPERM)
-	if !s.cfg.HostProc {
+	if !s.base.HostProc {
 		fd, err = newFS("proc", attrRO|unix.MOUNT_ATTR_NOEXEC)
 	}
 	if err != nil {
@@ -176,7 +143,7 @@ func (s *initState) mountProc() error {
 	if err := s.root.mountAt(fd, "/proc"); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	if s.cfg.UID != 0 {
+	if s.base.UID != 0 {
 		return nil // these need a real root to be read
 	}
 	for _, p := range []string{"kcore", "kmsg", "keys", "key-users", "timer_list", "sched_debug", "sysrq-trigger", "kpagecount", "kpageflags", "kpagecgroup", "vmallocinfo", "slabinfo", "scsi", "acpi"} {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,9 +23,8 @@ type Sandbox struct {
 	pidMu  sync.Mutex
 	reaped bool // pid is no longer ours
 
-	sock   *os.File
-	rc     syscall.RawConn
-	sendMu sync.Mutex
+	sock *os.File
+	control
 
 	mu       sync.Mutex
 	closed   bool // no new commands or questions
@@ -348,30 +346,4 @@ func (s *Sandbox) askFor(ctx context.Context, op uint8, fill func(*encoder)) (an
 		}
 	}
 	return answer{}, ctx.Err()
-}
-
-func (s *Sandbox) send(e *encoder, fds ...int) error {
-	s.sendMu.Lock()
-	defer s.sendMu.Unlock()
-	return sendFrame(func(p, oob []byte) (n int, err error) {
-		werr := s.rc.Write(func(fd uintptr) bool {
-			n, err = rawSend(int(fd))(p, oob)
-			return err != unix.EAGAIN
-		})
-		if werr != nil {
-			return 0, werr
-		}
-		return n, err
-	}, e, fds...)
-}
-
-func (s *Sandbox) recv(p, oob []byte) (n, oobn, flags int, err error) {
-	rerr := s.rc.Read(func(fd uintptr) bool {
-		n, oobn, flags, err = rawRecv(int(fd))(p, oob)
-		return err != unix.EAGAIN
-	})
-	if rerr != nil {
-		return 0, 0, 0, rerr
-	}
-	return n, oobn, flags, err
 }

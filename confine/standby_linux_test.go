@@ -127,6 +127,33 @@ func TestStandbyNotUsed(t *testing.T) {
 	}
 }
 
+// A mount of the host has the waiting init let go by itself: it would hold what
+// is unmounted.
+func TestStandbyLetsGoOfMounts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // only root can mount on the host
+	}
+	p := testPolicy(t)
+	needNamespaces(t, p.Level)
+	before := descriptors(t)
+	sb := &Standby{}
+	sb.Prepare(p)
+	b := sb.wait()
+	if b == nil {
+		t.Fatal("nothing waits")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, 0)
+	eventually(t, "it is gone", func() bool { return unix.Kill(b.pid, 0) == unix.ESRCH })
+	sb.Close()
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors, %d before", after, before)
+	}
+}
+
 // Init is born in the session's group, and the server's thread that forks comes
 // back out of it.
 func TestForkedInsideGroup(t *testing.T) {

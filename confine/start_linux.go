@@ -154,16 +154,20 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}
 	key := newBootKey(p, id, level)
+	var base *base
+	if key.namespaces {
+		base = planBase(p, id)
+	}
 	var b *booted
 	var bootErr error
 	waiting := make(chan struct{})
 	go func() {
 		defer close(waiting)
-		if b = p.Standby.take(key); b == nil {
-			b, bootErr = boot(key, p.Log)
+		if b = p.Standby.take(key, base); b == nil {
+			b, bootErr = boot(key, base, id, p.Log)
 		}
 	}()
-	l, err := newLevelLayout(p, id, level)
+	l, err := newLevelLayout(p, id, level, base)
 	<-waiting
 	if err == nil {
 		defer l.close()
@@ -189,7 +193,7 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 		s.Close()
 		return nil, errorf("confinement_unavailable", nil, "this host gives the level %s, below the %s asked for; lower the minimum or run the doctor command for the remedy", s.report.Level, min)
 	}
-	p.Standby.refill(key, p.Log)
+	p.Standby.refill(key, base, id, p.Log)
 	return s, nil
 }
 
@@ -198,9 +202,8 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 func launch(ctx context.Context, p *Policy, l *layout, b *booted, level Level) (*Sandbox, error) {
 	go logPanics(p.Log, b.stderr)
 	cg, sock := b.cgroup, b.sock
-	rc, _ := sock.SyscallConn()
 	s := &Sandbox{
-		log: p.Log, uid: l.id.uid, pid: b.pid, sock: sock, rc: rc,
+		log: p.Log, uid: l.id.uid, pid: b.pid, sock: sock, control: b.control,
 		procs: map[uint32]*Process{}, pending: map[uint32]chan answer{}, held: map[io.Closer]bool{},
 		done: make(chan struct{}), cgroup: cg,
 		cleanups: []func(){l.undo, func() {
@@ -209,7 +212,7 @@ func launch(ctx context.Context, p *Policy, l *layout, b *booted, level Level) (
 			}
 		}},
 	}
-	in := newFrameReader(s.recv)
+	in := b.in
 	// Whatever ends the wait early kills init, which ends the read below.
 	stop := context.AfterFunc(ctx, s.kill)
 	timeout := time.AfterFunc(startTimeout, s.kill)
@@ -243,33 +246,41 @@ func launch(ctx context.Context, p *Policy, l *layout, b *booted, level Level) (
 
 // handshake configures init; meanwhile runs while init works.
 func (s *Sandbox) handshake(in *frameReader, l *layout, meanwhile func()) ([]string, error) {
-	for trees := l.trees; len(trees) > 0; {
-		n := min(len(trees), maxFrameFDs)
-		if err := s.send(newFrame(opMounts), trees[:n]...); err != nil {
-			return nil, &unavailable{"configure init", err}
-		}
-		trees = trees[n:]
+	err := sendTrees(s.send, l.trees)
+	if err == nil {
+		err = s.send(l.cfg.encode())
 	}
-	if err := s.send(l.cfg.encode()); err != nil {
-		return nil, &unavailable{"configure init", err}
+	if err == nil {
+		meanwhile()
 	}
-	meanwhile()
-	f, err := in.next()
-	if err != nil {
+	// What init said of its base comes first, and is the reason when it has gone.
+	f, ferr := in.next()
+	if ferr == nil && f.op == evBase {
+		f, ferr = in.next()
+	}
+	if err == nil {
+		err = ferr
+	}
+	if ferr != nil {
 		return nil, &unavailable{"start init", err}
 	}
 	defer f.close()
-	switch f.op {
-	case evReady:
-		gaps := f.strs()
-		return gaps, f.done()
-	case evFailed:
-		step, errno, text := f.str(), unix.Errno(f.u32()), f.str()
-		s.log.Debug("init failed", "step", step, "error", text)
-		if errno == 0 {
-			return nil, &unavailable{step, errors.New(text)}
-		}
-		return nil, &unavailable{step + " (" + text + ")", errno}
+	if f.op != evReady {
+		return nil, failure(&f, s.log)
 	}
-	return nil, &unavailable{"start init", errWire}
+	gaps := f.strs()
+	return gaps, f.done()
+}
+
+// failure is what init says of a step that failed.
+func failure(f *frame, log *slog.Logger) error {
+	if f.op != evFailed {
+		return &unavailable{"start init", errWire}
+	}
+	step, errno, text := f.str(), unix.Errno(f.u32()), f.str()
+	log.Debug("init failed", "step", step, "error", text)
+	if errno == 0 {
+		return &unavailable{step, errors.New(text)}
+	}
+	return &unavailable{step + " (" + text + ")", errno}
 }

@@ -2,6 +2,8 @@ package confine
 
 import (
 	"io"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -64,6 +66,14 @@ print("done", tried > 6)
 				break
 			}
 			eventually(t, "the terminal changes hands", func() bool { return (foreground() == shell) == step.shell })
+			if !step.shell {
+				// The shell ignores the stop signal, and so does its child until it
+				// is another program.
+				eventually(t, "the program runs", func() bool {
+					comm, _ := os.ReadFile("/proc/" + strconv.Itoa(foreground()) + "/comm")
+					return string(comm) == "sleep\n"
+				})
+			}
 		}
 		if st := c.Wait(); st.Code != 5 {
 			t.Errorf("status %+v", st)

@@ -29,7 +29,8 @@ const (
 // Requests of the server.
 const (
 	opConfig uint8 = iota + 1
-	opMounts       // trees the configuration that follows names by index
+	opBase         // what to build before the configuration comes
+	opMounts       // trees the frame that follows names by index
 	opSpawn
 	opSignal
 	opTree
@@ -41,6 +42,7 @@ const (
 // Answers and events of init.
 const (
 	evReady uint8 = iota + 64
+	evBase
 	evFailed
 	evStarted
 	evRefused

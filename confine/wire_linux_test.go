@@ -97,9 +97,9 @@ func TestDescriptorsFollowTheirFrame(t *testing.T) {
 
 func TestConfigRoundTrip(t *testing.T) {
 	c := &initConfig{
-		Namespaces: true, HostProc: true, Network: NetworkAllow, UID: 5, GID: -1,
+		Namespaces: true, Network: NetworkAllow, UID: 5, GID: -1,
 		Binds: []bind{{Path: "/a\xff", Write: true, Device: true, Optional: true, Tree: -1, Dev: 7, Ino: 9}},
-		Dirs:  []string{"/d"}, Links: []link{{"/l", "t"}}, Files: []file{{"/f", "content", 0o644}}, Covers: []cover{{"/c", true}},
+		Links: []link{{"/l", "t"}}, Files: []file{{"/f", "content", 0o644}}, Covers: []cover{{"/c", true}},
 		Home: "/h", Private: "/p", Workspace: "/w", Protect: []string{"/w/x"},
 		Limits:   Limits{Procs: 1, FileSize: 2, OpenFiles: 3, Tmp: 4, Shm: 5},
 		Writable: []string{"/w"}, ReadOnly: []string{"/r"}, TTYMultiplexer: "/dev/ptmx",
@@ -113,6 +113,23 @@ func TestConfigRoundTrip(t *testing.T) {
 	for n := range len(e.b) - frameHeader - 1 {
 		if _, err := decodeConfig(&decoder{b: e.b[frameHeader+1:][:n]}); err == nil {
 			t.Fatalf("a configuration cut to %d bytes was taken", n)
+		}
+	}
+}
+
+func TestBaseRoundTrip(t *testing.T) {
+	c := &baseConfig{
+		HostProc: true, Network: NetworkAllow, UID: 7, Tmp: 4, Shm: 5, Dirs: []string{"/d"},
+		Binds: []bind{{Path: "/a", Tree: 3}}, Links: []link{{"/l", "t"}}, Files: []file{{"/f", "content", 0o644}},
+	}
+	e := c.encode()
+	got, err := decodeBase(&decoder{b: e.b[frameHeader+1:]})
+	if err != nil || !reflect.DeepEqual(got, c) {
+		t.Errorf("%v\n got %+v\nwant %+v", err, got, c)
+	}
+	for n := range len(e.b) - frameHeader - 1 {
+		if _, err := decodeBase(&decoder{b: e.b[frameHeader+1:][:n]}); err == nil {
+			t.Fatalf("a base cut to %d bytes was taken", n)
 		}
 	}
 }
@@ -141,6 +158,8 @@ func FuzzFrames(f *testing.F) {
 			}
 			d = fr.decoder
 			decodeConfig(&d)
+			d = fr.decoder
+			decodeBase(&d)
 		}
 	})
 }
