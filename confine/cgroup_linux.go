@@ -55,12 +55,14 @@ type cgroupMaker struct {
 	server      string // prefix of the directories' names
 	mkdir       func(string) error
 	alive       func(prefix string) bool // is the server of that prefix running
+	delegated   func(dir string) bool    // is this group ours to set up
 }
 
 func hostCgroups() *cgroupMaker {
 	m := &cgroupMaker{
-		mkdir: func(p string) error { return os.Mkdir(p, 0o755) },
-		alive: cgroupServerAlive,
+		mkdir:     func(p string) error { return os.Mkdir(p, 0o755) },
+		alive:     cgroupServerAlive,
+		delegated: cgroupDelegated,
 	}
 	if self, err := os.ReadFile("/proc/self/cgroup"); err == nil {
 		m.hierarchies = mountedCgroups(string(self))
@@ -200,7 +202,7 @@ func (m *cgroupMaker) grant(c *cgroup, dir string, w cgroupWish) error {
 			continue
 		}
 		for _, parent := range h.parents {
-			if h.v2 && !listed(filepath.Join(parent, "cgroup.subtree_control"), w.controller) {
+			if h.v2 && !m.lends(parent, w.controller) {
 				reason = errors.New("the " + w.controller + " controller is not delegated to this process")
 				continue
 			}
