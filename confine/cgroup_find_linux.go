@@ -40,6 +40,9 @@ func cgroupHierarchies(mountinfo, self string) []cgroupHierarchy {
 			continue
 		}
 		root, point := unescapeMount(l[3]), unescapeMount(l[4])
+		if !strings.HasPrefix(point, "/") {
+			continue // not below this process's root
+		}
 		switch r[0] {
 		case "cgroup2":
 			if dir, ok := beneathMount(root, point, own[""]); ok && hasKey(own, "") {

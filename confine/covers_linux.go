@@ -32,17 +32,27 @@ func (r *root) makeCovers() error {
 	return nil
 }
 
-// overlay hangs a read-only clone of a path of the stage over at.
-func (r *root) overlay(staged string, at int) error {
-	tree, err := unix.OpenTree(r.fd, staged, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+// hangClone hangs a clone of what name is below dir over at. Attributes go on the
+// clone, never on the original; recursive takes the mounts below along.
+func hangClone(dir int, name string, attr uint64, recursive bool, at int) error {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	tree, err := unix.OpenTree(dir, name, flags)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(tree)
-	if err := setAttr(tree, attrRO, false); err != nil {
+	if err := setAttr(tree, attr, recursive); err != nil {
 		return err
 	}
 	return hang(tree, at)
+}
+
+// overlay hangs a file of the stage over at.
+func (r *root) overlay(staged string, at int) error {
+	return hangClone(r.fd, staged, attrRO, false, at)
 }
 
 // cover hides what lies at at. Directories and everything else need a cover of
@@ -60,15 +70,7 @@ func (r *root) cover(at int, denied bool) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		i = 0
 	}
-	tree, err := unix.OpenTree(src[i], "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
-	if err := setAttr(tree, attrRO, false); err != nil {
-		return err
-	}
-	return hang(tree, at)
+	return hangClone(src[i], "", attrRO, false, at)
 }
 
 // scratchDir makes a writable directory of the session, hung at name.
@@ -81,29 +83,22 @@ func (r *root) scratchDir(name string, mode uint32, n int) error {
 	if err := unix.Fchmodat(r.fd, staged, mode, 0); err != nil {
 		return err
 	}
-	tree, err := unix.OpenTree(r.fd, staged, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
 	if err := r.mkdirs(name, 0o755); err != nil {
 		return err
 	}
-	return r.mountAt(tree, name)
+	at, err := r.look(name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	r.covered(name)
+	return hangClone(r.fd, staged, attrRW, false, at)
 }
 
 // selfBind makes a directory or file of the root a mount of its own, so that it
 // can neither be renamed nor removed (EBUSY) and can have its own attributes.
 func (r *root) selfBind(at int, attr uint64) error {
-	tree, err := unix.OpenTree(at, "", cloneTree)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
-	if err := setAttr(tree, attr, true); err != nil {
-		return err
-	}
-	return hang(tree, at)
+	return hangClone(at, "", attr, true, at)
 }
 
 // isMountRoot says whether the object at at is the root of a mount.
