@@ -182,7 +182,7 @@ func (s *initState) end() {
 			removeTree(s.cfg.Private)
 		})
 	}
-	os.Exit(0)
+	leave(0)
 }
 
 // killPatience bounds how long init hunts processes that the kernel does not
