@@ -74,6 +74,14 @@ func hostOnly(h string) string {
 	return strings.TrimSuffix(h, ".")
 }
 
+// LoopbackHost says whether a Host header, or the HOST:PORT of a listener, is
+// this machine's loopback by name or address.
+func LoopbackHost(h string) bool {
+	h = hostOnly(h)
+	a, err := netip.ParseAddr(h)
+	return h == "localhost" || err == nil && a.IsLoopback()
+}
+
 // originAllowed: only a browser sends an Origin, and then it must be one that
 // was named, or the server's own.
 func (g *gate) originAllowed(r *http.Request) bool {

@@ -57,7 +57,7 @@ const (
 // the same state folder.
 func startNetwork(t testing.TB, before *network, args ...string) *network {
 	t.Helper()
-	n := &network{t: t, stderr: &lockedBuffer{}, ended: make(chan struct{})}
+	n := &network{t: t}
 	if before != nil {
 		n.state, n.temp = before.state, before.temp
 	} else {
@@ -69,37 +69,60 @@ func startNetwork(t testing.TB, before *network, args ...string) *network {
 		t.Fatal(err)
 	}
 	n.cmd = exec.Command(binary, append([]string{"serve", "--transport", "http", "--listen", "127.0.0.1:0", "--token-file", tokens, "--state-dir", n.state, "--structured", "on"}, args...)...)
+	n.launch()
+	return n
+}
+
+// launch starts n's command and learns its address.
+func (n *network) launch() {
+	n.t.Helper()
 	n.cmd.Env = append(os.Environ(), "TMPDIR="+n.temp)
-	n.cmd.Stderr = n.stderr
-	if err := n.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = n.cmd.Wait(); close(n.ended) }()
-	t.Cleanup(func() { n.stop(); http.DefaultClient.CloseIdleConnections() })
 	addr := regexp.MustCompile(`serves \w+ on (\S+)`)
-	waitFor(t, "the server to listen", func() bool {
-		select {
-		case <-n.ended:
-			t.Fatalf("the server ended: %s", n.stderr)
-		default:
-		}
-		if m := addr.FindStringSubmatch(n.stderr.String()); m != nil {
+	n.stderr, n.ended = launchServer(n.t, n.cmd, "the server", func(log string) bool {
+		if m := addr.FindStringSubmatch(log); m != nil {
 			n.url = "http://" + m[1]
 		}
 		return n.url != ""
 	})
-	return n
+	n.t.Cleanup(func() { n.stop(); http.DefaultClient.CloseIdleConnections() })
+}
+
+// launchServer starts a program that runs until SIGTERM, waits until ready says
+// yes to what it has written to stderr, and stops it when the test ends.
+func launchServer(t testing.TB, cmd *exec.Cmd, name string, ready func(log string) bool) (stderr *lockedBuffer, ended chan struct{}) {
+	t.Helper()
+	stderr, ended = &lockedBuffer{}, make(chan struct{})
+	cmd.Stderr = stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { stopServer(t, cmd, name, stderr, ended) })
+	waitFor(t, name+" to listen", func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("%s ended: %s", name, stderr)
+		default:
+		}
+		return ready(stderr.String())
+	})
+	return stderr, ended
+}
+
+// stopServer may be called again.
+func stopServer(t testing.TB, cmd *exec.Cmd, name string, stderr *lockedBuffer, ended chan struct{}) {
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Errorf("%s did not stop\n%s", name, stderr)
+		_ = cmd.Process.Kill()
+		<-ended
+	}
 }
 
 func (n *network) stop() {
-	_ = n.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-n.ended:
-	case <-time.After(patience):
-		n.t.Errorf("the server did not stop\n%s", n.stderr)
-		_ = n.cmd.Process.Kill()
-		<-n.ended
-	}
+	stopServer(n.t, n.cmd, "the server", n.stderr, n.ended)
 	waitFor(n.t, "processes of the server to end", func() bool { return len(processesWith(n.temp)) == 0 })
 }
 

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -350,16 +349,8 @@ func TestHTTPOwnToken(t *testing.T) {
 	n.stop()
 	_ = os.Remove(filepath.Join(filepath.Dir(n.state), "tokens"))
 	cmd := exec.Command(binary, "serve", "--transport", "http", "--listen", "127.0.0.1:0", "--state-dir", n.state)
-	n2 := &network{t: t, cmd: cmd, stderr: &lockedBuffer{}, state: n.state, temp: n.temp, ended: make(chan struct{})}
-	cmd.Env, cmd.Stderr = append(os.Environ(), "TMPDIR="+n.temp), n2.stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = cmd.Wait(); close(n2.ended) }()
-	t.Cleanup(n2.stop)
-	addr := regexp.MustCompile(`serves http on (\S+)`)
-	waitFor(t, "the server to listen", func() bool { return addr.MatchString(n2.stderr.String()) })
-	n2.url = "http://" + addr.FindStringSubmatch(n2.stderr.String())[1]
+	n2 := &network{t: t, cmd: cmd, state: n.state, temp: n.temp}
+	n2.launch()
 	file := filepath.Join(n.state, "http-token")
 	fi, err := os.Stat(file)
 	if err != nil || fi.Mode().Perm() != 0o600 {

@@ -34,33 +34,11 @@ func healthy(c *http.Client) bool {
 	return resp.StatusCode == 200
 }
 
+// startOn starts a server that listens somewhere else than startNetwork's.
 func startOn(t *testing.T, cmd *exec.Cmd, base string) {
 	t.Helper()
-	stderr := &lockedBuffer{}
-	cmd.Env, cmd.Stderr = append(append(os.Environ(), cmd.Env...), "TMPDIR="+base), stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(patience):
-			t.Errorf("the server did not stop\n%s", stderr)
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-	})
-	waitFor(t, "the server to listen", func() bool {
-		select {
-		case <-ended:
-			t.Fatalf("the server ended: %s", stderr)
-		default:
-		}
-		return strings.Contains(stderr.String(), "serves http on")
-	})
+	cmd.Env = append(append(os.Environ(), cmd.Env...), "TMPDIR="+base)
+	launchServer(t, cmd, "the server", func(log string) bool { return strings.Contains(log, "serves http on") })
 }
 
 // TestUnixSocket is AC-61: the socket is its owner's alone, one of a dead server

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"time"
 
@@ -103,23 +102,12 @@ func (o *observeSettings) serveMetrics(m *tools.Metrics, manager *session.Manage
 // metricsGate keeps web pages from reading a loopback listener through a name of
 // their own.
 func metricsGate(addr string, next http.Handler) http.Handler {
-	host, _, _ := net.SplitHostPort(addr)
-	a, err := netip.ParseAddr(host)
-	loopback := host == "localhost" || err == nil && a.IsLoopback()
+	loopback := tools.LoopbackHost(addr)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Origin") != "" || loopback && !loopbackName(r.Host) {
+		if r.Header.Get("Origin") != "" || loopback && !tools.LoopbackHost(r.Host) {
 			http.Error(w, "not for web pages", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func loopbackName(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		host = hostport
-	}
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.IsLoopback()
 }

@@ -8,9 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
-	"time"
 )
 
 func nginxPath(t *testing.T) string {
@@ -77,37 +75,17 @@ http {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	errors := &lockedBuffer{}
-	cmd := exec.Command(nginx, "-p", dir, "-c", conf)
-	cmd.Stderr = errors
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(patience):
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-		if t.Failed() {
-			t.Logf("nginx: %s", errors)
-		}
-	})
-	waitFor(t, "nginx to listen", func() bool {
-		select {
-		case <-ended:
-			t.Fatalf("nginx ended: %s", errors)
-		default:
-		}
+	stderr, _ := launchServer(t, exec.Command(nginx, "-p", dir, "-c", conf), "nginx", func(string) bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
 		}
 		return err == nil
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("nginx: %s", stderr)
+		}
 	})
 	return "http://" + addr
 }
