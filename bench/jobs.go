@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"mcp-sandbox/bench/internal/proctree"
 	"mcp-sandbox/tokens"
 )
 
@@ -173,7 +174,7 @@ func idle(key, command string) func(context.Context, *stage, session) (samples, 
 		}
 		// What a start or a command set going has a moment to end.
 		time.Sleep(300 * time.Millisecond)
-		return samples{key: {mib(pss(tree(s.PIDs()...)))}}, nil
+		return samples{key: {mib(proctree.PSS(proctree.Tree(s.PIDs()...)))}}, nil
 	}
 }
 
@@ -189,7 +190,7 @@ func ending(key string, stop func(context.Context, session, func(context.Context
 			return nil, err
 		}
 		defer func() {
-			for _, pid := range named(mark) {
+			for _, pid := range proctree.Named(mark) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}()
@@ -202,10 +203,10 @@ func ending(key string, stop func(context.Context, session, func(context.Context
 		if err := stop(ctx, s, end); err != nil {
 			return nil, err
 		}
-		left := len(named(mark))
+		left := len(proctree.Named(mark))
 		for left > 0 && time.Since(start) < goneLimit {
 			time.Sleep(time.Millisecond)
-			left = len(named(mark))
+			left = len(proctree.Named(mark))
 		}
 		return samples{key: {min(ms(time.Since(start)), ms(goneLimit))}, key + "_left": {float64(left)}}, nil
 	}
@@ -213,7 +214,7 @@ func ending(key string, stop func(context.Context, session, func(context.Context
 
 // sleeping counts the sleeps themselves, not the shells and wrappers that have
 // the whole command in their arguments, where a blank stands for the zero byte.
-func sleeping(mark string) int { return len(named("sleep\x00" + mark)) }
+func sleeping(mark string) int { return len(proctree.Named("sleep\x00" + mark)) }
 
 // newStage makes the files and the tree in the workspace.
 func newStage(workspace, source string) (*stage, error) {

@@ -28,6 +28,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/bench/internal/proctree"
 )
 
 func main() {
@@ -69,7 +71,7 @@ type runner struct {
 }
 
 func bench(ctx context.Context, o options) (err error) {
-	if err := adoptOrphans(); err != nil {
+	if err := proctree.AdoptOrphans(); err != nil {
 		return err
 	}
 	if o.cache == "" {
@@ -88,7 +90,7 @@ func bench(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() {
-		if n := endOrphans(); n > 0 {
+		if n := proctree.EndOrphans(); n > 0 {
 			say("ended %d processes that peers had left", n)
 		}
 		err = errors.Join(err, os.RemoveAll(work))
@@ -202,7 +204,7 @@ func round(ctx context.Context, runners []*runner, st *stage, n int) {
 			r.session = nil
 		}
 	}
-	endOrphans()
+	proctree.EndOrphans()
 }
 
 // startsARound is how often a server is started in a round; the last start

@@ -28,6 +28,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/bench/internal/proctree"
 )
 
 type options struct {
@@ -169,7 +171,7 @@ func (s *segment) run(ctx context.Context, crowd *crowd, srv *server, length tim
 	}()
 	pause(whole, settle)
 	s.number = crowd.clock()
-	begin, server, ours := time.Now(), cpuTime(srv.pid()), cpuTime(os.Getpid())
+	begin, server, ours := time.Now(), proctree.CPUTime(srv.pid()), proctree.CPUTime(os.Getpid())
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	for whole.Err() == nil {
@@ -181,8 +183,8 @@ func (s *segment) run(ctx context.Context, crowd *crowd, srv *server, length tim
 	}
 	crowd.clock()
 	took := time.Since(begin).Seconds()
-	s.server = (cpuTime(srv.pid()) - server).Seconds() / took
-	s.ours = (cpuTime(os.Getpid()) - ours).Seconds() / took
+	s.server = (proctree.CPUTime(srv.pid()) - server).Seconds() / took
+	s.ours = (proctree.CPUTime(os.Getpid()) - ours).Seconds() / took
 	s.times = crowd.times(s.number)
 	<-ended
 }

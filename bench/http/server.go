@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/bench/internal/proctree"
 )
 
 // server is the real binary with a state and a temporary folder of its own.
@@ -42,7 +44,7 @@ const (
 )
 
 func startServer(ctx context.Context, dir string, clients int) (*server, error) {
-	if err := adoptOrphans(); err != nil {
+	if err := proctree.AdoptOrphans(); err != nil {
 		return nil, err
 	}
 	s := &server{
@@ -133,7 +135,7 @@ func (s *server) said() string {
 func (s *server) kill() {
 	_ = s.cmd.Process.Kill()
 	<-s.ended
-	endOrphans()
+	proctree.EndOrphans()
 }
 
 // stop ends the server as an operator does and looks for what is left of it.
@@ -150,11 +152,11 @@ func (s *server) stop() (took time.Duration, left []string) {
 	}
 	took = time.Since(begin)
 	// What it killed may still be on its way out.
-	for limit := time.Now().Add(5 * time.Second); len(descendants(os.Getpid())) > 0 && time.Now().Before(limit); {
+	for limit := time.Now().Add(5 * time.Second); len(proctree.Descendants(os.Getpid())) > 0 && time.Now().Before(limit); {
 		time.Sleep(20 * time.Millisecond)
-		reap()
+		proctree.Reap()
 	}
-	if n := endOrphans(); n > 0 {
+	if n := proctree.EndOrphans(); n > 0 {
 		left = append(left, fmt.Sprintf("%d processes", n))
 	}
 	return took, append(left, s.remains()...)
@@ -206,8 +208,8 @@ func (u usage) most(o usage) usage {
 
 func (s *server) usage() usage {
 	pid := s.pid()
-	pids := append(descendants(pid), pid)
-	return usage{server: procField(pid, "status", "VmRSS:"), tree: pss(pids), files: openFiles(pid), processes: len(pids)}
+	pids := proctree.Tree(pid)
+	return usage{server: proctree.RSS(pid), tree: proctree.PSS(pids), files: proctree.OpenFiles(pid), processes: len(pids)}
 }
 
 // settled is the usage after the start: it waits until a second brings no process
