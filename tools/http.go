@@ -62,11 +62,11 @@ type HTTP struct {
 	stop    context.Context // done when calls must end
 	halt    context.CancelFunc
 	leaving atomic.Bool
+	large   chan struct{} // the places of large bodies
+	lateBy  time.Duration
 
-	mu    sync.Mutex
-	calls map[string]int // by principal
-	large map[string]int // bodies being read, by principal
-	fresh map[string]allowance
+	mu     sync.Mutex
+	shares map[string]*share // by principal
 
 	lives sync.Map // of SSE: id -> context.Context of its stream
 }
@@ -115,9 +115,12 @@ func NewHTTP(s *Server, o HTTPOptions) (*HTTP, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &HTTP{server: s, options: o, log: o.Log, calls: map[string]int{}, large: map[string]int{}, fresh: map[string]allowance{}}
+	h := &HTTP{server: s, options: o, log: o.Log, shares: map[string]*share{}, large: make(chan struct{}, maxLargeInAll), lateBy: lateBy}
 	h.stop, h.halt = context.WithCancel(context.Background())
-	h.gate = newGate(o, s.denied)
+	h.gate = newGate(o, func(w http.ResponseWriter, r *http.Request, kind string, status int, text string) {
+		s.denied(kind)
+		h.refuse(w, r, "", refusal(status, text))
+	})
 	h.conns = newConnLimit(o.MaxConns)
 	h.mint = newMint(secret, s.manager.Config().MaxAge)
 	h.open = newConnections(h.mint)
@@ -196,9 +199,10 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 			}
 		}
 	})
+	defer h.conns.close()
 	defer h.halt()
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	go func() { served <- srv.Serve(h.conns.listen(l)) }()
 	select {
 	case err := <-served:
 		return err
@@ -240,7 +244,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.conns.work(r.Context())()
 	if !h.enter(principal) {
 		h.server.denied("quota")
-		refuseHTTP(w, http.StatusTooManyRequests, "too many requests of yours are at work, wait for some to end")
+		h.refuseUnread(w, r, principal, refusal(http.StatusTooManyRequests, "too many requests of yours are at work, wait for some to end"))
 		return
 	}
 	defer h.exit(principal)
@@ -295,9 +299,9 @@ func (h *HTTP) health(w http.ResponseWriter, r *http.Request) {
 func (h *HTTP) answer(w *replyWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost:
-		msg, text, refusal := h.readMessage(w, r)
-		if refusal != nil {
-			refuseMessage(w, refusal)
+		msg, text, refused := h.readMessage(w, r)
+		if refused != nil {
+			h.refuse(w, r, principalOf(r.Context()), refused)
 			return
 		}
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
@@ -357,7 +361,7 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	if msg.method == string(mcp.MethodInitialize) {
 		if !h.mayBegin(principal) {
 			h.server.denied("quota")
-			refuseHTTP(w, http.StatusTooManyRequests, "too many sessions of yours were begun, wait a moment and go on with those you have")
+			h.refuse(w, r, principal, refusal(http.StatusTooManyRequests, "too many sessions of yours were begun, wait a moment and go on with those you have"))
 			return
 		}
 		// A session id sent along is none of this session's.
@@ -384,13 +388,13 @@ func (c *connection) key() string { return session.Key(c.principal, "mcp:"+c.id)
 func (h *HTTP) connection(w http.ResponseWriter, r *http.Request) (*connection, bool) {
 	all := r.Header.Values(server.HeaderKeySessionID)
 	if len(all) != 1 || all[0] == "" {
-		refuseHTTP(w, http.StatusBadRequest, "the Mcp-Session-Id header is missing, send initialize first and then the id of its answer with every request")
+		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusBadRequest, "the Mcp-Session-Id header is missing, send initialize first and then the id of its answer with every request"))
 		return nil, false
 	}
 	conn := h.open.enter(principalOf(r.Context()), all[0])
 	if conn == nil || h.server.manager.Gone(conn.key()) {
 		// 404 makes a client begin anew (MCP 2025-11-25, "Session Management").
-		refuseHTTP(w, http.StatusNotFound, "there is no session with this Mcp-Session-Id, it has ended: send initialize for a new one")
+		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusNotFound, "there is no session with this Mcp-Session-Id, it has ended: send initialize for a new one"))
 		return nil, false
 	}
 	return conn, true
@@ -401,7 +405,7 @@ func (h *HTTP) listen(w *replyWriter, r *http.Request, conn *connection) {
 	ctx, done, ok := h.open.listen(r.Context(), h.stop, conn)
 	if !ok {
 		h.server.denied("quota")
-		refuseHTTP(w, http.StatusTooManyRequests, "this session has enough open streams, close one")
+		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusTooManyRequests, "this session has enough open streams, close one"))
 		return
 	}
 	defer done()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"os"
@@ -18,23 +17,9 @@ const (
 	MaxBody = 16 << 20
 	// bodyWithin bounds how long a body may take to arrive.
 	bodyWithin = 30 * time.Second
-	// smallBody is read as it comes; of longer ones a principal may have
-	// maxLarge arriving at once, because each holds its memory until it is read.
-	smallBody = 1 << 20
-	maxLarge  = 4
 	// maxNesting bounds nesting: our deepest argument has four levels.
 	maxNesting = 128
 )
-
-// httpError is a refusal with its status.
-type httpError struct {
-	status int
-	code   int // JSON-RPC
-	id     json.RawMessage
-	text   string
-}
-
-func (e *httpError) Error() string { return e.text }
 
 // readMessage takes one JSON-RPC message off the request, or says why not. The
 // library reads a body of any length for any time.
@@ -54,25 +39,16 @@ func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []b
 		return fail(http.StatusRequestEntityTooLarge, mcp.INVALID_REQUEST, tooLong)
 	}
 	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyWithin))
-	body := http.MaxBytesReader(w, r.Body, MaxBody)
-	text, err := io.ReadAll(io.LimitReader(body, smallBody))
-	if err == nil && len(text) == smallBody {
-		principal := principalOf(r.Context())
-		if !h.enlarge(principal) {
-			h.server.denied("quota")
-			return fail(http.StatusTooManyRequests, mcp.INVALID_REQUEST, "too many large messages of yours are arriving, wait for some to end")
-		}
-		defer h.shrink(principal)
-		whole := bytes.NewBuffer(make([]byte, 0, max(r.ContentLength, 2*smallBody)))
-		whole.Write(text)
-		_, err = whole.ReadFrom(body)
-		text = whole.Bytes()
-	}
+	until := time.Now().Add(bodyWithin)
+	_ = rc.SetReadDeadline(until)
+	text, err := h.readBody(http.MaxBytesReader(w, r.Body, MaxBody), principalOf(r.Context()), until)
 	// Kept, it would end the request's context in the middle of the call.
 	_ = rc.SetReadDeadline(time.Time{})
 	var long *http.MaxBytesError
 	switch {
+	case errors.Is(err, errTooManyLarge):
+		h.server.denied("quota")
+		return fail(http.StatusTooManyRequests, mcp.INVALID_REQUEST, "too many large messages are arriving, wait for some of yours to end")
 	case errors.As(err, &long):
 		return fail(http.StatusRequestEntityTooLarge, mcp.INVALID_REQUEST, tooLong)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -127,23 +103,4 @@ func isModern(r *http.Request, params json.RawMessage) bool {
 		Meta *mcp.Meta `json:"_meta"`
 	}
 	return json.Unmarshal(params, &p) == nil && mcp.IsModernProtocol(p.Meta.ProtocolVersion())
-}
-
-// refuseHTTP answers with a JSON-RPC error, which MCP allows for any status.
-func refuseHTTP(w http.ResponseWriter, status int, text string) {
-	refuseMessage(w, &httpError{status: status, code: mcp.INVALID_REQUEST, text: text})
-}
-
-func refuseMessage(w http.ResponseWriter, e *httpError) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	switch e.status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusRequestTimeout:
-		// Nothing more is read from who was refused before its body was.
-		h.Set("Connection", "close")
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		h.Set("Retry-After", "1")
-	}
-	w.WriteHeader(e.status)
-	_ = json.NewEncoder(w).Encode(rpcError(e.id, e.code, e.text))
 }

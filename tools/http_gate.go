@@ -18,14 +18,14 @@ type gate struct {
 	hosts      map[string]bool
 	anyHost    bool
 	origins    []string
-	denied     func(kind string)
+	refuse     func(w http.ResponseWriter, r *http.Request, kind string, status int, text string)
 }
 
 // anonymous is the principal of a server without tokens.
 const anonymous = "local"
 
-func newGate(o HTTPOptions, denied func(string)) *gate {
-	g := &gate{principals: o.Principals, anyHost: o.AnyHost, denied: denied,
+func newGate(o HTTPOptions, refuse func(w http.ResponseWriter, r *http.Request, kind string, status int, text string)) *gate {
+	g := &gate{principals: o.Principals, anyHost: o.AnyHost, refuse: refuse,
 		hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}}
 	for _, h := range o.AllowedHosts {
 		g.hosts[strings.ToLower(h)] = true
@@ -142,12 +142,10 @@ func (g *gate) cross(w http.ResponseWriter, r *http.Request) (done bool) {
 func (g *gate) pass(w http.ResponseWriter, r *http.Request, open bool) (principal string, ok bool) {
 	switch {
 	case !g.hostAllowed(r):
-		g.denied("host")
-		refuseHTTP(w, http.StatusForbidden, "the Host header names a host this server does not answer for, use its own address or have --allowed-host set")
+		g.refuse(w, r, "host", http.StatusForbidden, "the Host header names a host this server does not answer for, use its own address or have --allowed-host set")
 		return "", false
 	case !g.originAllowed(r):
-		g.denied("origin")
-		refuseHTTP(w, http.StatusForbidden, "the Origin header names a page that may not speak to this server, have --allowed-origin set")
+		g.refuse(w, r, "origin", http.StatusForbidden, "the Origin header names a page that may not speak to this server, have --allowed-origin set")
 		return "", false
 	case g.cross(w, r):
 		return "", false
@@ -155,13 +153,12 @@ func (g *gate) pass(w http.ResponseWriter, r *http.Request, open bool) (principa
 		return "", true
 	}
 	if principal = g.principal(r); principal == "" {
-		g.denied("auth")
 		challenge := `Bearer realm="mcp-sandbox"`
 		if r.Header.Get("Authorization") != "" {
 			challenge += `, error="invalid_token"`
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
-		refuseHTTP(w, http.StatusUnauthorized, "a bearer token is needed, send the header Authorization: Bearer TOKEN with one from the server's token file")
+		g.refuse(w, r, "auth", http.StatusUnauthorized, "a bearer token is needed, send the header Authorization: Bearer TOKEN with one from the server's token file")
 		return "", false
 	}
 	return principal, true

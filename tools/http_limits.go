@@ -2,34 +2,61 @@ package tools
 
 import "time"
 
-// enter counts a principal's request in, false when it has enough.
-func (h *HTTP) enter(principal string) bool {
-	return h.countIn(h.calls, principal, h.options.MaxCalls)
+// share is what one principal has of the server. There is one a principal, and
+// one more for all who have no token.
+type share struct {
+	calls  int       // requests at work
+	large  int       // bodies past smallBody arriving
+	fresh  allowance // sessions it may begin
+	prompt allowance // refusals it is given at once
+	bytes  allowance // of bodies past freeBody
 }
 
-func (h *HTTP) exit(principal string) { h.countOut(h.calls, principal) }
+// share is the principal's; callers hold mu.
+func (h *HTTP) share(principal string) *share {
+	s := h.shares[principal]
+	if s == nil {
+		now := h.mint.now()
+		s = &share{fresh: allowance{float64(h.options.MaxNew), now}, prompt: allowance{promptRefusals, now}, bytes: allowance{MaxBody, now}}
+		h.shares[principal] = s
+	}
+	return s
+}
 
-// enlarge counts a large body in, false when enough are arriving.
-func (h *HTTP) enlarge(principal string) bool { return h.countIn(h.large, principal, maxLarge) }
-
-func (h *HTTP) shrink(principal string) { h.countOut(h.large, principal) }
-
-func (h *HTTP) countIn(m map[string]int, principal string, most int) bool {
+// enter counts a principal's request in, false when it has enough.
+func (h *HTTP) enter(principal string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if m[principal] >= most {
+	s := h.share(principal)
+	if s.calls >= h.options.MaxCalls {
 		return false
 	}
-	m[principal]++
+	s.calls++
 	return true
 }
 
-func (h *HTTP) countOut(m map[string]int, principal string) {
+func (h *HTTP) exit(principal string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if m[principal]--; m[principal] == 0 {
-		delete(m, principal)
+	h.share(principal).calls--
+}
+
+// enlarge counts a large body in, false when enough are arriving.
+func (h *HTTP) enlarge(principal string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.share(principal)
+	if s.large >= maxLarge {
+		return false
 	}
+	s.large++
+	return true
+}
+
+func (h *HTTP) shrink(principal string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.share(principal).large--
 }
 
 // allowance is what is left of a bucket that fills with time.
@@ -38,24 +65,38 @@ type allowance struct {
 	at   time.Time
 }
 
+func (a *allowance) fill(now time.Time, most, perSecond float64) {
+	a.left = min(most, a.left+now.Sub(a.at).Seconds()*perSecond)
+	a.at = now
+}
+
+// take has one from the bucket, false when there is none.
+func (a *allowance) take(now time.Time, most, perSecond float64) bool {
+	a.fill(now, most, perSecond)
+	if a.left < 1 {
+		return false
+	}
+	a.left--
+	return true
+}
+
+// owe has n from the bucket, whatever is in it, and tells after how long it is no
+// longer short of them.
+func (a *allowance) owe(n int, now time.Time, most, perSecond float64) time.Duration {
+	a.fill(now, most, perSecond)
+	a.left -= float64(n)
+	if a.left >= 0 {
+		return 0
+	}
+	return time.Duration(-a.left / perSecond * float64(time.Second))
+}
+
 // mayBegin takes one new session off a principal's allowance. Beginning one is
 // cheap and makes no sandbox, but ten thousand of them are work that everybody
-// else waits behind. The map holds one entry a principal.
+// else waits behind.
 func (h *HTTP) mayBegin(principal string) bool {
-	most := float64(h.options.MaxNew)
-	now := h.mint.now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	a, known := h.fresh[principal]
-	if !known {
-		a = allowance{left: most, at: now}
-	}
-	a.left = min(most, a.left+now.Sub(a.at).Seconds()*most/8)
-	a.at = now
-	ok := a.left >= 1
-	if ok {
-		a.left--
-	}
-	h.fresh[principal] = a
-	return ok
+	most := float64(h.options.MaxNew)
+	return h.share(principal).fresh.take(h.mint.now(), most, most/8)
 }

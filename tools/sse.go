@@ -85,15 +85,15 @@ func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
 func sseKey(principal, id string) string { return session.Key(principal, "sse:"+id) }
 
 func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
-	_, text, refusal := h.readMessage(w, r)
-	if refusal != nil {
-		refuseMessage(w, refusal)
+	_, text, refused := h.readMessage(w, r)
+	if refused != nil {
+		h.refuse(w, r, principalOf(r.Context()), refused)
 		return
 	}
 	principal, id := principalOf(r.Context()), r.URL.Query().Get("sessionId")
 	life, ok := h.lives.Load(id)
 	if !ok || !h.mint.check(principal, id) {
-		refuseHTTP(w, http.StatusNotFound, "there is no session with this sessionId, open "+ssePath+" for a new one")
+		h.refuse(w, r, principal, refusal(http.StatusNotFound, "there is no session with this sessionId, open "+ssePath+" for a new one"))
 		return
 	}
 	ctx := context.WithValue(r.Context(), clientKeyType{}, sseKey(principal, id))

@@ -188,6 +188,26 @@ func TestAttacksTellWhatCameOfThem(t *testing.T) {
 	}
 }
 
+// The attacks can be chosen by name, and a quiet segment goes before each.
+func TestSegments(t *testing.T) {
+	for _, tc := range []struct {
+		o    options
+		want string
+	}{
+		{options{}, "quiet"},
+		{options{hostile: true, attacks: "JSON"}, "quiet, deep JSON"},
+		{options{hostile: true, attacks: "s"}, "quiet, slow requests, quiet, 1 GB bodies, quiet, junk sessions, quiet, all of these at once"},
+	} {
+		var names []string
+		for _, s := range segments(tc.o, &server{}) {
+			names = append(names, s.name)
+		}
+		if got := strings.Join(names, ", "); got != tc.want {
+			t.Errorf("%+v: got %s, want %s", tc.o, got, tc.want)
+		}
+	}
+}
+
 // A slow connection counts as held while the server lets it, and as cut or by
 // the status of its answer when it does not.
 func TestSlowConnections(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,6 +40,7 @@ type options struct {
 	hostile  bool
 	slow     int
 	junk     int
+	attacks  string
 	out      string
 }
 
@@ -50,6 +52,7 @@ func main() {
 	flag.BoolVar(&o.hostile, "hostile", true, "put hostile traffic beside the clients in every second segment")
 	flag.IntVar(&o.slow, "slow", 1000, "connections that the slow attack holds")
 	flag.IntVar(&o.junk, "junk", 10_000, "sessions that the junk attack opens in its segment")
+	flag.StringVar(&o.attacks, "attacks", "", "run only the attacks with this in their name")
 	flag.StringVar(&o.out, "out", filepath.Join("docs", "benchmarks-http.md"), "report to write, - for standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -150,6 +153,9 @@ func segments(o options, srv *server) []segment {
 	}
 	var plan []segment
 	for _, a := range attacks(o, srv.target()) {
+		if !strings.Contains(a.name, o.attacks) {
+			continue
+		}
 		quiet.done, a.done = &tally{}, &tally{}
 		plan = append(plan, quiet, a)
 	}

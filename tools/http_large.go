@@ -1,0 +1,123 @@
+package tools
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+)
+
+// A message of megabytes is rare, and reading it as fast as it comes would let
+// one client keep the processors from all others: the network is looked at
+// between two reads, and there is no between. So the start of a body is read as
+// it comes and the rest at a pace, a part after the other, in memory that is
+// used again; what is not taken yet waits at the client.
+const (
+	// freeBody is read as it comes, in bytes.
+	freeBody = 256 << 10
+	// smallBody is past which a body counts as large: of those a principal may
+	// have maxLarge arriving at once, and all together maxLargeInAll, because
+	// each holds its memory until it is read.
+	smallBody     = 1 << 20
+	maxLarge      = 4
+	maxLargeInAll = 16
+	// bodyRate is how much of its bodies past freeBody a principal gets read each
+	// second, in bytes, after the first MaxBody of them.
+	bodyRate = 16 << 20
+	bodyPart = 256 << 10
+)
+
+var (
+	errTooManyLarge = errors.New("too many large bodies")
+	bodyParts       = sync.Pool{New: func() any { return new([bodyPart]byte) }}
+)
+
+// readBody reads a body to its end, which is past until at the latest. Its errors
+// are errTooManyLarge and those of body.
+func (h *HTTP) readBody(body io.Reader, principal string, until time.Time) ([]byte, error) {
+	start, err := io.ReadAll(io.LimitReader(body, freeBody))
+	if err != nil || len(start) < freeBody {
+		return start, err
+	}
+	var parts []*[bodyPart]byte
+	defer func() {
+		for _, p := range parts {
+			bodyParts.Put(p)
+		}
+	}()
+	size, large := len(start), false
+	for n := 0; ; size += n {
+		if size >= smallBody && !large {
+			if !h.enlarge(principal) {
+				return nil, errTooManyLarge
+			}
+			defer h.shrink(principal)
+			if !h.await(h.large, until) {
+				return nil, errTooManyLarge
+			}
+			defer func() { <-h.large }()
+			large = true
+		}
+		h.pace(principal, n)
+		p := bodyParts.Get().(*[bodyPart]byte)
+		parts = append(parts, p)
+		if n, err = fill(p[:], body); err != nil {
+			size += n
+			break
+		}
+	}
+	if err != io.EOF {
+		return nil, err
+	}
+	whole := make([]byte, 0, size)
+	whole = append(whole, start...)
+	for _, p := range parts {
+		whole = append(whole, p[:min(bodyPart, size-len(whole))]...)
+	}
+	return whole, nil
+}
+
+// fill is io.ReadFull, but for the end of the body, which it gives as io.EOF. A
+// body that was cut short says io.ErrUnexpectedEOF itself.
+func fill(p []byte, body io.Reader) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = body.Read(p[n:])
+		n += more
+	}
+	return n, err
+}
+
+// await takes a place, false when there is none in time.
+func (h *HTTP) await(places chan struct{}, until time.Time) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	default:
+	}
+	t := time.NewTimer(time.Until(until))
+	defer t.Stop()
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-t.C:
+	case <-h.stop.Done():
+	}
+	return false
+}
+
+// pace lets n bytes of the principal's bodies pass.
+func (h *HTTP) pace(principal string, n int) {
+	h.mu.Lock()
+	wait := h.share(principal).bytes.owe(n, h.mint.now(), MaxBody, bodyRate)
+	h.mu.Unlock()
+	if wait == 0 {
+		return
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-h.stop.Done():
+	}
+}

@@ -1,0 +1,90 @@
+package tools
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+// Who is refused and comes back at once makes the server work for nothing, and
+// all others wait behind it. So a principal gets a number of refusals at once;
+// past it, each is given lateBy later. It holds nothing in that time but its
+// connection, which is among the first to go when connections are used up.
+const (
+	promptRefusals          = 128
+	promptRefusalsPerSecond = 32
+	lateBy                  = time.Second
+	// restWithin bounds how long the rest of a refused request may take to
+	// arrive, which net/http reads for the next request's sake.
+	restWithin = time.Second
+)
+
+// httpError is a refusal with its status.
+type httpError struct {
+	status int
+	code   int // JSON-RPC
+	id     json.RawMessage
+	text   string
+}
+
+func (e *httpError) Error() string { return e.text }
+
+// refuse gives a principal a refusal, and not sooner than its share allows.
+func (h *HTTP) refuse(w http.ResponseWriter, r *http.Request, principal string, e *httpError) {
+	h.linger(r, principal)
+	refuseMessage(w, e)
+}
+
+// refuseUnread is refuse for a request whose body was not looked at.
+func (h *HTTP) refuseUnread(w http.ResponseWriter, r *http.Request, principal string, e *httpError) {
+	h.linger(r, principal)
+	// Only while a body is to come: without one the connection is read already,
+	// to see it end, and a deadline would end it.
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(restWithin))
+	}
+	refuseMessage(w, e)
+}
+
+// linger waits until a refusal of the principal is due.
+func (h *HTTP) linger(r *http.Request, principal string) {
+	h.mu.Lock()
+	prompt := h.share(principal).prompt.take(h.mint.now(), promptRefusals, promptRefusalsPerSecond)
+	h.mu.Unlock()
+	if prompt {
+		return
+	}
+	h.conns.expose(r.Context())
+	t := time.NewTimer(h.lateBy)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.Context().Done():
+	case <-h.stop.Done():
+	}
+}
+
+// refusal is a JSON-RPC error, which MCP allows for any status.
+func refusal(status int, text string) *httpError {
+	return &httpError{status: status, code: mcp.INVALID_REQUEST, text: text}
+}
+
+func refuseHTTP(w http.ResponseWriter, status int, text string) {
+	refuseMessage(w, refusal(status, text))
+}
+
+func refuseMessage(w http.ResponseWriter, e *httpError) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	switch e.status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusRequestTimeout:
+		// Nothing more is read from who was refused before its body was.
+		h.Set("Connection", "close")
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	}
+	w.WriteHeader(e.status)
+	_ = json.NewEncoder(w).Encode(rpcError(e.id, e.code, e.text))
+}
