@@ -1,0 +1,148 @@
+package confine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func wantRefused(t *testing.T, what string, err error, code string) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || e.Code() != code || e.Error() == "" {
+		t.Errorf("%s: %v, want %s", what, err, code)
+		return
+	}
+	if strings.Contains(e.Error(), os.TempDir()) {
+		t.Errorf("%s names a host path: %v", what, e)
+	}
+}
+
+// TestPolicyRefused: what cannot be meant is refused before anything is started,
+// with its own words.
+func TestPolicyRefused(t *testing.T) {
+	words := map[string]string{}
+	for _, c := range []struct {
+		name, code string
+		change     func(p *Policy)
+	}{
+		{"no such level", "invalid_argument", func(p *Policy) { p.Level = "strong" }},
+		{"no such minimum", "invalid_argument", func(p *Policy) { p.MinLevel = "strong" }},
+		{"below the minimum", "invalid_argument", func(p *Policy) { p.Level, p.MinLevel = LevelLandlock, LevelNamespaces }},
+		{"another system's level", "confinement_unavailable", func(p *Policy) { p.Level = LevelSeatbelt }},
+		{"no such network", "invalid_argument", func(p *Policy) { p.Network = "wide" }},
+		{"a negative limit", "invalid_argument", func(p *Policy) { p.Limits.Procs = -1 }},
+		{"no number of processors", "invalid_argument", func(p *Policy) { p.Limits.CPU = 1 << 20 }},
+		{"a relative workspace", "invalid_argument", func(p *Policy) { p.Workspace = "ws" }},
+		{"a NUL", "invalid_argument", func(p *Policy) { p.Read = []string{"/a\x00b"} }},
+		{"a system directory", "invalid_argument", func(p *Policy) { p.Workspace = "/usr" }},
+		{"below a system directory", "invalid_argument", func(p *Policy) { p.Workspace = "/etc/x" }},
+		{"a protected path outside", "invalid_argument", func(p *Policy) { p.Protect = []string{"../x"} }},
+		{"a workspace that is not there", "not_found", func(p *Policy) { p.Workspace += "/none" }},
+		{"a workspace that is a file", "not_a_directory", func(p *Policy) { p.Workspace += "/file" }},
+		{"a read grant that is not there", "invalid_argument", func(p *Policy) { p.Read = []string{p.Workspace + "/none"} }},
+		{"a read grant of everything", "invalid_argument", func(p *Policy) { p.Read = []string{"/"} }},
+		{"a link to everything", "invalid_argument", func(p *Policy) { p.Write = []string{p.Workspace + "/root"} }},
+		{"a home elsewhere", "invalid_argument", func(p *Policy) { p.Home = "/var/elsewhere" }},
+		{"a negative user", "invalid_argument", func(p *Policy) { p.UID = -5 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := testPolicy(t)
+			if err := os.WriteFile(p.Workspace+"/file", nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("/", p.Workspace+"/root"); err != nil {
+				t.Fatal(err)
+			}
+			c.change(&p)
+			s, err := Start(context.Background(), p)
+			if err == nil {
+				s.Close()
+			}
+			wantRefused(t, c.name, err, c.code)
+			if err != nil {
+				words[c.name] = err.Error()
+			}
+		})
+	}
+	if words["no such level"] == words["no such minimum"] || words["a system directory"] == words["below a system directory"] {
+		t.Error("two refusals read the same")
+	}
+}
+
+// TestCallsRefused: what a running sandbox cannot do it says, and an ended one
+// says that it has ended.
+func TestCallsRefused(t *testing.T) {
+	eachLevel(t, func(t *testing.T, p Policy) {
+		s := start(t, p)
+		ctx := context.Background()
+		_, err := s.Dial(ctx, 0)
+		wantRefused(t, "dial port 0", err, "invalid_argument")
+		for _, bad := range []string{"127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "[::1]:80", "host:80"} {
+			_, err = s.Listen("tcp", bad)
+			wantRefused(t, "listen "+bad, err, "invalid_argument")
+		}
+		_, err = s.Listen("udp", "127.0.0.1:0")
+		wantRefused(t, "listen udp", err, "invalid_argument")
+		wantRefused(t, "grant a relative path", s.Grant("x", false), "invalid_argument")
+		missing, everything := "not_found", "invalid_argument"
+		if p.Level != LevelNamespaces {
+			missing, everything = "confinement_unavailable", "confinement_unavailable"
+		}
+		wantRefused(t, "grant what is not there", s.Grant(filepath.Join(p.Workspace, "none"), false), missing)
+		wantRefused(t, "grant everything", s.Grant("/", false), everything)
+		cancelled, cancel := context.WithCancel(ctx)
+		cancel()
+		_, err = s.Spawn(cancelled, Command{Argv: []string{"true"}, Env: s.Environ(), Dir: p.Workspace})
+		wantRefused(t, "spawn", err, "cancelled")
+
+		c := spawn(t, s, Command{Argv: []string{"/bin/sh", "-c", "read x"}, Dir: p.Workspace, Stdin: StdinPipe})
+		if c.Pid() <= 0 || !c.Ended().IsZero() {
+			t.Errorf("pid %d, ended %v", c.Pid(), c.Ended())
+		}
+		wantRefused(t, "resize a pipe", c.Resize(80, 24), "invalid_argument")
+		wantRefused(t, "signal 65", c.Signal(65), "invalid_argument")
+		wantRefused(t, "signal -1", c.SignalTree(-1), "invalid_argument")
+		if n, err := c.TreeAlive(); n != 1 || err != nil {
+			t.Errorf("%d alive, %v", n, err)
+		}
+		if err := c.Signal(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		<-c.Done()
+		if st := c.Wait(); st.Signal != syscall.SIGTERM || c.Ended().IsZero() {
+			t.Errorf("%+v, ended %v", st, c.Ended())
+		}
+		wantRefused(t, "signal what has ended", c.Signal(syscall.SIGTERM), "process_not_found")
+		if n, err := c.TreeAlive(); n != 0 || err != nil {
+			t.Errorf("%d alive, %v", n, err)
+		}
+		c.Stdin().Close()
+		c.Stdout().Close()
+
+		live := spawn(t, s, Command{Argv: []string{"/bin/sleep", "1000"}, Dir: p.Workspace})
+		defer live.Stdout().Close()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-s.Done()
+		<-live.Done()
+		_, err = s.Spawn(ctx, Command{Argv: []string{"true"}, Env: s.Environ(), Dir: p.Workspace})
+		wantRefused(t, "spawn after the end", err, "session_not_found")
+		_, err = s.Listen("tcp", "127.0.0.1:0")
+		wantRefused(t, "listen after the end", err, "session_not_found")
+		_, err = s.Dial(ctx, 80)
+		wantRefused(t, "dial after the end", err, "session_not_found")
+		if p.Level == LevelNamespaces {
+			wantRefused(t, "grant after the end", s.Grant(p.Workspace, false), "session_not_found")
+		}
+		wantRefused(t, "signal after the end", live.Signal(syscall.SIGTERM), "process_not_found")
+		if n, err := live.TreeAlive(); n != 0 || err != nil {
+			t.Errorf("%d alive, %v", n, err)
+		}
+	})
+}
