@@ -42,12 +42,6 @@ func newCgroup(name string, l Limits) (*cgroup, []string, error) {
 	return hostCgroups().make(name, l)
 }
 
-// newKillCgroup makes an empty v2 group without limits, for Kill alone: it
-// reaches every descendant however it hid. Nil where v2 is not writable.
-func newKillCgroup(name string) (*cgroup, error) {
-	return hostCgroups().makeKill(name)
-}
-
 // cgroupMaker makes groups in given hierarchies; its functions are replaced in
 // tests, where a plain directory plays the file system.
 type cgroupMaker struct {
@@ -167,32 +161,6 @@ func (m *cgroupMaker) make(name string, l Limits) (*cgroup, []string, error) {
 	return c, missing, nil
 }
 
-func (m *cgroupMaker) makeKill(name string) (*cgroup, error) {
-	dir, err := m.dirName(name)
-	if err != nil {
-		return nil, err
-	}
-	c := &cgroup{}
-	for _, h := range m.hierarchies {
-		if !h.v2 {
-			continue
-		}
-		for _, parent := range h.parents {
-			d, err := m.dirIn(c, parent, dir, true)
-			if err != nil {
-				continue
-			}
-			if _, err := os.Stat(filepath.Join(d.path, "cgroup.kill")); err != nil {
-				c.dropUnused()
-				return nil, errors.New("cgroup: this kernel has no cgroup.kill (Linux 5.14)")
-			}
-			d.controllers = append(d.controllers, "kill")
-			return c, nil
-		}
-	}
-	return nil, errors.New("cgroup: no writable v2 hierarchy")
-}
-
 // grant sets one limit in the first place that takes it: v2 before v1, since a
 // controller is in one of them only.
 func (m *cgroupMaker) grant(c *cgroup, dir string, w cgroupWish) error {
@@ -241,7 +209,7 @@ func (m *cgroupMaker) dirIn(c *cgroup, parent, dir string, v2 bool) (*cgroupDir,
 		return nil, err
 	}
 	// A directory nobody can be moved into is of no use: moving needs write
-	// access here and at the common ancestor, and the latter shows only in Add.
+	// access here and at the common ancestor, and the latter shows only in addToCgroups.
 	c.dirs = append(c.dirs, cgroupDir{path: path, v2: v2})
 	return &c.dirs[len(c.dirs)-1], nil
 }

@@ -30,15 +30,8 @@ func (c *cgroup) Has(controller string) bool {
 	return false
 }
 
-// Add moves a process, with what it starts from now on, into the group. Add
-// init before it starts anything.
-func (c *cgroup) Add(pid int) error {
-	if c == nil {
-		return nil
-	}
-	return addToCgroups(c.dirs, pid)
-}
-
+// addToCgroups moves a process, with what it starts from now on, into groups.
+// Init is moved before it starts anything.
 func addToCgroups(dirs []cgroupDir, pid int) error {
 	for _, d := range dirs {
 		if err := writeCgroupFile(filepath.Join(d.path, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
@@ -83,47 +76,6 @@ func (c *cgroup) forkInside(attr *syscall.SysProcAttr, fork func()) (outside []c
 	}
 	fork()
 	return outside
-}
-
-// Kill sends SIGKILL to all members until none is left or the time Remove
-// allows has passed. It is safe against forking: v2 kills the group as one, in
-// v1 the loop outruns only a fork bomb below its pids limit.
-func (c *cgroup) Kill() {
-	if c == nil {
-		return
-	}
-	deadline := time.Now().Add(cgroupPatience)
-	for _, d := range c.dirs {
-		for time.Now().Before(deadline) {
-			if d.v2 && writeCgroupFile(filepath.Join(d.path, "cgroup.kill"), "1") == nil {
-				break
-			}
-			pids := d.members()
-			if len(pids) == 0 {
-				break
-			}
-			for _, p := range pids {
-				syscall.Kill(p, syscall.SIGKILL)
-			}
-			time.Sleep(time.Millisecond)
-		}
-	}
-}
-
-func (d *cgroupDir) members() []int {
-	b, err := os.ReadFile(filepath.Join(d.path, "cgroup.procs"))
-	if err != nil {
-		return nil
-	}
-	var pids []int
-	for _, f := range strings.Fields(string(b)) {
-		// 0 is a process of a pid namespace that is not ours to see, and as a
-		// target of kill(2) it would be this very process group.
-		if p, err := strconv.Atoi(f); err == nil && p > 0 {
-			pids = append(pids, p)
-		}
-	}
-	return pids
 }
 
 // cgroupPatience bounds the wait for killed processes to leave a group.

@@ -45,7 +45,7 @@ func newInternet(t *testing.T) *internet {
 	t.Helper()
 	n := &internet{world: newWorld(), mux: http.NewServeMux()}
 	var hosts []string
-	for _, rules := range Presets() {
+	for _, rules := range presets() {
 		hosts = append(hosts, rules...)
 	}
 	for _, h := range hosts {

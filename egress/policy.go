@@ -12,6 +12,7 @@ import (
 //go:embed presets.txt
 var presetText string
 
+// presets are the rules behind each preset name.
 var presets = sync.OnceValue(func() map[string][]string {
 	out := map[string][]string{}
 	name := ""
@@ -28,16 +29,6 @@ var presets = sync.OnceValue(func() map[string][]string {
 	}
 	return out
 })
-
-// Presets gives the rules behind each preset name (crates, debian, github, go,
-// npm, pypi), as a copy.
-func Presets() map[string][]string {
-	out := make(map[string][]string, len(presets()))
-	for name, rules := range presets() {
-		out[name] = slices.Clone(rules)
-	}
-	return out
-}
 
 // Policy says which hosts may be reached. It never changes once made, and may be
 // used by many goroutines. A nil *Policy denies everything.

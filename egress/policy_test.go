@@ -160,7 +160,7 @@ func TestAC39SpecialAddresses(t *testing.T) {
 func TestAC43MetadataNeedsItsOwnRule(t *testing.T) {
 	all := []string{"0.0.0.0/0", "::/0", "*.internal", "169.254.0.0/16", "fd00::/8", "100.64.0.0/10"}
 	var names []string
-	for name := range Presets() {
+	for name := range presets() {
 		names = append(names, name)
 	}
 	p, err := NewPolicy(all, nil, names)
@@ -175,7 +175,7 @@ func TestAC43MetadataNeedsItsOwnRule(t *testing.T) {
 }
 
 func TestPresets(t *testing.T) {
-	got := Presets()
+	got := presets()
 	for _, name := range []string{"go", "npm", "pypi", "debian", "github", "crates"} {
 		if len(got[name]) == 0 {
 			t.Errorf("no preset %s", name)
@@ -193,10 +193,6 @@ func TestPresets(t *testing.T) {
 			if err != nil || r.String() != text || r.deny || r.prefix.IsValid() {
 				t.Errorf("preset %s: %q, %v", name, text, err)
 			}
-		}
-		got[name][0] = "changed"
-		if Presets()[name][0] == "changed" {
-			t.Error("Presets gives its own memory away")
 		}
 	}
 	p, err := NewPolicy(nil, []string{"sum.golang.org"}, []string{"go"})
