@@ -86,16 +86,7 @@ func (e *Encoding) Name() string { return e.name }
 
 // Count returns the number of tokens in text.
 func (e *Encoding) Count(text string) int {
-	text = valid(text)
-	m := e.getMerger()
-	defer putMerger(m)
-	n := 0
-	for p := 0; p < len(text); {
-		end := e.grammar.split(text, p)
-		n += e.vocab.count(text[p:end], m)
-		p = end
-	}
-	return n
+	return total(e.parts(valid(text)))
 }
 
 // CountBytes is Count for bytes. It does not keep or change them.

@@ -55,10 +55,12 @@ func defaultMark(removedTokens, removedLines int) string {
 // if need be, and one of 0 or less gets nothing.
 func (e *Encoding) Truncate(text string, max int, mark Mark) Cut {
 	text = valid(text)
-	n, heads, tails := e.ends(text, max, true, true)
+	ps := e.parts(text)
+	n := total(ps)
 	if n <= max {
 		return Cut{Text: text, OriginalTokens: n}
 	}
+	heads, tails := e.heads(text, max), e.tails(text, ps, max)
 	c := cutter{e: e, max: max, mark: mark, head: text, tail: text, whole: true,
 		heads: heads, tails: tails, total: n}
 	return c.cut()
@@ -73,8 +75,9 @@ func (e *Encoding) TruncateParts(head, tail string, gap Gap, max int, mark Mark)
 		return e.Truncate(head+tail, max, mark)
 	}
 	head, tail = valid(head), valid(tail)
-	nHead, heads, _ := e.ends(head, max, true, false)
-	nTail, _, tails := e.ends(tail, max, false, true)
+	headParts, tailParts := e.parts(head), e.parts(tail)
+	nHead, heads := total(headParts), e.heads(head, max)
+	nTail, tails := total(tailParts), e.tails(tail, tailParts, max)
 	c := cutter{e: e, max: max, mark: mark, head: head, tail: tail, gapLines: gap.Lines,
 		heads: heads, tails: tails, total: gap.Total}
 	if kept := nHead + nTail; c.total < kept || c.total <= 0 {
@@ -89,43 +92,36 @@ func (e *Encoding) TruncateParts(head, tail string, gap Gap, max int, mark Mark)
 	return c.cut()
 }
 
-// ends counts text and returns where its first max tokens end and where its
-// last max tokens start, as far as they are wanted.
-func (e *Encoding) ends(text string, max int, wantHeads, wantTails bool) (n int, heads, tails []int) {
-	m := e.getMerger()
-	defer putMerger(m)
-	var ring []int
-	token := func(start, end int) {
-		if wantHeads && n < max {
-			heads = append(heads, end)
-		}
-		if wantTails && max > 0 {
-			if len(ring) < max {
-				ring = append(ring, start)
-			} else {
-				ring[n%max] = start
-			}
-		}
-		n++
+// heads says where the first max tokens of text end.
+func (e *Encoding) heads(text string, max int) (ends []int) {
+	if max <= 0 {
+		return nil
 	}
-	for p := 0; p < len(text); {
-		end := e.grammar.split(text, p)
-		if piece := text[p:end]; e.vocab.isToken(piece) {
-			token(p, end)
-		} else {
-			start := p
-			for _, t := range e.vocab.merge(piece, m) {
-				token(start, p+t.end)
-				start = p + t.end
-			}
+	e.walk(text, 0, len(text), func(_, end int) bool {
+		ends = append(ends, end)
+		return len(ends) < max
+	})
+	return ends
+}
+
+// tails says where the last max tokens of text start. No more than the parts
+// they lie in is looked at again.
+func (e *Encoding) tails(text string, ps []part, max int) (starts []int) {
+	if max <= 0 {
+		return nil
+	}
+	i, n := len(ps)-1, ps[len(ps)-1].n
+	for ; i > 0 && n < max; i-- {
+		n += ps[i-1].n
+	}
+	skip := n - max
+	e.walk(text, ps[i].from, len(text), func(start, _ int) bool {
+		if skip--; skip < 0 {
+			starts = append(starts, start)
 		}
-		p = end
-	}
-	if len(ring) < max || max <= 0 {
-		return n, heads, ring
-	}
-	tails = append(tails, ring[n%max:]...)
-	return n, heads, append(tails, ring[:n%max]...)
+		return true
+	})
+	return starts
 }
 
 // cutter holds what one cut works on.
@@ -241,7 +237,7 @@ func (c *cutter) join(from, to int) string {
 // markOnly is the mark, or as much of it as there is room for.
 func (c *cutter) markOnly() string {
 	line := strings.ToValidUTF8(c.mark(c.removed(0, len(c.tail))), "\ufffd")
-	_, ends, _ := c.e.ends(line, c.max, true, false)
+	ends := c.e.heads(line, c.max)
 	if len(ends) == 0 || ends[len(ends)-1] == len(line) {
 		return line
 	}

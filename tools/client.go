@@ -34,7 +34,7 @@ func newStdioSession(out io.Writer, log *slog.Logger, gone context.CancelFunc) *
 // write sends one message as one line. A client that cannot be written to has
 // gone: the server ends instead of working for nobody.
 func (s *stdioSession) write(m mcp.JSONRPCMessage) {
-	b, err := json.Marshal(m)
+	line, err := encodeLine(m)
 	if err != nil {
 		s.log.Error("a message could not be encoded", "error", err)
 		return
@@ -44,10 +44,34 @@ func (s *stdioSession) write(m mcp.JSONRPCMessage) {
 	if s.err != nil {
 		return
 	}
-	if _, err := s.out.Write(append(b, '\n')); err != nil {
+	if _, err := s.out.Write(line); err != nil {
 		s.err = err
 		s.gone()
 	}
+}
+
+// encodeLine is json.Marshal and a line feed. It spares a result that encodes
+// itself the second look: what MarshalJSON returns, its caller in encoding/json
+// reads again byte by byte, which is most of the work for a long reply.
+func encodeLine(m mcp.JSONRPCMessage) ([]byte, error) {
+	if r, ok := m.(mcp.JSONRPCResponse); ok {
+		if result, ok := r.Result.(*mcp.CallToolResult); ok && result != nil {
+			id, err := json.Marshal(r.ID)
+			if err != nil {
+				return nil, err
+			}
+			b, err := result.MarshalJSON()
+			if err != nil {
+				return nil, err
+			}
+			line := make([]byte, 0, len(b)+len(id)+64)
+			line = append(line, `{"jsonrpc":"`+mcp.JSONRPC_VERSION+`","id":`...)
+			line = append(append(append(line, id...), `,"result":`...), b...)
+			return append(line, "}\n"...), nil
+		}
+	}
+	b, err := json.Marshal(m)
+	return append(b, '\n'), err
 }
 
 func (s *stdioSession) failure() error {
