@@ -147,9 +147,9 @@ func (l *layout) toolchains() {
 		}
 		l.bind(d, false, true)
 		shown = append(shown, d)
-		for _, s := range toolchainSecrets {
-			if _, err := os.Lstat(path.Join(d, s)); err == nil {
-				l.cfg.Covers = append(l.cfg.Covers, cover{path.Join(d, s), false})
+		for _, s := range secretPaths([]string{d}, l.p.Workspace) {
+			if _, err := os.Lstat(s); err == nil {
+				l.cfg.Covers = append(l.cfg.Covers, cover{s, false})
 			}
 		}
 	}

@@ -140,7 +140,9 @@ func (s *Sandbox) prepare(p Policy, pl Plan) error {
 			homes = append(homes, h)
 		}
 	}
-	s.spec.Toolchains = append(toolchainDirs(osView{}, p.Path, homes), systemToolchains(osView{}, p.Path)...)
+	toolchains := toolchainDirs(osView{}, p.Path, homes)
+	s.spec.DenyRead = append(s.spec.DenyRead, secretPaths(toolchains, workspace)...)
+	s.spec.Toolchains = append(toolchains, systemToolchains(osView{}, p.Path)...)
 	s.env = []string{"PATH=" + searchPath(p.Path), "HOME=" + home, "USER=" + name, "LOGNAME=" + name, "SHELL=" + shell, "TMPDIR=" + tmp}
 	_, _, err = seatbeltProfile(s.spec)
 	return err

@@ -33,6 +33,21 @@ var neverWiden = []string{".ssh", ".aws", ".gnupg", ".config", ".kube", ".docker
 // hidden wherever one is opened.
 var toolchainSecrets = []string{"credentials", "credentials.toml", "config.json", ".npmrc", ".netrc", ".git-credentials", "auth.json"}
 
+// secretPaths are where credentials may lie in toolchains, whether they are there
+// yet or not. The workspace has rules of its own.
+func secretPaths(dirs []string, workspace string) []string {
+	var paths []string
+	for _, d := range dirs {
+		if within(d, workspace) || within(workspace, d) {
+			continue
+		}
+		for _, s := range toolchainSecrets {
+			paths = append(paths, path.Join(d, s))
+		}
+	}
+	return paths
+}
+
 // companions are trees a toolchain cannot work without and that lie beside it.
 var companions = []struct{ dir, with string }{
 	{".cargo", ".rustup"},

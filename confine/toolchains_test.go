@@ -82,3 +82,12 @@ func TestToolchainDirs(t *testing.T) {
 		}
 	}
 }
+
+// Credentials beside a toolchain's programs are hidden on every system; in the
+// workspace they are the user's own matter.
+func TestSecretPaths(t *testing.T) {
+	got := secretPaths([]string{"/home/u/.cargo", "/home/u/ws/bin", "/home"}, "/home/u/ws")
+	if len(got) != len(toolchainSecrets) || !slices.Contains(got, "/home/u/.cargo/credentials.toml") || !slices.Contains(got, "/home/u/.cargo/.netrc") {
+		t.Errorf("%q", got)
+	}
+}
