@@ -24,19 +24,20 @@ const (
 // readMessage takes one JSON-RPC message off the request, or says why not. The
 // library reads a body of any length for any time.
 func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []byte, *httpError) {
-	fail := func(status, code int, text string) (message, []byte, *httpError) {
-		return message{}, nil, &httpError{status: status, code: code, text: text}
+	// All of these come before the end of the body.
+	fail := func(status int, text string) (message, []byte, *httpError) {
+		return message{}, nil, &httpError{status: status, code: mcp.INVALID_REQUEST, text: text, unread: true}
 	}
 	// A page can send text/plain without asking first, JSON it cannot.
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return fail(http.StatusUnsupportedMediaType, mcp.INVALID_REQUEST, "the Content-Type is not application/json, send one JSON-RPC message as JSON")
+		return fail(http.StatusUnsupportedMediaType, "the Content-Type is not application/json, send one JSON-RPC message as JSON")
 	}
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return fail(http.StatusUnsupportedMediaType, mcp.INVALID_REQUEST, "compressed bodies are not taken, send it as it is")
+		return fail(http.StatusUnsupportedMediaType, "compressed bodies are not taken, send it as it is")
 	}
 	tooLong := "the message is longer than 16 MiB, send it in parts"
 	if r.ContentLength > MaxBody {
-		return fail(http.StatusRequestEntityTooLarge, mcp.INVALID_REQUEST, tooLong)
+		return fail(http.StatusRequestEntityTooLarge, tooLong)
 	}
 	rc := http.NewResponseController(w)
 	until := time.Now().Add(bodyWithin)
@@ -48,16 +49,15 @@ func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []b
 	switch {
 	case errors.Is(err, errTooManyLarge):
 		h.server.denied("quota")
-		return fail(http.StatusTooManyRequests, mcp.INVALID_REQUEST, "too many large messages are arriving, wait for some of yours to end")
+		return fail(http.StatusTooManyRequests, "too many large messages are arriving, wait for some of yours to end")
+	case errors.Is(err, errTooDeep):
+		return fail(http.StatusBadRequest, "the message nests deeper than 128 levels, send a flatter one")
 	case errors.As(err, &long):
-		return fail(http.StatusRequestEntityTooLarge, mcp.INVALID_REQUEST, tooLong)
+		return fail(http.StatusRequestEntityTooLarge, tooLong)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fail(http.StatusRequestTimeout, mcp.INVALID_REQUEST, "the body took longer than 30 s, send it again")
+		return fail(http.StatusRequestTimeout, "the body took longer than 30 s, send it again")
 	case err != nil:
-		return fail(http.StatusBadRequest, mcp.PARSE_ERROR, "the body could not be read, send it again")
-	}
-	if tooDeep(text) {
-		return fail(http.StatusBadRequest, mcp.INVALID_REQUEST, "the message nests deeper than 128 levels, send a flatter one")
+		return message{}, nil, &httpError{status: http.StatusBadRequest, code: mcp.PARSE_ERROR, text: "the body could not be read, send it again", unread: true}
 	}
 	msg, err := parseMessage(text)
 	if err != nil {
@@ -70,23 +70,30 @@ func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []b
 	return msg, text, nil
 }
 
-// tooDeep looks before a recursive decoder does; what is inside strings counts
-// for nothing.
-func tooDeep(text []byte) bool {
-	depth, quoted := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case quoted && c == '\\':
-			i++
+// nesting looks at the depth of a message as it arrives, before a recursive
+// decoder does; what is inside strings counts for nothing.
+type nesting struct {
+	depth           int
+	quoted, escaped bool
+}
+
+// tooDeep takes the next part of the message.
+func (n *nesting) tooDeep(part []byte) bool {
+	for _, c := range part {
+		switch {
+		case n.escaped:
+			n.escaped = false
+		case n.quoted && c == '\\':
+			n.escaped = true
 		case c == '"':
-			quoted = !quoted
-		case quoted:
+			n.quoted = !n.quoted
+		case n.quoted:
 		case c == '{' || c == '[':
-			if depth++; depth > maxNesting {
+			if n.depth++; n.depth > maxNesting {
 				return true
 			}
 		case c == '}' || c == ']':
-			depth--
+			n.depth--
 		}
 	}
 	return false

@@ -13,31 +13,41 @@ import (
 // it comes and the rest at a pace, a part after the other, in memory that is
 // used again; what is not taken yet waits at the client.
 const (
-	// freeBody is read as it comes, in bytes.
-	freeBody = 256 << 10
+	// firstPart is read into memory that grows with what arrives, in bytes: most
+	// messages are shorter, and who sends none of it holds none.
+	firstPart = 16 << 10
+	bodyPart  = 64 << 10
+	// freeBody is read as it comes.
+	freeBody = firstPart + 4*bodyPart
 	// smallBody is past which a body counts as large: of those a principal may
 	// have maxLarge arriving at once, and all together maxLargeInAll, because
 	// each holds its memory until it is read.
-	smallBody     = 1 << 20
+	smallBody     = firstPart + 16*bodyPart
 	maxLarge      = 4
 	maxLargeInAll = 16
 	// bodyRate is how much of its bodies past freeBody a principal gets read each
 	// second, in bytes, after the first MaxBody of them.
 	bodyRate = 16 << 20
-	bodyPart = 256 << 10
 )
 
 var (
 	errTooManyLarge = errors.New("too many large bodies")
+	errTooDeep      = errors.New("nested too deep")
 	bodyParts       = sync.Pool{New: func() any { return new([bodyPart]byte) }}
 )
 
-// readBody reads a body to its end, which is past until at the latest. Its errors
-// are errTooManyLarge and those of body.
+// readBody reads a body to its end, which is past until at the latest, or as far
+// as it is of use. Its errors are errTooManyLarge, errTooDeep and those of body.
 func (h *HTTP) readBody(body io.Reader, principal string, until time.Time) ([]byte, error) {
-	start, err := io.ReadAll(io.LimitReader(body, freeBody))
-	if err != nil || len(start) < freeBody {
-		return start, err
+	var levels nesting
+	start, err := io.ReadAll(io.LimitReader(body, firstPart))
+	switch {
+	case err != nil:
+		return nil, err
+	case levels.tooDeep(start):
+		return nil, errTooDeep
+	case len(start) < firstPart:
+		return start, nil
 	}
 	var parts []*[bodyPart]byte
 	defer func() {
@@ -46,7 +56,7 @@ func (h *HTTP) readBody(body io.Reader, principal string, until time.Time) ([]by
 		}
 	}()
 	size, large := len(start), false
-	for n := 0; ; size += n {
+	for n := 0; err == nil; size += n {
 		if size >= smallBody && !large {
 			if !h.enlarge(principal) {
 				return nil, errTooManyLarge
@@ -58,19 +68,19 @@ func (h *HTTP) readBody(body io.Reader, principal string, until time.Time) ([]by
 			defer func() { <-h.large }()
 			large = true
 		}
-		h.pace(principal, n)
+		if size >= freeBody {
+			h.pace(principal, n)
+		}
 		p := bodyParts.Get().(*[bodyPart]byte)
 		parts = append(parts, p)
-		if n, err = fill(p[:], body); err != nil {
-			size += n
-			break
+		if n, err = fill(p[:], body); levels.tooDeep(p[:n]) {
+			return nil, errTooDeep
 		}
 	}
 	if err != io.EOF {
 		return nil, err
 	}
-	whole := make([]byte, 0, size)
-	whole = append(whole, start...)
+	whole := append(make([]byte, 0, size), start...)
 	for _, p := range parts {
 		whole = append(whole, p[:min(bodyPart, size-len(whole))]...)
 	}

@@ -19,10 +19,10 @@ func TestReadBody(t *testing.T) {
 	// A second goes by at each look, so that nothing has to wait.
 	h.mint.now = func() time.Time { start = start.Add(time.Second); return start }
 	until := start.Add(time.Minute)
-	for _, size := range []int{0, 1, freeBody - 1, freeBody, freeBody + 1, freeBody + bodyPart, smallBody - 1, smallBody, smallBody + bodyPart + 7, MaxBody} {
+	for _, size := range []int{0, 1, firstPart - 1, firstPart, firstPart + 1, firstPart + bodyPart, freeBody - 1, freeBody, freeBody + 1, freeBody + bodyPart, smallBody - 1, smallBody, smallBody + bodyPart + 7, MaxBody} {
 		want := make([]byte, size)
 		for i := range want {
-			want[i] = byte(i >> 8)
+			want[i] = byte(i>>8) | 128
 		}
 		for how, body := range map[string]io.Reader{"whole": bytes.NewReader(want), "halves": iotest.HalfReader(bytes.NewReader(want)), "end with data": iotest.DataErrReader(bytes.NewReader(want))} {
 			got, err := h.readBody(body, "ann", until)
@@ -138,6 +138,37 @@ func TestPaceOfLargeBodies(t *testing.T) {
 	h.halt() // at the server's end nothing waits
 	if err := <-read; err != nil {
 		t.Error(err)
+	}
+}
+
+// A message that nests too deep is refused before more of it is read, wherever
+// its parts begin; strings nest nothing.
+func TestTooDeepEndsReading(t *testing.T) {
+	h, _ := startHTTP(t, HTTPOptions{})
+	never := iotest.ErrReader(errors.New("read on"))
+	read := func(parts ...string) error {
+		var readers []io.Reader
+		for _, p := range parts {
+			readers = append(readers, strings.NewReader(p))
+		}
+		_, err := h.readBody(io.MultiReader(append(readers, never)...), "ann", time.Now().Add(time.Minute))
+		return err
+	}
+	deep := strings.Repeat(`{"a":[`, maxNesting/2)
+	for _, before := range []int{firstPart - len(deep) - 1, firstPart - 3, firstPart, firstPart + bodyPart - 3, smallBody} {
+		space := strings.Repeat(" ", before)
+		rest := strings.Repeat(" ", firstPart+bodyPart)
+		if err := read(space, deep, "[", rest); !errors.Is(err, errTooDeep) {
+			t.Errorf("after %d bytes: %v", before, err)
+		}
+		for what, text := range map[string]string{"the most": deep, "closed": deep + "]}[{", "a string": deep + `"[[[`, "an escape": deep + `"\"[[[\\\"[`, "behind a string": deep + `"\\","`} {
+			if err := read(space, text, rest); err == nil || errors.Is(err, errTooDeep) {
+				t.Errorf("%s after %d bytes: %v", what, before, err)
+			}
+		}
+		if err := read(space, deep, `"\\\"[","\\"[`, rest); !errors.Is(err, errTooDeep) {
+			t.Errorf("behind a string that ends, after %d bytes: %v", before, err)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type httpError struct {
 	code   int // JSON-RPC
 	id     json.RawMessage
 	text   string
+	unread bool // the rest of the body is not wanted
 }
 
 func (e *httpError) Error() string { return e.text }
@@ -79,11 +80,13 @@ func refuseMessage(w http.ResponseWriter, e *httpError) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	switch e.status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusRequestTimeout:
-		// Nothing more is read from who was refused before its body was.
-		h.Set("Connection", "close")
+	case http.StatusUnauthorized, http.StatusForbidden:
+		e.unread = true // the gate's, before the body
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
+	}
+	if e.unread {
+		h.Set("Connection", "close")
 	}
 	w.WriteHeader(e.status)
 	_ = json.NewEncoder(w).Encode(rpcError(e.id, e.code, e.text))

@@ -116,20 +116,30 @@ func TestRefusedSlowBody(t *testing.T) {
 		answer <- text
 	}()
 	expect(t, entered, "a")
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	fmt.Fprintf(c, "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n{", annToken)
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 429 {
-		t.Errorf("%s %v", resp.Status, err)
+	for _, tc := range []struct {
+		token, media string
+		want         int
+	}{
+		{annToken, "application/json", 429},
+		{bobToken, "text/plain", 415},
+		{"unknown", "application/json", 401},
+	} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n{", tc.media, tc.token)
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Errorf("%d: %v", tc.want, err)
+			continue
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != tc.want {
+			t.Errorf("%s %v, want %d", resp.Status, err, tc.want)
+		}
+		resp.Body.Close()
 	}
 	release <- true
 	if text := <-answer; !strings.Contains(text, "released a") {
