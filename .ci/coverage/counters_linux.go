@@ -47,7 +47,10 @@ func init() {
 	}
 	// Or the program complains on stderr, which tests read.
 	if os.Getenv("GOCOVERDIR") == "" {
-		os.Setenv("GOCOVERDIR", coverDir)
+		// A folder for each user: they replace each other's files in it.
+		dir := fmt.Sprintf("%s/exit.%d", coverDir, os.Getuid())
+		_ = os.Mkdir(dir, 0o755)
+		os.Setenv("GOCOVERDIR", dir)
 	}
 	// In its own namespace an init's number is always 1.
 	name := fmt.Sprintf("%s/%s.%d.%d", coverDir, programName(), os.Getpid(), time.Now().UnixNano())
