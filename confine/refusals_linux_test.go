@@ -146,3 +146,72 @@ func TestCallsRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestSpawnRefused: a program that is not there, or may not be run, and a
+// folder that cannot be entered are told apart; what lies in the working
+// directory is not found by a relative entry of PATH.
+func TestSpawnRefused(t *testing.T) {
+	eachLevel(t, func(t *testing.T, p Policy) {
+		for name, mode := range map[string]os.FileMode{"ls-of-the-folder": 0o755, "not-executable": 0o644} {
+			if err := os.WriteFile(filepath.Join(p.Workspace, name), []byte("#!/bin/sh\necho ran\n"), mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := start(t, p)
+		if out, st := sh(t, s, p.Workspace, "mkdir closed && chmod 0 closed && echo made"); out != "made\n" || st.Code != 0 {
+			t.Fatalf("%q %+v", out, st)
+		}
+		defer sh(t, s, p.Workspace, "chmod 700 closed")
+		for _, c := range []struct {
+			name, program, path, dir, code string
+		}{
+			{"relative PATH", "ls-of-the-folder", ".:" + "bin:" + "", p.Workspace, "exec_failed"},
+			{"not executable", "not-executable", p.Workspace, p.Workspace, "exec_failed"},
+			{"no PATH at all", "ls", "", p.Workspace, "exec_failed"},
+			{"a folder that is not there", "ls", "/bin:/usr/bin", p.Workspace + "/none", "not_found"},
+			{"a file for a folder", "ls", "/bin:/usr/bin", p.Workspace + "/not-executable", "not_a_directory"},
+			{"through a file", "ls", "/bin:/usr/bin", p.Workspace + "/not-executable/x", "not_a_directory"},
+			{"a closed folder", "ls", "/bin:/usr/bin", p.Workspace + "/closed", "permission_denied"},
+			{"through a closed folder", "ls", "/bin:/usr/bin", p.Workspace + "/closed/x", "permission_denied"},
+		} {
+			proc, err := s.Spawn(context.Background(), Command{Argv: []string{c.program}, Env: []string{"PATH=" + c.path}, Dir: c.dir})
+			if err == nil {
+				proc.Stdout().Close()
+				proc.Wait()
+			}
+			if strings.Contains(c.name, "closed") && p.UID == -1 && os.Geteuid() == 0 && err == nil {
+				continue // uid 0 enters everything
+			}
+			wantRefused(t, c.name, err, c.code)
+		}
+	})
+}
+
+// TestManyShortCommands: a session outlives more commands than init remembers at
+// a time, and the one that lives through all of them is still found and ended.
+func TestManyShortCommands(t *testing.T) {
+	p := testPolicy(t)
+	s := start(t, p)
+	long := spawn(t, s, Command{Argv: []string{"/bin/sleep", "1000"}, Dir: p.Workspace})
+	defer long.Stdout().Close()
+	n := 2*sweepEvery + 50 // what has ended is forgotten by the second look
+	if testing.Short() {
+		n = sweepEvery + 50
+	}
+	for i := range n {
+		c := spawn(t, s, Command{Argv: []string{"/bin/true"}, Dir: p.Workspace})
+		if st := c.Wait(); st.Code != 0 {
+			t.Fatalf("command %d: %+v", i, st)
+		}
+		c.Stdout().Close()
+	}
+	if n, err := long.TreeAlive(); n != 1 || err != nil {
+		t.Errorf("the first command: %d alive, %v", n, err)
+	}
+	if err := long.SignalTree(9); err != nil {
+		t.Error(err)
+	}
+	if st := long.Wait(); st.Signal != 9 {
+		t.Errorf("%+v", st)
+	}
+}
