@@ -5,9 +5,10 @@ BIN := bin/mcp-sandbox
 # How long each fuzz target and each soak test runs.
 FUZZTIME ?= 1m
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 SOAKTIME ?= 10m
 
-.PHONY: build test lint bench fuzz soak cover packages release clean
+.PHONY: build test lint vuln bench fuzz soak cover packages release clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/mcp-sandbox
@@ -21,6 +22,10 @@ lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
 	$(GO) run $(STATICCHECK) ./...
 	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo 'golangci-lint is not installed: vet and gofmt only'; fi
+
+# Asks the Go vulnerability database, so it needs the network.
+vuln:
+	$(GO) run $(GOVULNCHECK) ./...
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./...
