@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,8 +19,12 @@ const (
 	partSize = 32 << 10
 	// partSearch is how far beyond it a place to begin the next is looked for.
 	partSearch = 16 << 10
+	// partStep is about what a counted part is long: so much may have to be
+	// split again to find a token near its end.
+	partStep = 8 << 10
 )
 
+// part is a stretch of a text between two places where pieces end.
 type part struct {
 	from, to int
 	n        int // tokens
@@ -29,29 +34,27 @@ type part struct {
 func (e *Encoding) parts(text string) []part { return e.countParts(text, divide(text)) }
 
 func (e *Encoding) countParts(text string, ps []part) []part {
-	if len(ps) == 1 {
-		ps[0].n, _ = e.countRange(text, 0, len(text))
-		return ps
-	}
+	counted := make([][]part, len(ps))
 	var next atomic.Int64
 	var astray atomic.Bool
-	var wg sync.WaitGroup
-	for range min(len(ps), runtime.GOMAXPROCS(0)) {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(ps) && !astray.Load(); i = int(next.Add(1)) - 1 {
-				end := 0
-				if ps[i].n, end = e.countRange(text, ps[i].from, ps[i].to); end != ps[i].to {
-					astray.Store(true)
-				}
+	count := func() {
+		for i := int(next.Add(1)) - 1; i < len(ps) && !astray.Load(); i = int(next.Add(1)) - 1 {
+			counted[i] = e.countRange(text, ps[i].from, ps[i].to)
+			if last := counted[i][len(counted[i])-1]; last.to != ps[i].to {
+				astray.Store(true)
 			}
-		})
+		}
 	}
+	var wg sync.WaitGroup
+	for range min(len(ps), runtime.GOMAXPROCS(0)) - 1 {
+		wg.Go(count)
+	}
+	count()
 	wg.Wait()
 	if astray.Load() {
-		n, _ := e.countRange(text, 0, len(text))
-		return []part{{0, len(text), n}}
+		return e.countRange(text, 0, len(text))
 	}
-	return ps
+	return slices.Concat(counted...)
 }
 
 func total(ps []part) (n int) {
@@ -91,19 +94,22 @@ func lineStart(text string, from, to int) int {
 	return -1
 }
 
-// countRange counts the pieces from one to another place in text, and says
-// where the last of them ends.
-func (e *Encoding) countRange(text string, from, to int) (n, end int) {
+// countRange counts the pieces from one place in text until one ends at or
+// beyond another.
+func (e *Encoding) countRange(text string, from, to int) (ps []part) {
 	m := e.getMerger()
 	defer putMerger(m)
-	for p := from; ; {
-		if p >= to {
-			return n, p
+	p := part{from: from, to: from}
+	for p.to < to {
+		if p.to-p.from >= partStep {
+			ps = append(ps, p)
+			p = part{from: p.to, to: p.to}
 		}
-		end := e.grammar.split(text, p)
-		n += e.vocab.count(text[p:end], m)
-		p = end
+		end := e.grammar.split(text, p.to)
+		p.n += e.vocab.count(text[p.to:end], m)
+		p.to = end
 	}
+	return append(ps, p)
 }
 
 // walk calls token for every token from one to another place in text, until it

@@ -60,7 +60,8 @@ func (e *Encoding) Truncate(text string, max int, mark Mark) Cut {
 	if n <= max {
 		return Cut{Text: text, OriginalTokens: n}
 	}
-	heads, tails := e.heads(text, max), e.tails(text, ps, max)
+	// Neither side gets more than half, see share.
+	heads, tails := e.heads(text, max/2+1), e.tails(text, ps, max/2+1)
 	c := cutter{e: e, max: max, mark: mark, head: text, tail: text, whole: true,
 		heads: heads, tails: tails, total: n}
 	return c.cut()
