@@ -40,7 +40,7 @@ func planBase(p *Policy, id identity) *base {
 	if id.uid == 0 {
 		b.etcForRoot()
 	} else {
-		c.Binds = append(c.Binds, shown("/etc"))
+		c.Binds = append(c.Binds, hostTree("/etc", false, false))
 	}
 	for _, d := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		c.Binds = append(c.Binds, bind{Path: "/dev/" + d, Device: true, Optional: d != "null", Tree: -1})
@@ -51,7 +51,7 @@ func planBase(p *Policy, id identity) *base {
 	// A grant that holds parts of the base has to be hung before them.
 	for _, g := range grantsOf(p) {
 		if real, err := filepath.EvalSymlinks(g.path); err == nil && c.lieBelow(real) {
-			c.Binds = append(c.Binds, bind{Path: real, Write: g.write, Tree: -1})
+			c.Binds = append(c.Binds, hostTree(real, g.write, false))
 		}
 	}
 	slices.SortStableFunc(c.Binds, func(a, b bind) int { return strings.Compare(a.Path, b.Path) })
@@ -59,8 +59,12 @@ func planBase(p *Policy, id identity) *base {
 	return b
 }
 
-// shown is a tree that is left out when it goes away.
-func shown(p string) bind { return bind{Path: p, Optional: p != "/etc", Tree: -1} }
+// shown is a tree to read, left out when it goes away.
+func shown(p string) bind { return hostTree(p, false, true) }
+
+func hostTree(p string, write, optional bool) bind {
+	return bind{Path: p, Write: write, Optional: optional, Tree: -1}
+}
 
 // lieBelow says whether something of c lies below dir.
 func (c *baseConfig) lieBelow(dir string) bool {
@@ -188,10 +192,10 @@ func (c *baseConfig) print(copies []string) string {
 
 // send tells init to build b: the trees the session's identity could not walk to,
 // then all the rest.
-func (b *base) send(to func(e *encoder, fds ...int) error, id identity) error {
+func (b *base) send(to func(e *encoder, fds ...int) error) error {
 	c := b.cfg
 	c.Binds = slices.Clone(c.Binds)
-	trees, err := passTrees(c.Binds, id)
+	trees, err := passTrees(c.Binds, c.UID)
 	defer closeAll(trees)
 	if err != nil {
 		return err
@@ -222,11 +226,11 @@ func readCopy(p string) (string, bool) {
 	return string(content), err == nil
 }
 
-// passTrees opens, in a root server, the trees the session's identity could not
-// walk to, and has the binds name them. A server without that power leaves it to
+// passTrees opens, in a root server, the trees the session's user could not walk
+// to, and has the binds name them. A server without that power leaves it to
 // init, which has the same identity as the server.
-func passTrees(binds []bind, id identity) (trees []int, err error) {
-	if os.Geteuid() != 0 || id.uid == 0 {
+func passTrees(binds []bind, uid int) (trees []int, err error) {
+	if os.Geteuid() != 0 || uid == 0 {
 		return nil, nil
 	}
 	for i := range binds {
@@ -305,11 +309,11 @@ func (s *initState) buildBase() error {
 			return fmt.Errorf("make directory %d: %w", i, err)
 		}
 	}
-	for i, d := range []struct {
+	for _, d := range []struct {
 		name string
 		mode uint32
 	}{{"/tmp", 0o1777}, {"/var/tmp", 0o1777}, {"/run", 0o755}} {
-		if err := r.scratchDir(d.name, d.mode, i); err != nil {
+		if err := r.scratchDir(d.name, d.mode); err != nil {
 			return fmt.Errorf("make %s: %w", d.name, err)
 		}
 	}

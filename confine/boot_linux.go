@@ -85,7 +85,7 @@ func (c control) recv(p, oob []byte) (n, oobn, flags int, err error) {
 
 // boot starts an init and has it build base, which is nil at the levels without
 // mounts.
-func boot(k bootKey, base *base, id identity, log *slog.Logger) (*booted, error) {
+func boot(k bootKey, base *base, log *slog.Logger) (*booted, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, errorf("limit_reached", err, "the server has no descriptors left, close other sessions first")
@@ -106,7 +106,7 @@ func boot(k bootKey, base *base, id identity, log *slog.Logger) (*booted, error)
 	if base != nil {
 		// An init that has gone is found out, with its last word, by whoever waits
 		// for what it says next.
-		if err := base.send(b.send, id); err != nil && !errors.Is(err, unix.EPIPE) {
+		if err := base.send(b.send); err != nil && !errors.Is(err, unix.EPIPE) {
 			b.discard(log)
 			return nil, err
 		}

@@ -74,8 +74,9 @@ func (r *root) cover(at int, denied bool) error {
 }
 
 // scratchDir makes a writable directory of the session, hung at name.
-func (r *root) scratchDir(name string, mode uint32, n int) error {
-	staged := stageDir + "/scratch/" + itoa(n)
+func (r *root) scratchDir(name string, mode uint32) error {
+	staged := stageDir + "/scratch/" + itoa(r.scratched)
+	r.scratched++
 	if err := unix.Mkdirat(r.fd, staged, mode); err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func (l *layout) withoutMounts() error {
 	if l.id.uid == 0 {
 		etc.etcForRoot()
 	} else {
-		system = append(system, shown("/etc"))
+		system = append(system, hostTree("/etc", false, false))
 	}
 	c.Binds = append(system, etc.cfg.Binds...)
 	l.toolchains()

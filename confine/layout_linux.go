@@ -74,7 +74,7 @@ func newLayout(p *Policy, id identity, b *base) (*layout, error) {
 	}
 	slices.SortStableFunc(c.Binds, func(a, b bind) int { return strings.Compare(a.Path, b.Path) })
 	var err error
-	if l.trees, err = passTrees(c.Binds, id); err != nil {
+	if l.trees, err = passTrees(c.Binds, id.uid); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -96,12 +96,12 @@ func (l *layout) seccomp() seccompOptions {
 }
 
 func (l *layout) bind(p string, write, optional bool) {
-	l.cfg.Binds = append(l.cfg.Binds, bind{Path: p, Write: write, Optional: optional, Tree: -1})
+	l.cfg.Binds = append(l.cfg.Binds, hostTree(p, write, optional))
 }
 
 // etc takes the secrets out of the base's /etc, and gives it accounts and names
-// that are true inside. A grant may have shown what the base leaves out, so this
-// comes after the grants.
+// that are true inside. These are the session's and not the base's: a grant of a
+// part of /etc would lie over them.
 func (l *layout) etc() {
 	for _, s := range etcSecrets {
 		if l.id.uid != 0 || strings.Contains(s, "/") {

@@ -31,7 +31,9 @@ type root struct {
 	dev     uint64
 	rw      int // a second, writable mount of it, once fd is read-only; -1 before
 	scratch int // the session's own writable tmpfs, mounted in the stage
-	staged  int // files staged so far
+	// scratched counts the directories made in it.
+	scratched int
+	staged    int // files staged so far
 	// made are the directories known to be there, while nobody else can remove
 	// any: a third of the set-up's system calls would only find them again.
 	made map[string]bool

@@ -13,7 +13,7 @@ func (s *initState) buildRoot() error {
 		return errWire
 	}
 	if s.cfg.Home != "" {
-		if err := s.root.scratchDir(s.cfg.Home, 0o700, homeScratch); err != nil {
+		if err := s.root.scratchDir(s.cfg.Home, 0o700); err != nil {
 			return fmt.Errorf("make the home directory: %w", err)
 		}
 	}
@@ -28,10 +28,6 @@ func (s *initState) buildRoot() error {
 	}
 	return s.pivot()
 }
-
-// homeScratch is the number of the private home among the parts of the
-// session's own tmpfs, after those of the base.
-const homeScratch = 3
 
 // populate hangs trees, parents before children, then makes links and files.
 func (s *initState) populate(binds []bind, links []link, files []file) error {

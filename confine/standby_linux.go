@@ -44,7 +44,7 @@ func (s *Standby) Prepare(p Policy) {
 		return
 	}
 	level := p.levels()[0]
-	s.refill(newBootKey(&p, id, level), planBase(&p, id), id, p.Log)
+	s.refill(newBootKey(&p, id, level), planBase(&p, id), p.Log)
 }
 
 // Close ends the waiting init. Later Starts boot their own.
@@ -61,7 +61,7 @@ func (s *Standby) Close() {
 }
 
 // refill boots an init for another sandbox like the one of k.
-func (s *Standby) refill(k bootKey, base *base, id identity, log *slog.Logger) {
+func (s *Standby) refill(k bootKey, base *base, log *slog.Logger) {
 	// Without namespaces an init could not leave what it was forked in.
 	if s == nil || !k.namespaces {
 		return
@@ -81,7 +81,7 @@ func (s *Standby) refill(k bootKey, base *base, id identity, log *slog.Logger) {
 			n.mounts = -1
 			return
 		}
-		if n.init, err = boot(k, base, id, log); err == nil {
+		if n.init, err = boot(k, base, log); err == nil {
 			if err = n.init.built(log); err != nil {
 				n.init.discard(log)
 				n.init = nil

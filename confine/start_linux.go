@@ -164,7 +164,7 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 	go func() {
 		defer close(waiting)
 		if b = p.Standby.take(key, base); b == nil {
-			b, bootErr = boot(key, base, id, p.Log)
+			b, bootErr = boot(key, base, p.Log)
 		}
 	}()
 	l, err := newLevelLayout(p, id, level, base)
@@ -193,7 +193,7 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 		s.Close()
 		return nil, errorf("confinement_unavailable", nil, "this host gives the level %s, below the %s asked for; lower the minimum or run the doctor command for the remedy", s.report.Level, min)
 	}
-	p.Standby.refill(key, base, id, p.Log)
+	p.Standby.refill(key, base, p.Log)
 	return s, nil
 }
 
