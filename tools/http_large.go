@@ -121,13 +121,7 @@ func (h *HTTP) pace(principal string, n int) {
 	h.mu.Lock()
 	wait := h.share(principal).bytes.owe(n, h.mint.now(), MaxBody, bodyRate)
 	h.mu.Unlock()
-	if wait == 0 {
-		return
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-h.stop.Done():
+	if wait > 0 {
+		h.pause(wait, nil)
 	}
 }

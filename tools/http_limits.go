@@ -100,3 +100,14 @@ func (h *HTTP) mayBegin(principal string) bool {
 	most := float64(h.options.MaxNew)
 	return h.share(principal).fresh.take(h.mint.now(), most, most/8)
 }
+
+// pause waits for d, but not past the server's stop or gone, which may be nil.
+func (h *HTTP) pause(d time.Duration, gone <-chan struct{}) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-gone:
+	case <-h.stop.Done():
+	}
+}

@@ -58,13 +58,7 @@ func (h *HTTP) linger(r *http.Request, principal string) {
 		return
 	}
 	h.conns.expose(r.Context())
-	t := time.NewTimer(h.lateBy)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-r.Context().Done():
-	case <-h.stop.Done():
-	}
+	h.pause(h.lateBy, r.Context().Done())
 }
 
 // refusal is a JSON-RPC error, which MCP allows for any status.
