@@ -30,10 +30,13 @@ func tarOf(t testing.TB, headers ...tar.Header) []byte {
 		body := h.Uname
 		h.Uname = ""
 		h.Size = int64(len(body))
-		if h.Mode == 0 {
-			h.Mode = 0o644
+		// A global header has nothing but its records.
+		if h.Typeflag != tar.TypeXGlobalHeader {
+			if h.Mode == 0 {
+				h.Mode = 0o644
+			}
+			h.ModTime = time.Unix(1_000_000_000, 0)
 		}
-		h.ModTime = time.Unix(1_000_000_000, 0)
 		if err := w.WriteHeader(&h); err != nil {
 			t.Fatal(err)
 		}

@@ -98,27 +98,7 @@ func TestReadWebP(t *testing.T) {
 // nothing left.
 func TestExtractOdd(t *testing.T) {
 	global := tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "of git archive"}}
-	archive := func(headers ...tar.Header) string {
-		var b bytes.Buffer
-		w := tar.NewWriter(&b)
-		for _, h := range headers {
-			body := h.Uname
-			h.Uname, h.Size = "", int64(len(h.Uname))
-			if h.Typeflag != tar.TypeXGlobalHeader && h.Mode == 0 {
-				h.Mode = 0o644
-			}
-			if err := w.WriteHeader(&h); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := w.Write([]byte(body)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return b.String()
-	}
+	archive := func(headers ...tar.Header) string { return string(tarOf(t, headers...)) }
 	raw := func(method uint16) string {
 		var b bytes.Buffer
 		w := zip.NewWriter(&b)
