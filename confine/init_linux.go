@@ -290,32 +290,6 @@ func (s *initState) openNull() error {
 	return err
 }
 
-// namespaceSysctls sets what belongs to the user and network namespaces. A host
-// that mounts /proc/sys read-only (containers) refuses; the filter then stands
-// alone against nested user namespaces, and ports below 1024 stay closed.
-func (s *initState) namespaceSysctls() error {
-	if err := writeSysctl("/proc/sys/user/max_user_namespaces", "0"); err != nil {
-		s.gap("nested user namespaces", err)
-	}
-	if s.base.Network == NetworkHost {
-		return nil
-	}
-	if err := writeSysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"); err != nil {
-		s.gap("ports below 1024", err)
-	}
-	return nil
-}
-
-func writeSysctl(name, value string) error {
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	_, err = unix.Write(fd, []byte(value))
-	return err
-}
-
 func (s *initState) loopbackUp() error {
 	if s.base.Network != NetworkLoopback && s.base.Network != NetworkAllow {
 		return nil

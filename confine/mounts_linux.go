@@ -14,9 +14,11 @@ import (
 // creation) out of the root: CVE-2026-87766 class.
 
 const (
-	attrRO     = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
-	attrRW     = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
-	attrDevice = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
+	attrRO = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	attrRW = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	// Read-only keeps the node's mode, owner, times and attributes; what is
+	// written goes to the device, which the kernel does not ask the mount about.
+	attrDevice = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
 
 	cloneTree = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE | unix.AT_EMPTY_PATH
 
@@ -133,6 +135,13 @@ func newFS(kind string, attr int, options ...string) (int, error) {
 	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
 }
 
+// inodesFor is how many files a tmpfs of size bytes may hold: one for each page,
+// which a file that is not empty takes, and no fewer than 1,024. A directory, an
+// empty file and a short link take no page but 1 to 1.5 KiB of kernel memory,
+// and the kernel's own limit is half the pages of the machine (tmpfs(5)). User
+// attributes are counted as inodes since Linux 6.6.
+func inodesFor(size int64) uint64 { return max(uint64(size)/4096, 1024) }
+
 // newRoot hangs the empty root and its stage. Its place is the top of the host's
 // root: a path that starts there starts below the new root, so that all of the
 // host stays within reach while the root is built.
@@ -165,7 +174,7 @@ func newRoot(tmp int64) (*root, error) {
 	if err := unix.Mkdirat(r.fd, stageDir+"/scratch", 0o700); err != nil {
 		return nil, err
 	}
-	r.scratch, err = newFS("tmpfs", attrRW, "mode=0755", "size="+utoa(uint64(tmp)))
+	r.scratch, err = newFS("tmpfs", attrRW, "mode=0755", "size="+utoa(uint64(tmp)), "nr_inodes="+utoa(inodesFor(tmp)))
 	if err != nil {
 		return nil, err
 	}

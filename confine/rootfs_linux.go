@@ -85,7 +85,7 @@ func (s *initState) specialMounts() error {
 		attr     int
 		options  []string
 	}{
-		{"/dev/shm", "tmpfs", attrRW, []string{"mode=1777", "size=" + utoa(uint64(s.base.Shm))}},
+		{"/dev/shm", "tmpfs", attrRW, []string{"mode=1777", "size=" + utoa(uint64(s.base.Shm)), "nr_inodes=" + utoa(inodesFor(s.base.Shm))}},
 		// A private instance: terminals of the host and of other sessions do not
 		// exist here, and TIOCSTI has nobody to reach. gid=5 would need a mapped
 		// group.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -169,4 +170,26 @@ func TestTerminal(t *testing.T) {
 			t.Errorf("status %+v", st)
 		}
 	})
+}
+
+// run runs one command and returns its output and status.
+func run(t testing.TB, s *Sandbox, c Command) (string, ExitStatus) {
+	t.Helper()
+	p := spawn(t, s, c)
+	p.Stdout().SetReadDeadline(time.Now().Add(120 * time.Second))
+	out, err := io.ReadAll(p.Stdout())
+	if err != nil {
+		t.Fatalf("%q: %v after %q", c.Argv, err, out)
+	}
+	return string(out), p.Wait()
+}
+
+// homeOf is the session's home inside.
+func homeOf(s *Sandbox) string {
+	for _, kv := range s.Environ() {
+		if home, ok := strings.CutPrefix(kv, "HOME="); ok {
+			return home
+		}
+	}
+	return ""
 }
