@@ -111,15 +111,15 @@ func BenchmarkSessionStart(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			p := testPolicy(b)
 			if name == "standby" {
-				p.Standby = &Standby{}
-				defer p.Standby.Close()
+				p.WarmInit = &WarmInit{}
+				defer p.WarmInit.Close()
 			}
 			var took []time.Duration
 			for b.Loop() {
 				if name == "standby" {
 					b.StopTimer()
-					p.Standby.Prepare(p)
-					p.Standby.wait()
+					p.WarmInit.Prepare(p)
+					p.WarmInit.wait()
 					b.StartTimer()
 				}
 				began := time.Now()

@@ -16,7 +16,7 @@ import (
 
 // Starting the program that becomes init takes about as long as all that
 // follows, and needs to know little of the sandbox. So it goes on beside the
-// planning, and a Standby has it behind it before the session is asked for.
+// planning, and a WarmInit has it behind it before the session is asked for.
 
 // bootKey is what must be known of a sandbox when its init is forked.
 type bootKey struct {
@@ -35,9 +35,9 @@ func newBootKey(p *Policy, id identity, level Level) bootKey {
 	}
 }
 
-// booted is an init that waits for its configuration. It has started nothing and
+// initProcess is an init that waits for its configuration. It has started nothing and
 // has nothing of any session.
-type booted struct {
+type initProcess struct {
 	pid  int
 	sock *os.File
 	control
@@ -85,7 +85,7 @@ func (c control) recv(p, oob []byte) (n, oobn, flags int, err error) {
 
 // boot starts an init and has it build base, which is nil at the levels without
 // mounts.
-func boot(k bootKey, base *base, log *slog.Logger) (*booted, error) {
+func boot(k bootKey, base *base, log *slog.Logger) (*initProcess, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, errorf("limit_reached", err, "the server has no descriptors left, close other sessions first")
@@ -95,7 +95,7 @@ func boot(k bootKey, base *base, log *slog.Logger) (*booted, error) {
 		unix.Close(pair[0])
 		return nil, errorf("internal", err, "the control socket cannot be set up, try again")
 	}
-	b := &booted{sock: os.NewFile(uintptr(pair[0]), "sandbox"), cgroup: k.makeCgroup(log)}
+	b := &initProcess{sock: os.NewFile(uintptr(pair[0]), "sandbox"), cgroup: k.makeCgroup(log)}
 	if err := b.fork(k, pair[1], log); err != nil {
 		b.sock.Close()
 		b.cgroup.Remove()
@@ -115,7 +115,7 @@ func boot(k bootKey, base *base, log *slog.Logger) (*booted, error) {
 }
 
 // built waits until init has built its base.
-func (b *booted) built(log *slog.Logger) error {
+func (b *initProcess) built(log *slog.Logger) error {
 	b.sock.SetReadDeadline(time.Now().Add(startTimeout))
 	defer b.sock.SetReadDeadline(time.Time{})
 	f, err := b.in.next()
@@ -129,7 +129,7 @@ func (b *booted) built(log *slog.Logger) error {
 	return nil
 }
 
-func (b *booted) fork(k bootKey, control int, log *slog.Logger) error {
+func (b *initProcess) fork(k bootKey, control int, log *slog.Logger) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (b *booted) fork(k bootKey, control int, log *slog.Logger) error {
 }
 
 // discard ends an init that was given nothing.
-func (b *booted) discard(log *slog.Logger) {
+func (b *initProcess) discard(log *slog.Logger) {
 	unix.Kill(b.pid, unix.SIGKILL)
 	for {
 		if _, err := unix.Wait4(b.pid, nil, 0, nil); err != unix.EINTR {

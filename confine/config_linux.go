@@ -16,11 +16,11 @@ type initConfig struct {
 	Network    Network
 	UID, GID   int
 
-	Binds  []bind  // host trees, parents before children
-	Links  []link  // symbolic links of the new root
-	Files  []file  // files made for the session
-	Covers []cover // what of the bound trees must not be seen
-	Home   string  // private home to make, "" for none
+	Binds []bind // host trees, parents before children
+	Links []link // symbolic links of the new root
+	Files []file // files made for the session
+	Masks []mask // what of the bound trees must not be seen
+	Home  string // private home to make, "" for none
 
 	Private   string // the session's directory on the host, removed at the end; "" with namespaces
 	Workspace string
@@ -72,7 +72,7 @@ type file struct {
 
 // cover hides one path of a bound tree: behind an empty thing that can be read,
 // or behind one that cannot even be opened.
-type cover struct {
+type mask struct {
 	Path   string
 	Denied bool
 }
@@ -149,8 +149,8 @@ func (c *initConfig) encode() *encoder {
 	e.num(c.UID)
 	e.num(c.GID)
 	e.contents(c.Binds, c.Links, c.Files)
-	e.u32(uint32(len(c.Covers)))
-	for _, v := range c.Covers {
+	e.u32(uint32(len(c.Masks)))
+	for _, v := range c.Masks {
 		e.str(v.Path)
 		e.flag(v.Denied)
 	}
@@ -180,9 +180,9 @@ func (c *initConfig) encode() *encoder {
 func decodeConfig(d *decoder) (*initConfig, error) {
 	c := &initConfig{Namespaces: d.flag(), Unconfined: d.flag(), Network: Network(d.str()), UID: d.num(), GID: d.num()}
 	c.Binds, c.Links, c.Files = d.contents()
-	c.Covers = make([]cover, d.count(5))
-	for i := range c.Covers {
-		c.Covers[i] = cover{d.str(), d.flag()}
+	c.Masks = make([]mask, d.count(5))
+	for i := range c.Masks {
+		c.Masks[i] = mask{d.str(), d.flag()}
 	}
 	c.Home = d.str()
 	c.Private = d.str()

@@ -117,10 +117,10 @@ type Policy struct {
 	// Level is the wished level, "" is LevelAuto. MinLevel refuses weaker ones,
 	// "" accepts any that Level allows.
 	Level, MinLevel Level
-	// Standby, if set, has an init waiting and boots the next one. It holds one
+	// WarmInit, if set, has an init waiting and boots the next one. It holds one
 	// process of the session's user, a few MiB, until it is closed.
-	Standby *Standby
-	Log     *slog.Logger
+	WarmInit *WarmInit
+	Log      *slog.Logger
 }
 
 // Layer is one part of the confinement. State is "on", "off" or "unavailable".

@@ -239,7 +239,7 @@ func (s *initState) grant(f *frame, in *frameReader) bool {
 		return false
 	}
 	var err error
-	s.elsewhere(func() { err = s.mountGrant(bind{Path: p, Write: write, Tree: -1, Dev: dev, Ino: ino}) })
+	s.onPrivilegedThread(func() { err = s.mountGrant(bind{Path: p, Write: write, Tree: -1, Dev: dev, Ino: ino}) })
 	if err != nil || !write {
 		s.answer(req, err, 0)
 		return false
@@ -307,7 +307,7 @@ func (s *initState) mountGrant(b bind) error {
 	if err := s.root.attach(&b, tree); err != nil {
 		return err
 	}
-	return s.renewCovers()
+	return s.remountMasks()
 }
 
 // listen makes a listening socket in the sandbox's network.

@@ -57,7 +57,7 @@ func runInit() {
 		s.fail(e)
 	}
 	in := newFrameReader(rawRecv(controlFD))
-	f := s.told(in)
+	f := s.nextSetupFrame(in)
 	var err error
 	if f.op == opBase {
 		if s.base, err = decodeBase(&f.decoder); err != nil {
@@ -69,7 +69,7 @@ func runInit() {
 		if err := s.send(newFrame(evBase)); err != nil {
 			leave(1)
 		}
-		f = s.told(in)
+		f = s.nextSetupFrame(in)
 	}
 	if f.op != opConfig {
 		leave(1)
@@ -88,9 +88,9 @@ func runInit() {
 	select {}
 }
 
-// told is the next frame of the set-up, after the trees it names. It does not
+// nextSetupFrame is the next frame of the set-up, after the trees it names. It does not
 // return when the server has gone.
-func (s *initState) told(in *frameReader) frame {
+func (s *initState) nextSetupFrame(in *frameReader) frame {
 	for {
 		f, err := in.next()
 		if err != nil {
@@ -307,8 +307,8 @@ func (s *initState) loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
 }
 
-// elsewhere runs f on an unrestricted thread and waits for it.
-func (s *initState) elsewhere(f func()) {
+// onPrivilegedThread runs f on an unrestricted thread and waits for it.
+func (s *initState) onPrivilegedThread(f func()) {
 	done := make(chan struct{})
 	s.ops <- func() { f(); close(done) }
 	<-done

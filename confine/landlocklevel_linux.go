@@ -95,7 +95,7 @@ func (l *layout) withoutMounts() error {
 	if len(l.p.Protect) > 0 && !c.Unconfined {
 		l.warn("protected paths can be changed by commands at this level, only the file tools refuse them")
 	}
-	c.Binds, c.Links, c.Files, c.Covers = nil, nil, nil, nil
+	c.Binds, c.Links, c.Files, c.Masks = nil, nil, nil, nil
 	return l.privateDir()
 }
 
@@ -177,7 +177,7 @@ func (s *initState) end() {
 	if !s.cfg.Namespaces {
 		// This thread's domain neither reaches the directory's parent nor, on
 		// older kernels, orphans of an earlier domain.
-		s.elsewhere(func() {
+		s.onPrivilegedThread(func() {
 			s.killAll()
 			removeTree(s.cfg.Private)
 		})

@@ -105,7 +105,7 @@ func (l *layout) bind(p string, write, optional bool) {
 func (l *layout) etc() {
 	for _, s := range etcSecrets {
 		if l.id.uid != 0 || strings.Contains(s, "/") {
-			l.cfg.Covers = append(l.cfg.Covers, cover{"/etc/" + s, true})
+			l.cfg.Masks = append(l.cfg.Masks, mask{"/etc/" + s, true})
 		}
 	}
 	home := l.id.home
@@ -149,7 +149,7 @@ func (l *layout) toolchains() {
 		shown = append(shown, d)
 		for _, s := range secretPaths([]string{d}, l.p.Workspace) {
 			if _, err := os.Lstat(s); err == nil {
-				l.cfg.Covers = append(l.cfg.Covers, cover{s, false})
+				l.cfg.Masks = append(l.cfg.Masks, mask{s, false})
 			}
 		}
 	}
@@ -263,9 +263,9 @@ func (l *layout) hide() error {
 			}
 			continue
 		}
-		l.cfg.Covers = append(l.cfg.Covers, cover{p, true})
+		l.cfg.Masks = append(l.cfg.Masks, mask{p, true})
 		if real, err := filepath.EvalSymlinks(p); err == nil && real != p {
-			l.cfg.Covers = append(l.cfg.Covers, cover{real, true})
+			l.cfg.Masks = append(l.cfg.Masks, mask{real, true})
 		}
 	}
 	return nil

@@ -184,7 +184,7 @@ func newRoot(tmp int64) (*root, error) {
 	if err := r.mountAt(r.scratch, stageDir+"/scratch"); err != nil {
 		return nil, err
 	}
-	return r, r.makeCovers()
+	return r, r.makeMasks()
 }
 
 // own notes a file system in which mount points may be made.

@@ -74,9 +74,9 @@ func (s *initState) pin(p string, attr uint64) error {
 	return s.root.selfBind(fd, attr)
 }
 
-// coversStand says whether everything hidden or protected that exists is still
+// masksIntact says whether everything hidden or protected that exists is still
 // covered. It is a few microseconds in the common case of all standing.
-func (s *initState) coversStand() bool {
+func (s *initState) masksIntact() bool {
 	stands := func(p string) bool {
 		var st unix.Statx_t
 		err := unix.Statx(unix.AT_FDCWD, p, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
@@ -87,7 +87,7 @@ func (s *initState) coversStand() bool {
 			return false
 		}
 	}
-	for _, c := range s.cfg.Covers {
+	for _, c := range s.cfg.Masks {
 		if !stands(c.Path) {
 			return false
 		}
@@ -95,17 +95,17 @@ func (s *initState) coversStand() bool {
 	return true
 }
 
-// renewCovers puts back what programs outside have taken away. It runs on an
+// remountMasks puts back what programs outside have taken away. It runs on an
 // unrestricted thread.
-func (s *initState) renewCovers() error {
-	for _, c := range s.cfg.Covers {
+func (s *initState) remountMasks() error {
+	for _, c := range s.cfg.Masks {
 		fd, err := s.root.look(c.Path)
 		if err != nil {
 			continue // nothing there to hide
 		}
 		ok, err := isMountRoot(fd)
 		if err == nil && !ok {
-			err = s.root.cover(fd, c.Denied)
+			err = s.root.mask(fd, c.Denied)
 		}
 		unix.Close(fd)
 		if err != nil {

@@ -164,11 +164,11 @@ func (r *root) coverPath(name string, denied bool) error {
 		return err
 	}
 	defer unix.Close(at)
-	return r.cover(at, denied)
+	return r.mask(at, denied)
 }
 
 func (s *initState) hidePaths() error {
-	for i, c := range s.cfg.Covers {
+	for i, c := range s.cfg.Masks {
 		if err := s.root.coverPath(c.Path, c.Denied); err != nil {
 			return fmt.Errorf("hide path %d: %w", i, &pathError{c.Path, err})
 		}

@@ -25,8 +25,8 @@ func runTestServer() {
 	}
 	level, rest, _ := strings.Cut(os.Getenv(testServerEnv), ":")
 	ws, tag, _ := strings.Cut(rest, ":")
-	standby := &Standby{}
-	s, err := Start(context.Background(), Policy{Workspace: ws, UID: -1, GID: -1, Level: Level(level), Standby: standby})
+	standby := &WarmInit{}
+	s, err := Start(context.Background(), Policy{Workspace: ws, UID: -1, GID: -1, Level: Level(level), WarmInit: standby})
 	if err != nil {
 		fail(err)
 	}

@@ -83,8 +83,8 @@ func (s *initState) spawn(f *frame) {
 	}
 	// Programs outside that replace a hidden or protected file take the mount
 	// over it away.
-	if s.cfg.Namespaces && !s.coversStand() {
-		s.elsewhere(func() { err = s.renewCovers() })
+	if s.cfg.Namespaces && !s.masksIntact() {
+		s.onPrivilegedThread(func() { err = s.remountMasks() })
 		if err != nil {
 			s.refuse(q.id, refused{"internal", errnoOf(err)})
 			return
@@ -106,7 +106,7 @@ func (s *initState) spawn(f *frame) {
 		} else {
 			// The host's /dev/pts is closed to commands, as it has the
 			// terminals of the user outside; this thread is one of them.
-			s.elsewhere(open)
+			s.onPrivilegedThread(open)
 		}
 		if err != nil {
 			s.refuse(q.id, refused{"exec_failed", errnoOf(err)})

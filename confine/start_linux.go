@@ -158,12 +158,12 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 	if key.namespaces {
 		base = planBase(p, id)
 	}
-	var b *booted
+	var b *initProcess
 	var bootErr error
 	waiting := make(chan struct{})
 	go func() {
 		defer close(waiting)
-		if b = p.Standby.take(key, base); b == nil {
+		if b = p.WarmInit.take(key, base); b == nil {
 			b, bootErr = boot(key, base, p.Log)
 		}
 	}()
@@ -193,13 +193,13 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 		s.Close()
 		return nil, errorf("confinement_unavailable", nil, "this host gives the level %s, below the %s asked for; lower the minimum or run the doctor command for the remedy", s.report.Level, min)
 	}
-	p.Standby.refill(key, base, p.Log)
+	p.WarmInit.refill(key, base, p.Log)
 	return s, nil
 }
 
 // launch sends init its configuration and waits until it is ready. It takes b
 // over, and removes what l made when it fails.
-func launch(ctx context.Context, p *Policy, l *layout, b *booted, level Level) (*Sandbox, error) {
+func launch(ctx context.Context, p *Policy, l *layout, b *initProcess, level Level) (*Sandbox, error) {
 	go logPanics(p.Log, b.stderr)
 	cg, sock := b.cgroup, b.sock
 	s := &Sandbox{

@@ -93,7 +93,7 @@ func (s *initState) setMark(mark int) error {
 		return err
 	}
 	var err error
-	s.elsewhere(func() {
+	s.onPrivilegedThread(func() {
 		var l unix.Rlimit
 		if err = unix.Getrlimit(unix.RLIMIT_MSGQUEUE, &l); err == nil {
 			l.Cur = uint64(queueBase + mark)

@@ -18,10 +18,10 @@ const (
 	maxHello        = 1 << 16
 )
 
-// helloFault says why a client's beginning is refused.
-type helloFault string
+// clientHelloError says why a client's beginning is refused.
+type clientHelloError string
 
-func (f helloFault) Error() string { return string(f) }
+func (f clientHelloError) Error() string { return string(f) }
 
 type clientHello struct {
 	serverName string // "" where there is none
@@ -37,13 +37,13 @@ type clientHello struct {
 func (h clientHello) check(e endpoint) error {
 	switch {
 	case h.encrypted:
-		return helloFault("its TLS hides the server name (ECH), which the proxy cannot check; switch it off in the client")
+		return clientHelloError("its TLS hides the server name (ECH), which the proxy cannot check; switch it off in the client")
 	case h.serverName == "" && e.name == "":
 		return nil // server names are never addresses (RFC 6066 section 3)
 	case h.serverName == "":
-		return helloFault("its TLS has no server name")
+		return clientHelloError("its TLS has no server name")
 	case lowerASCII(h.serverName) != e.host():
-		return helloFault("its TLS asks for another server name, " + quoteHost(h.serverName))
+		return clientHelloError("its TLS asks for another server name, " + quoteHost(h.serverName))
 	}
 	return nil
 }
@@ -62,14 +62,14 @@ func readClientHello(r io.Reader) ([]byte, clientHello, error) {
 		// Told from the first byte, so that a client that waits for the server's
 		// word is not left waiting for ours.
 		if raw[start] != recordHandshake {
-			return nil, clientHello{}, helloFault("it does not begin with TLS, which port 443 is for")
+			return nil, clientHello{}, clientHelloError("it does not begin with TLS, which port 443 is for")
 		}
 		if _, err := io.ReadFull(r, raw[start+1:]); err != nil {
 			return nil, clientHello{}, err
 		}
 		size := int(binary.BigEndian.Uint16(raw[start+3:]))
 		if raw[start+1] != 3 || size == 0 || size > maxRecord || len(raw) > 2*maxHello {
-			return nil, clientHello{}, helloFault("its TLS record is malformed")
+			return nil, clientHello{}, clientHelloError("its TLS record is malformed")
 		}
 		raw = append(raw, make([]byte, size)...)
 		if _, err := io.ReadFull(r, raw[start+5:]); err != nil {
@@ -77,7 +77,7 @@ func readClientHello(r io.Reader) ([]byte, clientHello, error) {
 		}
 		msg = append(msg, raw[start+5:]...)
 		if msg[0] != typeClientHello {
-			return nil, clientHello{}, helloFault("its TLS does not begin with a ClientHello")
+			return nil, clientHello{}, clientHelloError("its TLS does not begin with a ClientHello")
 		}
 		if len(msg) < 4 {
 			continue
@@ -85,9 +85,9 @@ func readClientHello(r io.Reader) ([]byte, clientHello, error) {
 		want := 4 + int(msg[1])<<16 + int(msg[2])<<8 + int(msg[3])
 		switch {
 		case want > maxHello:
-			return nil, clientHello{}, helloFault("its ClientHello is longer than 64 KiB")
+			return nil, clientHello{}, clientHelloError("its ClientHello is longer than 64 KiB")
 		case len(msg) > want:
-			return nil, clientHello{}, helloFault("something follows its ClientHello in the same record")
+			return nil, clientHello{}, clientHelloError("something follows its ClientHello in the same record")
 		case len(msg) == want:
 			h, err := parseClientHello(msg[4:])
 			return raw, h, err
@@ -97,7 +97,7 @@ func readClientHello(r io.Reader) ([]byte, clientHello, error) {
 
 // parseClientHello reads the body of a ClientHello (RFC 8446 section 4.1.2).
 func parseClientHello(b []byte) (clientHello, error) {
-	const malformed = helloFault("its ClientHello is malformed")
+	const malformed = clientHelloError("its ClientHello is malformed")
 	var h clientHello
 	s := wire(b)
 	version, random := s.take(2), s.take(32)
@@ -121,7 +121,7 @@ func parseClientHello(b []byte) (clientHello, error) {
 		n := binary.BigEndian.Uint16(id)
 		if seen[n] {
 			// Which of the two a server heeds is its choice; ours would be a guess.
-			return h, helloFault("its ClientHello has an extension twice")
+			return h, clientHelloError("its ClientHello has an extension twice")
 		}
 		seen[n] = true
 		switch n {
@@ -131,7 +131,7 @@ func parseClientHello(b []byte) (clientHello, error) {
 			list := data.vector(2)
 			kind, name := list.take(1), list.vector(2)
 			if data == nil || len(data) != 0 || list == nil || len(list) != 0 || kind[0] != 0 || len(name) == 0 {
-				return h, helloFault("its ClientHello does not have exactly one server name")
+				return h, clientHelloError("its ClientHello does not have exactly one server name")
 			}
 			h.serverName = string(name)
 		}

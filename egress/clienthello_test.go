@@ -78,7 +78,7 @@ func TestClientHello(t *testing.T) {
 			if err == nil {
 				err = h.check(c.e)
 			}
-			var fault helloFault
+			var fault clientHelloError
 			switch {
 			case c.ok && (err != nil || !bytes.Equal(rawBytes, c.in)):
 				t.Errorf("%v, %d of %d bytes", err, len(rawBytes), len(c.in))

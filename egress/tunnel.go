@@ -54,7 +54,7 @@ func (p *Proxy) hello(c *client, e endpoint) ([]byte, error) {
 	if err == nil {
 		return raw, nil
 	}
-	var fault helloFault
+	var fault clientHelloError
 	if errors.As(err, &fault) {
 		_ = p.denyEndpoint(e, Decision{Reason: fault.Error()})
 		_ = c.SetWriteDeadline(time.Now().Add(time.Second))

@@ -275,16 +275,16 @@ func TestIDsRunOut(t *testing.T) {
 	table := NewTable(nil, Options{})
 	defer table.Close()
 	for id := firstID; id <= lastID; id++ {
-		table.past[id] = &ended{}
+		table.finished[id] = &ended{}
 	}
 	if id, ok := table.newID(); ok {
 		t.Errorf("got %d", id)
 	}
-	delete(table.past, 54321)
+	delete(table.finished, 54321)
 	if id, ok := table.newID(); !ok || id != 54321 {
 		t.Errorf("got %d %v", id, ok)
 	}
-	clear(table.past)
+	clear(table.finished)
 	seen := map[int]bool{}
 	for range 1000 {
 		id, ok := table.newID()

@@ -99,7 +99,7 @@ func (t *Table) cancelled(p *process, err error) error {
 	default:
 	}
 	if t.o.OnCancel == "leave" {
-		p.revealed.Store(true)
+		p.idShown.Store(true)
 		return errorf("cancelled", err, "the call was cancelled, its command runs on as process %d, poll or end it by that id", p.id)
 	}
 	t.background(func() {

@@ -20,8 +20,8 @@ type process struct {
 	screen  *screen // nil without a terminal
 	timer   *time.Timer
 
-	// revealed is set once a reply has named the id.
-	revealed atomic.Bool
+	// idShown is set once a reply has named the id.
+	idShown atomic.Bool
 	// eof is closed when the output has ended: nobody holds its other end.
 	eof  chan struct{}
 	once sync.Once
@@ -37,11 +37,11 @@ type process struct {
 	spool   *spool
 	total   int64
 	// newest is when output last came, wake is closed then if anybody asked.
-	newest   time.Time
-	wake     chan struct{}
-	exitTold bool
-	timedOut bool
-	killing  chan struct{} // closed when the kill has done its work
+	newest       time.Time
+	wake         chan struct{}
+	exitReported bool
+	timedOut     bool
+	killing      chan struct{} // closed when the kill has done its work
 
 	// writing is held by the one caller that writes to stdin.
 	writing   chan struct{}
@@ -306,7 +306,7 @@ func (p *process) info() Info {
 		i.BackgroundChildren = p.background()
 	}
 	// Whoever reads the list may use the id from now on.
-	p.revealed.Store(true)
+	p.idShown.Store(true)
 	return i
 }
 

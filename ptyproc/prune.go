@@ -56,8 +56,8 @@ func (t *Table) forget(p *process, lost string) bool {
 	e := p.summary()
 	e.lost = lost
 	// An id that no reply has named need not be remembered.
-	if p.revealed.Load() {
-		t.past[p.id] = e
+	if p.idShown.Load() {
+		t.finished[p.id] = e
 		t.trimPast()
 	}
 	if lost == "pruned" {
@@ -70,14 +70,14 @@ func (t *Table) forget(p *process, lost string) bool {
 
 // trimPast drops the oldest memories. Needs t.mu.
 func (t *Table) trimPast() {
-	for len(t.past) > maxPast {
+	for len(t.finished) > maxPast {
 		oldest := -1
-		for id, e := range t.past {
-			if oldest < 0 || e.at.Before(t.past[oldest].at) {
+		for id, e := range t.finished {
+			if oldest < 0 || e.at.Before(t.finished[oldest].at) {
 				oldest = id
 			}
 		}
-		delete(t.past, oldest)
+		delete(t.finished, oldest)
 	}
 }
 
@@ -112,10 +112,10 @@ func (t *Table) takeNotices() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.notices
-	if t.crowded != "" {
-		n = append(n, t.crowded)
+	if t.nearLimit != "" {
+		n = append(n, t.nearLimit)
 	}
-	t.notices, t.crowded = nil, ""
+	t.notices, t.nearLimit = nil, ""
 	return n
 }
 

@@ -34,12 +34,11 @@ type Table struct {
 	mu     sync.Mutex
 	closed bool
 	// procs has a nil for each process that is being started.
-	procs   map[int]*process
-	past    map[int]*ended
-	notices []string
-	// crowded is the newest count near the limit: of many starts whose replies
-	// are still to come, only the last count is true.
-	crowded string
+	procs    map[int]*process
+	finished map[int]*ended
+	notices  []string
+	// nearLimit is the latest near-limit warning; older ones are superseded.
+	nearLimit string
 }
 
 // ended is what is remembered of a process whose result was delivered, or was
@@ -59,7 +58,7 @@ func NewTable(sp Spawner, o Options) *Table {
 	o = o.withDefaults()
 	return &Table{
 		spawner: sp, o: o, spools: newSpoolStore(o), closing: make(chan struct{}),
-		procs: make(map[int]*process), past: make(map[int]*ended),
+		procs: make(map[int]*process), finished: make(map[int]*ended),
 	}
 }
 
@@ -159,7 +158,7 @@ func (t *Table) reserve() (int, error) {
 			}
 			t.procs[id] = nil
 			if used+1 >= t.o.WarnAt {
-				t.crowded = fmt.Sprintf("%d of %d processes in use: end those no longer needed with kill_process", used+1, t.o.MaxProcesses)
+				t.nearLimit = fmt.Sprintf("%d of %d processes in use: end those no longer needed with kill_process", used+1, t.o.MaxProcesses)
 			}
 			t.mu.Unlock()
 			return id, nil
@@ -175,12 +174,12 @@ func (t *Table) reserve() (int, error) {
 // newID draws an unused id. Needs t.mu.
 func (t *Table) newID() (int, bool) {
 	const span = lastID - firstID + 1
-	if len(t.procs)+len(t.past) >= span {
+	if len(t.procs)+len(t.finished) >= span {
 		return 0, false
 	}
 	free := func(id int) bool {
 		_, live := t.procs[id]
-		_, past := t.past[id]
+		_, past := t.finished[id]
 		return !live && !past
 	}
 	for range 64 {
@@ -215,7 +214,7 @@ func (t *Table) lookup(id int) (*process, *ended, error) {
 	if p := t.procs[id]; p != nil {
 		return p, nil, nil
 	}
-	e := t.past[id]
+	e := t.finished[id]
 	switch {
 	case e == nil:
 		return nil, nil, errorf("process_not_found", nil, "no process has session id %d, list_processes shows those there are", id)
@@ -242,9 +241,9 @@ func (t *Table) List() []Info {
 			procs = append(procs, p)
 		}
 	}
-	rows := make([]Info, 0, len(procs)+len(t.past))
+	rows := make([]Info, 0, len(procs)+len(t.finished))
 	limit := t.o.Now().Add(-t.o.FinishedTTL)
-	for _, e := range t.past {
+	for _, e := range t.finished {
 		if e.lost == "" && e.at.After(limit) {
 			rows = append(rows, e.info)
 		}
@@ -291,6 +290,6 @@ func (t *Table) Close() {
 	t.spools.close()
 	t.mu.Lock()
 	clear(t.procs)
-	clear(t.past)
+	clear(t.finished)
 	t.mu.Unlock()
 }

@@ -135,7 +135,7 @@ func (p *process) leave() {
 func (p *process) awaited() (done <-chan struct{}, tree bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.exitTold {
+	if p.exitReported {
 		return nil, true
 	}
 	return p.child.Done(), false
@@ -222,14 +222,14 @@ func (t *Table) result(p *process) Result {
 			r.ID = 0
 		}
 		p.mu.Lock()
-		p.exitTold = true
+		p.exitReported = true
 		p.mu.Unlock()
 	}
 	p.take(&r, r.ID == 0 || p.ended())
 	if r.ID == 0 {
 		t.forget(p, "")
 	} else {
-		p.revealed.Store(true)
+		p.idShown.Store(true)
 	}
 	r.Notices = t.takeNotices()
 	return r

@@ -45,7 +45,7 @@ type ExecRequest struct {
 // Codes: invalid_argument, not_found, not_a_directory, path_outside_workspace,
 // exec_failed, limit_reached, cancelled, session_not_found.
 func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
-	if err := s.gate(); err != nil {
+	if err := s.requireRunning(); err != nil {
 		return Result{}, err
 	}
 	if strings.TrimSpace(r.Cmd) == "" {
@@ -159,7 +159,7 @@ func lastWins(env []string) []string {
 // Write sends text to a process, or polls it when chars is empty.
 // Codes: process_not_found, stdin_closed, invalid_argument, cancelled.
 func (s *Session) Write(ctx context.Context, id int, chars string, closeStdin bool, yield time.Duration, progress func(Progress)) (Result, error) {
-	if err := s.gate(); err != nil {
+	if err := s.requireRunning(); err != nil {
 		return Result{}, err
 	}
 	return s.withNotices(s.table.Write(ctx, id, []byte(chars), closeStdin, yield, progress))
@@ -168,7 +168,7 @@ func (s *Session) Write(ctx context.Context, id int, chars string, closeStdin bo
 // Kill ends a process and everything it started. Signal 0 is TERM, then KILL
 // after 2 s. Codes: process_not_found, invalid_argument.
 func (s *Session) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, error) {
-	if err := s.gate(); err != nil {
+	if err := s.requireRunning(); err != nil {
 		return Result{}, err
 	}
 	return s.table.Kill(ctx, id, sig)
@@ -176,7 +176,7 @@ func (s *Session) Kill(ctx context.Context, id int, sig syscall.Signal) (Result,
 
 // Processes lists the running and the recently ended.
 func (s *Session) Processes() []ProcessInfo {
-	if s.gate() != nil {
+	if s.requireRunning() != nil {
 		return nil
 	}
 	return s.table.List()
@@ -184,7 +184,7 @@ func (s *Session) Processes() []ProcessInfo {
 
 // Environ is the environment of a command of this session.
 func (s *Session) Environ(tty bool) ([]string, error) {
-	if err := s.gate(); err != nil {
+	if err := s.requireRunning(); err != nil {
 		return nil, err
 	}
 	return s.environ(nil, tty)
@@ -197,7 +197,7 @@ type OutputChunk = ptyproc.OutputChunk
 // the end; with a pattern (RE2) only those that match. Codes: not_found,
 // invalid_argument.
 func (s *Session) ReadOutput(id string, offset, limit int, pattern string) (OutputChunk, error) {
-	if err := s.gate(); err != nil {
+	if err := s.requireRunning(); err != nil {
 		return OutputChunk{}, err
 	}
 	return s.table.ReadOutput(id, offset, limit, pattern)
@@ -205,7 +205,7 @@ func (s *Session) ReadOutput(id string, offset, limit int, pattern string) (Outp
 
 // KeepOutput keeps the whole of a reply that was cut, for ReadOutput.
 func (s *Session) KeepOutput(text []byte) (outputID string) {
-	if s.gate() != nil {
+	if s.requireRunning() != nil {
 		return ""
 	}
 	return s.table.KeepOutput(text)
@@ -214,7 +214,7 @@ func (s *Session) KeepOutput(text []byte) (outputID string) {
 // Screen is what a person would see on a process's terminal now.
 // Codes: process_not_found, invalid_argument.
 func (s *Session) Screen(id int) (ptyproc.Screen, error) {
-	if err := s.gate(); err != nil {
+	if err := s.requireRunning(); err != nil {
 		return ptyproc.Screen{}, err
 	}
 	return s.table.Screen(id)

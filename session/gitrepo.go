@@ -268,7 +268,7 @@ func makeOwnedAt(dir string) (*os.File, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if _, _, err := giveAway(dir); err != nil {
+	if _, _, err := chownToSandbox(dir); err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
 	f, err := openRoot(dir)

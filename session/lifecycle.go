@@ -32,8 +32,8 @@ const (
 // Config.CloseWithin.
 const closeWithin = 20 * time.Second
 
-// gate answers for every use of what only a running session has.
-func (s *Session) gate() error {
+// requireRunning is asked before every use of what only a running session has.
+func (s *Session) requireRunning() error {
 	switch phase(s.phase.Load()) {
 	case phaseRunning:
 		select {
@@ -50,7 +50,7 @@ func (s *Session) gate() error {
 // Running reports whether commands can run now: the session was started, was
 // not shut down, and its sandbox lives.
 func (s *Session) Running() bool {
-	if s.gate() != nil {
+	if s.requireRunning() != nil {
 		return false
 	}
 	select {
@@ -97,7 +97,7 @@ func (s *Session) Start(ctx context.Context) (err error) {
 	case phaseRunning:
 		return nil
 	case phaseEnded:
-		return s.gate()
+		return s.requireRunning()
 	}
 	span, err := s.config.Audit.Begin(ctx, s.id, "", "session.start", map[string]any{"resumed": s.resumed != nil, "owned": s.owned})
 	if err != nil {
@@ -189,7 +189,7 @@ func sameFolder(fi os.FileInfo, f *os.File) bool {
 // session's state. Processes live on, and the session goes on. Codes:
 // session_not_found, snapshot_failed, disk_full, cancelled, internal.
 func (s *Session) Stop(ctx context.Context) (snapshotID string, err error) {
-	if err := s.gate(); err != nil {
+	if err := s.requireRunning(); err != nil {
 		return "", err
 	}
 	return s.checkpoint(ctx, true)
@@ -278,7 +278,7 @@ func (s *Session) Shutdown() error {
 // every process at once, so that the table has nothing left to wait for.
 func (s *Session) stopRunning() error {
 	var errs []error
-	s.doors.close()
+	s.forwards.close()
 	if s.sandbox != nil {
 		errs = append(errs, s.sandbox.Close())
 	}
@@ -331,7 +331,7 @@ func (s *Session) finish(forget bool) (err error) {
 	ran := s.Running()
 	close(s.closed)
 	s.workedMu.Lock()
-	s.resting = true
+	s.closing = true
 	s.workedMu.Unlock()
 	s.watching.Wait()
 	errs = append(errs, s.Shutdown())

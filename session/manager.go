@@ -126,7 +126,7 @@ func (m *Manager) Use(ctx context.Context, key string) (_ *Session, done func(),
 		if err != nil {
 			return nil, nil, err
 		}
-		done := func() { m.letGo(e) }
+		done := func() { m.release(e) }
 		select {
 		case <-e.ready:
 		case <-ctx.Done():
@@ -145,11 +145,11 @@ func (m *Manager) Use(ctx context.Context, key string) (_ *Session, done func(),
 		if err != nil && !e.session.over() {
 			return nil, nil, err // made by Create, and not ready to start yet
 		}
-		if !m.leave(key, e) {
+		if !m.beginEnd(key, e) {
 			continue // another call has seen it too, or it was ended on purpose
 		}
 		_ = e.session.Close()
-		m.left(key, e)
+		m.finishEnd(key, e)
 		return nil, nil, errorf("session_not_found", nil, "the sandbox of this session ended unexpectedly and its processes are gone, call again for a fresh one")
 	}
 }
@@ -190,22 +190,22 @@ func (m *Manager) hold(ctx context.Context, key string) (*entry, error) {
 			return e, nil
 		}
 		m.mu.Unlock()
-		if idle == "" || !m.park(idle) {
+		if idle == "" || !m.suspend(idle) {
 			return nil, err
 		}
 	}
 }
 
-func (m *Manager) letGo(e *entry) {
+func (m *Manager) release(e *entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e.calls--
 	e.lastUsed = m.config.now()
 }
 
-// leave marks an entry as ending, so that who comes for it waits for the end;
+// beginEnd marks an entry as ending, so that who comes for it waits for the end;
 // false when it is ending already or is no longer the client's.
-func (m *Manager) leave(key string, e *entry) bool {
+func (m *Manager) beginEnd(key string, e *entry) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.sessions[key] != e || e.leaving != nil {
@@ -215,7 +215,7 @@ func (m *Manager) leave(key string, e *entry) bool {
 	return true
 }
 
-func (m *Manager) left(key string, e *entry) {
+func (m *Manager) finishEnd(key string, e *entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.sessions, key)
@@ -392,7 +392,7 @@ func (m *Manager) end(key string, finish func(*Session) error) error {
 		if e.session != nil {
 			err = finish(e.session)
 		}
-		m.left(key, e)
+		m.finishEnd(key, e)
 		return err
 	}
 }

@@ -60,10 +60,10 @@ const (
 	dialInside = 5 * time.Second
 )
 
-// doors are the exposed ports of one session.
-type doors struct {
+// portForwards are the exposed ports of one session.
+type portForwards struct {
 	mu     sync.Mutex
-	open   map[int]*door
+	open   map[int]*portForward
 	closed bool
 }
 
@@ -74,7 +74,7 @@ type doors struct {
 // Codes: port_not_exposed (the operator has not listed it), invalid_argument,
 // limit_reached, confinement_unavailable, session_not_found.
 func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error) {
-	if err := s.gate(); err != nil {
+	if err := s.requireRunning(); err != nil {
 		return ExposedPort{}, err
 	}
 	if port < 1 || port > 65535 {
@@ -103,7 +103,7 @@ func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error)
 	if !ok {
 		return ExposedPort{}, errorf("confinement_unavailable", nil, "this confinement cannot reach ports of the session, use the namespaces level")
 	}
-	d, err := s.doors.get(port, dialer, s)
+	d, err := s.forwards.get(port, dialer, s)
 	if err != nil {
 		return ExposedPort{}, err
 	}
@@ -118,10 +118,10 @@ func (m *Manager) Exposes() bool {
 
 // ExposedPorts lists the open doors, by port.
 func (s *Session) ExposedPorts() []int {
-	s.doors.mu.Lock()
-	defer s.doors.mu.Unlock()
-	out := make([]int, 0, len(s.doors.open))
-	for p := range s.doors.open {
+	s.forwards.mu.Lock()
+	defer s.forwards.mu.Unlock()
+	out := make([]int, 0, len(s.forwards.open))
+	for p := range s.forwards.open {
 		out = append(out, p)
 	}
 	slices.Sort(out)
@@ -152,7 +152,7 @@ func (s *Session) listens(ctx context.Context, port int) bool {
 	return true
 }
 
-func (ds *doors) get(port int, dialer Dialer, s *Session) (*door, error) {
+func (ds *portForwards) get(port int, dialer Dialer, s *Session) (*portForward, error) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	if ds.closed {
@@ -174,16 +174,16 @@ func (ds *doors) get(port int, dialer Dialer, s *Session) (*door, error) {
 		return nil, errorf("internal", err, "no port of this machine could be opened, try again")
 	}
 	if ds.open == nil {
-		ds.open = map[int]*door{}
+		ds.open = map[int]*portForward{}
 	}
-	d := newDoor(l, port, dialer)
+	d := newPortForward(l, port, dialer)
 	ds.open[port] = d
 	s.log.Info("port exposed", "port", port, "address", l.Addr())
 	return d, nil
 }
 
 // close shuts every door and waits until nothing of them runs.
-func (ds *doors) close() {
+func (ds *portForwards) close() {
 	ds.mu.Lock()
 	open := ds.open
 	ds.open, ds.closed = nil, true
@@ -193,20 +193,20 @@ func (ds *doors) close() {
 	}
 }
 
-// door is one listener on the host's loopback and the connections through it.
-type door struct {
+// portForward is one listener on the host's loopback and the connections through it.
+type portForward struct {
 	*relay
 	port   int
 	dialer Dialer
 }
 
-func newDoor(l net.Listener, port int, dialer Dialer) *door {
-	d := &door{relay: newRelay(l, 2*maxConns), port: port, dialer: dialer}
+func newPortForward(l net.Listener, port int, dialer Dialer) *portForward {
+	d := &portForward{relay: newRelay(l, 2*maxConns), port: port, dialer: dialer}
 	d.run(d.carry)
 	return d
 }
 
-func (d *door) carry(ctx context.Context, outside net.Conn) {
+func (d *portForward) carry(ctx context.Context, outside net.Conn) {
 	dial, cancel := context.WithTimeout(ctx, dialInside)
 	inside, err := d.dialer.Dial(dial, d.port)
 	cancel()

@@ -91,8 +91,8 @@ func (m *Manager) quiet(e *entry) bool {
 // atWork counts a command that left something running behind as running.
 func atWork(p ProcessInfo) bool { return p.Exit == nil || p.BackgroundChildren > 0 }
 
-// park ends a quiet session, false when it is no longer quiet.
-func (m *Manager) park(key string) bool {
+// suspend ends an idle session, false when it is no longer idle.
+func (m *Manager) suspend(key string) bool {
 	m.mu.Lock()
 	e := m.sessions[key]
 	if e == nil || !m.quiet(e) {
@@ -104,7 +104,7 @@ func (m *Manager) park(key string) bool {
 	if err := e.session.Close(); err != nil {
 		m.log.Warn("an idle session did not end cleanly", "session", e.session.id, "error", err)
 	}
-	m.left(key, e)
+	m.finishEnd(key, e)
 	return true
 }
 
@@ -255,7 +255,7 @@ func (m *Manager) sweepByAge() {
 		})
 	}
 	for _, k := range idle {
-		wg.Go(func() { m.park(k) })
+		wg.Go(func() { m.suspend(k) })
 	}
 	wg.Wait()
 	if c.NameOf != nil && c.MaxAge > 0 {

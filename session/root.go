@@ -147,9 +147,9 @@ func ownedRootPath(tempDir, id string) (string, error) {
 	return filepath.Join(tempDir, "mcp-sandbox-"+id[:12]), nil
 }
 
-// giveAway hands a folder of a root server to an unprivileged id that no account
+// chownToSandbox hands a folder of a root server to an unprivileged id that no account
 // has, so that its commands are not root. -1 is the server's own id.
-func giveAway(dir string) (uid, gid int, err error) {
+func chownToSandbox(dir string) (uid, gid int, err error) {
 	if os.Geteuid() != 0 {
 		return -1, -1, nil
 	}

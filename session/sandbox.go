@@ -32,7 +32,7 @@ func (s *Session) withNotices(r Result, err error) (Result, error) {
 	if n, ok := s.sandbox.(interface{ Notices() []string }); ok {
 		r.Notices = append(r.Notices, n.Notices()...)
 	}
-	r.Notices = append(r.Notices, s.told()...)
+	r.Notices = append(r.Notices, s.takeNotices()...)
 	return r, nil
 }
 

@@ -50,7 +50,8 @@ type Session struct {
 	resumed  *savedState
 	log      *slog.Logger
 
-	// life guards Start and Shutdown; what they set is read after gate.
+	// life serialises Start and Shutdown. What they set is written under life;
+	// readers must have passed requireRunning.
 	life        sync.Mutex
 	phase       atomic.Int32
 	established bool // was started once, so what it holds is worth keeping
@@ -60,20 +61,20 @@ type Session struct {
 	files       *workspace.FS
 	table       *ptyproc.Table
 	snaps       snapshots
-	doors       doors
+	forwards    portForwards
 	watch       *workspaceWatch // nil without a limit
 	watching    sync.WaitGroup
 
-	workedMu sync.Mutex
-	worked   int
-	saving   bool // a checkpoint is being taken
-	resting  bool // and none is begun any more
+	workedMu      sync.Mutex
+	mutations     int
+	checkpointing bool // a checkpoint is being taken
+	closing       bool // and none is begun any more
 
 	noticesMu sync.Mutex
 	notices   []string
 
-	askersMu sync.Mutex
-	askers   map[*Asker]bool
+	promptersMu sync.Mutex
+	prompters   map[*Prompter]bool
 
 	hooksMu     sync.Mutex
 	hooks       []func(context.Context) error
@@ -138,7 +139,7 @@ func (m *Manager) create(ctx context.Context, c Config, saved *savedState, lock 
 	}
 	s.temp = temp
 	if saved != nil {
-		err = s.takeOver(ctx)
+		err = s.adoptWorkspace(ctx)
 	} else {
 		err = s.makeRoot()
 	}
@@ -173,7 +174,7 @@ func (s *Session) makeRoot() (err error) {
 	}
 	if s.owned {
 		if err = os.Mkdir(s.root, 0o700); err == nil {
-			_, _, err = giveAway(s.root)
+			_, _, err = chownToSandbox(s.root)
 		}
 		if err != nil {
 			return errorf("internal", err, "the temporary workspace could not be made, check that the temporary folder exists and has room")
@@ -194,9 +195,9 @@ func (s *Session) openRoot() (err error) {
 	return nil
 }
 
-// takeOver finds the workspace of a resumed session. Only a folder that is gone
+// adoptWorkspace finds the workspace of a resumed session. Only a folder that is gone
 // is made again, from the snapshot; one that is there is never written over.
-func (s *Session) takeOver(ctx context.Context) (err error) {
+func (s *Session) adoptWorkspace(ctx context.Context) (err error) {
 	saved := s.resumed
 	if s.record, err = s.state.reopen(saved.SessionID); err != nil {
 		if os.IsNotExist(err) {
@@ -217,7 +218,7 @@ func (s *Session) takeOver(ctx context.Context) (err error) {
 	}
 	switch _, err := os.Lstat(s.root); {
 	case os.IsNotExist(err):
-		return s.bringBack(ctx)
+		return s.recreateWorkspace(ctx)
 	case err != nil:
 		return errorf("permission_denied", err, "the workspace cannot be reached, check its permissions")
 	}
@@ -244,8 +245,8 @@ func (s *Session) takeOver(ctx context.Context) (err error) {
 	return nil
 }
 
-// bringBack makes a lost workspace again from the last snapshot.
-func (s *Session) bringBack(ctx context.Context) (err error) {
+// recreateWorkspace makes a lost workspace again from the last snapshot.
+func (s *Session) recreateWorkspace(ctx context.Context) (err error) {
 	if s.snapshotID == "" {
 		return errorf("session_not_found", nil, "the workspace of the session is gone and there is no snapshot of it, delete the session and start a new one")
 	}
@@ -254,7 +255,7 @@ func (s *Session) bringBack(ctx context.Context) (err error) {
 	}
 	// Known as ours, and empty, before anything is in it.
 	if s.owned {
-		if _, _, err := giveAway(s.root); err != nil {
+		if _, _, err := chownToSandbox(s.root); err != nil {
 			return errorf("internal", err, "the lost workspace could not be made again, check the folder above it")
 		}
 	}

@@ -124,20 +124,20 @@ func (s *Session) closeSnapshots() error {
 	return s.snaps.repo.Close()
 }
 
-// Worked says that a call has been made that can change something, and takes a
+// CountMutation says that a call has been made that can change something, and takes a
 // checkpoint beside the session's work when enough have been. One at a time: who
 // is faster than the disk gets fewer.
-func (s *Session) Worked() {
+func (s *Session) CountMutation() {
 	every := s.config.CheckpointEvery
 	if every <= 0 {
 		return
 	}
 	s.workedMu.Lock()
 	defer s.workedMu.Unlock()
-	if s.worked++; s.worked < every || s.saving || s.resting {
+	if s.mutations++; s.mutations < every || s.checkpointing || s.closing {
 		return
 	}
-	s.worked, s.saving = 0, true
+	s.mutations, s.checkpointing = 0, true
 	s.watching.Go(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
@@ -154,6 +154,6 @@ func (s *Session) Worked() {
 		}
 		s.workedMu.Lock()
 		defer s.workedMu.Unlock()
-		s.saving = false
+		s.checkpointing = false
 	})
 }

@@ -65,7 +65,7 @@ func onDisk(fi os.FileInfo) int64 {
 // HasRoom refuses when the workspace holds more than it may. Code: limit_reached.
 func (s *Session) HasRoom() error {
 	w := s.watch
-	if w == nil || s.gate() != nil {
+	if w == nil || s.requireRunning() != nil {
 		return nil
 	}
 	w.mu.Lock()
@@ -121,7 +121,7 @@ func (s *Session) tell(text string) {
 	s.notices = append(s.notices, text)
 }
 
-func (s *Session) told() []string {
+func (s *Session) takeNotices() []string {
 	s.noticesMu.Lock()
 	defer s.noticesMu.Unlock()
 	out := s.notices

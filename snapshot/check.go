@@ -105,7 +105,7 @@ func (c *checker) run(files <-chan *entry) error {
 			ok, known := c.state[p.id]
 			c.mu.Unlock()
 			if !known {
-				b, err := c.r.vault.read(c.ctx, dec, buf, p.id)
+				b, err := c.r.chunks.read(c.ctx, dec, buf, p.id)
 				if c.ctx.Err() != nil {
 					return c.ctx.Err()
 				}

@@ -100,7 +100,7 @@ func (r *Repo) newest(ctx context.Context) (*record, string, error) {
 
 // saver tells new chunks from stored ones.
 type saver struct {
-	vault *vault
+	vault *chunkStore
 	data  *packer
 
 	mu      sync.Mutex
@@ -152,7 +152,7 @@ func (r *Repo) newWriter(ctx context.Context, prev *record) (*writer, error) {
 		return nil, err
 	}
 	w := &writer{r: r, ctx: ctx, prev: prev, comp: comp, old: map[chunkID]recordChunk{}, raw: map[chunkID]uint32{}}
-	w.save = &saver{vault: r.vault, data: newPacker(ctx, r.store, localUploads), claimed: map[chunkID]struct{}{}}
+	w.save = &saver{vault: r.chunks, data: newPacker(ctx, r.store, localUploads), claimed: map[chunkID]struct{}{}}
 	w.meta = newPacker(ctx, r.store, 1)
 	w.m = newManifestWriter(w)
 	w.next = 2 * manifestCuts().avg
@@ -274,7 +274,7 @@ func (w *writer) commit(ctx context.Context, last string) (*record, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.r.vault.learn(key, rows)
+		w.r.chunks.learn(key, rows)
 	}
 	w.info.StoredBytes = w.save.data.stored + w.meta.stored
 	w.info.Time = w.r.opt.Now().UTC()
@@ -322,7 +322,7 @@ func (w *writer) places(ctx context.Context, rows []located) ([]recordChunk, err
 		p, ok := fresh[id]
 		if !ok {
 			var err error
-			if p, err = w.r.vault.find(ctx, id); err != nil {
+			if p, err = w.r.chunks.find(ctx, id); err != nil {
 				return nil, err
 			}
 		}

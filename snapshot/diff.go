@@ -260,7 +260,7 @@ func (r *Repo) content(ctx context.Context, e *entry, now bool) ([]byte, error) 
 		return nil, nil
 	}
 	if !now {
-		pr, err := r.vault.open(ctx, e.pieces, nil)
+		pr, err := r.chunks.open(ctx, e.pieces, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -59,7 +59,7 @@ func (r *Repo) persist(ctx context.Context, m *manifestReader, w io.Writer, form
 		pack = enc
 	}
 	tw := tar.NewWriter(pack)
-	pr, err := r.vault.open(ctx, nil, nil)
+	pr, err := r.chunks.open(ctx, nil, nil)
 	if err != nil {
 		return err
 	}

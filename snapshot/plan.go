@@ -101,7 +101,7 @@ func (r *Repo) plan(ctx context.Context, now, target *record, scope string, merg
 			return nil, err
 		}
 	}
-	if err := r.joinRecords(ctx, now, target, p.meet); err != nil {
+	if err := r.joinRecords(ctx, now, target, p.reconcile); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(p.dirs, func(a, b folderFix) int { return comparePaths(a.to.path, b.to.path) })
@@ -142,8 +142,8 @@ func (p *planner) findGroups(c, t *entry) error {
 	return nil
 }
 
-// meet decides about one path: c is what is there, t what shall be.
-func (p *planner) meet(c, t *entry) error {
+// reconcile compares what is there, c, with the target t, for one path.
+func (p *planner) reconcile(c, t *entry) error {
 	path := ""
 	if c != nil {
 		path = c.path

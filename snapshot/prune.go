@@ -47,7 +47,7 @@ func (r *Repo) Prune(ctx context.Context) (PruneResult, error) {
 		defer unlock()
 		grace = 0
 	}
-	r.vault.forget()
+	r.chunks.forget()
 	n, err := r.expire(ctx, nil)
 	if err == nil {
 		res, err = r.collect(ctx, grace)
@@ -135,7 +135,7 @@ func (r *Repo) expire(ctx context.Context, keep []string) (int, error) {
 // collect marks what the snapshots need and sweeps the rest.
 func (r *Repo) collect(ctx context.Context, grace time.Duration) (PruneResult, error) {
 	var res PruneResult
-	x, err := r.vault.index(ctx)
+	x, err := r.chunks.index(ctx)
 	if err != nil {
 		return res, err
 	}
@@ -296,7 +296,7 @@ func (r *Repo) sweep(ctx context.Context, x *index, live map[chunkID]struct{}, g
 			}
 		}
 	}
-	r.vault.forget()
+	r.chunks.forget()
 	made := map[packID]bool{}
 	for _, l := range moved {
 		made[l.pack] = true
@@ -329,7 +329,7 @@ func (r *Repo) repack(ctx context.Context, move []located) ([]located, error) {
 	defer dec.Close()
 	var plain []byte
 	for _, l := range move {
-		b, err := r.vault.stored(ctx, l.place)
+		b, err := r.chunks.stored(ctx, l.place)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = damaged("a pack is missing")
 		}

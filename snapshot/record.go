@@ -213,7 +213,7 @@ func (r *Repo) openManifest(ctx context.Context, rec *record) (*manifestReader, 
 	if err != nil {
 		return nil, err
 	}
-	pr, err := r.vault.open(ctx, pieces, places)
+	pr, err := r.chunks.open(ctx, pieces, places)
 	if err != nil {
 		return nil, err
 	}

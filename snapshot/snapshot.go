@@ -76,14 +76,14 @@ type Limits struct {
 // Repo is the snapshots of one workspace in one store. Its methods may be
 // called from several goroutines; those that write wait for each other.
 type Repo struct {
-	store Store
-	vault *vault
-	tree  *tree
-	opt   Options
-	own   *os.File // to close
-	uid   int      // restored files' owner, or -1
-	gid   int
-	log   *slog.Logger
+	store  Store
+	chunks *chunkStore
+	tree   *tree
+	opt    Options
+	own    *os.File // to close
+	uid    int      // restored files' owner, or -1
+	gid    int
+	log    *slog.Logger
 
 	write   chan struct{} // held by Create, Restore, Hydrate, Delete, Prune
 	gc      sync.RWMutex  // held for writing by Prune only
@@ -96,7 +96,7 @@ func New(store Store, o Options) (*Repo, error) {
 	if store == nil {
 		return nil, invalid("no store was given, open one first")
 	}
-	r := &Repo{store: store, vault: newVault(store), opt: o, uid: -1, gid: -1, write: make(chan struct{}, 1)}
+	r := &Repo{store: store, chunks: newChunkStore(store), opt: o, uid: -1, gid: -1, write: make(chan struct{}, 1)}
 	if r.opt.Parallel <= 0 {
 		r.opt.Parallel = min(runtime.NumCPU(), 4)
 	}
@@ -270,7 +270,7 @@ func (r *Repo) share(ctx context.Context) (func(), error) {
 		}
 		done = func() { unlock(); r.gc.RUnlock() }
 	}
-	if err := r.vault.refresh(ctx); err != nil {
+	if err := r.chunks.refresh(ctx); err != nil {
 		done()
 		return nil, fail(err, "the snapshot store could not be read")
 	}

@@ -244,7 +244,7 @@ func (w *fileWriter) fill(fd int, e *entry) error {
 			continue
 		}
 		var err error
-		if w.buf, err = w.r.vault.read(w.ctx, w.dec, w.buf, p.id); err != nil {
+		if w.buf, err = w.r.chunks.read(w.ctx, w.dec, w.buf, p.id); err != nil {
 			return fail(err, "the file %s is damaged in the store", quote(e.path))
 		}
 		if int64(len(w.buf)) != p.n {

@@ -36,12 +36,12 @@ func (e *Encoding) parts(text string) []part { return e.countParts(text, divide(
 func (e *Encoding) countParts(text string, ps []part) []part {
 	counted := make([][]part, len(ps))
 	var next atomic.Int64
-	var astray atomic.Bool
+	var misaligned atomic.Bool
 	count := func() {
-		for i := int(next.Add(1)) - 1; i < len(ps) && !astray.Load(); i = int(next.Add(1)) - 1 {
+		for i := int(next.Add(1)) - 1; i < len(ps) && !misaligned.Load(); i = int(next.Add(1)) - 1 {
 			counted[i] = e.countRange(text, ps[i].from, ps[i].to)
 			if last := counted[i][len(counted[i])-1]; last.to != ps[i].to {
-				astray.Store(true)
+				misaligned.Store(true)
 			}
 		}
 	}
@@ -51,7 +51,7 @@ func (e *Encoding) countParts(text string, ps []part) []part {
 	}
 	count()
 	wg.Wait()
-	if astray.Load() {
+	if misaligned.Load() {
 		return e.countRange(text, 0, len(text))
 	}
 	return slices.Concat(counted...)

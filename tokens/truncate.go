@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Cut is a text cut to a budget.
-type Cut struct {
+// Truncation is a text cut to a budget.
+type Truncation struct {
 	// Text is what remains, valid UTF-8, with the mark where text is missing.
 	Text string
 	// OriginalTokens is the number of tokens of the whole original text.
@@ -26,9 +26,9 @@ type Cut struct {
 	RemovedLines int
 }
 
-// Mark makes the line that stands where text is missing. It should say how
+// Placeholder makes the line that stands where text is missing. It should say how
 // much that is and how to read it, and hold no line end.
-type Mark func(removedTokens, removedLines int) string
+type Placeholder func(removedTokens, removedLines int) string
 
 // Gap is text that was dropped between a head and a tail that were kept.
 type Gap struct {
@@ -53,12 +53,12 @@ func defaultMark(removedTokens, removedLines int) string {
 //
 // A budget too small for anything beside the mark gets the mark alone, cut too
 // if need be, and one of 0 or less gets nothing.
-func (e *Encoding) Truncate(text string, max int, mark Mark) Cut {
+func (e *Encoding) Truncate(text string, max int, mark Placeholder) Truncation {
 	text = valid(text)
 	ps := e.parts(text)
 	n := total(ps)
 	if n <= max {
-		return Cut{Text: text, OriginalTokens: n}
+		return Truncation{Text: text, OriginalTokens: n}
 	}
 	// Neither side gets more than half, see share.
 	heads, tails := e.heads(text, max/2+1), e.tails(text, ps, max/2+1)
@@ -71,7 +71,7 @@ func (e *Encoding) Truncate(text string, max int, mark Mark) Cut {
 // left, with gap between them. The mark stands for the gap and for all that is
 // cut on either side of it; it is there even if head and tail are within the
 // budget.
-func (e *Encoding) TruncateParts(head, tail string, gap Gap, max int, mark Mark) Cut {
+func (e *Encoding) TruncateParts(head, tail string, gap Gap, max int, mark Placeholder) Truncation {
 	if gap.Bytes <= 0 {
 		return e.Truncate(head+tail, max, mark)
 	}
@@ -129,7 +129,7 @@ func (e *Encoding) tails(text string, ps []part, max int) (starts []int) {
 type cutter struct {
 	e    *Encoding
 	max  int
-	mark Mark
+	mark Placeholder
 	// head and tail are the text before and after the gap; if there is none,
 	// whole is set and both are the same text.
 	head, tail string
@@ -141,7 +141,7 @@ type cutter struct {
 	estimated  bool
 }
 
-func (c *cutter) cut() Cut {
+func (c *cutter) cut() Truncation {
 	if c.mark == nil {
 		c.mark = defaultMark
 	}
@@ -266,9 +266,9 @@ func (c *cutter) removed(from, to int) (tokens, lines int) {
 	return c.total - kept, lines
 }
 
-func (c *cutter) result(text string, from, to int) Cut {
+func (c *cutter) result(text string, from, to int) Truncation {
 	tokens, lines := c.removed(from, to)
-	return Cut{Text: text, OriginalTokens: c.total, Estimated: c.estimated, Truncated: true,
+	return Truncation{Text: text, OriginalTokens: c.total, Estimated: c.estimated, Truncated: true,
 		RemovedTokens: tokens, RemovedLines: lines}
 }
 

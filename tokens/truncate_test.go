@@ -13,7 +13,7 @@ const markText = "[%d tokens, %d lines cut; read_output out_1]"
 func testMark(tokens, lines int) string { return fmt.Sprintf(markText, tokens, lines) }
 
 // checkCut proves what every cut must keep to, from the texts alone.
-func checkCut(t *testing.T, e *Encoding, head, tail string, gap Gap, budget int, c Cut) {
+func checkCut(t *testing.T, e *Encoding, head, tail string, gap Gap, budget int, c Truncation) {
 	t.Helper()
 	fail := func(format string, args ...any) {
 		t.Helper()

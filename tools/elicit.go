@@ -21,7 +21,7 @@ func (c *call) attend(ctx context.Context) (leave func()) {
 	if !ok || !takesForms(s.GetClientCapabilities()) {
 		return func() {}
 	}
-	return c.session.Attend(func(asking context.Context, question string) session.Answer {
+	return c.session.WithPrompter(func(asking context.Context, question string) session.Answer {
 		return c.server.elicit(callValues{asking, ctx}, question)
 	})
 }

@@ -51,22 +51,22 @@ type HTTPOptions struct {
 // idle sweep during calls), http_stream.go (lost notifications), serveModern
 // (cancels across clients), sse.go (calls that outlive their client).
 type HTTP struct {
-	server  *Server
-	options HTTPOptions
-	log     *slog.Logger
-	gate    *gate
-	conns   *connLimit
-	mint    *mint
-	open    *connections
-	library http.Handler
-	stop    context.Context // done when calls must end
-	halt    context.CancelFunc
-	leaving atomic.Bool
-	large   chan struct{} // the places of large bodies
-	lateBy  time.Duration
+	server       *Server
+	options      HTTPOptions
+	log          *slog.Logger
+	gate         *gate
+	conns        *connLimit
+	signer       *idSigner
+	open         *connections
+	library      http.Handler
+	stop         context.Context // done when calls must end
+	halt         context.CancelFunc
+	leaving      atomic.Bool
+	large        chan struct{} // the places of large bodies
+	refusalDelay time.Duration
 
 	mu     sync.Mutex
-	shares map[string]*share // by principal
+	quotas map[string]*principalQuota // by principal
 
 	lives sync.Map // of SSE: id -> context.Context of its stream
 }
@@ -115,15 +115,15 @@ func NewHTTP(s *Server, o HTTPOptions) (*HTTP, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &HTTP{server: s, options: o, log: o.Log, shares: map[string]*share{}, large: make(chan struct{}, maxLargeInAll), lateBy: lateBy}
+	h := &HTTP{server: s, options: o, log: o.Log, quotas: map[string]*principalQuota{}, large: make(chan struct{}, maxLargeInAll), refusalDelay: refusalDelay}
 	h.stop, h.halt = context.WithCancel(context.Background())
 	h.gate = newGate(o, func(w http.ResponseWriter, r *http.Request, kind string, status int, text string) {
 		s.denied(kind)
 		h.refuse(w, r, "", refusal(status, text))
 	})
 	h.conns = newConnLimit(o.MaxConns)
-	h.mint = newMint(secret, s.manager.Config().MaxAge)
-	h.open = newConnections(h.mint)
+	h.signer = newIDSigner(secret, s.manager.Config().MaxAge)
+	h.open = newConnections(h.signer)
 	switch o.Transport {
 	case "", "http":
 		h.serveStreamable()
@@ -376,7 +376,7 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	if !ok {
 		return
 	}
-	ctx, done := h.open.begin(r.Context(), h.stop, conn)
+	ctx, done := h.open.trackCall(r.Context(), h.stop, conn)
 	defer done()
 	h.library.ServeHTTP(w, r.WithContext(context.WithValue(ctx, clientKeyType{}, conn.key())))
 }

@@ -296,8 +296,8 @@ func TestTooManyCalls(t *testing.T) {
 func TestTooManyNew(t *testing.T) {
 	h, url := startHTTP(t, HTTPOptions{MaxNew: 16})
 	later := time.Duration(0)
-	now := h.mint.now()
-	h.mint.now = func() time.Time { return now.Add(later) }
+	now := h.signer.now()
+	h.signer.now = func() time.Time { return now.Add(later) }
 	for range 16 {
 		begin(t, url+"/mcp")
 	}

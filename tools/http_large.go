@@ -13,19 +13,19 @@ import (
 // it comes and the rest at a pace, a part after the other, in memory that is
 // used again; what is not taken yet waits at the client.
 const (
-	// firstPart is read into memory that grows with what arrives, in bytes: most
+	// initialRead is read into memory that grows with what arrives, in bytes: most
 	// messages are shorter, and who sends none of it holds none.
-	firstPart = 16 << 10
-	bodyPart  = 64 << 10
-	// freeBody is read as it comes.
-	freeBody = firstPart + 4*bodyPart
-	// smallBody is past which a body counts as large: of those a principal may
+	initialRead = 16 << 10
+	bodyPart    = 64 << 10
+	// unpacedBytes is read as it comes.
+	unpacedBytes = initialRead + 4*bodyPart
+	// largeBody is past which a body counts as large: of those a principal may
 	// have maxLarge arriving at once, and all together maxLargeInAll, because
 	// each holds its memory until it is read.
-	smallBody     = firstPart + 16*bodyPart
+	largeBody     = initialRead + 16*bodyPart
 	maxLarge      = 4
 	maxLargeInAll = 16
-	// bodyRate is how much of its bodies past freeBody a principal gets read each
+	// bodyRate is how much of its bodies past unpacedBytes a principal gets read each
 	// second, in bytes, after the first MaxBody of them.
 	bodyRate = 16 << 20
 )
@@ -40,13 +40,13 @@ var (
 // as it is of use. Its errors are errTooManyLarge, errTooDeep and those of body.
 func (h *HTTP) readBody(body io.Reader, principal string, until time.Time) ([]byte, error) {
 	var levels nesting
-	start, err := io.ReadAll(io.LimitReader(body, firstPart))
+	start, err := io.ReadAll(io.LimitReader(body, initialRead))
 	switch {
 	case err != nil:
 		return nil, err
 	case levels.tooDeep(start):
 		return nil, errTooDeep
-	case len(start) < firstPart:
+	case len(start) < initialRead:
 		return start, nil
 	}
 	var parts []*[bodyPart]byte
@@ -57,18 +57,18 @@ func (h *HTTP) readBody(body io.Reader, principal string, until time.Time) ([]by
 	}()
 	size, large := len(start), false
 	for n := 0; err == nil; size += n {
-		if size >= smallBody && !large {
-			if !h.enlarge(principal) {
+		if size >= largeBody && !large {
+			if !h.acquireLargeBody(principal) {
 				return nil, errTooManyLarge
 			}
-			defer h.shrink(principal)
+			defer h.releaseLargeBody(principal)
 			if !h.await(h.large, until) {
 				return nil, errTooManyLarge
 			}
 			defer func() { <-h.large }()
 			large = true
 		}
-		if size >= freeBody {
+		if size >= unpacedBytes {
 			h.pace(principal, n)
 		}
 		p := bodyParts.Get().(*[bodyPart]byte)
@@ -119,7 +119,7 @@ func (h *HTTP) await(places chan struct{}, until time.Time) bool {
 // pace lets n bytes of the principal's bodies pass.
 func (h *HTTP) pace(principal string, n int) {
 	h.mu.Lock()
-	wait := h.share(principal).bytes.owe(n, h.mint.now(), MaxBody, bodyRate)
+	wait := h.quota(principal).bytes.reserve(n, h.signer.now(), MaxBody, bodyRate)
 	h.mu.Unlock()
 	if wait > 0 {
 		h.pause(wait, nil)

@@ -17,9 +17,9 @@ func TestReadBody(t *testing.T) {
 	h, _ := startHTTP(t, HTTPOptions{})
 	start := time.Now()
 	// A second goes by at each look, so that nothing has to wait.
-	h.mint.now = func() time.Time { start = start.Add(time.Second); return start }
+	h.signer.now = func() time.Time { start = start.Add(time.Second); return start }
 	until := start.Add(time.Minute)
-	for _, size := range []int{0, 1, firstPart - 1, firstPart, firstPart + 1, firstPart + bodyPart, freeBody - 1, freeBody, freeBody + 1, freeBody + bodyPart, smallBody - 1, smallBody, smallBody + bodyPart + 7, MaxBody} {
+	for _, size := range []int{0, 1, initialRead - 1, initialRead, initialRead + 1, initialRead + bodyPart, unpacedBytes - 1, unpacedBytes, unpacedBytes + 1, unpacedBytes + bodyPart, largeBody - 1, largeBody, largeBody + bodyPart + 7, MaxBody} {
 		want := make([]byte, size)
 		for i := range want {
 			want[i] = byte(i>>8) | 128
@@ -38,7 +38,7 @@ func TestReadBody(t *testing.T) {
 			}
 		}
 	}
-	if s := h.shares["ann"]; s.large != 0 || len(h.large) != 0 {
+	if s := h.quotas["ann"]; s.large != 0 || len(h.large) != 0 {
 		t.Errorf("%d large bodies of ann are left, %d places taken", s.large, len(h.large))
 	}
 }
@@ -58,7 +58,7 @@ func TestPlacesOfLargeBodies(t *testing.T) {
 	hold := make(chan struct{})
 	ended := make(chan error)
 	large := func(principal string, then io.Reader) error {
-		_, err := h.readBody(io.MultiReader(io.LimitReader(zeros{}, smallBody), then), principal, time.Now().Add(time.Minute))
+		_, err := h.readBody(io.MultiReader(io.LimitReader(zeros{}, largeBody), then), principal, time.Now().Add(time.Minute))
 		return err
 	}
 	names := []string{"a", "b", "c", "d"}
@@ -70,11 +70,11 @@ func TestPlacesOfLargeBodies(t *testing.T) {
 	if err := large("a", strings.NewReader("")); !errors.Is(err, errTooManyLarge) {
 		t.Errorf("one more of a principal: %v", err)
 	}
-	if _, err := h.readBody(io.LimitReader(zeros{}, smallBody), "e", time.Now()); !errors.Is(err, errTooManyLarge) {
+	if _, err := h.readBody(io.LimitReader(zeros{}, largeBody), "e", time.Now()); !errors.Is(err, errTooManyLarge) {
 		t.Errorf("another principal's, with all places taken and no time left: %v", err)
 	}
 	for _, principal := range []string{"a", "e"} {
-		if _, err := h.readBody(io.LimitReader(zeros{}, smallBody-1), principal, time.Now()); err != nil {
+		if _, err := h.readBody(io.LimitReader(zeros{}, largeBody-1), principal, time.Now()); err != nil {
 			t.Errorf("a small one of %s: %v", principal, err)
 		}
 	}
@@ -97,11 +97,11 @@ func TestPlacesOfLargeBodies(t *testing.T) {
 func TestPaceOfLargeBodies(t *testing.T) {
 	h, _ := startHTTP(t, HTTPOptions{})
 	now := time.Now()
-	h.mint.now = func() time.Time { return now }
+	h.signer.now = func() time.Time { return now }
 	owe := func(principal string, n int) time.Duration {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.share(principal).bytes.owe(n, now, MaxBody, bodyRate)
+		return h.quota(principal).bytes.reserve(n, now, MaxBody, bodyRate)
 	}
 	for _, c := range []struct {
 		later     time.Duration
@@ -125,7 +125,7 @@ func TestPaceOfLargeBodies(t *testing.T) {
 	// Ann's next part would have to wait for an hour; the start of her next body
 	// and its small like do not.
 	owe("ann", 3600*bodyRate)
-	if got, err := h.readBody(io.LimitReader(zeros{}, freeBody-1), "ann", now); err != nil || len(got) != freeBody-1 {
+	if got, err := h.readBody(io.LimitReader(zeros{}, unpacedBytes-1), "ann", now); err != nil || len(got) != unpacedBytes-1 {
 		t.Errorf("a small body: %d bytes, %v", len(got), err)
 	}
 	read := make(chan error)
@@ -155,9 +155,9 @@ func TestTooDeepEndsReading(t *testing.T) {
 		return err
 	}
 	deep := strings.Repeat(`{"a":[`, maxNesting/2)
-	for _, before := range []int{firstPart - len(deep) - 1, firstPart - 3, firstPart, firstPart + bodyPart - 3, smallBody} {
+	for _, before := range []int{initialRead - len(deep) - 1, initialRead - 3, initialRead, initialRead + bodyPart - 3, largeBody} {
 		space := strings.Repeat(" ", before)
-		rest := strings.Repeat(" ", firstPart+bodyPart)
+		rest := strings.Repeat(" ", initialRead+bodyPart)
 		if err := read(space, deep, "[", rest); !errors.Is(err, errTooDeep) {
 			t.Errorf("after %d bytes: %v", before, err)
 		}
@@ -177,7 +177,7 @@ func TestTooDeepEndsReading(t *testing.T) {
 func TestRefusedBodyReusesMemory(t *testing.T) {
 	h, _ := startHTTP(t, HTTPOptions{})
 	start := time.Now()
-	h.mint.now = func() time.Time { start = start.Add(time.Second); return start }
+	h.signer.now = func() time.Time { start = start.Add(time.Second); return start }
 	refused := func() {
 		body := http.MaxBytesReader(nil, io.NopCloser(zeros{}), MaxBody)
 		var long *http.MaxBytesError

@@ -2,23 +2,23 @@ package tools
 
 import "time"
 
-// share is what one principal has of the server. There is one a principal, and
+// principalQuota is what one principal has of the server. There is one a principal, and
 // one more for all who have no token.
-type share struct {
-	calls  int       // requests at work
-	large  int       // bodies past smallBody arriving
-	fresh  allowance // sessions it may begin
-	prompt allowance // refusals it is given at once
-	bytes  allowance // of bodies past freeBody
+type principalQuota struct {
+	calls          int         // requests at work
+	large          int         // bodies past largeBody arriving
+	newSessions    tokenBucket // sessions it may begin
+	promptRefusals tokenBucket // refusals it is given at once
+	bytes          tokenBucket // of bodies past unpacedBytes
 }
 
-// share is the principal's; callers hold mu.
-func (h *HTTP) share(principal string) *share {
-	s := h.shares[principal]
+// quota is the principal's; callers hold mu.
+func (h *HTTP) quota(principal string) *principalQuota {
+	s := h.quotas[principal]
 	if s == nil {
-		now := h.mint.now()
-		s = &share{fresh: allowance{float64(h.options.MaxNew), now}, prompt: allowance{promptRefusals, now}, bytes: allowance{MaxBody, now}}
-		h.shares[principal] = s
+		now := h.signer.now()
+		s = &principalQuota{newSessions: tokenBucket{float64(h.options.MaxNew), now}, promptRefusals: tokenBucket{promptRefusals, now}, bytes: tokenBucket{MaxBody, now}}
+		h.quotas[principal] = s
 	}
 	return s
 }
@@ -27,7 +27,7 @@ func (h *HTTP) share(principal string) *share {
 func (h *HTTP) enter(principal string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.share(principal)
+	s := h.quota(principal)
 	if s.calls >= h.options.MaxCalls {
 		return false
 	}
@@ -38,14 +38,14 @@ func (h *HTTP) enter(principal string) bool {
 func (h *HTTP) exit(principal string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.share(principal).calls--
+	h.quota(principal).calls--
 }
 
-// enlarge counts a large body in, false when enough are arriving.
-func (h *HTTP) enlarge(principal string) bool {
+// acquireLargeBody counts a large body in, false when enough are arriving.
+func (h *HTTP) acquireLargeBody(principal string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.share(principal)
+	s := h.quota(principal)
 	if s.large >= maxLarge {
 		return false
 	}
@@ -53,25 +53,25 @@ func (h *HTTP) enlarge(principal string) bool {
 	return true
 }
 
-func (h *HTTP) shrink(principal string) {
+func (h *HTTP) releaseLargeBody(principal string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.share(principal).large--
+	h.quota(principal).large--
 }
 
-// allowance is what is left of a bucket that fills with time.
-type allowance struct {
+// tokenBucket is what is left of a bucket that fills with time.
+type tokenBucket struct {
 	left float64
 	at   time.Time
 }
 
-func (a *allowance) fill(now time.Time, most, perSecond float64) {
+func (a *tokenBucket) fill(now time.Time, most, perSecond float64) {
 	a.left = min(most, a.left+now.Sub(a.at).Seconds()*perSecond)
 	a.at = now
 }
 
-// take has one from the bucket, false when there is none.
-func (a *allowance) take(now time.Time, most, perSecond float64) bool {
+// allow takes one from the bucket, false when there is none.
+func (a *tokenBucket) allow(now time.Time, most, perSecond float64) bool {
 	a.fill(now, most, perSecond)
 	if a.left < 1 {
 		return false
@@ -80,9 +80,9 @@ func (a *allowance) take(now time.Time, most, perSecond float64) bool {
 	return true
 }
 
-// owe has n from the bucket, whatever is in it, and tells after how long it is no
-// longer short of them.
-func (a *allowance) owe(n int, now time.Time, most, perSecond float64) time.Duration {
+// reserve takes n from the bucket, whatever is in it, and returns how long until
+// it has refilled.
+func (a *tokenBucket) reserve(n int, now time.Time, most, perSecond float64) time.Duration {
 	a.fill(now, most, perSecond)
 	a.left -= float64(n)
 	if a.left >= 0 {
@@ -98,7 +98,7 @@ func (h *HTTP) mayBegin(principal string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	most := float64(h.options.MaxNew)
-	return h.share(principal).fresh.take(h.mint.now(), most, most/8)
+	return h.quota(principal).newSessions.allow(h.signer.now(), most, most/8)
 }
 
 // pause waits for d, but not past the server's stop or gone, which may be nil.

@@ -10,12 +10,12 @@ import (
 
 // Who is refused and comes back at once makes the server work for nothing, and
 // all others wait behind it. So a principal gets a number of refusals at once;
-// past it, each is given lateBy later. It holds nothing in that time but its
+// past it, each is given refusalDelay later. It holds nothing in that time but its
 // connection, which is among the first to go when connections are used up.
 const (
 	promptRefusals          = 128
 	promptRefusalsPerSecond = 32
-	lateBy                  = time.Second
+	refusalDelay            = time.Second
 	// restWithin bounds how long the rest of a refused request may take to
 	// arrive, which net/http reads for the next request's sake.
 	restWithin = time.Second
@@ -34,13 +34,13 @@ func (e *httpError) Error() string { return e.text }
 
 // refuse gives a principal a refusal, and not sooner than its share allows.
 func (h *HTTP) refuse(w http.ResponseWriter, r *http.Request, principal string, e *httpError) {
-	h.linger(r, principal)
+	h.delayRefusal(r, principal)
 	refuseMessage(w, e)
 }
 
 // refuseUnread is refuse for a request whose body was not looked at.
 func (h *HTTP) refuseUnread(w http.ResponseWriter, r *http.Request, principal string, e *httpError) {
-	h.linger(r, principal)
+	h.delayRefusal(r, principal)
 	// Only while a body is to come: without one the connection is read already,
 	// to see it end, and a deadline would end it.
 	if r.ContentLength != 0 {
@@ -49,16 +49,16 @@ func (h *HTTP) refuseUnread(w http.ResponseWriter, r *http.Request, principal st
 	refuseMessage(w, e)
 }
 
-// linger waits until a refusal of the principal is due.
-func (h *HTTP) linger(r *http.Request, principal string) {
+// delayRefusal waits until a refusal of the principal is due.
+func (h *HTTP) delayRefusal(r *http.Request, principal string) {
 	h.mu.Lock()
-	prompt := h.share(principal).prompt.take(h.mint.now(), promptRefusals, promptRefusalsPerSecond)
+	prompt := h.quota(principal).promptRefusals.allow(h.signer.now(), promptRefusals, promptRefusalsPerSecond)
 	h.mu.Unlock()
 	if prompt {
 		return
 	}
 	h.conns.expose(r.Context())
-	h.pause(h.lateBy, r.Context().Done())
+	h.pause(h.refusalDelay, r.Context().Done())
 }
 
 // refusal is a JSON-RPC error, which MCP allows for any status.

@@ -38,8 +38,8 @@ func (h *HTTP) exposed(t *testing.T, n int) {
 func TestRefusalsComeLate(t *testing.T) {
 	h, url := startHTTP(t, HTTPOptions{})
 	now := time.Now()
-	h.mint.now = func() time.Time { return now }
-	h.lateBy = time.Hour
+	h.signer.now = func() time.Time { return now }
+	h.refusalDelay = time.Hour
 	url += "/mcp"
 	ping := `{"jsonrpc":"2.0","id":7,"method":"ping"}`
 	id := begin(t, url)
@@ -88,9 +88,9 @@ func TestRefusalsComeLate(t *testing.T) {
 // server's stop.
 func TestLateRefusalsEndWithServer(t *testing.T) {
 	h, url := startHTTP(t, HTTPOptions{})
-	h.lateBy = time.Hour
+	h.refusalDelay = time.Hour
 	h.mu.Lock()
-	h.share("ann").prompt.left = -1e6
+	h.quota("ann").promptRefusals.left = -1e6
 	h.mu.Unlock()
 	status := make(chan int)
 	go func() {

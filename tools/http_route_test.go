@@ -11,7 +11,7 @@ import (
 // TestRoutes: an id begins with the key that a proxy named, holds for it and no
 // other, and a key that cannot stand in an id is none.
 func TestRoutes(t *testing.T) {
-	m := newMint([]byte("secret"), time.Hour)
+	m := newIDSigner([]byte("secret"), time.Hour)
 	id := m.make("ann", "r-1_Z")
 	rest, ok := strings.CutPrefix(id, "r-1_Z.")
 	if !ok || !m.check("ann", id) {

@@ -28,21 +28,21 @@ const (
 	idMAC    = 16
 )
 
-// mint makes session ids. Its key is derived, so that no id can pass as
+// idSigner makes session ids. Its key is derived, so that no id can pass as
 // something else that the server signs.
-type mint struct {
+type idSigner struct {
 	key    []byte
 	maxAge time.Duration // 0: ids do not age
 	now    func() time.Time
 }
 
-func newMint(secret []byte, maxAge time.Duration) *mint {
+func newIDSigner(secret []byte, maxAge time.Duration) *idSigner {
 	h := hmac.New(sha256.New, secret)
 	h.Write([]byte("mcp-sandbox mcp-session-id 1"))
-	return &mint{key: h.Sum(nil), maxAge: maxAge, now: time.Now}
+	return &idSigner{key: h.Sum(nil), maxAge: maxAge, now: time.Now}
 }
 
-func (m *mint) mac(principal, route string, body []byte) []byte {
+func (m *idSigner) mac(principal, route string, body []byte) []byte {
 	h := hmac.New(sha256.New, m.key)
 	h.Write(body)
 	if route != "" {
@@ -71,7 +71,7 @@ func routeOf(r *http.Request) string {
 	return route
 }
 
-func (m *mint) make(principal, route string) string {
+func (m *idSigner) make(principal, route string) string {
 	b := make([]byte, idTime+idRandom, idTime+idRandom+idMAC)
 	binary.BigEndian.PutUint64(b, uint64(m.now().Unix()))
 	_, _ = rand.Read(b[idTime:]) // never fails (crypto/rand)
@@ -83,7 +83,7 @@ func (m *mint) make(principal, route string) string {
 }
 
 // check says whether the id was given to this principal and is not too old.
-func (m *mint) check(principal, id string) bool {
+func (m *idSigner) check(principal, id string) bool {
 	route, text := "", id
 	if i := strings.IndexByte(id, '.'); i > 0 {
 		route, text = id[:i], id[i+1:]
@@ -103,7 +103,7 @@ func (m *mint) check(principal, id string) bool {
 // connections are the MCP sessions that the library holds state for. An id that
 // is valid but not among them is no error: its state is made again.
 type connections struct {
-	mint *mint
+	signer *idSigner
 	// forget makes the library drop what it holds for an id: it has no other way
 	// to do it than a DELETE, and its own idle sweep ends sessions during a call.
 	forget func(id string)
@@ -134,13 +134,13 @@ const (
 	maxStreams = 4
 )
 
-func newConnections(m *mint) *connections {
-	return &connections{mint: m, byID: map[string]*connection{}, dead: map[string]bool{}}
+func newConnections(m *idSigner) *connections {
+	return &connections{signer: m, byID: map[string]*connection{}, dead: map[string]bool{}}
 }
 
 // enter finds the session of an id; nil when this principal has none.
 func (c *connections) enter(principal, id string) *connection {
-	if !c.mint.check(principal, id) {
+	if !c.signer.check(principal, id) {
 		return nil
 	}
 	c.mu.Lock()
@@ -155,7 +155,7 @@ func (c *connections) enter(principal, id string) *connection {
 		conn = &connection{id: id, principal: principal, calls: map[*context.CancelFunc]bool{}, streams: map[*context.CancelFunc]bool{}}
 		c.byID[id] = conn
 	}
-	conn.used = c.mint.now()
+	conn.used = c.signer.now()
 	c.mu.Unlock()
 	for _, id := range out {
 		c.forget(id)
@@ -198,8 +198,8 @@ func (c *connections) evict(principal string) (out []string) {
 // begin counts a call in. Its context outlives the request: a broken connection
 // is no cancel (MCP 2025-11-25, "Streamable HTTP", sending messages, rule 6), but
 // the session's end and the server's stop are.
-func (c *connections) begin(ctx, stop context.Context, conn *connection) (context.Context, func()) {
-	return c.enlist(context.WithoutCancel(ctx), stop, conn, conn.calls)
+func (c *connections) trackCall(ctx, stop context.Context, conn *connection) (context.Context, func()) {
+	return c.track(context.WithoutCancel(ctx), stop, conn, conn.calls)
 }
 
 // listen counts a stream in, which ends with its connection; false when the
@@ -211,11 +211,11 @@ func (c *connections) listen(ctx, stop context.Context, conn *connection) (conte
 	if full {
 		return ctx, func() {}, false
 	}
-	ctx, done := c.enlist(ctx, stop, conn, conn.streams)
+	ctx, done := c.track(ctx, stop, conn, conn.streams)
 	return ctx, done, true
 }
 
-func (c *connections) enlist(ctx, stop context.Context, conn *connection, in map[*context.CancelFunc]bool) (context.Context, func()) {
+func (c *connections) track(ctx, stop context.Context, conn *connection, in map[*context.CancelFunc]bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	unhook := context.AfterFunc(stop, cancel)
 	mark := &cancel
@@ -227,7 +227,7 @@ func (c *connections) enlist(ctx, stop context.Context, conn *connection, in map
 		cancel()
 		c.mu.Lock()
 		delete(in, mark)
-		conn.used = c.mint.now()
+		conn.used = c.signer.now()
 		c.mu.Unlock()
 	}
 }
@@ -268,7 +268,7 @@ func (c *connections) sweep(quiet time.Duration) {
 	var out []string
 	c.mu.Lock()
 	for id, o := range c.byID {
-		if len(o.calls)+len(o.streams) == 0 && c.mint.now().Sub(o.used) > quiet {
+		if len(o.calls)+len(o.streams) == 0 && c.signer.now().Sub(o.used) > quiet {
 			delete(c.byID, id)
 			out = append(out, id)
 		}
@@ -282,19 +282,19 @@ func (c *connections) sweep(quiet time.Duration) {
 // ids hands the library the ids of one request's principal. Whether an id is
 // valid is decided before the library sees the request, so it only says yes.
 type ids struct {
-	mint      *mint
+	signer    *idSigner
 	principal string
 	route     string
 }
 
-func (i ids) Generate() string             { return i.mint.make(i.principal, i.route) }
+func (i ids) Generate() string             { return i.signer.make(i.principal, i.route) }
 func (ids) Validate(string) (bool, error)  { return false, nil }
 func (ids) Terminate(string) (bool, error) { return false, nil }
 
 // ResolveSessionIdManager takes the principal from the request's context, and the
 // route from its header.
 func (c *connections) ResolveSessionIdManager(r *http.Request) server.SessionIdManager {
-	i := ids{mint: c.mint}
+	i := ids{signer: c.signer}
 	if r != nil {
 		i.principal, i.route = principalOf(r.Context()), routeOf(r)
 	}

@@ -21,9 +21,9 @@ func TestSessionIDs(t *testing.T) {
 	}
 	changed := []byte(id)
 	changed[20] ^= 1
-	other := newMint([]byte("another server"), 0).make("ann", "")
-	old := newMint(nil, 0)
-	old.key, old.now = h.mint.key, func() time.Time { return time.Now().Add(-2 * time.Hour) }
+	other := newIDSigner([]byte("another server"), 0).make("ann", "")
+	old := newIDSigner(nil, 0)
+	old.key, old.now = h.signer.key, func() time.Time { return time.Now().Add(-2 * time.Hour) }
 	for what, c := range map[string]struct {
 		id   string
 		want int

@@ -33,7 +33,7 @@ func (h *HTTP) serveSSE() {
 		server.WithUseFullURLForMessageEndpoint(false),
 		server.WithSSEDisableLocalhostProtection(true),
 		server.WithSessionIDGenerator(func(ctx context.Context, _ *http.Request) (string, error) {
-			id := h.mint.make(principalOf(ctx), "")
+			id := h.signer.make(principalOf(ctx), "")
 			if made, ok := ctx.Value(sseMadeKey{}).(func(string)); ok {
 				made(id)
 			}
@@ -92,7 +92,7 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 	}
 	principal, id := principalOf(r.Context()), r.URL.Query().Get("sessionId")
 	life, ok := h.lives.Load(id)
-	if !ok || !h.mint.check(principal, id) {
+	if !ok || !h.signer.check(principal, id) {
 		h.refuse(w, r, principal, refusal(http.StatusNotFound, "there is no session with this sessionId, open "+ssePath+" for a new one"))
 		return
 	}
@@ -102,11 +102,11 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 	h.library.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// tied ends an SSE call with its client's stream: the library runs it detached
+// cancelWithStream ends an SSE call with its client's stream: the library runs it detached
 // from every connection. And it gives a notification time to leave before the
 // call's result, because over SSE the library sends both through queues of their
 // own: a millisecond was enough in every measured case, five cost nobody much.
-func tied(next server.ToolHandlerFunc) server.ToolHandlerFunc {
+func cancelWithStream(next server.ToolHandlerFunc) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		life, ok := ctx.Value(lifeKey{}).(context.Context)
 		if !ok {

@@ -121,7 +121,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version, append([]server.ServerOption{
 		server.WithToolCapabilities(false),
 		server.WithInstructions(text),
-		server.WithToolHandlerMiddleware(tied),
+		server.WithToolHandlerMiddleware(cancelWithStream),
 		server.WithRecovery(),
 	}, conformanceOptions()...)...)
 	offered, err := s.offered()
@@ -204,7 +204,7 @@ func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest, key s
 	c.session = sess
 	r, err := t.run(ctx, c)
 	if err == nil && !*t.def.Annotations.ReadOnlyHint && !slices.Contains(t.sets, "snapshot") {
-		sess.Worked()
+		sess.CountMutation()
 	}
 	return r, err
 }

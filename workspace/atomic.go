@@ -17,8 +17,8 @@ type replacement struct {
 	before     io.Reader    // bytes that go before content
 	content    []byte
 	executable *bool
-	perm       uint32 // mode of a new file before the umask; 0 is 0666
-	attributes *place // where extended attributes come from, when not from the place itself
+	perm       uint32    // mode of a new file before the umask; 0 is 0666
+	attributes *resolved // where extended attributes come from, when not from the place itself
 }
 
 // staged is a finished temporary file waiting to take its name.
@@ -67,14 +67,14 @@ func (f *FS) createTemp(dir int, perm uint32) (*os.File, string, error) {
 	}
 }
 
-// gives reports whether new files need to be given to their owner.
-func (f *FS) gives() bool {
+// shouldChown reports whether new files need to be given to their owner.
+func (f *FS) shouldChown() bool {
 	return !f.actAs && os.Geteuid() == 0 && (f.opts.OwnerUID > 0 || f.opts.OwnerGID > 0)
 }
 
-// own gives a new inode to the configured owner.
-func (f *FS) own(fd int) error {
-	if !f.gives() {
+// chown gives a new inode to the configured owner.
+func (f *FS) chown(fd int) error {
+	if !f.shouldChown() {
 		return nil
 	}
 	return unix.Fchown(fd, f.opts.OwnerUID, f.opts.OwnerGID)
@@ -82,7 +82,7 @@ func (f *FS) own(fd int) error {
 
 // prepare writes r to a temporary file beside p, complete and durable but for
 // the name.
-func (f *FS) prepare(ctx context.Context, p *place, r replacement) (*staged, error) {
+func (f *FS) prepare(ctx context.Context, p *resolved, r replacement) (*staged, error) {
 	s, err := f.tryPrepare(ctx, p, r)
 	if err == errUnnamed {
 		f.needNames.Store(true)
@@ -96,7 +96,7 @@ func (f *FS) prepare(ctx context.Context, p *place, r replacement) (*staged, err
 	return s, err
 }
 
-func (f *FS) tryPrepare(ctx context.Context, p *place, r replacement) (_ *staged, err error) {
+func (f *FS) tryPrepare(ctx context.Context, p *resolved, r replacement) (_ *staged, err error) {
 	perm := r.perm
 	if perm == 0 {
 		perm = 0o666
@@ -143,7 +143,7 @@ func (f *FS) tryPrepare(ctx context.Context, p *place, r replacement) (_ *staged
 			r.attributes = p
 		}
 		copyAttributes(fd, r.attributes)
-	} else if err := f.own(fd); err != nil {
+	} else if err := f.chown(fd); err != nil {
 		return nil, err
 	}
 	if r.executable != nil {

@@ -41,7 +41,7 @@ func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) 
 		return EditResult{}, fail(codeInvalid, "old_text and new_text are the same, give the changed text")
 	}
 	var res EditResult
-	err := f.at(req.Path, walkOptions{follow: true, write: true}, func(p *place) error {
+	err := f.at(req.Path, walkOptions{follow: true, write: true}, func(p *resolved) error {
 		d, err := loadDocument(ctx, p)
 		if err != nil {
 			return err
@@ -88,7 +88,7 @@ func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) 
 
 // rewrite replaces the content of the file d was loaded from, unless somebody
 // else changed it since.
-func (f *FS) rewrite(ctx context.Context, p *place, d *document, content []byte) (inPlace bool, err error) {
+func (f *FS) rewrite(ctx context.Context, p *resolved, d *document, content []byte) (inPlace bool, err error) {
 	r := replacement{old: &d.st, content: content}
 	changed := func() error {
 		return fail(codePermission, "%s was changed by somebody else during the edit, read it again and repeat the edit", quote(p.given))

@@ -82,7 +82,7 @@ func (f *FS) Extract(ctx context.Context, req ExtractRequest) (ExtractResult, er
 		req.Destination = path.Dir(src.display())
 	}
 	res := ExtractResult{Path: src.display()}
-	err = f.atEntered(req.Destination, walkOptions{follow: true, write: true, mayMiss: true}, func(dst *place) error {
+	err = f.atEntered(req.Destination, walkOptions{follow: true, write: true, mayMiss: true}, func(dst *resolved) error {
 		s, err := f.newStage(ctx, dst, req)
 		if err != nil {
 			return err

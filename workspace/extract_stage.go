@@ -21,7 +21,7 @@ type stage struct {
 	display string   // the destination, for people
 	comps   []string // the destination below the workspace, nil outside of it
 
-	dst     *place // where the destination is, or its first missing part
+	dst     *resolved // where the destination is, or its first missing part
 	missing bool
 	base    int    // directory that holds the stage
 	name    string // of the stage in base
@@ -43,7 +43,7 @@ type dirMode struct {
 }
 
 // newStage makes the stage for a destination. dst must stay open until discard.
-func (f *FS) newStage(ctx context.Context, dst *place, req ExtractRequest) (*stage, error) {
+func (f *FS) newStage(ctx context.Context, dst *resolved, req ExtractRequest) (*stage, error) {
 	s := &stage{fs: f, ctx: ctx, limits: req.Limits, dst: dst, kinds: map[string]Kind{}, parent: -1, base: -1, fd: -1, name: tempName()}
 	whole := *dst
 	whole.owned = false
@@ -75,7 +75,7 @@ func (f *FS) newStage(ctx context.Context, dst *place, req ExtractRequest) (*sta
 		s.fd, err = openSubdir(s.base, s.name)
 	}
 	if err == nil {
-		err = f.own(s.fd)
+		err = f.chown(s.fd)
 	}
 	if err != nil {
 		s.discard()
@@ -285,7 +285,7 @@ func (s *stage) file(m member, comps []string) error {
 	if err := s.fill(out, m); err != nil {
 		return err
 	}
-	if err := s.fs.own(fd); err != nil {
+	if err := s.fs.chown(fd); err != nil {
 		return err
 	}
 	if !m.modTime.IsZero() && m.modTime.Unix() > 0 {

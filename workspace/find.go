@@ -58,7 +58,7 @@ func (f *FS) Find(ctx context.Context, req FindRequest) (FindResult, error) {
 		start, m.base = path.Join(req.Path, base), base+"/"
 	}
 	var res FindResult
-	err = f.at(start, walkOptions{follow: true}, func(p *place) error {
+	err = f.at(start, walkOptions{follow: true}, func(p *resolved) error {
 		res = FindResult{}
 		st, err := p.stat()
 		if err != nil {

@@ -115,7 +115,7 @@ func readIgnore(dir int, domain []string, parent *ignoreRules, has func(string) 
 // inheritedIgnore collects the rules that apply at the directory p from the
 // root down, p itself left out, with the rules git keeps outside the tree
 // weakest.
-func (f *FS) inheritedIgnore(p *place) *ignoreRules {
+func (f *FS) inheritedIgnore(p *resolved) *ignoreRules {
 	var r *ignoreRules
 	load := func(comps []string, names ...string) []ignoreRule {
 		var rules []ignoreRule

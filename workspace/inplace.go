@@ -9,7 +9,7 @@ import (
 
 // writeInPlace overwrites the file itself, for the cases where a new inode
 // cannot stand in for the old one.
-func (f *FS) writeInPlace(ctx context.Context, p *place, r replacement) error {
+func (f *FS) writeInPlace(ctx context.Context, p *resolved, r replacement) error {
 	if r.before != nil {
 		return f.appendInPlace(ctx, p, WriteRequest{Content: r.content})
 	}
@@ -34,7 +34,7 @@ func (f *FS) writeInPlace(ctx context.Context, p *place, r replacement) error {
 
 // appendInPlace adds bytes at the end and takes them back when they did not
 // all fit.
-func (f *FS) appendInPlace(ctx context.Context, p *place, req WriteRequest) error {
+func (f *FS) appendInPlace(ctx context.Context, p *resolved, req WriteRequest) error {
 	file, err := openForWrite(p, unix.O_APPEND)
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (f *FS) appendInPlace(ctx context.Context, p *place, req WriteRequest) erro
 	return unwrapPath(file.Sync())
 }
 
-func openForWrite(p *place, flags int) (*os.File, error) {
+func openForWrite(p *resolved, flags int) (*os.File, error) {
 	fd, err := retryEINTR(func() (int, error) {
 		return unix.Openat(p.fd, p.name, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY|flags, 0)
 	})

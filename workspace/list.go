@@ -63,7 +63,7 @@ func (f *FS) List(ctx context.Context, req ListRequest) (ListResult, error) {
 	}
 	req.Depth, req.Max = min(req.Depth, MaxListDepth), min(req.Max, MaxListMax)
 	var res ListResult
-	err := f.at(req.Path, walkOptions{follow: true}, func(p *place) error {
+	err := f.at(req.Path, walkOptions{follow: true}, func(p *resolved) error {
 		res = ListResult{Path: p.display()}
 		st, err := p.stat()
 		if err != nil {

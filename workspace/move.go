@@ -19,7 +19,7 @@ type MoveResult struct {
 // links.
 func (f *FS) Move(ctx context.Context, src, dst string) (MoveResult, error) {
 	var res MoveResult
-	err := f.at(src, walkOptions{write: true}, func(from *place) error {
+	err := f.at(src, walkOptions{write: true}, func(from *resolved) error {
 		st, err := from.stat()
 		if err != nil {
 			return err
@@ -60,7 +60,7 @@ func (f *FS) Move(ctx context.Context, src, dst string) (MoveResult, error) {
 }
 
 // destination is the place dst names for something called name.
-func (f *FS) destination(dst, name string) (*place, error) {
+func (f *FS) destination(dst, name string) (*resolved, error) {
 	to, err := f.walk(dst, walkOptions{follow: true, write: true})
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (f *FS) destination(dst, name string) (*place, error) {
 	return to, err
 }
 
-func (f *FS) permitMove(from, to *place, st *unix.Stat_t) error {
+func (f *FS) permitMove(from, to *resolved, st *unix.Stat_t) error {
 	if from.root == to.root && hasPrefix(to.comps, from.comps) {
 		return fail(codeInvalid, "%s cannot be moved into itself, choose another destination", quote(from.given))
 	}
@@ -95,7 +95,7 @@ func (f *FS) permitMove(from, to *place, st *unix.Stat_t) error {
 
 // moveByCopy copies to a temporary name beside the destination, takes the name,
 // and only then removes the source.
-func (f *FS) moveByCopy(ctx context.Context, from, to *place, st *unix.Stat_t) error {
+func (f *FS) moveByCopy(ctx context.Context, from, to *resolved, st *unix.Stat_t) error {
 	tmp := tempName()
 	c := remover{fs: f, ctx: context.WithoutCancel(ctx), given: from.given}
 	if err := f.copyTree(ctx, from.fd, from.name, to.fd, tmp, from.given, 0); err != nil {

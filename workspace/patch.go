@@ -40,7 +40,7 @@ type patchFile struct {
 	parsed bool // doc is decoded text
 	mode   *bool
 	source *patchFile // where it was moved from
-	place  *place
+	place  *resolved
 	staged *staged
 }
 
@@ -138,7 +138,7 @@ func (t *patcher) file(given string, follow bool) (*patchFile, string, error) {
 // load brings the content of an existing file into memory.
 func (t *patcher) load(ctx context.Context, s *patchFile, text bool) error {
 	if s.doc == nil {
-		err := t.fs.atEntered(s.given, walkOptions{follow: s.follow, write: true}, func(p *place) error {
+		err := t.fs.atEntered(s.given, walkOptions{follow: s.follow, write: true}, func(p *resolved) error {
 			raw, d, err := loadRaw(ctx, p)
 			if err != nil {
 				return err

@@ -83,7 +83,7 @@ func (f *FS) ReadFile(ctx context.Context, req ReadRequest) (ReadResult, error) 
 	}
 	req.MaxBytes = min(req.MaxBytes, MaxReadBytes)
 	var res ReadResult
-	err := f.at(req.Path, walkOptions{follow: true}, func(p *place) error {
+	err := f.at(req.Path, walkOptions{follow: true}, func(p *resolved) error {
 		file, err := openRegular(p)
 		if err != nil {
 			return err
@@ -100,7 +100,7 @@ func (f *FS) ReadFile(ctx context.Context, req ReadRequest) (ReadResult, error) 
 // The caller closes it.
 func (f *FS) OpenFile(path string) (*os.File, error) {
 	var file *os.File
-	err := f.at(path, walkOptions{follow: true}, func(p *place) error {
+	err := f.at(path, walkOptions{follow: true}, func(p *resolved) error {
 		var err error
 		file, err = openRegular(p)
 		return err

@@ -19,9 +19,9 @@ const (
 	maxSwaps = 64
 )
 
-// place is where a walk ended: a name in an open directory. Only the pair
+// resolved is where a walk ended: a name in an open directory. Only the pair
 // (fd, name) is given to system calls; comps is for policy and for show.
-type place struct {
+type resolved struct {
 	fs    *FS
 	root  *root
 	fd    int    // directory that holds name
@@ -29,28 +29,29 @@ type place struct {
 	name  string // "." when the place is the root itself
 	comps []string
 	given string
-	// guarded says that a directory on the way is a read-only grant, or is a
-	// protected directory under another name.
-	guarded, protected bool
-	missing            []string // components after name that do not exist, when walked so
+	// inReadOnlyGrant says that a directory on the way is a read-only grant.
+	inReadOnlyGrant bool
+	// protected says that one is a protected directory under another name.
+	protected bool
+	missing   []string // components after name that do not exist, when walked so
 }
 
-func (p *place) close() {
+func (p *resolved) close() {
 	if p.owned {
 		unix.Close(p.fd)
 		p.owned = false
 	}
 }
 
-func (p *place) isRoot() bool { return p.name == "." }
+func (p *resolved) isRoot() bool { return p.name == "." }
 
 // absolute is the path on the host; it is shown only when inside a grant.
-func (p *place) absolute() string {
+func (p *resolved) absolute() string {
 	return filepath.Join(append([]string{p.root.real}, p.comps...)...)
 }
 
 // display is the path as the model should use it.
-func (p *place) display() string {
+func (p *resolved) display() string {
 	if p.inWorkspace() {
 		if comps := p.workspaceComps(); len(comps) > 0 {
 			return strings.Join(comps, "/")
@@ -60,7 +61,7 @@ func (p *place) display() string {
 	return filepath.Join(append([]string{p.root.given}, p.comps...)...)
 }
 
-func (p *place) stat() (*unix.Stat_t, error) { return statAt(p.fd, p.name) }
+func (p *resolved) stat() (*unix.Stat_t, error) { return statAt(p.fd, p.name) }
 
 // walkOptions say how a walk treats its end.
 type walkOptions struct {
@@ -163,7 +164,7 @@ func split(p string) []string {
 
 // walk resolves given to a place. ".." in given is folded as text, as the
 // model reads it; ".." in the target of a link is taken where it stands.
-func (f *FS) walk(given string, o walkOptions) (*place, error) {
+func (f *FS) walk(given string, o walkOptions) (*resolved, error) {
 	if err := checkPath(given); err != nil {
 		return nil, err
 	}
@@ -184,14 +185,14 @@ func (f *FS) walk(given string, o walkOptions) (*place, error) {
 // walkFrom walks comps below r. Only one descriptor is held at a time; ".."
 // starts again from the root with one component less, so that a directory moved
 // away under the walk cannot carry it out.
-func (f *FS) walkFrom(r *root, comps []string, given string, o walkOptions) (*place, error) {
+func (f *FS) walkFrom(r *root, comps []string, given string, o walkOptions) (*resolved, error) {
 	links := 0
 	todo := comps
-	p := &place{fs: f, root: r, given: given}
+	p := &resolved{fs: f, root: r, given: given}
 	restart := func(r *root, comps []string) {
 		p.close()
 		p.root, p.fd, p.name, p.comps = r, int(r.dir.Fd()), ".", p.comps[:0:0]
-		p.guarded, p.protected = false, false
+		p.inReadOnlyGrant, p.protected = false, false
 		todo = comps
 	}
 	restart(r, comps)
@@ -342,7 +343,7 @@ func (f *FS) locateLink(target string) (*root, []string, bool) {
 // inspect looks at the directory p stands in by inode, so that renaming the
 // parent of a read-only grant or of a protected directory does not open it. The
 // deepest grant on the way decides.
-func (f *FS) inspect(p *place, o walkOptions) error {
+func (f *FS) inspect(p *resolved, o walkOptions) error {
 	if !o.write || len(f.roots) == 1 && len(f.protect.ids) == 0 {
 		return nil
 	}
@@ -354,10 +355,10 @@ func (f *FS) inspect(p *place, o walkOptions) error {
 	return nil
 }
 
-func (f *FS) recognise(p *place, id fileID) {
+func (f *FS) recognise(p *resolved, id fileID) {
 	for _, r := range f.roots {
 		if r.leaf == "" && r.id == id {
-			p.guarded = r.readOnly
+			p.inReadOnlyGrant = r.readOnly
 		}
 	}
 	if _, ok := f.protect.ids[id]; ok {
@@ -368,7 +369,7 @@ func (f *FS) recognise(p *place, id fileID) {
 // makeParents makes every directory of todo but the last below p. What does
 // not exist holds no links, so the whole path is known before the first one is
 // made, and policy is asked first.
-func (f *FS) makeParents(p *place, todo []string, o walkOptions) error {
+func (f *FS) makeParents(p *resolved, todo []string, o walkOptions) error {
 	if o.write {
 		whole := *p
 		whole.owned, whole.missing = false, todo
@@ -395,12 +396,12 @@ func (f *FS) makeParents(p *place, todo []string, o walkOptions) error {
 }
 
 // permit applies grants and protection to a place about to be changed.
-func (f *FS) permit(p *place) error {
-	readOnly := p.guarded
+func (f *FS) permit(p *resolved) error {
+	readOnly := p.inReadOnlyGrant
 	if p.missing == nil && (len(f.roots) > 1 || len(f.protect.ids) > 0) {
 		if st, err := p.stat(); err == nil {
 			f.recognise(p, idOf(st))
-			readOnly = p.guarded
+			readOnly = p.inReadOnlyGrant
 		}
 		for _, r := range f.roots {
 			if r.leaf != "" && r.real == p.absolute() {
@@ -417,7 +418,7 @@ func (f *FS) permit(p *place) error {
 	return nil
 }
 
-func (p *place) inWorkspace() bool {
+func (p *resolved) inWorkspace() bool {
 	if p.root == p.fs.roots[0] {
 		return true
 	}
@@ -427,7 +428,7 @@ func (p *place) inWorkspace() bool {
 
 // workspaceComps are the components below the workspace, also when the walk
 // came in through a grant nested in it.
-func (p *place) workspaceComps() []string {
+func (p *resolved) workspaceComps() []string {
 	if p.root == p.fs.roots[0] {
 		return p.comps
 	}

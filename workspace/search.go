@@ -82,7 +82,7 @@ func (f *FS) Search(ctx context.Context, req SearchRequest) (SearchResult, error
 		}
 	}
 	var res SearchResult
-	err = f.at(req.Path, walkOptions{follow: true}, func(p *place) error {
+	err = f.at(req.Path, walkOptions{follow: true}, func(p *resolved) error {
 		st, err := p.stat()
 		if err != nil {
 			return err
@@ -199,7 +199,7 @@ type searchDone struct {
 
 // searchTree feeds files to workers and puts their answers back in order. The
 // channels are short, so a search that has enough wastes little.
-func (f *FS) searchTree(ctx context.Context, p *place, m *matcher, g *glob, req SearchRequest) (SearchResult, error) {
+func (f *FS) searchTree(ctx context.Context, p *resolved, m *matcher, g *glob, req SearchRequest) (SearchResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	workers := max(2, min(runtime.GOMAXPROCS(0), 8))

@@ -23,7 +23,7 @@ type document struct {
 }
 
 // loadDocument reads the text file at p.
-func loadDocument(ctx context.Context, p *place) (*document, error) {
+func loadDocument(ctx context.Context, p *resolved) (*document, error) {
 	raw, d, err := loadRaw(ctx, p)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func loadDocument(ctx context.Context, p *place) (*document, error) {
 }
 
 // loadRaw reads the file at p as it is, text or not.
-func loadRaw(ctx context.Context, p *place) ([]byte, *document, error) {
+func loadRaw(ctx context.Context, p *resolved) ([]byte, *document, error) {
 	file, err := openRegular(p)
 	if err != nil {
 		return nil, nil, err

@@ -17,7 +17,7 @@ type MkdirResult struct {
 // directory that exists already is no error.
 func (f *FS) Mkdir(ctx context.Context, path string, parents bool) (MkdirResult, error) {
 	var res MkdirResult
-	err := f.at(path, walkOptions{follow: true, write: true, parents: parents}, func(p *place) error {
+	err := f.at(path, walkOptions{follow: true, write: true, parents: parents}, func(p *resolved) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ type RemoveResult struct {
 // or with recursive a whole tree. The workspace and grants themselves stay.
 func (f *FS) Remove(ctx context.Context, path string, recursive bool) (RemoveResult, error) {
 	var res RemoveResult
-	err := f.at(path, walkOptions{write: true}, func(p *place) error {
+	err := f.at(path, walkOptions{write: true}, func(p *resolved) error {
 		st, err := p.stat()
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func (f *FS) Remove(ctx context.Context, path string, recursive bool) (RemoveRes
 
 // keepRoots refuses to remove or move what a root descriptor stands for, also
 // when a grant is nested in the workspace.
-func (f *FS) keepRoots(p *place, st *unix.Stat_t) error {
+func (f *FS) keepRoots(p *resolved, st *unix.Stat_t) error {
 	named := p.isRoot() || p.root.leaf != ""
 	for _, r := range f.roots {
 		named = named || r.leaf == "" && r.id == idOf(st) || r.leaf != "" && r.real == p.absolute()
@@ -111,7 +111,7 @@ func (f *FS) keepRoots(p *place, st *unix.Stat_t) error {
 
 // workspacePath is the place below the workspace, nil when it is elsewhere.
 // Never nil inside.
-func (p *place) workspacePath() []string {
+func (p *resolved) workspacePath() []string {
 	if !p.inWorkspace() {
 		return nil
 	}
@@ -149,7 +149,7 @@ const maxDepth = 200
 
 // scan looks through the tree at p for anything held before a part of it is
 // touched.
-func (f *FS) scan(ctx context.Context, p *place) error {
+func (f *FS) scan(ctx context.Context, p *resolved) error {
 	if f.protect.empty() && len(f.roots) == 1 {
 		return nil
 	}

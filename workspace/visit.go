@@ -48,7 +48,7 @@ type tour struct {
 }
 
 // run visits everything below the directory p.
-func (t *tour) run(f *FS, p *place) error {
+func (t *tour) run(f *FS, p *resolved) error {
 	fd, err := openSubdir(p.fd, p.name)
 	if err != nil {
 		return err

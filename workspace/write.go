@@ -56,7 +56,7 @@ var errSwapped = errors.New("name changed during the call")
 
 // at walks to path and calls use, again from the start as long as the place
 // changes under it.
-func (f *FS) at(path string, o walkOptions, use func(*place) error) error {
+func (f *FS) at(path string, o walkOptions, use func(*resolved) error) error {
 	leave, err := f.enter()
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (f *FS) at(path string, o walkOptions, use func(*place) error) error {
 
 // atEntered is at for callers that have the right identity already; taking it
 // twice would give it back too early.
-func (f *FS) atEntered(path string, o walkOptions, use func(*place) error) error {
+func (f *FS) atEntered(path string, o walkOptions, use func(*resolved) error) error {
 	for range maxSwaps {
 		p, err := f.walk(path, o)
 		if err == nil {
@@ -95,14 +95,14 @@ func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, erro
 		return WriteResult{}, fail(codeInvalid, "the mode %q is unknown, use overwrite, append or create", string(req.Mode))
 	}
 	if strings.HasSuffix(req.Path, "/") {
-		err := f.at(req.Path, walkOptions{follow: true, write: true, mayMiss: true}, func(*place) error { return nil })
+		err := f.at(req.Path, walkOptions{follow: true, write: true, mayMiss: true}, func(*resolved) error { return nil })
 		if err != nil {
 			return WriteResult{}, err
 		}
 		return WriteResult{}, fail(codeIsDirectory, "%s names a directory, leave out the final slash to name a file", quote(req.Path))
 	}
 	var res WriteResult
-	err := f.at(req.Path, walkOptions{follow: req.Mode != WriteCreate, write: true, parents: true}, func(p *place) error {
+	err := f.at(req.Path, walkOptions{follow: req.Mode != WriteCreate, write: true, parents: true}, func(p *resolved) error {
 		var err error
 		res, err = f.writeAt(ctx, p, req)
 		return err
@@ -110,7 +110,7 @@ func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, erro
 	return res, err
 }
 
-func (f *FS) writeAt(ctx context.Context, p *place, req WriteRequest) (WriteResult, error) {
+func (f *FS) writeAt(ctx context.Context, p *resolved, req WriteRequest) (WriteResult, error) {
 	res := WriteResult{Path: p.display(), Bytes: len(req.Content), Size: int64(len(req.Content))}
 	st, err := p.stat()
 	if err != nil && err != unix.ENOENT {
@@ -177,7 +177,7 @@ func (f *FS) writeAt(ctx context.Context, p *place, req WriteRequest) (WriteResu
 
 // permitNonDirectory refuses to put a file or link where the parent of a
 // protected path belongs: a ".git" file would lead git to hooks elsewhere.
-func (f *FS) permitNonDirectory(p *place) error {
+func (f *FS) permitNonDirectory(p *resolved) error {
 	if p.inWorkspace() && f.protect.parentOf(p.workspaceComps()) {
 		return protectedError(p.given)
 	}
@@ -202,7 +202,7 @@ func regular(st *unix.Stat_t, given string) error {
 // the open, because opening a device can act on it, and again on the
 // descriptor, because the name may have changed; O_NONBLOCK keeps a FIFO put
 // there in between from holding the call.
-func openRegular(p *place) (*os.File, error) {
+func openRegular(p *resolved) (*os.File, error) {
 	return openRegularAt(p.fd, p.name, p.given)
 }
 
@@ -287,7 +287,7 @@ func (f *FS) mkdirAt(dir int, name string) error {
 	if err := unix.Mkdirat(dir, name, 0o777); err != nil {
 		return err
 	}
-	if !f.gives() {
+	if !f.shouldChown() {
 		return nil
 	}
 	fd, err := openSubdir(dir, name)
@@ -295,5 +295,5 @@ func (f *FS) mkdirAt(dir int, name string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return f.own(fd)
+	return f.chown(fd)
 }

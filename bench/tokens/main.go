@@ -148,7 +148,7 @@ func encoding(w *tabwriter.Writer, name string, rounds int) error {
 
 	for _, c := range texts {
 		var a []time.Duration
-		var cut tokens.Cut
+		var cut tokens.Truncation
 		for range rounds {
 			a = append(a, took(func() { cut = e.Truncate(c.text, 10000, nil) }))
 		}

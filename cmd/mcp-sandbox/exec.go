@@ -47,7 +47,7 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 	if strings.TrimSpace(line) == "" {
 		return badSetting("the command is empty, write it after --")
 	}
-	ctx, stop := s.hangup(ctx)
+	ctx, stop := s.reloadOnSIGHUP(ctx)
 	defer stop()
 	m, err := session.NewManager(s.session, launcher{gateway: s.gateway})
 	if err != nil {

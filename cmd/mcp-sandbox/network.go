@@ -220,9 +220,9 @@ func (s *sessionProxy) close() {
 	<-s.served
 }
 
-// hangup gives SIGHUP its meaning: with an allow network and a configuration
+// reloadOnSIGHUP gives SIGHUP its meaning: with an allow network and a configuration
 // file its rules are read anew, otherwise the terminal has gone and so do we.
-func (s *settings) hangup(ctx context.Context) (_ context.Context, stop func()) {
+func (s *settings) reloadOnSIGHUP(ctx context.Context) (_ context.Context, stop func()) {
 	if s.gateway == nil || s.configFile == "" {
 		return signal.NotifyContext(ctx, syscall.SIGHUP)
 	}
@@ -259,13 +259,13 @@ func (s *settings) reload() {
 	if err == nil {
 		// What was given as a flag stays: only the file can have changed.
 		n := fresh.network
-		if s.fixed["allow-host"] {
+		if s.fromFlags["allow-host"] {
 			n.allow = s.network.allow
 		}
-		if s.fixed["deny-host"] {
+		if s.fromFlags["deny-host"] {
 			n.deny = s.network.deny
 		}
-		if s.fixed["allow-preset"] {
+		if s.fromFlags["allow-preset"] {
 			n.presets = s.network.presets
 		}
 		p, err = egress.NewPolicy(n.allow, n.deny, n.presets)

@@ -40,7 +40,7 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 	if isTerminal(in) {
 		fmt.Fprintln(os.Stderr, "mcp-sandbox is an MCP server: a client starts it and speaks JSON-RPC on stdin.\nTo add it to a client: mcp-sandbox config claude-desktop (or claude-code, cursor, vscode, ...).\nTo try it without one: mcp-sandbox exec -- 'id; ls'\nWaiting for a client; Ctrl-D ends.")
 	}
-	launch := launcher{s.gateway, &confine.Standby{}}
+	launch := launcher{s.gateway, &confine.WarmInit{}}
 	defer launch.standby.Close()
 	m, err := session.NewManager(s.session, launch)
 	if err != nil {
@@ -55,7 +55,7 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
-	ctx, stop := s.hangup(ctx)
+	ctx, stop := s.reloadOnSIGHUP(ctx)
 	defer stop()
 	err = srv.ServeStdio(ctx, in, protocolOutput(out))
 	return errors.Join(ignoreGone(err), stopMetrics(), m.Close())

@@ -114,7 +114,7 @@ func (h *httpSettings) local() (bool, error) {
 
 // serveHTTP serves many clients until ctx is done.
 func serveHTTP(ctx context.Context, s *settings) (err error) {
-	launch := launcher{s.gateway, &confine.Standby{}}
+	launch := launcher{s.gateway, &confine.WarmInit{}}
 	defer launch.standby.Close()
 	m, err := session.NewManager(s.session, launch)
 	if err != nil {
@@ -146,7 +146,7 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, stop := s.hangup(ctx)
+	ctx, stop := s.reloadOnSIGHUP(ctx)
 	defer stop()
 	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, m, s.session.Log)
 	if err != nil {

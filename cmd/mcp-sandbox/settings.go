@@ -20,18 +20,18 @@ import (
 // can be configured: the environment (MCP_SANDBOX_ROOT for --root) and the TOML
 // file use the same names and go through the same parsing.
 type settings struct {
-	configFile string
-	session    session.Config
-	tools      tools.Options
-	env        []string
-	maxYieldMS int
-	transport  string
-	http       httpSettings
-	observe    observeSettings
-	life       sessionSettings
-	network    networkSettings
-	// fixed are the settings that were given as flags.
-	fixed map[string]bool
+	configFile   string
+	session      session.Config
+	tools        tools.Options
+	env          []string
+	maxYieldMS   int
+	transport    string
+	http         httpSettings
+	observe      observeSettings
+	sessionFlags sessionSettings
+	network      networkSettings
+	// fromFlags are the settings that were given as flags.
+	fromFlags map[string]bool
 	// gateway is set with --network allow.
 	gateway *gateway
 }
@@ -73,8 +73,8 @@ func (s *settings) register(f *pflag.FlagSet) {
 // load fills what no flag has set, from the environment and then from the file,
 // and checks the whole. Unknown keys and bad values are errors that name them.
 func (s *settings) load(f *pflag.FlagSet) error {
-	s.fixed = map[string]bool{}
-	f.Visit(func(fl *pflag.Flag) { s.fixed[fl.Name] = true })
+	s.fromFlags = map[string]bool{}
+	f.Visit(func(fl *pflag.Flag) { s.fromFlags[fl.Name] = true })
 	if err := overlayEnviron(f, os.Environ()); err != nil {
 		return err
 	}

@@ -18,11 +18,11 @@ type sessionSettings struct {
 }
 
 func registerSession(f *pflag.FlagSet, s *settings) {
-	f.StringVar(&s.life.manifest, "manifest", "", "JSON or TOML file: what a new workspace holds, its environment, grants and ports")
+	f.StringVar(&s.sessionFlags.manifest, "manifest", "", "JSON or TOML file: what a new workspace holds, its environment, grants and ports")
 	f.StringVar(&s.session.Name, "session", "", "name of a session that is kept at the end and resumed by the next server")
-	f.StringSliceVar(&s.life.expose, "expose", nil, "port that expose_port may open on this machine's loopback, or any")
-	f.StringSliceVar(&s.life.auditLog, "audit-log", nil, "record every tool call, as JSON lines, in this file, on stderr, or at an http(s) address")
-	f.BoolVar(&s.life.auditStrict, "audit-strict", false, "refuse calls that cannot be recorded")
+	f.StringSliceVar(&s.sessionFlags.expose, "expose", nil, "port that expose_port may open on this machine's loopback, or any")
+	f.StringSliceVar(&s.sessionFlags.auditLog, "audit-log", nil, "record every tool call, as JSON lines, in this file, on stderr, or at an http(s) address")
+	f.BoolVar(&s.sessionFlags.auditStrict, "audit-strict", false, "refuse calls that cannot be recorded")
 	registerSnapshots(f, s)
 }
 
@@ -32,26 +32,26 @@ func (s *settings) loadSession() error {
 	if err := s.loadSnapshots(); err != nil {
 		return err
 	}
-	ports, err := session.ParsePorts(s.life.expose)
+	ports, err := session.ParsePorts(s.sessionFlags.expose)
 	if err != nil {
 		return err
 	}
 	s.session.Expose = ports
-	if s.life.manifest != "" {
-		if s.session.Manifest, err = session.LoadManifest(s.life.manifest); err != nil {
+	if s.sessionFlags.manifest != "" {
+		if s.session.Manifest, err = session.LoadManifest(s.sessionFlags.manifest); err != nil {
 			return err
 		}
 		// Its grants and root count for what is out of a session's reach.
-		s.session.Private = append(s.session.Private, s.life.manifest)
+		s.session.Private = append(s.session.Private, s.sessionFlags.manifest)
 	}
-	if len(s.life.auditLog) == 0 {
-		if s.life.auditStrict {
+	if len(s.sessionFlags.auditLog) == 0 {
+		if s.sessionFlags.auditStrict {
 			return badSetting("audit-strict needs an audit log, name one with audit-log")
 		}
 		return nil
 	}
 	var sinks session.AuditSinks
-	for _, to := range s.life.auditLog {
+	for _, to := range s.sessionFlags.auditLog {
 		if to != "stderr" && to != "-" && !strings.Contains(to, "://") {
 			s.session.Private = append(s.session.Private, to)
 		}
@@ -59,14 +59,14 @@ func (s *settings) loadSession() error {
 	if err := s.session.CheckPrivate(); err != nil {
 		return err
 	}
-	for _, to := range s.life.auditLog {
-		sink, err := session.OpenAuditSink(to, s.life.auditStrict, s.session.Log)
+	for _, to := range s.sessionFlags.auditLog {
+		sink, err := session.OpenAuditSink(to, s.sessionFlags.auditStrict, s.session.Log)
 		if err != nil {
 			_ = sinks.Close()
 			return err
 		}
 		sinks = append(sinks, sink)
 	}
-	s.session.Audit = session.NewAuditor(session.AuditOptions{Sink: sinks, Strict: s.life.auditStrict, Log: s.session.Log})
+	s.session.Audit = session.NewAuditor(session.AuditOptions{Sink: sinks, Strict: s.sessionFlags.auditStrict, Log: s.session.Log})
 	return nil
 }

@@ -16,12 +16,12 @@ import (
 // sandbox gets a proxy as its only way out. A server that lives on has a standby.
 type launcher struct {
 	gateway *gateway
-	standby *confine.Standby
+	standby *confine.WarmInit
 }
 
 func (l launcher) Start(ctx context.Context, c session.Confinement) (session.Sandbox, error) {
 	p := policyOf(c)
-	p.Standby = l.standby
+	p.WarmInit = l.standby
 	started, err := confine.Start(ctx, p)
 	if err != nil {
 		return nil, err

@@ -17,36 +17,36 @@ const (
 // AskWithin bounds how long a user is waited for.
 const AskWithin = 30 * time.Second
 
-// Asker puts a question that is answered by yes or no to the user of a client.
+// Prompter puts a question that is answered by yes or no to the user of a client.
 // It returns when ctx ends.
-type Asker func(ctx context.Context, question string) Answer
+type Prompter func(ctx context.Context, question string) Answer
 
-// Attend offers a way to the user for as long as a call of theirs runs: a
+// WithPrompter offers a way to the user for as long as a call of theirs runs: a
 // question that comes up in the sandbox belongs to whoever waits for it.
-func (s *Session) Attend(a Asker) (leave func()) {
-	s.askersMu.Lock()
-	defer s.askersMu.Unlock()
-	if s.askers == nil {
-		s.askers = map[*Asker]bool{}
+func (s *Session) WithPrompter(a Prompter) (leave func()) {
+	s.promptersMu.Lock()
+	defer s.promptersMu.Unlock()
+	if s.prompters == nil {
+		s.prompters = map[*Prompter]bool{}
 	}
-	s.askers[&a] = true
+	s.prompters[&a] = true
 	return func() {
-		s.askersMu.Lock()
-		defer s.askersMu.Unlock()
-		delete(s.askers, &a)
+		s.promptersMu.Lock()
+		defer s.promptersMu.Unlock()
+		delete(s.prompters, &a)
 	}
 }
 
 // ask puts a question of the sandbox to the user of a running call, and records
 // the answer. data says in the record what was asked for.
 func (s *Session) ask(ctx context.Context, op, question string, data map[string]any) Answer {
-	s.askersMu.Lock()
-	var to Asker
-	for a := range s.askers {
+	s.promptersMu.Lock()
+	var to Prompter
+	for a := range s.prompters {
 		to = *a
 		break
 	}
-	s.askersMu.Unlock()
+	s.promptersMu.Unlock()
 	if to == nil {
 		return AnswerNone
 	}

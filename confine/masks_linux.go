@@ -2,8 +2,8 @@ package confine
 
 import "golang.org/x/sys/unix"
 
-// makeCovers prepares what hides a path. One tree is cloned per use.
-func (r *root) makeCovers() error {
+// makeMasks prepares what hides a path. One tree is cloned per use.
+func (r *root) makeMasks() error {
 	for i, c := range []struct {
 		name string
 		dir  bool
@@ -57,7 +57,7 @@ func (r *root) overlay(staged string, at int) error {
 
 // cover hides what lies at at. Directories and everything else need a cover of
 // their own kind.
-func (r *root) cover(at int, denied bool) error {
+func (r *root) mask(at int, denied bool) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(at, &st); err != nil {
 		return err

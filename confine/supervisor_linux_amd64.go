@@ -3,7 +3,7 @@ package confine
 import "golang.org/x/sys/unix"
 
 // guardedCalls are the calls that make a name, on this architecture.
-var guardedCalls = [...]guarded{
+var supervisedCalls = [...]supervisedCall{
 	{nr: unix.SYS_OPENAT, dir: 0, path: 1, flags: 2},
 	{nr: unix.SYS_OPEN, dir: -1, path: 0, flags: 1},
 	{nr: unix.SYS_CREAT, dir: -1, path: 0, flags: -1},

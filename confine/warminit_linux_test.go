@@ -9,7 +9,7 @@ import (
 )
 
 // wait returns when the init on its way up waits.
-func (s *Standby) wait() *booted {
+func (s *WarmInit) wait() *initProcess {
 	s.mu.Lock()
 	n := s.next
 	s.mu.Unlock()
@@ -41,9 +41,9 @@ func TestStandby(t *testing.T) {
 		}
 		warm.Close()
 		before := descriptors(t)
-		sb := &Standby{}
+		sb := &WarmInit{}
 		defer sb.Close()
-		p.Standby = sb
+		p.WarmInit = sb
 		sb.Prepare(p)
 		b := sb.wait()
 		if b == nil {
@@ -85,16 +85,16 @@ func TestStandby(t *testing.T) {
 func TestStandbyNotUsed(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		spoil func(t *testing.T, p *Policy, b *booted)
+		spoil func(t *testing.T, p *Policy, b *initProcess)
 		root  bool
 	}{
-		{"another network", func(t *testing.T, p *Policy, b *booted) { p.Network = NetworkHost }, false},
-		{"other limits", func(t *testing.T, p *Policy, b *booted) { p.Limits.Procs = 77 }, false},
-		{"killed", func(t *testing.T, p *Policy, b *booted) {
+		{"another network", func(t *testing.T, p *Policy, b *initProcess) { p.Network = NetworkHost }, false},
+		{"other limits", func(t *testing.T, p *Policy, b *initProcess) { p.Limits.Procs = 77 }, false},
+		{"killed", func(t *testing.T, p *Policy, b *initProcess) {
 			unix.Kill(b.pid, unix.SIGKILL)
 			eventually(t, "it has ended", func() bool { return b.ended() })
 		}, false},
-		{"mount", func(t *testing.T, p *Policy, b *booted) {
+		{"mount", func(t *testing.T, p *Policy, b *initProcess) {
 			dir := t.TempDir()
 			if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
 				t.Fatal(err)
@@ -108,10 +108,10 @@ func TestStandbyNotUsed(t *testing.T) {
 			}
 			p := testPolicy(t)
 			needNamespaces(t, p.Level)
-			p.Standby = &Standby{}
-			defer p.Standby.Close()
-			p.Standby.Prepare(p)
-			b := p.Standby.wait()
+			p.WarmInit = &WarmInit{}
+			defer p.WarmInit.Close()
+			p.WarmInit.Prepare(p)
+			b := p.WarmInit.wait()
 			if b == nil {
 				t.Fatal("nothing waits")
 			}
@@ -136,7 +136,7 @@ func TestStandbyLetsGoOfMounts(t *testing.T) {
 	p := testPolicy(t)
 	needNamespaces(t, p.Level)
 	before := descriptors(t)
-	sb := &Standby{}
+	sb := &WarmInit{}
 	sb.Prepare(p)
 	b := sb.wait()
 	if b == nil {

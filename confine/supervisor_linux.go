@@ -25,8 +25,8 @@ import (
 // A call costs some tens of microseconds more, and only calls that make names do
 // (BenchmarkCreateFiles).
 
-// guarded is one system call the guard looks at, by where its arguments are.
-type guarded struct {
+// supervisedCall is one system call the supervisor looks at, by where its arguments are.
+type supervisedCall struct {
 	nr   int
 	dir  int // argument with the directory descriptor, -1 for the working directory
 	path int // argument with the name
@@ -41,7 +41,7 @@ type guarded struct {
 const howFlags = -2
 
 // guardFilter hands the guarded calls to the listener.
-func guardFilter() []unix.SockFilter {
+func supervisorFilter() []unix.SockFilter {
 	const (
 		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
@@ -49,7 +49,7 @@ func guardFilter() []unix.SockFilter {
 		ret   = unix.BPF_RET | unix.BPF_K
 	)
 	prog := []unix.SockFilter{{Code: load, K: dataNr}}
-	for _, g := range guardedCalls {
+	for _, g := range supervisedCalls {
 		if g.flags < 0 {
 			prog = append(prog, unix.SockFilter{Code: equal, K: uint32(g.nr), Jf: 1},
 				unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF})
@@ -96,10 +96,10 @@ func (s *initState) installGuard() error {
 	}
 	if s.foreignProc {
 		// The caller's working directory is looked up in /proc by its number.
-		s.gap(gapGuard, unix.EOPNOTSUPP)
+		s.gap(gapSupervisor, unix.EOPNOTSUPP)
 		return nil
 	}
-	prog := guardFilter()
+	prog := supervisorFilter()
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	install := func(flags uintptr) (uintptr, unix.Errno) {
 		fd, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog)))
@@ -112,20 +112,20 @@ func (s *initState) installGuard() error {
 		fd, e = install(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 	}
 	if e != 0 {
-		s.gap(gapGuard, e)
+		s.gap(gapSupervisor, e)
 		return nil
 	}
 	for range 2 {
-		go s.guard(int(fd))
+		go s.notifySupervisor(int(fd))
 	}
 	return nil
 }
 
-// gapGuard names the gap of a kernel without user notification (before 5.5).
-const gapGuard = "protection of missing paths"
+// gapSupervisor names the gap of a kernel without user notification (before 5.5).
+const gapSupervisor = "protection of missing paths"
 
-// guard answers notifications for ever, on an unrestricted thread.
-func (s *initState) guard(fd int) {
+// notifySupervisor answers notifications for ever, on an unrestricted thread.
+func (s *initState) notifySupervisor(fd int) {
 	runtime.LockOSThread()
 	for {
 		var n notification
@@ -148,7 +148,7 @@ func (s *initState) guard(fd int) {
 // mayMake judges one call. What cannot be read or resolved is left to the
 // kernel where the kernel will fail in the same way, and refused otherwise.
 func (s *initState) mayMake(n *notification) bool {
-	for _, g := range guardedCalls {
+	for _, g := range supervisedCalls {
 		if g.nr != int(n.nr) {
 			continue
 		}

@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 
 // guardedCalls are the calls that make a name. The newer architectures have
 // only those that take a directory.
-var guardedCalls = [...]guarded{
+var supervisedCalls = [...]supervisedCall{
 	{nr: unix.SYS_OPENAT, dir: 0, path: 1, flags: 2},
 	{nr: unix.SYS_OPENAT2, dir: 0, path: 1, flags: howFlags},
 	{nr: unix.SYS_MKDIRAT, dir: 0, path: 1, flags: -1},

@@ -10,10 +10,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// vault reads chunks. Neighbours in a pack are mostly wanted one after the
+// chunkStore reads chunks. Neighbours in a pack are mostly wanted one after the
 // other, so a read fetches a window and keeps the last few: ten thousand small
 // files are some dozens of reads of the store.
-type vault struct {
+type chunkStore struct {
 	store  Store
 	window int64
 
@@ -40,8 +40,8 @@ type segment struct {
 // round trip, and so says how many bytes to fetch at once.
 type windower interface{ Window() int64 }
 
-func newVault(s Store) *vault {
-	v := &vault{store: s, window: localWindow}
+func newChunkStore(s Store) *chunkStore {
+	v := &chunkStore{store: s, window: localWindow}
 	if w, ok := s.(windower); ok {
 		v.window = w.Window()
 	}
@@ -49,7 +49,7 @@ func newVault(s Store) *vault {
 }
 
 // index loads the index once; forget drops it after the store was repacked.
-func (v *vault) index(ctx context.Context) (*index, error) {
+func (v *chunkStore) index(ctx context.Context) (*index, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.idx == nil {
@@ -62,7 +62,7 @@ func (v *vault) index(ctx context.Context) (*index, error) {
 	return v.idx, nil
 }
 
-func (v *vault) forget() {
+func (v *chunkStore) forget() {
 	v.mu.Lock()
 	v.idx, v.segs = nil, nil
 	v.mu.Unlock()
@@ -70,7 +70,7 @@ func (v *vault) forget() {
 
 // refresh drops the index when another process collected garbage since: a
 // chunk it names may be gone, and building on it would lose data.
-func (v *vault) refresh(ctx context.Context) error {
+func (v *chunkStore) refresh(ctx context.Context) error {
 	_, err := v.changed(ctx, func(have, now map[string]bool) bool {
 		for k := range have {
 			if !now[k] {
@@ -82,7 +82,7 @@ func (v *vault) refresh(ctx context.Context) error {
 	return err
 }
 
-func (v *vault) changed(ctx context.Context, differ func(have, now map[string]bool) bool) (bool, error) {
+func (v *chunkStore) changed(ctx context.Context, differ func(have, now map[string]bool) bool) (bool, error) {
 	v.mu.Lock()
 	idx := v.idx
 	v.mu.Unlock()
@@ -107,7 +107,7 @@ func (v *vault) changed(ctx context.Context, differ func(have, now map[string]bo
 }
 
 // learn adds the rows of a finished packer to a loaded index.
-func (v *vault) learn(key string, rows []located) {
+func (v *chunkStore) learn(key string, rows []located) {
 	v.mu.Lock()
 	if v.idx != nil {
 		v.idx.keys[key] = true
@@ -118,7 +118,7 @@ func (v *vault) learn(key string, rows []located) {
 	v.mu.Unlock()
 }
 
-func (v *vault) find(ctx context.Context, id chunkID) (place, error) {
+func (v *chunkStore) find(ctx context.Context, id chunkID) (place, error) {
 	for range 2 {
 		x, err := v.index(ctx)
 		if err != nil {
@@ -150,7 +150,7 @@ func (v *vault) find(ctx context.Context, id chunkID) (place, error) {
 }
 
 // read returns the plain chunk, in dst's space if it has enough.
-func (v *vault) read(ctx context.Context, dec *zstd.Decoder, dst []byte, id chunkID) ([]byte, error) {
+func (v *chunkStore) read(ctx context.Context, dec *zstd.Decoder, dst []byte, id chunkID) ([]byte, error) {
 	p, err := v.find(ctx, id)
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (v *vault) read(ctx context.Context, dec *zstd.Decoder, dst []byte, id chun
 	return v.readAt(ctx, dec, dst, id, p)
 }
 
-func (v *vault) readAt(ctx context.Context, dec *zstd.Decoder, dst []byte, id chunkID, p place) ([]byte, error) {
+func (v *chunkStore) readAt(ctx context.Context, dec *zstd.Decoder, dst []byte, id chunkID, p place) ([]byte, error) {
 	stored, err := v.stored(ctx, p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, damaged("a pack is missing")
@@ -170,7 +170,7 @@ func (v *vault) readAt(ctx context.Context, dec *zstd.Decoder, dst []byte, id ch
 }
 
 // stored returns the bytes of a place; they are shared and must not be changed.
-func (v *vault) stored(ctx context.Context, p place) ([]byte, error) {
+func (v *chunkStore) stored(ctx context.Context, p place) ([]byte, error) {
 	from, to := int64(p.off), int64(p.off)+int64(p.size)
 	v.mu.Lock()
 	var s *segment
@@ -228,7 +228,7 @@ func fetch(ctx context.Context, store Store, s *segment) ([]byte, error) {
 	return b[:got], err
 }
 
-func (v *vault) drop(s *segment) {
+func (v *chunkStore) drop(s *segment) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for i, c := range v.segs {
@@ -242,7 +242,7 @@ func (v *vault) drop(s *segment) {
 // pieceReader streams the content of a file entry, or of a manifest.
 type pieceReader struct {
 	ctx    context.Context
-	v      *vault
+	v      *chunkStore
 	dec    *zstd.Decoder
 	pieces []piece
 	places []place // where they are, if known without the index
@@ -251,7 +251,7 @@ type pieceReader struct {
 	hole   int64
 }
 
-func (v *vault) open(ctx context.Context, pieces []piece, places []place) (*pieceReader, error) {
+func (v *chunkStore) open(ctx context.Context, pieces []piece, places []place) (*pieceReader, error) {
 	dec, err := newExpander()
 	if err != nil {
 		return nil, err

@@ -7,35 +7,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Standby keeps one init booted and waiting for the next Start, which then takes
+// WarmInit keeps one init booted and waiting for the next Start, which then takes
 // a third of the time. A waiting init has its namespaces and the base of its file
 // system, but nothing of a session, which it becomes for good when it is given
 // one. Nothing is ever shared or used twice. It dies with the server.
 //
-// The zero value is ready to use; a nil *Standby keeps nothing. Close it after
+// The zero value is ready to use; a nil *WarmInit keeps nothing. Close it after
 // the last Start.
-type Standby struct {
+type WarmInit struct {
 	mu     sync.Mutex
-	next   *standing
+	next   *readyInit
 	closed bool
 	failed bool // this host gave no namespaces, so none are tried again
 	work   sync.WaitGroup
 }
 
-// standing is an init on its way up or waiting.
-type standing struct {
+// readyInit is an init on its way up or waiting.
+type readyInit struct {
 	key    bootKey
 	base   *base
 	log    *slog.Logger
 	mounts int           // mountinfo(5), to hear of changes; -1 when it cannot be had
 	stop   int           // a pipe whose closing ends the watch of it; -1 without one
 	up     chan struct{} // closed when the following is set
-	init   *booted
+	init   *initProcess
 }
 
 // Prepare boots an init for a Start with p, in the background. What is wrong
 // with p, Start will say.
-func (s *Standby) Prepare(p Policy) {
+func (s *WarmInit) Prepare(p Policy) {
 	if s == nil || p.normalise() != nil {
 		return
 	}
@@ -48,7 +48,7 @@ func (s *Standby) Prepare(p Policy) {
 }
 
 // Close ends the waiting init. Later Starts boot their own.
-func (s *Standby) Close() {
+func (s *WarmInit) Close() {
 	if s == nil {
 		return
 	}
@@ -61,7 +61,7 @@ func (s *Standby) Close() {
 }
 
 // refill boots an init for another sandbox like the one of k.
-func (s *Standby) refill(k bootKey, base *base, log *slog.Logger) {
+func (s *WarmInit) refill(k bootKey, base *base, log *slog.Logger) {
 	// Without namespaces an init could not leave what it was forked in.
 	if s == nil || !k.namespaces {
 		return
@@ -71,7 +71,7 @@ func (s *Standby) refill(k bootKey, base *base, log *slog.Logger) {
 	if s.closed || s.failed || s.next != nil {
 		return
 	}
-	n := &standing{key: k, base: base, log: log, mounts: -1, stop: -1, up: make(chan struct{})}
+	n := &readyInit{key: k, base: base, log: log, mounts: -1, stop: -1, up: make(chan struct{})}
 	s.next = n
 	s.work.Go(func() {
 		defer close(n.up)
@@ -99,7 +99,7 @@ func (s *Standby) refill(k bootKey, base *base, log *slog.Logger) {
 
 // take gives the waiting init for k with the file system of base, nil where a new
 // one is needed.
-func (s *Standby) take(k bootKey, base *base) *booted {
+func (s *WarmInit) take(k bootKey, base *base) *initProcess {
 	if s == nil {
 		return nil
 	}
@@ -126,7 +126,7 @@ func (s *Standby) take(k bootKey, base *base) *booted {
 
 // watch lets n go when the host mounts or unmounts anything. It would not be
 // used any more, and holds what is unmounted.
-func (s *Standby) watch(n *standing) {
+func (s *WarmInit) watch(n *readyInit) {
 	// Not n.mounts: of each open file only one poll hears of a change.
 	mounts, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -163,7 +163,7 @@ func (s *Standby) watch(n *standing) {
 }
 
 // release lets go of what told of changes. n.up is closed.
-func (n *standing) release() {
+func (n *readyInit) release() {
 	if n.mounts >= 0 {
 		unix.Close(n.mounts)
 	}
@@ -175,7 +175,7 @@ func (n *standing) release() {
 // stale says whether the host mounted or unmounted anything since n was forked:
 // unless the host shares its mounts, n would show what lay there before
 // (mount_namespaces(7)).
-func (n *standing) stale() bool {
+func (n *readyInit) stale() bool {
 	fds := []unix.PollFd{{Fd: int32(n.mounts), Events: unix.POLLPRI}}
 	for {
 		changed, err := unix.Poll(fds, 0)
@@ -186,13 +186,13 @@ func (n *standing) stale() bool {
 }
 
 // ended says whether the init was killed while it waited.
-func (b *booted) ended() bool {
+func (b *initProcess) ended() bool {
 	var info unix.Siginfo
 	err := unix.Waitid(unix.P_PID, b.pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 	return err != nil || info.Signo != 0
 }
 
-func (n *standing) discard() {
+func (n *readyInit) discard() {
 	if n == nil {
 		return
 	}
