@@ -20,7 +20,10 @@ type initConfig struct {
 	Links []link // symbolic links of the new root
 	Files []file // files made for the session
 	Masks []mask // what of the bound trees must not be seen
-	Home  string // private home to make, "" for none
+	// Hide are patterns of further files of Trees that must not be seen, as they
+	// come; they are read as package deny does, below Workspace and Trees.
+	Hide, Trees []string
+	Home        string // private home to make, "" for none
 
 	Private   string // the session's directory on the host, removed at the end; "" with namespaces
 	Workspace string
@@ -154,6 +157,8 @@ func (c *initConfig) encode() *encoder {
 		e.str(v.Path)
 		e.flag(v.Denied)
 	}
+	e.strs(c.Hide)
+	e.strs(c.Trees)
 	e.str(c.Home)
 	e.str(c.Private)
 	e.str(c.Workspace)
@@ -184,6 +189,7 @@ func decodeConfig(d *decoder) (*initConfig, error) {
 	for i := range c.Masks {
 		c.Masks[i] = mask{d.str(), d.flag()}
 	}
+	c.Hide, c.Trees = d.strs(), d.strs()
 	c.Home = d.str()
 	c.Private = d.str()
 	c.Workspace = d.str()

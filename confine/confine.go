@@ -22,7 +22,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"syscall"
+
+	denylist "mcp-sandbox/deny"
 )
 
 // Level is how strong a confinement is.
@@ -99,9 +102,11 @@ type Policy struct {
 	Home string
 	// Path is the PATH whose toolchains are readable inside (the server's own).
 	Path string
-	// Read and Write are further absolute paths; DenyRead hides what lies in any
-	// of the granted trees. A missing one of Read or Write is an error.
-	Read, Write, DenyRead []string
+	// Read and Write are further absolute paths. A missing one is an error.
+	Read, Write []string
+	// DenyRead hides what lies in the workspace or a granted tree: the patterns of
+	// package deny.
+	DenyRead []string
 	// Protect holds paths relative to the workspace that commands can neither
 	// make, change nor swap.
 	Protect []string
@@ -192,6 +197,15 @@ func (e *Error) Unwrap() error { return e.cause }
 
 func errorf(code string, cause error, format string, args ...any) *Error {
 	return &Error{code: code, text: fmt.Sprintf(format, args...), cause: cause}
+}
+
+// denyList reads the patterns of what p hides. Codes: invalid_argument.
+func denyList(p *Policy) (*denylist.List, error) {
+	l, err := denylist.Parse(p.DenyRead, p.Workspace, slices.Concat(p.Read, p.Write))
+	if err != nil {
+		return nil, errorf("invalid_argument", err, "deny-read: %v", err)
+	}
+	return l, nil
 }
 
 // errnoText is the system's words for the errno in err, without the names of

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	denylist "mcp-sandbox/deny"
 )
 
 // controlFD is the socket among the descriptors the server forks init with: 0 and
@@ -38,6 +40,8 @@ type initState struct {
 	threads     sync.WaitGroup
 
 	gaps []string // layers init could not have, as name=reason
+
+	hide *denylist.List // nil hides nothing
 
 	sendMu sync.Mutex
 	reaper *reaper
@@ -150,7 +154,7 @@ func (s *initState) setUp() []step {
 		{"mark commands", s.openMark},
 	}
 	if s.cfg.Namespaces {
-		steps = append(steps, step{"build the root file system", s.buildRoot})
+		steps = append(steps, step{"build the root file system", s.buildRoot}, step{"hide paths", s.hideRest})
 	}
 	steps = append(steps,
 		step{"open the null device", s.openNull},

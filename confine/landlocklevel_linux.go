@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path"
@@ -103,7 +104,18 @@ func (l *layout) withoutMounts() error {
 // no part of an opened tree can be closed again.
 func (l *layout) hiddenWithoutMounts() error {
 	open := slices.Concat(l.cfg.ReadOnly, l.cfg.Writable)
-	for _, p := range slices.Concat(l.p.StateDirs, l.p.DenyRead) {
+	list, err := denyList(l.p)
+	if err != nil {
+		return err
+	}
+	if list.Wild() {
+		found, err := list.Scan(context.Background())
+		if err != nil || found.Partial || len(found.Matches) > 0 {
+			return &unavailable{"hide the files that --deny-read patterns match inside a readable directory, which needs namespaces", unix.EOPNOTSUPP}
+		}
+		l.warn("files that come to match a --deny-read pattern can be read by commands at this level, only the file tools and snapshots leave them out")
+	}
+	for _, p := range slices.Concat(l.p.StateDirs, list.Paths()) {
 		real, err := filepath.EvalSymlinks(p)
 		if err != nil {
 			continue // there is nothing to hide

@@ -251,7 +251,19 @@ func (l *layout) grants() error {
 
 // hide covers what must never be seen although it lies in a tree that is shown.
 func (l *layout) hide() error {
-	for _, p := range slices.Concat(l.p.StateDirs, l.p.DenyRead) {
+	list, err := denyList(l.p)
+	if err != nil {
+		return err
+	}
+	if !list.Empty() {
+		l.cfg.Hide = list.Patterns()
+	}
+	for _, g := range grantsOf(l.p) {
+		if real, err := filepath.EvalSymlinks(g.path); err == nil && !slices.Contains(l.cfg.Trees, real) {
+			l.cfg.Trees = append(l.cfg.Trees, real)
+		}
+	}
+	for _, p := range slices.Concat(l.p.StateDirs, list.Paths()) {
 		p = path.Clean(p)
 		if within(l.p.Workspace, p) {
 			// Owned workspaces lie in the server's own directory. Nothing else of

@@ -74,6 +74,19 @@ func (s *initState) pin(p string, attr uint64) error {
 	return s.root.selfBind(fd, attr)
 }
 
+// remountMask hides one path if it is there and is not hidden.
+func (s *initState) remountMask(c mask) error {
+	fd, err := s.root.look(c.Path)
+	if err != nil {
+		return nil // nothing there to hide
+	}
+	defer unix.Close(fd)
+	if ok, err := isMountRoot(fd); ok || err != nil {
+		return err
+	}
+	return s.root.mask(fd, c.Denied)
+}
+
 // masksIntact says whether everything hidden or protected that exists is still
 // covered. It is a few microseconds in the common case of all standing.
 func (s *initState) masksIntact() bool {
@@ -81,6 +94,9 @@ func (s *initState) masksIntact() bool {
 		var st unix.Statx_t
 		err := unix.Statx(unix.AT_FDCWD, p, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
 		return err != nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 || st.Mode&unix.S_IFMT == unix.S_IFLNK
+	}
+	if s.hide.Wild() {
+		return false // a new file may match
 	}
 	for _, p := range s.cfg.Protect {
 		if !stands(p) {
@@ -99,18 +115,12 @@ func (s *initState) masksIntact() bool {
 // unrestricted thread.
 func (s *initState) remountMasks() error {
 	for _, c := range s.cfg.Masks {
-		fd, err := s.root.look(c.Path)
-		if err != nil {
-			continue // nothing there to hide
-		}
-		ok, err := isMountRoot(fd)
-		if err == nil && !ok {
-			err = s.root.mask(fd, c.Denied)
-		}
-		unix.Close(fd)
-		if err != nil {
+		if err := s.remountMask(c); err != nil {
 			return err
 		}
+	}
+	if err := s.hideMatches(); err != nil {
+		return err
 	}
 	return s.protectPaths()
 }

@@ -124,7 +124,21 @@ func (s *Sandbox) prepare(p Policy, pl Plan) error {
 	}
 	// What must be hidden is hidden under both names, and whether it is there yet
 	// or not.
-	s.spec.DenyRead = bothNames(p.DenyRead)
+	list, err := denyList(&p)
+	if err != nil {
+		return err
+	}
+	s.spec.DenyRead = list.Paths()
+	found, err := list.Scan(context.Background())
+	if err != nil || found.Partial {
+		return errorf("confinement_unavailable", err, "the files that --deny-read patterns match are too many to hide; name directories instead")
+	}
+	for _, m := range found.Matches {
+		s.spec.DenyRead = append(s.spec.DenyRead, m.Path)
+	}
+	if list.Wild() {
+		s.gaps = append(s.gaps, Gap{layerFiles, "files that come to match a --deny-read pattern after the start can be read by commands, only the file tools and snapshots leave them out", "name directories with --deny-read"})
+	}
 	s.spec.StateDirs = bothNames(p.StateDirs)
 	for _, rel := range p.Protect {
 		if !filepath.IsLocal(rel) || filepath.Clean(rel) == "." {

@@ -115,12 +115,15 @@ func (p *Policy) normalise() error {
 	for _, list := range []struct {
 		what  string
 		paths []string
-	}{{"workspace", []string{p.Workspace}}, {"read grant", p.Read}, {"write grant", p.Write}, {"deny-read path", p.DenyRead}, {"state directory", p.StateDirs}} {
+	}{{"workspace", []string{p.Workspace}}, {"read grant", p.Read}, {"write grant", p.Write}, {"state directory", p.StateDirs}} {
 		for _, v := range list.paths {
 			if !filepath.IsAbs(v) || strings.IndexByte(v, 0) >= 0 {
 				return errorf("invalid_argument", nil, "a %s is not an absolute path, give the whole path", list.what)
 			}
 		}
+	}
+	if _, err := denyList(p); err != nil {
+		return err
 	}
 	p.Workspace = filepath.Clean(p.Workspace)
 	if p.Home != "" {

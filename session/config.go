@@ -26,8 +26,11 @@ type Config struct {
 	Path string
 	// Env holds NAME=VALUE pairs set for every command, over the clean base.
 	Env []string
-	// Read, Write, DenyRead are absolute host paths granted or hidden.
+	// Read and Write are absolute host paths that are granted. DenyRead are
+	// patterns, as package deny reads them, of what no command, file tool or
+	// snapshot may read; DenySecrets adds the common ones.
 	Read, Write, DenyRead []string
+	DenySecrets           bool
 	// Protect adds to DefaultProtected, relative to the workspace.
 	Protect []string
 	// ReadOnly refuses every change through the file tools.

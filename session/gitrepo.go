@@ -132,7 +132,7 @@ func (s *Session) runGit(ctx context.Context, e item, dir string, fd *os.File) e
 	}
 	c := s.config
 	sb, err := s.launcher.Start(ctx, Confinement{
-		Workspace: dir, WorkspaceFile: fd, UID: -1, GID: -1, Path: c.Path, Read: c.Read, DenyRead: c.DenyRead,
+		Workspace: dir, WorkspaceFile: fd, UID: -1, GID: -1, Path: c.Path, Read: c.Read, DenyRead: c.hidden(),
 		StateDirs: s.state.dirs(), TempDir: dir + "-tmp", Network: "loopback", Limits: c.Limits, Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
 	})
 	if err != nil {

@@ -80,6 +80,9 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 		}
 		c.Root = root
 	}
+	if err := c.checkPolicy(); err != nil {
+		return nil, err
+	}
 	if err := c.CheckPrivate(); err != nil {
 		return nil, err
 	}

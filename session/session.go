@@ -301,13 +301,17 @@ func (s *Session) run(ctx context.Context) (err error) {
 	if s.homeInWorkspace() {
 		home = s.root
 	}
-	protect := c.Protect
-	if !s.owned {
-		protect = append(DefaultProtected(), protect...)
+	if err := c.checkGrants(); err != nil {
+		return err // a running session may have replaced one since the start
+	}
+	protect, inGrants := s.protected()
+	hidden, err := c.denyList(s.root, s.state.dirs())
+	if err != nil {
+		return err
 	}
 	s.sandbox, err = s.launcher.Start(ctx, Confinement{
 		Workspace: s.root, WorkspaceFile: s.rootFD, UID: -1, GID: -1, Home: home,
-		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.DenyRead, Protect: protect,
+		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.hidden(), Protect: protect,
 		StateDirs: s.state.dirs(), TempDir: s.temp, Network: c.Network, Limits: c.Limits,
 		Level: c.Level, MinLevel: c.MinLevel, Log: s.log, Note: s.note, Ask: s.ask,
 	})
@@ -324,7 +328,8 @@ func (s *Session) run(ctx context.Context) (err error) {
 		grants = append(grants, workspace.Grant{Path: p, ReadOnly: true})
 	}
 	s.files, err = workspace.Open(s.root, workspace.Options{
-		Grants: grants, OwnerUID: ownerUID, OwnerGID: ownerGID, ActAsOwner: ownerUID > 0, Protect: slices.Concat(protect, nestedProtected()), ReadOnly: c.ReadOnly,
+		Grants: grants, OwnerUID: ownerUID, OwnerGID: ownerGID, ActAsOwner: ownerUID > 0, ReadOnly: c.ReadOnly,
+		Protect: slices.Concat(protect, nestedProtected()), ProtectGrants: slices.Concat(inGrants, nestedProtected()), Deny: hidden,
 	})
 	if err != nil {
 		return err
@@ -341,6 +346,17 @@ func (s *Session) run(ctx context.Context) (err error) {
 		s.log.Warn("confinement", "warning", w)
 	}
 	return nil
+}
+
+// protected are the paths that may not be changed in the workspace and in every
+// write grant. An owned workspace is nobody's project: there only what was asked
+// for is protected.
+func (s *Session) protected() (workspace, grants []string) {
+	grants = append(DefaultProtected(), s.config.Protect...)
+	if s.owned {
+		return s.config.Protect, grants
+	}
+	return grants, grants
 }
 
 func (s *Session) homeInWorkspace() bool {

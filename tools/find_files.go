@@ -41,6 +41,9 @@ func findFiles(ctx context.Context, c *call) (*reply, error) {
 	if len(paths) == 0 {
 		b.WriteString("no file matches\n")
 	}
+	if res.Denied > 0 {
+		fmt.Fprintf(&b, "[%d hidden by --deny-read left out]\n", res.Denied)
+	}
 	if res.Truncated {
 		fmt.Fprintf(&b, "[%d match in all: use a narrower pattern or path]\n", res.Total)
 	}

@@ -65,6 +65,12 @@ func ls(ctx context.Context, c *call) (*reply, error) {
 		if r.Kind == "directory" {
 			suffix = "/"
 		}
+		if e.Denied {
+			r.Mode, r.MTime = "", ""
+			rows[len(rows)-1] = r
+			fmt.Fprintf(&b, "(hidden by --deny-read) %s%s\n", oneLine(r.Path), suffix)
+			continue
+		}
 		fmt.Fprintf(&b, "%s %10d %s %s%s%s\n", r.Mode, r.Size, r.MTime, oneLine(r.Path), suffix, target)
 	}
 	if len(rows) == 0 && res.Hidden == 0 {

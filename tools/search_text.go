@@ -68,6 +68,9 @@ func searchText(ctx context.Context, c *call) (*reply, error) {
 	if len(rows) == 0 {
 		b.WriteString("no match\n")
 	}
+	if res.Denied > 0 {
+		fmt.Fprintf(&b, "[%d hidden by --deny-read left out]\n", res.Denied)
+	}
 	if res.Truncated {
 		b.WriteString("[more matches: use a narrower pattern, path or glob]\n")
 	}

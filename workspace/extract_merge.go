@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,11 +29,7 @@ func (s *stage) conflicts(from, to int, at []string) error {
 		case kind != KindDirectory && kind != KindFile:
 			return fail(codeExists, "%s exists as a %s, nothing was unpacked: choose another destination", quote(name), kind)
 		}
-		var abs []string
-		if s.comps != nil {
-			abs = append(s.comps[:len(s.comps):len(s.comps)], comps...)
-		}
-		return s.fs.held(abs, to, e.name, e.kind, name)
+		return s.fs.held(path.Join(s.final, name), to, e.name, e.kind, name)
 	}, func(sub, dst int, comps []string) error { return s.conflicts(sub, dst, comps) })
 }
 

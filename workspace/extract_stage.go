@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"sort"
 	"strings"
 	"time"
@@ -18,8 +19,8 @@ type stage struct {
 	fs      *FS
 	ctx     context.Context
 	limits  ExtractLimits
-	display string   // the destination, for people
-	comps   []string // the destination below the workspace, nil outside of it
+	display string // the destination, for people
+	final   string // the absolute path of the destination
 
 	dst     *resolved // where the destination is, or its first missing part
 	missing bool
@@ -48,7 +49,7 @@ func (f *FS) newStage(ctx context.Context, dst *resolved, req ExtractRequest) (*
 	whole := *dst
 	whole.owned = false
 	whole.comps = append(append([]string(nil), dst.comps...), dst.missing...)
-	s.display, s.comps = whole.display(), whole.workspacePath()
+	s.display, s.final = whole.display(), whole.absolute()
 	if dst.missing != nil {
 		whole.missing = dst.missing
 		if err := f.permit(&whole); err != nil {
@@ -92,7 +93,7 @@ func (s *stage) discard() {
 	if s.fd >= 0 {
 		unix.Close(s.fd)
 		r := remover{fs: s.fs, ctx: context.WithoutCancel(s.ctx)}
-		r.remove(s.base, s.name, nil)
+		r.remove(s.base, s.name, "")
 	}
 	if s.base >= 0 {
 		unix.Close(s.base)
@@ -194,12 +195,12 @@ func (s *stage) add(m member) error {
 
 // permit asks policy about the final place of a member.
 func (s *stage) permit(m member, comps []string) error {
-	if s.comps == nil {
-		return nil
-	}
-	at := append(s.comps[:len(s.comps):len(s.comps)], comps...)
-	if s.fs.protect.covers(at) || m.kind != KindDirectory && s.fs.protect.parentOf(at) {
+	at := path.Join(s.final, strings.Join(comps, "/"))
+	if s.fs.guards(at) || m.kind != KindDirectory && s.fs.guardsParent(at) {
 		return fail(codeProtected, "the member %s would change a protected path, nothing was unpacked: ask the user to change it", quote(m.name))
+	}
+	if s.fs.hides() && s.fs.opts.Deny.Covers(at) {
+		return fail(codePermission, "the member %s has the name of a path that is hidden from this session, nothing was unpacked: unpack the archive with a command", quote(m.name))
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ type FindResult struct {
 	Entries   []Entry
 	Total     int  // matches in all
 	Truncated bool // more matched than are in Entries, or parts could not be read
+	Denied    int  // names passed over because policy hides them
 }
 
 // Find finds files by name. Names that start with a dot count like others.
@@ -79,6 +80,10 @@ func (f *FS) Find(ctx context.Context, req FindRequest) (FindResult, error) {
 			if err != nil {
 				return nil // gone
 			}
+			if t.hidden.has(st) {
+				t.left++
+				return nil
+			}
 			res.Total++
 			heap.Push(&found, entryOf(v.dir.fd, v.name, joinDisplay(display, v.rel), st))
 			if len(found) > req.Max {
@@ -90,7 +95,7 @@ func (f *FS) Find(ctx context.Context, req FindRequest) (FindResult, error) {
 			return err
 		}
 		sort.Slice(found, func(i, j int) bool { return found.Less(j, i) })
-		res.Entries, res.Truncated = found, t.truncated || res.Total > len(found)
+		res.Entries, res.Truncated, res.Denied = found, t.truncated || res.Total > len(found), t.left
 		return nil
 	})
 	return res, err

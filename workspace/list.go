@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 	"io/fs"
+	"path/filepath"
 	"sort"
 	"strings"
 	"time"
@@ -36,6 +37,8 @@ type Entry struct {
 	LinkTarget string
 	UID, GID   int
 	Links      int
+	// Denied says that policy hides the file: only its name and kind are told.
+	Denied bool
 }
 
 // ListResult is sorted as a tree: every directory is followed by what it holds.
@@ -77,7 +80,7 @@ func (f *FS) List(ctx context.Context, req ListRequest) (ListResult, error) {
 		if err != nil {
 			return err
 		}
-		return f.listTree(ctx, fd, p.display(), req, &res)
+		return f.listTree(ctx, fd, p.display(), p.absolute(), req, &res)
 	})
 	return res, err
 }
@@ -89,13 +92,15 @@ type level struct {
 	key  []string
 }
 
-// listTree reads level by level. It takes ownership of fd.
-func (f *FS) listTree(ctx context.Context, fd int, base string, req ListRequest, res *ListResult) error {
+// listTree reads level by level. It takes ownership of fd; base is the directory
+// as shown, at its absolute path.
+func (f *FS) listTree(ctx context.Context, fd int, base, at string, req ListRequest, res *ListResult) error {
 	type keyed struct {
 		Entry
 		key []string
 	}
 	var found []keyed
+	hidden := f.hiddenNow(ctx)
 	queue := []level{{fd: fd, path: base}}
 	defer func() {
 		for _, l := range queue {
@@ -130,6 +135,10 @@ func (f *FS) listTree(ctx context.Context, fd int, base string, req ListRequest,
 				}
 				key := append(append([]string(nil), l.key...), e.name)
 				path := joinDisplay(l.path, e.name)
+				if hidden.has(st) || hidden != nil && f.opts.Deny.CoversEntry(filepath.Join(append([]string{at}, l.key...)...), e.name) {
+					found = append(found, keyed{Entry{Path: path, Name: e.name, Kind: kindOf(st), Denied: true}, key})
+					continue
+				}
 				found = append(found, keyed{entryOf(l.fd, e.name, path, st), key})
 				if kindOf(st) != KindDirectory || depth == req.Depth {
 					continue

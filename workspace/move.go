@@ -118,7 +118,7 @@ func (r *remover) removeAny(dir int, name string) error {
 		return err
 	}
 	if kindOf(st) == KindDirectory {
-		return r.remove(dir, name, nil)
+		return r.remove(dir, name, "")
 	}
 	return unix.Unlinkat(dir, name, 0)
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/deny"
 )
 
 // protection decides which paths of the workspace refuse changes. It looks at
@@ -47,33 +49,8 @@ func parseProtection(patterns []string) (*protection, error) {
 }
 
 // foldName maps names that some file system would take for the same name to
-// one string: letter case, and the code points HFS+ ignores in names (the trick
-// of CVE-2014-9390 against ".git").
-func foldName(s string) string {
-	ascii := true
-	for i := 0; i < len(s); i++ {
-		if s[i] >= 0x80 {
-			ascii = false
-			break
-		}
-	}
-	if ascii {
-		return strings.ToLower(s)
-	}
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r >= 0x200c && r <= 0x200f, r >= 0x202a && r <= 0x202e,
-			r >= 0x206a && r <= 0x206f, r == 0xfeff:
-			return -1
-		case r == 0x17f: // long s: upper case is S, lower case is itself
-			return 's'
-		case r == 0x212a: // Kelvin sign
-			return 'k'
-		}
-		return r
-	}, s)
-	return strings.ToLower(s)
-}
+// one string.
+func foldName(s string) string { return deny.Fold(s) }
 
 func foldAll(comps []string) []string {
 	out := make([]string, len(comps))

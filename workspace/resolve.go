@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"context"
 	"path"
 	"path/filepath"
 	"strings"
@@ -179,6 +180,9 @@ func (f *FS) walk(given string, o walkOptions) (*resolved, error) {
 	if o.write && f.opts.ReadOnly {
 		return nil, fail(codePermission, "this workspace is read-only, nothing can be changed in it")
 	}
+	if o.write {
+		f.learnTargets()
+	}
 	return f.walkFrom(r, comps, given, o)
 }
 
@@ -187,6 +191,7 @@ func (f *FS) walk(given string, o walkOptions) (*resolved, error) {
 // away under the walk cannot carry it out.
 func (f *FS) walkFrom(r *root, comps []string, given string, o walkOptions) (*resolved, error) {
 	links := 0
+	hidden := f.hiddenNow(context.Background())
 	todo := comps
 	p := &resolved{fs: f, root: r, given: given}
 	restart := func(r *root, comps []string) {
@@ -241,7 +246,11 @@ func (f *FS) walkFrom(r *root, comps []string, given string, o walkOptions) (*re
 			restart(nr, rest)
 			continue
 		}
-		if err := f.inspect(p, o); err != nil {
+		err := f.inspect(p, o, hidden)
+		if err == nil && f.hiddenName(p, name) {
+			err = hiddenError(given)
+		}
+		if err != nil {
 			p.close()
 			return nil, err
 		}
@@ -313,6 +322,10 @@ func (f *FS) walkFrom(r *root, comps []string, given string, o walkOptions) (*re
 	if p.name != "." && p.root.leaf == "" {
 		p.comps = append(p.comps, p.name)
 	}
+	if err := f.checkEnd(p, hidden); err != nil {
+		p.close()
+		return nil, err
+	}
 	if o.write {
 		if err := f.permit(p); err != nil {
 			p.close()
@@ -343,15 +356,21 @@ func (f *FS) locateLink(target string) (*root, []string, bool) {
 // inspect looks at the directory p stands in by inode, so that renaming the
 // parent of a read-only grant or of a protected directory does not open it. The
 // deepest grant on the way decides.
-func (f *FS) inspect(p *resolved, o walkOptions) error {
-	if !o.write || len(f.roots) == 1 && len(f.protect.ids) == 0 {
+func (f *FS) inspect(p *resolved, o walkOptions, hidden *hiddenSet) error {
+	policy := o.write && (len(f.roots) > 1 || len(f.protect.ids) > 0)
+	if !policy && hidden == nil {
 		return nil
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(p.fd, &st); err != nil {
 		return fromErrno(err, p.given)
 	}
-	f.recognise(p, idOf(&st))
+	if hidden.has(&st) {
+		return hiddenError(p.given)
+	}
+	if policy {
+		f.recognise(p, idOf(&st))
+	}
 	return nil
 }
 
@@ -370,6 +389,9 @@ func (f *FS) recognise(p *resolved, id fileID) {
 // not exist holds no links, so the whole path is known before the first one is
 // made, and policy is asked first.
 func (f *FS) makeParents(p *resolved, todo []string, o walkOptions) error {
+	if f.hides() && f.opts.Deny.Covers(filepath.Join(append([]string{p.absolute()}, todo...)...)) {
+		return hiddenError(p.given)
+	}
 	if o.write {
 		whole := *p
 		whole.owned, whole.missing = false, todo
@@ -412,8 +434,15 @@ func (f *FS) permit(p *resolved) error {
 	if readOnly {
 		return fail(codePermission, "%s is in a read-only grant, write inside the workspace", quote(p.given))
 	}
-	if p.protected || p.inWorkspace() && f.protect.covers(p.workspaceComps()) {
+	if p.protected || p.root.leaf == "" && f.guards(p.absolute()) {
 		return protectedError(p.given)
+	}
+	// A file or link where the parent of a protected path belongs, such as the
+	// .git of a linked worktree, leads git to hooks elsewhere: it stays.
+	if p.missing == nil && !p.isRoot() && p.root.leaf == "" && f.guardsParent(p.absolute()) {
+		if st, err := p.stat(); err == nil && kindOf(st) != KindDirectory {
+			return protectedError(p.given)
+		}
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ type SearchResult struct {
 	Matches       int  // matching lines in Files
 	FilesSearched int  // files read, binary ones not counted
 	Truncated     bool // there is more than MaxResults, or parts could not be read
+	Denied        int  // names passed over because policy hides them
 
 	bytes int // text taken so far
 }
@@ -189,12 +190,13 @@ type searchJob struct {
 }
 
 type searchDone struct {
-	seq   int
-	rel   string
-	lines []SearchLine
-	text  bool // not a binary file
-	cut   bool // there is more than lines
-	err   error
+	seq    int
+	rel    string
+	lines  []SearchLine
+	text   bool // not a binary file
+	cut    bool // there is more than lines
+	hidden bool
+	err    error
 }
 
 // searchTree feeds files to workers and puts their answers back in order. The
@@ -202,6 +204,7 @@ type searchDone struct {
 func (f *FS) searchTree(ctx context.Context, p *resolved, m *matcher, g *glob, req SearchRequest) (SearchResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	hidden := f.hiddenNow(ctx)
 	workers := max(2, min(runtime.GOMAXPROCS(0), 8))
 	jobs := make(chan searchJob, 64)
 	done := make(chan searchDone, 64)
@@ -215,7 +218,7 @@ func (f *FS) searchTree(ctx context.Context, p *resolved, m *matcher, g *glob, r
 			if err == nil {
 				defer leave()
 			}
-			s := &fileSearcher{matcher: m, ctx: ctx}
+			s := &fileSearcher{matcher: m, ctx: ctx, hidden: hidden}
 			for j := range jobs {
 				d := searchDone{err: err}
 				if err == nil && ctx.Err() == nil {
@@ -278,6 +281,9 @@ func (f *FS) searchTree(ctx context.Context, p *resolved, m *matcher, g *glob, r
 			if d.text {
 				res.FilesSearched++
 			}
+			if d.hidden {
+				res.Denied++
+			}
 			res.add(FileMatches{joinDisplay(display, d.rel), d.lines}, d, m.context, req.MaxResults)
 			if res.Truncated && (res.Matches >= req.MaxResults || res.bytes > maxSearchBytes) {
 				cancel(errEnough)
@@ -292,6 +298,7 @@ func (f *FS) searchTree(ctx context.Context, p *resolved, m *matcher, g *glob, r
 		return SearchResult{}, tourErr
 	}
 	res.Truncated = res.Truncated || t.truncated
+	res.Denied += t.left
 	return res, nil
 }
 
@@ -310,6 +317,9 @@ func (s *fileSearcher) searchIn(dir int, name string, max int) searchDone {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || kindOf(&st) != KindFile {
 		return searchDone{err: err}
+	}
+	if s.hidden.has(&st) {
+		return searchDone{hidden: true}
 	}
 	return s.search(fd, max)
 }

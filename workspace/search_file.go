@@ -20,9 +20,10 @@ const (
 // fileSearcher searches one file after another, keeping its buffers.
 type fileSearcher struct {
 	*matcher
-	ctx   context.Context
-	buf   []byte
-	lower []byte
+	ctx    context.Context
+	hidden *hiddenSet
+	buf    []byte
+	lower  []byte
 
 	lines []SearchLine
 	n     int // matching lines

@@ -89,7 +89,7 @@ func (f *FS) Remove(ctx context.Context, path string, recursive bool) (RemoveRes
 			return err
 		}
 		r := remover{fs: f, ctx: ctx, given: path, check: true}
-		err = r.remove(p.fd, p.name, p.workspacePath())
+		err = r.remove(p.fd, p.name, p.absolute())
 		res.Removed = r.count
 		return err
 	})
@@ -109,27 +109,21 @@ func (f *FS) keepRoots(p *resolved, st *unix.Stat_t) error {
 	return nil
 }
 
-// workspacePath is the place below the workspace, nil when it is elsewhere.
-// Never nil inside.
-func (p *resolved) workspacePath() []string {
-	if !p.inWorkspace() {
-		return nil
-	}
-	return append([]string{}, p.workspaceComps()...)
-}
-
-// held reports what stops a tree from being moved or removed: a protected path
-// or a grant in it. comps is nil outside the workspace.
-func (f *FS) held(comps []string, dir int, name string, kind Kind, given string) error {
-	if comps != nil && f.protect.covers(comps) {
+// held reports what stops a tree from being moved or removed: a protected or
+// hidden path or a grant in it. at is the absolute path of dir/name.
+func (f *FS) held(at string, dir int, name string, kind Kind, given string) error {
+	if f.guards(at) {
 		return fail(codeProtected, "%s holds a protected path, ask the user to change it", quote(given))
 	}
-	if len(f.roots) == 1 && len(f.protect.ids) == 0 {
+	if len(f.roots) == 1 && len(f.protect.ids) == 0 && !f.hides() {
 		return nil
 	}
 	st, err := statAt(dir, name)
 	if err != nil {
 		return nil // gone
+	}
+	if f.hiddenBelow(at, st) {
+		return fail(codePermission, "%s holds a path that is hidden from this session, work on its other parts one by one", quote(given))
 	}
 	if _, ok := f.protect.ids[idOf(st)]; ok {
 		return fail(codeProtected, "%s holds a protected path, ask the user to change it", quote(given))
@@ -150,13 +144,13 @@ const maxDepth = 200
 // scan looks through the tree at p for anything held before a part of it is
 // touched.
 func (f *FS) scan(ctx context.Context, p *resolved) error {
-	if f.protect.empty() && len(f.roots) == 1 {
+	if f.protect.empty() && len(f.roots) == 1 && !f.hides() {
 		return nil
 	}
-	return f.scanTree(ctx, p.fd, p.name, p.workspacePath(), p.given, 0)
+	return f.scanTree(ctx, p.fd, p.name, p.absolute(), p.given, 0)
 }
 
-func (f *FS) scanTree(ctx context.Context, dir int, name string, comps []string, given string, depth int) error {
+func (f *FS) scanTree(ctx context.Context, dir int, name, at, given string, depth int) error {
 	fd, err := openSubdir(dir, name)
 	if err != nil {
 		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
@@ -173,10 +167,7 @@ func (f *FS) scanTree(ctx context.Context, dir int, name string, comps []string,
 		return fail(codeLimit, "%s is too large to be checked for protected paths, work on its parts one by one", quote(given))
 	}
 	for _, e := range entries {
-		sub := comps
-		if comps != nil {
-			sub = append(comps[:len(comps):len(comps)], e.name)
-		}
+		sub := at + "/" + e.name
 		if err := f.held(sub, fd, e.name, e.kind, given); err != nil {
 			return err
 		}
@@ -199,14 +190,14 @@ type remover struct {
 	count int
 }
 
-func (r *remover) remove(dir int, name string, comps []string) error {
+func (r *remover) remove(dir int, name, at string) error {
 	// Trees deeper than the descriptors allow are flattened: a directory too
 	// deep moves up beside the top one and is removed from there.
 	pending := []string{name}
 	for len(pending) > 0 {
 		top := pending[len(pending)-1]
 		pending = pending[:len(pending)-1]
-		deeper, err := r.tree(dir, top, dir, comps, 0)
+		deeper, err := r.tree(dir, top, dir, at, 0)
 		if err != nil {
 			return err
 		}
@@ -219,7 +210,7 @@ func (r *remover) remove(dir int, name string, comps []string) error {
 
 // tree removes dir/name and below. deeper are directories it moved into topDir
 // instead; then the tree is not gone yet.
-func (r *remover) tree(dir int, name string, topDir int, comps []string, depth int) (deeper []string, err error) {
+func (r *remover) tree(dir int, name string, topDir int, at string, depth int) (deeper []string, err error) {
 	fd, err := openSubdir(dir, name)
 	if err == unix.EACCES {
 		unix.Fchmodat(dir, name, 0o700, unix.AT_SYMLINK_NOFOLLOW)
@@ -238,10 +229,7 @@ func (r *remover) tree(dir int, name string, topDir int, comps []string, depth i
 			if err := r.ctx.Err(); err != nil {
 				return nil, err
 			}
-			sub := comps
-			if comps != nil {
-				sub = append(comps[:len(comps):len(comps)], e.name)
-			}
+			sub := at + "/" + e.name
 			if r.check {
 				if err := r.fs.held(sub, fd, e.name, e.kind, r.given); err != nil {
 					return nil, err

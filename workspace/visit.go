@@ -45,10 +45,16 @@ type tour struct {
 	all       bool // ignore files and version control directories are no reason to leave out
 	visit     func(visited) error
 	truncated bool // something could not be visited
+	left      int  // names left out because they are hidden by policy
+
+	fs     *FS
+	base   string // absolute path of the start
+	hidden *hiddenSet
 }
 
 // run visits everything below the directory p.
 func (t *tour) run(f *FS, p *resolved) error {
+	t.fs, t.base, t.hidden = f, p.absolute(), f.hiddenNow(t.ctx)
 	fd, err := openSubdir(p.fd, p.name)
 	if err != nil {
 		return err
@@ -71,6 +77,10 @@ func (t *tour) dir(h *dirHandle, comps []string, rel string, rules *ignoreRules,
 	if !t.all {
 		rules = readIgnore(h.fd, comps, rules, func(name string) bool { return hasEntry(entries, name) })
 	}
+	at := t.base
+	if t.hidden != nil && rel != "" {
+		at += "/" + rel
+	}
 	for _, e := range entries {
 		isDir := e.kind == KindDirectory
 		if strings.HasPrefix(e.name, tempPrefix) || !t.all && isDir && controlDir(e.name) {
@@ -83,6 +93,10 @@ func (t *tour) dir(h *dirHandle, comps []string, rel string, rules *ignoreRules,
 		path := e.name
 		if rel != "" {
 			path = rel + "/" + e.name
+		}
+		if t.hidden != nil && t.fs.opts.Deny.CoversEntry(at, e.name) {
+			t.left++
+			continue
 		}
 		if err := t.visit(visited{h, e.name, e.kind, path}); err != nil {
 			return err
@@ -99,6 +113,14 @@ func (t *tour) dir(h *dirHandle, comps []string, rel string, rules *ignoreRules,
 			// Unreadable or swapped; the rest of the tree is still worth a look.
 			t.truncated = t.truncated || err == unix.EACCES || err == unix.EMFILE
 			continue
+		}
+		if t.hidden != nil {
+			var st unix.Stat_t
+			if err := unix.Fstat(fd, &st); err != nil || t.hidden.has(&st) {
+				unix.Close(fd)
+				t.left++
+				continue
+			}
 		}
 		child := newDirHandle(fd)
 		err = t.dir(child, sub, path, rules, depth+1)

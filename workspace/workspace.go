@@ -25,11 +25,14 @@ package workspace
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/deny"
 )
 
 // Grant is a further place, outside the workspace or nested in it, that paths
@@ -63,8 +66,14 @@ type Options struct {
 	// protected too, and so are its parents against being moved, removed or
 	// replaced. Names are compared without regard to case.
 	Protect []string
+	// ProtectGrants is the same for every other grant that can be written. A grant
+	// of a single file is not protected: it was asked for by name.
+	ProtectGrants []string
 	// ReadOnly refuses every change, in grants too.
 	ReadOnly bool
+	// Deny lists what no call reads, changes, moves or removes (permission_denied),
+	// by name and by inode; nil is nothing.
+	Deny *deny.List
 }
 
 // FS is an open workspace. Its methods are safe for concurrent use.
@@ -72,6 +81,13 @@ type FS struct {
 	opts    Options
 	roots   []*root // roots[0] is the workspace; grants follow
 	protect *protection
+	// protectGrants holds below the grants; targets is where protected links lead,
+	// absolute and folded.
+	protectGrants *protection
+	targets       atomic.Pointer[[]string]
+
+	hiddenIDs  map[fileID]struct{} // of Options.Deny's paths, as of Open
+	hiddenHeld []*os.File
 
 	// decode admits one image decoder at a time: a decoded picture may take
 	// 128 MiB, and calls may come in parallel.
@@ -97,6 +113,7 @@ type root struct {
 	real     string   // absolute, links resolved when it was opened
 	id       fileID
 	readOnly bool
+	hidden   bool // it lies in what Options.Deny lists
 }
 
 // fileID names an inode.
@@ -113,7 +130,11 @@ func Open(dir string, o Options) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &FS{opts: o, protect: p, decode: make(chan struct{}, 1)}
+	g, err := parseProtection(o.ProtectGrants)
+	if err != nil {
+		return nil, err
+	}
+	f := &FS{opts: o, protect: p, protectGrants: g, decode: make(chan struct{}, 1)}
 	if err := f.checkIdentity(); err != nil {
 		return nil, err
 	}
@@ -132,10 +153,19 @@ func Open(dir string, o Options) (*FS, error) {
 			f.Close()
 			return nil, err
 		}
-		r.readOnly = g.ReadOnly
+		r.readOnly, r.hidden = g.ReadOnly, o.Deny.Covers(r.real)
 		f.roots = append(f.roots, r)
 	}
 	f.protect.learn(ws.dir)
+	for _, r := range f.roots[1:] {
+		if f.patternsOf(r) != nil {
+			f.protectGrants.learn(r.dir)
+		}
+	}
+	for id := range f.protectGrants.ids {
+		f.protect.ids[id] = struct{}{}
+	}
+	f.learnHidden()
 	return f, nil
 }
 
@@ -187,7 +217,7 @@ func (f *FS) Close() error {
 				f.closeErr = err
 			}
 		}
-		for _, h := range f.protect.held {
+		for _, h := range slices.Concat(f.protect.held, f.protectGrants.held, f.hiddenHeld) {
 			h.Close()
 		}
 	})

@@ -178,7 +178,7 @@ func (f *FS) writeAt(ctx context.Context, p *resolved, req WriteRequest) (WriteR
 // permitNonDirectory refuses to put a file or link where the parent of a
 // protected path belongs: a ".git" file would lead git to hooks elsewhere.
 func (f *FS) permitNonDirectory(p *resolved) error {
-	if p.inWorkspace() && f.protect.parentOf(p.workspaceComps()) {
+	if p.root.leaf == "" && f.guardsParent(p.absolute()) {
 		return protectedError(p.given)
 	}
 	return nil
@@ -203,7 +203,16 @@ func regular(st *unix.Stat_t, given string) error {
 // descriptor, because the name may have changed; O_NONBLOCK keeps a FIFO put
 // there in between from holding the call.
 func openRegular(p *resolved) (*os.File, error) {
-	return openRegularAt(p.fd, p.name, p.given)
+	file, err := openRegularAt(p.fd, p.name, p.given)
+	if err != nil || !p.fs.hides() {
+		return file, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil || p.fs.hiddenNow(context.Background()).has(&st) {
+		file.Close()
+		return nil, hiddenError(p.given)
+	}
+	return file, nil
 }
 
 func openRegularAt(dir int, name, given string) (*os.File, error) {

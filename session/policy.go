@@ -1,0 +1,111 @@
+package session
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"mcp-sandbox/deny"
+	"mcp-sandbox/hostpath"
+)
+
+// hidden are the patterns of what no door shows, the server's own files among
+// them. The state folder is apart: see denyList.
+func (c *Config) hidden() []string {
+	out := slices.Clone(c.DenyRead)
+	if c.DenySecrets {
+		out = append(out, deny.Secrets()...)
+	}
+	for _, p := range c.Private {
+		if abs, err := filepath.Abs(p); err == nil {
+			out = append(out, abs)
+		}
+	}
+	if c.SnapshotStore != "" && c.OpenStore == nil {
+		if abs, err := filepath.Abs(c.SnapshotStore); err == nil {
+			out = append(out, abs)
+		}
+	}
+	return out
+}
+
+// denyList is what the file tools, snapshots and manifests of a workspace leave
+// alone. Codes: invalid_argument.
+func (c *Config) denyList(root string, stateDirs []string) (*deny.List, error) {
+	l, err := deny.Parse(slices.Concat(c.hidden(), stateDirs), root, slices.Concat(c.Read, c.Write))
+	if err != nil {
+		return nil, errorf("invalid_argument", err, "deny-read: %v", err)
+	}
+	return l, nil
+}
+
+// checkPolicy refuses lists that no session could be made with, naming the
+// setting and the value. Codes: invalid_argument, not_found, permission_denied.
+func (c *Config) checkPolicy() error {
+	for _, p := range c.DenyRead {
+		if err := deny.Check(p); err != nil {
+			return errorf("invalid_argument", err, "--deny-read: %v", err)
+		}
+		if abs, err := filepath.Abs(p); c.Root != "" && err == nil && filepath.IsAbs(p) && abs == c.Root {
+			return errorf("invalid_argument", nil, "--deny-read %q is the workspace itself; name what is to be hidden in it", p)
+		}
+	}
+	for _, p := range c.Protect {
+		rest := strings.TrimPrefix(p, "**/")
+		if !filepath.IsLocal(rest) || filepath.Clean(rest) == "." || strings.ContainsRune(p, 0) || strings.Contains(rest, "**") {
+			return errorf("invalid_argument", nil, "--protect %q is not a path below the workspace; write one such as .github or **/.envrc", p)
+		}
+	}
+	return c.checkGrants()
+}
+
+// checkGrants looks at read and write grants. No link is followed that lies in
+// the workspace or in a write grant, where an earlier session may have put it.
+func (c *Config) checkGrants() error {
+	var writable []string
+	if c.Root != "" {
+		writable = append(writable, c.Root)
+	}
+	for _, w := range c.Write {
+		// As far as the name goes: a write grant that is a planted link itself is
+		// caught by the one it lies in.
+		if real, err := filepath.EvalSymlinks(w); err == nil {
+			writable = append(writable, real)
+		}
+	}
+	for _, list := range []struct {
+		flag  string
+		paths []string
+	}{{"--read", c.Read}, {"--write", c.Write}} {
+		for _, p := range list.paths {
+			if err := c.checkGrant(list.flag, p, writable); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkGrant(flag, p string, writable []string) error {
+	if !filepath.IsAbs(p) || strings.ContainsRune(p, 0) {
+		return errorf("invalid_argument", nil, "%s %q is not an absolute path; write it in full", flag, p)
+	}
+	real, err := hostpath.Resolve(p, writable)
+	var planted *hostpath.PlantedError
+	switch {
+	case errors.As(err, &planted):
+		return errorf("invalid_argument", err, "%s %q is refused: %v; name the place it should lead to, or remove the link", flag, p, planted)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return errorf("not_found", err, "%s %q does not exist; make it or leave it out", flag, p)
+	case err != nil:
+		return errorf("permission_denied", err, "%s %q cannot be reached; check its permissions", flag, p)
+	case real == "/":
+		return errorf("invalid_argument", nil, "%s %q is the whole file system; grant a directory in it", flag, p)
+	case real == "/proc" || within(real, "/proc"):
+		return errorf("invalid_argument", nil, "%s %q lies in /proc, which shows the session's own processes; leave it out", flag, p)
+	}
+	return nil
+}
