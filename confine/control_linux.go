@@ -8,7 +8,18 @@ func (s *initState) answer(req uint32, err error, value int, fds ...int) {
 	m.u32(req)
 	m.u32(uint32(errnoOf(err)))
 	m.num(value)
+	m.str("")
 	s.send(m, fds...)
+}
+
+// answerData sends what one number cannot say.
+func (s *initState) answerData(req uint32, data []byte) {
+	m := newFrame(evAnswer)
+	m.u32(req)
+	m.u32(0)
+	m.num(0)
+	m.str(string(data))
+	s.send(m)
 }
 
 // control serves what needs init's rights but not the spawner's thread. It runs
@@ -38,6 +49,26 @@ func (s *initState) control(f *frame) {
 			if n = len(s.tree(c)); n > 0 {
 				break
 			}
+		}
+		s.answer(req, nil, n)
+	case opInput:
+		c := s.reaper.lookup(f.u32())
+		if c == nil {
+			s.answer(req, unix.ESRCH, 0)
+			return
+		}
+		s.answer(req, nil, int(s.input(c)))
+	case opFamily:
+		c := s.reaper.lookup(f.u32())
+		if c == nil {
+			s.answer(req, unix.ESRCH, 0)
+			return
+		}
+		s.answerData(req, s.encodeFamily(c))
+	case opListening:
+		n := 0
+		if s.listening(f.u16()) {
+			n = 1
 		}
 		s.answer(req, nil, n)
 	case opListen:

@@ -13,6 +13,10 @@ type command struct {
 	mark  int
 	done  bool // the leader has been reaped
 	swept bool // it had been when the last sweep ended
+
+	terminal         bool
+	pipeDev, pipeIno uint64 // of a stdin pipe, 0 without
+	dir              string // of the leader in a foreign /proc once it was looked for; the control goroutine's
 }
 
 // reaper collects every process that ends in the sandbox: leaders of commands,

@@ -44,6 +44,7 @@ type Sandbox struct {
 type answer struct {
 	err   error
 	value int
+	data  []byte
 	fds   []int
 }
 
@@ -192,7 +193,7 @@ func (s *Sandbox) event(f *frame) {
 		}
 	case evAnswer:
 		req, errno, value := f.u32(), unix.Errno(f.u32()), f.num()
-		a := answer{value: value, fds: f.fds}
+		a := answer{value: value, data: []byte(f.str()), fds: f.fds}
 		f.fds = nil
 		if errno != 0 {
 			a.err = errno

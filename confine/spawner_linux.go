@@ -26,7 +26,7 @@ func (s *initState) serve(in *frameReader) {
 		switch f.op {
 		case opSpawn:
 			s.spawn(&f)
-		case opSignal, opTree, opListen, opSocket:
+		case opSignal, opTree, opListen, opSocket, opInput, opFamily, opListening:
 			// The payload is only valid until the next frame.
 			g := frame{op: f.op, fds: f.fds, decoder: decoder{b: append([]byte(nil), f.b...)}}
 			s.ops <- func() { s.control(&g) }
@@ -161,7 +161,11 @@ func (s *initState) spawn(f *frame) {
 		s.refuse(q.id, refused{code, errnoOf(err)})
 		return
 	}
-	r.started(&command{id: q.id, pid: pid, mark: mark})
+	c := &command{id: q.id, pid: pid, mark: mark, terminal: master >= 0}
+	if q.flags&spawnStdin != 0 {
+		c.pipeDev, c.pipeIno = fileIdentity(int(stdio[0]))
+	}
+	r.started(c)
 	m := newFrame(evStarted)
 	m.u32(q.id)
 	m.num(pid)
@@ -170,6 +174,14 @@ func (s *initState) spawn(f *frame) {
 	} else {
 		s.send(m)
 	}
+}
+
+func fileIdentity(fd int) (dev, ino uint64) {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return 0, 0
+	}
+	return uint64(st.Dev), st.Ino
 }
 
 func (s *initState) refuse(id uint32, r refused) {

@@ -37,6 +37,9 @@ const (
 	opGrant
 	opListen
 	opSocket
+	opInput
+	opFamily
+	opListening
 )
 
 // Answers and events of init.

@@ -175,7 +175,7 @@ func TestUncountedTree(t *testing.T) {
 		id := r.ID
 		out := r.Output
 		var err error
-		if r, err = table.Write(context.Background(), id, nil, false, 0, nil); err != nil {
+		if r, err = table.Write(context.Background(), WriteRequest{ID: id}); err != nil {
 			t.Fatal(err)
 		}
 		r.Output = append(out, r.Output...)

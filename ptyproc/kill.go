@@ -54,7 +54,7 @@ func (t *Table) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, e
 		if err := p.child.SignalTree(sig); err != nil && !p.exited() {
 			return Result{}, errorf("internal", err, "signal %d could not be sent (%s), call again", int(sig), errnoText(err))
 		}
-		err := t.wait(ctx, p, waitFor{yield: signalYield, settle: true, floor: settleFloor})
+		_, err := t.wait(ctx, p, waitFor{yield: signalYield, settle: true, floor: settleFloor})
 		if err != nil {
 			return Result{}, stoppedWaiting(err, id)
 		}

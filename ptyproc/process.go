@@ -2,11 +2,15 @@ package ptyproc
 
 import (
 	"errors"
+	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is one record of the table. Lock order: Table.mu before process.mu.
@@ -26,6 +30,9 @@ type process struct {
 	eof  chan struct{}
 	once sync.Once
 
+	// reading is held from a read of the output until it is kept. Taken before mu.
+	reading sync.Mutex
+
 	mu       sync.Mutex
 	lastUsed time.Time
 	waiters  int
@@ -39,6 +46,7 @@ type process struct {
 	// newest is when output last came, wake is closed then if anybody asked.
 	newest       time.Time
 	wake         chan struct{}
+	matchers     []*matcher
 	exitReported bool
 	timedOut     bool
 	killing      chan struct{} // closed when the kill has done its work
@@ -47,6 +55,8 @@ type process struct {
 	writing   chan struct{}
 	stdinOpen atomic.Bool
 	neverOpen bool
+	// interactive is set when calls may send it input.
+	interactive bool
 }
 
 func newProcess(t *Table, id int, r StartRequest, child Child, started time.Time) *process {
@@ -61,6 +71,7 @@ func newProcess(t *Table, id int, r StartRequest, child Child, started time.Time
 		p.command = strings.Join(r.Argv, " ")
 	}
 	p.neverOpen = !r.TTY && r.Stdin != StdinPipe
+	p.interactive = r.TTY || r.Stdin == StdinPipe && r.KeepStdin
 	p.stdinOpen.Store(!p.neverOpen)
 	if r.TTY {
 		p.screen = newScreen(int(r.Cols), int(r.Rows))
@@ -94,10 +105,7 @@ func (p *process) pump() {
 	// with the close known before it looks, is the end.
 	closed := false
 	for {
-		n, err := out.Read(*b)
-		if n > 0 {
-			p.add((*b)[:n])
-		}
+		err := p.readMore(out, *b)
 		if errors.Is(err, syscall.EIO) && !closed {
 			closed = true
 			continue
@@ -121,6 +129,51 @@ func (p *process) pump() {
 	p.closeStdin()
 }
 
+// readMore reads once and keeps what came.
+func (p *process) readMore(out *os.File, b []byte) error {
+	rc, err := out.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var n int
+	waited := rc.Read(func(fd uintptr) bool {
+		p.reading.Lock()
+		defer p.reading.Unlock()
+		for n, err = syscall.Read(int(fd), b); errors.Is(err, syscall.EINTR); n, err = syscall.Read(int(fd), b) {
+		}
+		if n > 0 {
+			p.add(b[:n])
+		}
+		return !errors.Is(err, syscall.EAGAIN)
+	})
+	switch {
+	case waited != nil:
+		return waited
+	case err == nil && n == 0:
+		return io.EOF
+	}
+	return err
+}
+
+// drained reports that everything the process has written is in the buffer. Poll
+// makes a terminal's driver hand over what it still holds (n_tty_poll), and the
+// lock keeps what was read and is not yet kept from being missed.
+func (p *process) drained() bool {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	rc, err := p.child.Output().SyscallConn()
+	if err != nil {
+		return true
+	}
+	drained := true
+	_ = rc.Control(func(fd uintptr) {
+		f := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(f, 0)
+		drained = err == nil && (n == 0 || f[0].Revents&unix.POLLIN == 0)
+	})
+	return drained
+}
+
 func (p *process) add(b []byte) {
 	if p.screen != nil {
 		p.screen.write(b, p.answer)
@@ -131,6 +184,9 @@ func (p *process) add(b []byte) {
 	p.buf.append(b)
 	p.total += int64(len(b))
 	p.newest = time.Now()
+	for _, m := range p.matchers {
+		m.feed(b)
+	}
 	p.wakeAll()
 }
 

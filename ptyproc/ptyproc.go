@@ -179,8 +179,11 @@ type StartRequest struct {
 	// Timeout kills the command's whole tree, 0 is none. It ends with the leader:
 	// what the leader left in the background lives on.
 	Timeout time.Duration
-	// Yield is how long to wait for the exit, clamped.
+	// Yield is how long to wait for the exit, clamped. With a terminal or
+	// KeepStdin the wait also ends when the command waits for input.
 	Yield time.Duration
+	// WaitFor ends the wait sooner, see ParseWaitFor.
+	WaitFor *WaitFor
 	// Progress is called by the waiting goroutine at most every 500 ms, never
 	// after the call has returned; nil is none.
 	Progress func(Progress)
@@ -208,6 +211,11 @@ type Result struct {
 	// Output is valid UTF-8 in the order written. A character is never split
 	// over two replies.
 	Output []byte
+	// AwaitingInput is set when the process waits for input. It is never set where
+	// the system does not tell.
+	AwaitingInput bool
+	// Matched is set when WaitFor was met.
+	Matched bool
 	// Dropped counts the bytes missing at offset Cut of Output, DroppedLines the
 	// line feeds among them.
 	Dropped      int64

@@ -130,9 +130,9 @@ func poke(table *ptyproc.Table, id, what int) error {
 	var err error
 	switch what {
 	case 0:
-		_, err = table.Write(context.Background(), id, []byte("text\n"), false, 0, nil)
+		_, err = table.Write(context.Background(), ptyproc.WriteRequest{ID: id, Chars: []byte("text\n")})
 	case 1:
-		_, err = table.Write(context.Background(), id, nil, true, 0, nil)
+		_, err = table.Write(context.Background(), ptyproc.WriteRequest{ID: id, Close: true})
 	case 2:
 		_, err = table.Kill(context.Background(), id, syscall.SIGUSR1)
 	case 3:

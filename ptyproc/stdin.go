@@ -11,50 +11,68 @@ import (
 // endOfFile is what Ctrl-D types: the line discipline's VEOF character, termios(3).
 const endOfFile = 0x04
 
-// Write types chars into a process, closes its stdin if asked, and waits until
-// the output has settled (about 50 ms of quiet, not before 100 ms), the process
-// ends or the yield is over. Without chars and closing it polls: it then waits
-// at least 5 s (as far as MaxYield allows) and ends sooner on output or exit.
+// WriteRequest is text for a process and how to wait for what it does with it.
+type WriteRequest struct {
+	ID    int
+	Chars []byte
+	// Close closes stdin after Chars; on a terminal it types the end-of-file
+	// character.
+	Close bool
+	// Yield bounds the wait, clamped; 0 is 10 s, for a poll 30 s.
+	Yield time.Duration
+	// WaitFor ends the wait sooner, see ParseWaitFor.
+	WaitFor  *WaitFor
+	Progress func(Progress)
+}
+
+// Write sends chars to a process and waits until it waits for input again, has
+// ended, WaitFor is met or the yield is over. Without Chars and Close it only
+// waits. Where the system does not tell whether a process waits for input, the
+// wait ends when output has settled: about 50 ms of quiet, after a write not
+// before 100 ms.
 //
-// Closing a terminal types the end-of-file character. What the process would
-// not take within the yield is not sent, and a notice says so.
+// What the process would not take within the yield is not sent, and a notice
+// says so.
 //
 // Codes: process_not_found, stdin_closed, cancelled.
-func (t *Table) Write(ctx context.Context, id int, chars []byte, closeStdin bool, yield time.Duration, progress func(Progress)) (Result, error) {
-	p, past, err := t.lookup(id)
+func (t *Table) Write(ctx context.Context, r WriteRequest) (Result, error) {
+	p, past, err := t.lookup(r.ID)
 	if err != nil {
 		return Result{}, err
 	}
 	if past != nil {
-		r := t.pastResult(past)
-		if len(chars) > 0 {
-			r.Notices = append(r.Notices, "nothing was sent: the process has ended")
+		res := t.pastResult(past)
+		if len(r.Chars) > 0 {
+			res.Notices = append(res.Notices, "nothing was sent: the process has ended")
 		}
-		return r, nil
+		return res, nil
 	}
 	// From now on no other call prunes it.
 	defer p.enter()()
-	w := waitFor{yield: t.clamp(yield), settle: true, progress: progress}
+	w := waitFor{yield: t.clamp(r.Yield), unseenYield: t.o.MaxYield, input: p.interactive, fallback: true, progress: r.Progress, until: r.WaitFor}
 	var notice string
-	switch {
-	case len(chars) > 0 || closeStdin:
+	switch writes := len(r.Chars) > 0 || r.Close; {
+	case writes:
+		if r.Yield == 0 {
+			w.yield, w.unseenYield = t.clamp(writeYield), t.clamp(unseenYield)
+		}
 		begin := time.Now()
-		if notice, err = p.write(ctx, chars, closeStdin, w.yield); err != nil {
+		if notice, err = p.write(ctx, r.Chars, r.Close, w.yield); err != nil {
 			return Result{}, err
 		}
 		w.yield -= time.Since(begin)
 		w.floor = settleFloor
-	default:
-		w.yield = max(w.yield, pollYield)
+	case r.Yield == 0:
+		w.yield, w.unseenYield = t.clamp(pollYield), t.clamp(unseenPollYield)
 	}
-	r, err := t.await(ctx, p, w)
+	res, err := t.await(ctx, p, w)
 	if err != nil {
-		return Result{}, stoppedWaiting(err, id)
+		return Result{}, stoppedWaiting(err, r.ID)
 	}
 	if notice != "" {
-		r.Notices = append(r.Notices, notice)
+		res.Notices = append(res.Notices, notice)
 	}
-	return r, nil
+	return res, nil
 }
 
 // stoppedWaiting is the error of a call that was cancelled while the process it

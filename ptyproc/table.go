@@ -86,7 +86,7 @@ func (t *Table) Start(ctx context.Context, r StartRequest) (Result, error) {
 		return Result{}, err
 	}
 	defer p.leave()
-	res, err := t.await(ctx, p, waitFor{yield: r.Yield, progress: r.Progress})
+	res, err := t.await(ctx, p, waitFor{yield: r.Yield, progress: r.Progress, input: p.interactive, until: r.WaitFor})
 	if err != nil {
 		return Result{}, t.cancelled(p, err)
 	}

@@ -11,9 +11,12 @@ const (
 	// After a write the echo comes at once and the answer a little later, so
 	// quiet alone says nothing before this.
 	settleFloor = 100 * time.Millisecond
-	// An empty poll waits at least this long for output: it ends by itself when
-	// there is some, so a short one would only cost another call.
-	pollYield = 5 * time.Second
+	// The waits of a Write without a yield of its own, and the shorter ones where
+	// nobody can tell whether the process waits for input.
+	writeYield      = 10 * time.Second
+	unseenYield     = 250 * time.Millisecond
+	pollYield       = 30 * time.Second
+	unseenPollYield = 5 * time.Second
 	// After the exit the output is read on until it has been quiet for
 	// drainQuiet, never longer than drainMost: a background child may hold it
 	// open for good.
@@ -31,11 +34,28 @@ const (
 // waitFor says what ends a wait besides the exit, the cancelling and the close.
 type waitFor struct {
 	yield time.Duration
+	// input ends it when the process waits for input. Where that cannot be told,
+	// fallback makes it settle, and unseenYield bounds it.
+	input, fallback bool
+	unseenYield     time.Duration
 	// settle ends it when unread output has settled, not before floor.
 	settle   bool
 	floor    time.Duration
+	until    *WaitFor
+	match    *matcher // of until
 	progress func(Progress)
 }
+
+// ending is why a wait is over.
+type ending int
+
+const (
+	endedExit ending = iota
+	endedInput
+	endedMatch
+	endedQuiet
+	endedYield
+)
 
 func (t *Table) clamp(d time.Duration) time.Duration {
 	return min(max(d, t.o.MinYield), t.o.MaxYield)
@@ -45,14 +65,25 @@ func (t *Table) clamp(d time.Duration) time.Duration {
 // so that no other call prunes it in between.
 func (t *Table) await(ctx context.Context, p *process, w waitFor) (Result, error) {
 	defer p.enter()()
-	if err := t.wait(ctx, p, w); err != nil {
+	match, stop := p.watch(w.until, time.Now())
+	defer stop()
+	w.match = match
+	end, err := t.wait(ctx, p, w)
+	if err != nil {
 		return Result{}, err
 	}
-	return t.result(p), nil
+	r := t.result(p)
+	r.AwaitingInput = end == endedInput && r.Running
+	// At the exit the last output is read after the wait.
+	r.Matched = end == endedMatch || match.found()
+	if w.until != nil && !r.Matched {
+		r.Notices = append(r.Notices, "wait_for was not met"+match.why())
+	}
+	return r, nil
 }
 
-// wait returns nil when there is a result to take.
-func (t *Table) wait(ctx context.Context, p *process, w waitFor) error {
+// wait returns a nil error when there is a result to take.
+func (t *Table) wait(ctx context.Context, p *process, w waitFor) (ending, error) {
 	done, tree := p.awaited()
 	begin := time.Now()
 	deadline := time.NewTimer(t.clamp(w.yield))
@@ -66,53 +97,80 @@ func (t *Table) wait(ctx context.Context, p *process, w waitFor) error {
 	if tree {
 		// The exit was told before: what is awaited now is the background's end.
 		if p.finished() {
-			return t.drain(ctx, p)
+			return endedExit, t.drain(ctx, p)
 		}
 		ticker := time.NewTicker(treeEvery)
 		defer ticker.Stop()
 		counts = ticker.C
 	}
-	var settled *time.Timer
+	look := newLooker(p, w, begin, tree)
+	settle := w.settle
+	next := time.NewTimer(time.Hour)
+	defer next.Stop()
 	for {
-		var wake <-chan struct{}
-		var quiet <-chan time.Time
-		if w.settle {
-			var unread bool
-			var newest time.Time
-			wake, unread, newest = p.listen()
-			if unread {
-				rest := max(settleQuiet-time.Since(newest), w.floor-time.Since(begin))
-				if rest <= 0 {
-					return nil
+		wake, unread, newest := p.listen()
+		now := time.Now()
+		due := now.Add(time.Hour)
+		if met, at := w.match.check(ctx, now); met {
+			return endedMatch, nil
+		} else if at.Before(due) {
+			due = at
+		}
+		if look != nil {
+			met, at := look.check(ctx, now, newest)
+			if met {
+				return endedInput, nil
+			}
+			due = earlier(due, at)
+			settle = w.settle || w.fallback && look.unseen
+			if look.unseen && w.fallback {
+				due = earlier(due, begin.Add(w.unseenYield))
+				if now.Sub(begin) >= w.unseenYield {
+					return endedYield, nil
 				}
-				if settled == nil {
-					settled = time.NewTimer(rest)
-					defer settled.Stop()
-				} else {
-					settled.Reset(rest)
-				}
-				quiet = settled.C
 			}
 		}
+		if settle && unread {
+			at := later(newest.Add(settleQuiet), begin.Add(w.floor))
+			if !at.After(now) {
+				return endedQuiet, nil
+			}
+			due = earlier(due, at)
+		}
+		next.Reset(due.Sub(now))
 		select {
 		case <-done:
-			return t.drain(ctx, p)
+			return endedExit, t.drain(ctx, p)
 		case <-wake:
-		case <-quiet:
+		case <-next.C:
 		case <-counts:
 			if p.finished() {
-				return t.drain(ctx, p)
+				return endedExit, t.drain(ctx, p)
 			}
 		case <-ticks:
 			w.progress(p.progress())
 		case <-deadline.C:
-			return nil
+			return endedYield, nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		case <-t.closing:
-			return errClosing()
+			return 0, errClosing()
 		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // enter registers a call that waits for the process.

@@ -38,6 +38,7 @@ type ExecRequest struct {
 	Env      map[string]string
 	Timeout  time.Duration // 0 is none
 	Yield    time.Duration
+	WaitFor  string // RE2 over new output, or port:N
 	Progress func(Progress)
 }
 
@@ -69,9 +70,13 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	until, err := ptyproc.ParseWaitFor(r.WaitFor)
+	if err != nil {
+		return Result{}, err
+	}
 	req := ptyproc.StartRequest{
 		Spec:    ptyproc.Spec{Argv: argv, Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows)},
-		Command: r.Cmd, KeepStdin: r.KeepOpen, Timeout: r.Timeout, Yield: r.Yield, Progress: r.Progress,
+		Command: r.Cmd, KeepStdin: r.KeepOpen, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
 	}
 	if r.Stdin != nil {
 		req.StdinText = *r.Stdin
@@ -156,13 +161,29 @@ func lastWins(env []string) []string {
 	return out
 }
 
-// Write sends text to a process, or polls it when chars is empty.
+// InputRequest is text for a process, or a poll when Chars is empty.
+type InputRequest struct {
+	ID       int
+	Chars    string
+	Close    bool          // then close stdin
+	Yield    time.Duration // 0 is 10 s, 30 s for a poll
+	WaitFor  string        // RE2 over new output, or port:N
+	Progress func(Progress)
+}
+
+// Write sends text to a process and waits for what it does with it.
 // Codes: process_not_found, stdin_closed, invalid_argument, cancelled.
-func (s *Session) Write(ctx context.Context, id int, chars string, closeStdin bool, yield time.Duration, progress func(Progress)) (Result, error) {
+func (s *Session) Write(ctx context.Context, r InputRequest) (Result, error) {
 	if err := s.requireRunning(); err != nil {
 		return Result{}, err
 	}
-	return s.withNotices(s.table.Write(ctx, id, []byte(chars), closeStdin, yield, progress))
+	until, err := ptyproc.ParseWaitFor(r.WaitFor)
+	if err != nil {
+		return Result{}, err
+	}
+	return s.withNotices(s.table.Write(ctx, ptyproc.WriteRequest{
+		ID: r.ID, Chars: []byte(r.Chars), Close: r.Close, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
+	}))
 }
 
 // Kill ends a process and everything it started. Signal 0 is TERM, then KILL

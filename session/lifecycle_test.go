@@ -26,7 +26,7 @@ func TestNothingRunsOutsideALife(t *testing.T) {
 			t.Errorf("%s: Running", when)
 		}
 		_, e1 := s.Exec(t.Context(), ExecRequest{Cmd: "true"})
-		_, e2 := s.Write(t.Context(), 1000, "x", false, 0, nil)
+		_, e2 := s.Write(t.Context(), InputRequest{ID: 1000, Chars: "x", Close: false, Yield: 0})
 		_, e3 := s.Kill(t.Context(), 1000, 0)
 		_, e4 := s.ReadOutput("x", 0, 0, "")
 		_, e5 := s.Screen(1000)

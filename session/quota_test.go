@@ -205,7 +205,7 @@ func TestWorkspaceLimit(t *testing.T) {
 	}
 	var told []string
 	until(t, "the grower is killed", func() bool {
-		r, err := s.Write(t.Context(), r.ID, "", false, 20*time.Millisecond, nil)
+		r, err := s.Write(t.Context(), InputRequest{ID: r.ID, Yield: 20 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,8 @@ type commandResult struct {
 	WallTimeSeconds    float64  `json:"wall_time_seconds"`
 	ExitCode           *int     `json:"exit_code,omitempty"`
 	SessionID          *int     `json:"session_id,omitempty"`
+	AwaitingInput      bool     `json:"awaiting_input,omitempty"`
+	WaitForMatched     bool     `json:"wait_for_matched,omitempty"`
 	OriginalTokenCount int      `json:"original_token_count,omitempty"`
 	Truncated          bool     `json:"truncated,omitempty"`
 	OutputID           string   `json:"output_id,omitempty"`
@@ -35,6 +37,8 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	out := commandResult{
 		WallTimeSeconds: r.Wall.Seconds(),
 		TimedOut:        r.TimedOut,
+		AwaitingInput:   r.AwaitingInput,
+		WaitForMatched:  r.Matched,
 		Notices:         r.Notices,
 		OutputID:        r.OutputID,
 	}
@@ -82,7 +86,14 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	default:
 		sid := r.ID
 		out.SessionID = &sid
-		fmt.Fprintf(&b, "Process running with session ID %d\n", sid)
+		fmt.Fprintf(&b, "Process running with session ID %d", sid)
+		if r.AwaitingInput {
+			b.WriteString(" (waits for input)")
+		}
+		b.WriteByte('\n')
+	}
+	if r.Matched {
+		b.WriteString("wait_for was met\n")
 	}
 	fmt.Fprintf(&b, "Wall time: %.4f seconds\n", out.WallTimeSeconds)
 	if cut.Truncated {

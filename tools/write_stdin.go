@@ -4,24 +4,20 @@ import (
 	"context"
 
 	"github.com/mark3labs/mcp-go/mcp"
-)
 
-const (
-	writeYieldMS = 250
-	// An empty poll asked for without a wait of its own waits this long: it ends
-	// sooner on output or exit, so a long wait costs nothing.
-	pollYieldMS = 5_000
+	"mcp-sandbox/session"
 )
 
 func writeStdinTool(o Options) tool {
 	return tool{
 		sets: []string{"core", "process"},
 		def: mcp.NewTool("write_stdin",
-			mcp.WithDescription("Type into a running command, or poll it with empty chars. Returns new output once it has settled, and the exit code at the end. On a terminal \\u0003 is Ctrl-C, \\u0004 Ctrl-D, \\r Enter."),
+			mcp.WithDescription("Type into a running command, or wait for it with empty chars. Returns new output when it waits for input again, ends, or yield_time_ms is over. On a terminal \\u0003 is Ctrl-C, \\u0004 Ctrl-D, \\r Enter."),
 			hints(false, true, false, true),
 			mcp.WithInteger("session_id", mcp.Required()),
 			mcp.WithString("chars"),
-			mcp.WithInteger("yield_time_ms", mcp.Description("Longest wait (default 250; a poll 5000)")),
+			mcp.WithInteger("yield_time_ms", mcp.Description("Longest wait (default 10000; without chars 30000)")),
+			mcp.WithString("wait_for", mcp.Description("As in exec_command")),
 			mcp.WithInteger("max_output_tokens"),
 			mcp.WithBoolean("close", mcp.Description("Then close stdin")),
 		),
@@ -30,20 +26,22 @@ func writeStdinTool(o Options) tool {
 }
 
 func writeStdin(ctx context.Context, c *call) (*reply, error) {
-	id := c.processID()
-	chars := c.text("chars", "")
-	closing := c.boolean("close", false)
-	wait := writeYieldMS
-	if chars == "" && !closing {
-		wait = pollYieldMS
+	r := session.InputRequest{
+		ID:       c.processID(),
+		Chars:    c.text("chars", ""),
+		Close:    c.boolean("close", false),
+		WaitFor:  c.name("wait_for", ""),
+		Progress: c.progress(ctx),
 	}
-	yield := c.yield(wait)
+	if c.has("yield_time_ms") {
+		r.Yield = c.yield(0)
+	}
 	limit := c.maxTokens()
 	if c.err != nil {
 		return nil, c.err
 	}
 	defer c.attend(ctx)()
-	res, err := c.session.Write(ctx, id, chars, closing, yield, c.progress(ctx))
+	res, err := c.session.Write(ctx, r)
 	if err != nil {
 		return nil, err
 	}

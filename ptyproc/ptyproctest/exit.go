@@ -104,7 +104,7 @@ func manyAtATime(f *fixture) {
 			all := ""
 			send := fmt.Sprintf("word%d\n", i)
 			for range 50 {
-				res, err := f.table.Write(context.Background(), id, []byte(send), false, 5*time.Second, nil)
+				res, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: id, Chars: []byte(send), Yield: 5 * time.Second})
 				if err != nil {
 					f.Errorf("process %d: %v", id, err)
 					return

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -142,7 +143,7 @@ func (f *fixture) whole(req ptyproc.StartRequest) ptyproc.Result {
 // launch starts a script that stays and returns once its output has want.
 func (f *fixture) launch(r ptyproc.StartRequest, want string) ptyproc.Result {
 	f.Helper()
-	r.Yield = 250 * time.Millisecond
+	r.Yield, r.WaitFor = 250*time.Millisecond, output(want)
 	res := f.start(r)
 	if !res.Running {
 		f.Fatalf("%q ended: %+v %q", r.Command, res.Exit, res.Output)
@@ -165,7 +166,7 @@ func (f *fixture) until(res ptyproc.Result, want string) ptyproc.Result {
 		if res.ID == 0 {
 			break
 		}
-		res = f.write(res.ID, "", false, 5*time.Second)
+		res = f.send(ptyproc.WriteRequest{ID: res.ID, Yield: 5 * time.Second, WaitFor: output(want)})
 		all = append(all, res.Output...)
 	}
 	f.Fatalf("no %q in %q (running %v)", want, all, res.Running)
@@ -190,11 +191,25 @@ func (f *fixture) finish(res ptyproc.Result) ptyproc.Result {
 
 func (f *fixture) write(id int, chars string, closing bool, yield time.Duration) ptyproc.Result {
 	f.Helper()
-	res, err := f.table.Write(context.Background(), id, []byte(chars), closing, yield, nil)
+	return f.send(ptyproc.WriteRequest{ID: id, Chars: []byte(chars), Close: closing, Yield: yield})
+}
+
+func (f *fixture) send(r ptyproc.WriteRequest) ptyproc.Result {
+	f.Helper()
+	res, err := f.table.Write(context.Background(), r)
 	if err != nil {
-		f.Fatalf("write to %d: %v", id, err)
+		f.Fatalf("write to %d: %v", r.ID, err)
 	}
 	return res
+}
+
+// output waits for a text; nil for "".
+func output(want string) *ptyproc.WaitFor {
+	w, err := ptyproc.ParseWaitFor(regexp.QuoteMeta(want))
+	if err != nil {
+		panic(err)
+	}
+	return w
 }
 
 func (f *fixture) kill(id int) ptyproc.Result {

@@ -79,7 +79,7 @@ func keptStdin(f *fixture) {
 
 func closedStdin(f *fixture) {
 	res := f.launch(f.request("echo up; sleep 1000"), "up")
-	_, err := f.table.Write(context.Background(), res.ID, []byte("x"), false, 0, nil)
+	_, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: res.ID, Chars: []byte("x")})
 	if code(err) != "stdin_closed" || !strings.Contains(err.Error(), "keep_stdin") {
 		f.Errorf("started without: %v", err)
 	}
@@ -87,14 +87,14 @@ func closedStdin(f *fixture) {
 
 	res = f.launch(f.withStdin("cat >/dev/null; echo over; sleep 1000", "", true), "")
 	f.until(f.write(res.ID, "", true, 5*time.Second), "over")
-	if _, err := f.table.Write(context.Background(), res.ID, []byte("x"), false, 0, nil); code(err) != "stdin_closed" {
+	if _, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: res.ID, Chars: []byte("x")}); code(err) != "stdin_closed" {
 		f.Errorf("closed by us: %v", err)
 	}
 	f.write(res.ID, "", true, 0) // closing again is no error
 	f.kill(res.ID)
 
 	res = f.launch(f.withStdin("exec <&-; echo over; sleep 1000", "", true), "over")
-	if _, err := f.table.Write(context.Background(), res.ID, []byte("x"), false, 0, nil); code(err) != "stdin_closed" {
+	if _, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: res.ID, Chars: []byte("x")}); code(err) != "stdin_closed" {
 		f.Errorf("closed by the process: %v", err)
 	}
 	f.kill(res.ID)
@@ -114,7 +114,7 @@ func writeCancelled(f *fixture) {
 	ctx, cancel := context.WithCancel(context.Background())
 	failed := make(chan error, 1)
 	go func() {
-		_, err := f.table.Write(ctx, res.ID, []byte(strings.Repeat("x", 1<<20)), false, 45*time.Second, nil)
+		_, err := f.table.Write(ctx, ptyproc.WriteRequest{ID: res.ID, Chars: []byte(strings.Repeat("x", 1<<20)), Yield: 45 * time.Second})
 		failed <- err
 	}()
 	// The pipe takes the beginning, so the process has been written to by then.

@@ -46,7 +46,7 @@ func ids(f *fixture) {
 
 func unknownID(f *fixture) {
 	for _, id := range []int{0, -1, 999, 1000, 99_999, 100_000, 1 << 40} {
-		if _, err := f.table.Write(context.Background(), id, nil, false, 0, nil); code(err) != "process_not_found" {
+		if _, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: id}); code(err) != "process_not_found" {
 			f.Errorf("write to %d: %v", id, err)
 		}
 		if _, err := f.table.Kill(context.Background(), id, 0); code(err) != "process_not_found" {
@@ -114,7 +114,7 @@ func prune(f *fixture) {
 	if !hasNotice(fifth, "pruned") || !hasNotice(fifth, "code 4") {
 		f.Errorf("notices: %q", fifth.Notices)
 	}
-	if _, err := f.table.Write(context.Background(), oldest.ID, nil, false, 0, nil); code(err) != "process_not_found" || !strings.Contains(err.Error(), "pruned") {
+	if _, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: oldest.ID}); code(err) != "process_not_found" || !strings.Contains(err.Error(), "pruned") {
 		f.Errorf("the pruned one: %v", err)
 	}
 	// Only protected ones have ended now: the older of them goes, no running one.
@@ -122,7 +122,7 @@ func prune(f *fixture) {
 	if !hasNotice(sixth, "code 5") {
 		f.Errorf("notices: %q", sixth.Notices)
 	}
-	if _, err := f.table.Write(context.Background(), ended.ID, nil, false, 0, nil); code(err) != "process_not_found" {
+	if _, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: ended.ID}); code(err) != "process_not_found" {
 		f.Errorf("the second pruned one: %v", err)
 	}
 	if r := f.write(newest.ID, "", false, 0); r.Exit == nil || text(r.Output) != "newest\n" {
@@ -193,7 +193,7 @@ func expires(f *fixture) {
 	}
 	ahead.Store(int64(11 * time.Minute))
 	for id, exit := range map[int]string{told.ID: "code 2", untold.ID: "code 3"} {
-		_, err := f.table.Write(context.Background(), id, nil, false, 0, nil)
+		_, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: id})
 		if code(err) != "process_not_found" || !strings.Contains(err.Error(), "ended earlier with "+exit) {
 			f.Errorf("process %d after 11 minutes: %v", id, err)
 		}
@@ -228,7 +228,7 @@ func closeEndsCalls(f *fixture) {
 		errs <- err
 	})
 	wg.Go(func() {
-		_, err := f.table.Write(context.Background(), res.ID, nil, false, 45*time.Second, nil)
+		_, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: res.ID, Yield: 45 * time.Second})
 		errs <- err
 	})
 	if !soon(func() bool {

@@ -198,10 +198,10 @@ func cancelLeaves(f *fixture) {
 }
 
 func cancelledPoll(f *fixture) {
-	res := f.launch(f.withStdin("[ -t 0 ] && stty -echo; echo up; read x; echo got $x", "", true), "up")
+	res := f.launch(f.withStdin("[ -t 0 ] && stty -echo; echo up; sleep 0.3; read x; echo got $x", "", true), "up")
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if _, err := f.table.Write(ctx, res.ID, nil, false, 45*time.Second, nil); code(err) != "cancelled" {
+	if _, err := f.table.Write(ctx, ptyproc.WriteRequest{ID: res.ID, Yield: 45 * time.Second}); code(err) != "cancelled" {
 		f.Errorf("%v", err)
 	}
 	res = f.finish(f.write(res.ID, "it\n", false, 5*time.Second))

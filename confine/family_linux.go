@@ -1,0 +1,120 @@
+package confine
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Relative is one living process of a command.
+type Relative struct {
+	PID  int
+	Name string
+	// Ports are the TCP ports it listens on.
+	Ports []int
+}
+
+// mostRelatives bounds one answer.
+const mostRelatives = 64
+
+// Family lists the living processes the command has started, its leader
+// included, at most 64, with the TCP ports they listen on.
+func (p *Process) Family(ctx context.Context) ([]Relative, error) {
+	a, err := p.s.askFor(ctx, opFamily, func(e *encoder) { e.u32(p.id) })
+	if err != nil {
+		return nil, errorf("internal", err, "the processes could not be listed (%s); try again", errnoText(err))
+	}
+	d := decoder{b: a.data}
+	out := make([]Relative, d.count(12))
+	for i := range out {
+		out[i] = Relative{PID: int(d.u32()), Name: d.str(), Ports: make([]int, d.count(2))}
+		for j := range out[i].Ports {
+			out[i].Ports[j] = int(d.u16())
+		}
+	}
+	return out, d.done()
+}
+
+// Listening reports whether a process of the session listens on a TCP port.
+func (p *Process) Listening(ctx context.Context, port int) (bool, error) {
+	n, err := p.s.ask(ctx, opListening, func(e *encoder) { e.u16(uint16(port)) })
+	if err != nil {
+		return false, errorf("internal", err, "the session's ports could not be read (%s); try again", errnoText(err))
+	}
+	return n > 0, nil
+}
+
+// encodeFamily is the answer to opFamily.
+func (s *initState) encodeFamily(c *command) []byte {
+	tasks := s.tree(c)
+	tasks = tasks[:min(len(tasks), mostRelatives)]
+	sockets := listeners()
+	var e encoder
+	e.u32(uint32(len(tasks)))
+	for _, t := range tasks {
+		var name [64]byte
+		e.u32(uint32(t.pid))
+		e.str(string(bytes.TrimSpace(name[:readSmall(t.dir+"/comm", name[:])])))
+		ports := t.ports(sockets)
+		e.u32(uint32(len(ports)))
+		for _, p := range ports {
+			e.u16(p)
+		}
+	}
+	return e.b
+}
+
+// listening says whether a process of the session holds a listener on port. The
+// network namespace may be shared with the host, so holding it counts.
+func (s *initState) listening(port uint16) bool {
+	sockets := listeners()
+	for inode, p := range sockets {
+		if p != port {
+			delete(sockets, inode)
+		}
+	}
+	return len(sockets) > 0 && slices.ContainsFunc(s.tasks(), func(t markedTask) bool { return len(t.ports(sockets)) > 0 })
+}
+
+// listeners are the listening TCP sockets of the network namespace by inode, see
+// proc_pid_net(5).
+func listeners() map[string]uint16 {
+	const stateListen = "0A"
+	found := map[string]uint16{}
+	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		for line := range bytes.Lines(b) {
+			f := bytes.Fields(line)
+			if len(f) < 10 || string(f[3]) != stateListen {
+				continue
+			}
+			port, err := strconv.ParseUint(string(f[1][bytes.LastIndexByte(f[1], ':')+1:]), 16, 16)
+			if err == nil {
+				found[string(f[9])] = uint16(port)
+			}
+		}
+	}
+	return found
+}
+
+// ports are those of the sockets that t holds, in order.
+func (t task) ports(sockets map[string]uint16) []uint16 {
+	if len(sockets) == 0 {
+		return nil
+	}
+	var out []uint16
+	for _, fd := range t.descriptors() {
+		inode, ok := strings.CutPrefix(t.target(fd), "socket:[")
+		if port, known := sockets[strings.TrimSuffix(inode, "]")]; ok && known && !slices.Contains(out, port) {
+			out = append(out, port)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

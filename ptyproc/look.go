@@ -1,0 +1,127 @@
+package ptyproc
+
+import (
+	"context"
+	"time"
+)
+
+// InputState says whether a child waits for input.
+type InputState int
+
+const (
+	// InputUnknown: the system does not tell.
+	InputUnknown InputState = iota
+	// InputBusy: something runs, or nothing reads.
+	InputBusy
+	// InputShared: it takes input, but something else may go on.
+	InputShared
+	// InputTimed: it takes input and does something else after a second or more.
+	InputTimed
+	// InputWaits: nothing happens until input comes.
+	InputWaits
+)
+
+// InputChild is a Child that knows whether it waits for input.
+type InputChild interface {
+	AwaitsInput(context.Context) InputState
+}
+
+const (
+	// A look comes this long after the last output, and then ever later.
+	firstLook = 2 * time.Millisecond
+	lastLook  = 60 * time.Millisecond
+	// Looks may take this much time at once, and a part of the wait: a session
+	// with hundreds of processes is looked at less often.
+	lookBurst = 10 * time.Millisecond
+	lookShare = 20
+	// What may still do something by itself must have been quiet for so long.
+	quietShared = 400 * time.Millisecond
+	quietTimed  = 100 * time.Millisecond
+)
+
+// looker asks a child from time to time whether it waits for input.
+type looker struct {
+	child InputChild
+	p     *process
+	begin time.Time
+	next  time.Time
+	pause time.Duration
+	spent time.Duration
+	// newest is the output that the pauses count from.
+	newest time.Time
+	// takes is since when every look has found that the child takes input.
+	takes time.Time
+	// unseen says that the latest look told nothing.
+	unseen bool
+}
+
+// newLooker is nil when there is no input to wait for.
+func newLooker(p *process, w waitFor, begin time.Time, tree bool) *looker {
+	if !w.input || tree {
+		return nil
+	}
+	l := &looker{p: p, begin: begin, pause: firstLook, next: begin.Add(firstLook)}
+	if l.child, _ = p.child.(InputChild); l.child == nil {
+		l.unseen = true
+	}
+	return l
+}
+
+// check looks if it is time to. It reports that the child waits for input and
+// all it has written is in the buffer, or when to check again.
+func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, at time.Time) {
+	if l.child == nil {
+		return false, now.Add(time.Hour)
+	}
+	if newest.After(l.newest) {
+		l.newest, l.pause = newest, firstLook
+		l.next = later(now.Add(firstLook), l.affordable())
+	}
+	if now.Before(l.next) {
+		return false, l.next
+	}
+	state := l.child.AwaitsInput(ctx)
+	after := time.Now()
+	l.spent += after.Sub(now)
+	l.unseen = state == InputUnknown
+	var quiet time.Duration
+	switch state {
+	case InputWaits:
+	case InputTimed:
+		quiet = quietTimed
+	case InputShared:
+		quiet = quietShared
+	default:
+		l.takes = time.Time{}
+		l.later(after)
+		return false, l.next
+	}
+	if l.takes.IsZero() {
+		l.takes = now
+	}
+	since := later(l.takes, l.newest)
+	if after.Sub(since) < quiet {
+		l.next = later(earlier(since.Add(quiet), after.Add(lastLook)), l.affordable())
+		return false, l.next
+	}
+	// In this order: what the child wrote before it waited is there by now.
+	if !l.p.drained() {
+		l.later(after)
+		return false, l.next
+	}
+	if _, _, n := l.p.listen(); quiet > 0 && n.After(l.newest) {
+		l.later(after)
+		return false, l.next
+	}
+	return true, now
+}
+
+func (l *looker) later(now time.Time) {
+	l.next = later(now.Add(l.pause), l.affordable())
+	l.pause = min(2*l.pause, lastLook)
+}
+
+// affordable is when the looks so far are within their share.
+func (l *looker) affordable() time.Time {
+	return l.begin.Add((l.spent - lookBurst) * lookShare)
+}
