@@ -90,7 +90,7 @@ func checkGolden(t *testing.T, path string, got []byte) {
 // long descriptions load them late or not at all, so one tool has a limit too.
 const (
 	tokenBudget = 2_000
-	toolBudget  = 300
+	toolBudget  = 400
 )
 
 // TestTokenBudget counts what a model reads of a tool, its name, description

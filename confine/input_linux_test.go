@@ -1,0 +1,243 @@
+package confine
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// waiters are programs that come to wait for input, and how exactly that is
+// known of them.
+var waiters = []struct {
+	program, line string
+	pipe          bool
+	want          InputState
+}{
+	{"cat", "cat", false, InputWaits},
+	{"cat", "cat", true, InputWaits},
+	{"sh", "read x", false, InputWaits},
+	{"sh", "read x", true, InputWaits},
+	{"sh", "stty -echo; read x", false, InputWaits},
+	{"sh", "cat | cat", false, InputWaits},
+	{"sh", "yes | (read first; read x < /dev/tty)", false, InputWaits},
+	{"sh", "sleep 1000 & read x", false, InputShared},
+	{"sh", "cat | sleep 1000", false, InputShared},
+	{"bash", "bash --norc -i", false, InputWaits},
+	{"bash", "bash --norc -ic 'sleep 1000 & exec bash --norc -i'", false, InputWaits},
+	{"bash", "bash", true, InputWaits},
+	{"python3", "python3 -q", false, InputWaits},
+	{"python3", `python3 -c 'input("? ")'`, false, InputWaits},
+	{"python3", `python3 -c 'input()'`, true, InputWaits},
+	{"python3", `python3 -c 'import getpass; getpass.getpass()'`, false, InputWaits},
+	{"python3", `python3 -c 'import select, sys; select.select([sys.stdin], [], [])'`, false, InputWaits},
+	{"python3", `python3 -c 'import select, sys; select.select([sys.stdin], [], [], 2.5)'`, false, InputTimed},
+	{"python3", `python3 -c 'import select, sys; p = select.poll(); p.register(0, 1); p.poll()'`, false, InputWaits},
+	{"python3", `python3 -c 'import select, sys; p = select.epoll(); p.register(0, 1); p.poll()'`, false, InputWaits},
+	{"python3", `python3 -c 'import select, socket, sys; a, b = socket.socketpair(); select.select([0, a], [], [])'`, false, InputShared},
+	{"python3", `python3 -c 'import threading, time; threading.Thread(target=time.sleep, args=(1000,), daemon=True).start(); input()'`, false, InputShared},
+	{"node", "node -i", false, InputWaits},
+	{"node", `node -e 'require("readline").createInterface({input: process.stdin}).question("? ", () => {})'`, false, InputWaits},
+	{"npm", "npm init", false, InputWaits},
+	{"less", "seq 1000 | less", false, InputWaits},
+	{"less", "less /etc/services", false, InputWaits},
+	{"man", "man sh || less /etc/services", false, InputWaits},
+	{"vim", "vim -u NONE -N", false, InputTimed},
+	{"gdb", "gdb -q -nx", false, InputWaits},
+	{"ssh-keygen", "ssh-keygen -t ed25519", false, InputWaits},
+	{"openssl", "openssl passwd", false, InputWaits},
+	{"perl", "perl -de 0", false, InputWaits},
+	{"bc", "bc -q", false, InputWaits},
+	{"ed", "ed", false, InputWaits},
+	{"sqlite3", "sqlite3", false, InputWaits},
+	{"jshell", "jshell", false, InputWaits},
+	{"top", "top -d 3", false, InputTimed},
+	{"git", "git -c user.name=a -c user.email=b@c init -q r; cd r; git add -i", false, InputWaits},
+}
+
+// workers never wait for input. Each prints "up" when it is on its way.
+var workers = []struct {
+	program, line string
+	pipe          bool
+}{
+	{"sleep", "echo up; sleep 1000", false},
+	{"sleep", "echo up; sleep 1000", true},
+	{"sh", "echo up; while :; do :; done", false},
+	{"sh", "echo up; while :; do sleep 0.01; done", false},
+	{"make", "printf 'all: a b\\na b:\\n\\t@echo up; sleep 1000\\n' > Makefile; make -j2", false},
+	{"tail", "echo up; tail -f /etc/services", false},
+	{"dd", "echo up; dd if=/dev/zero of=/dev/null", false},
+	{"yes", "echo up; yes | head -c 100000000000 > /dev/null", false},
+	{"python3", `python3 -c 'import time; print("up", flush=True); time.sleep(1000)'`, false},
+	{"python3", `python3 -c 'import select, sys; print("up", flush=True)
+while True: select.select([sys.stdin], [], [], 0.1)'`, false},
+	{"python3", `python3 -c 'import select, sys; print("up", flush=True)
+while True: select.select([sys.stdin], [], [], 0)'`, false},
+	{"python3", `python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print("up", flush=True); s.accept()'`, false},
+	{"node", `node -e 'require("http").createServer(() => {}).listen(0, () => console.log("up"))'`, false},
+	{"node", `node -e 'process.stdin.resume(); require("http").createServer(() => {}).listen(0, () => console.log("up"))'`, false},
+	{"node", `node -e 'process.stdin.resume(); console.log("up"); let n = 0; setInterval(() => n++, 100)'`, false},
+	{"ssh", `python3 -c 'import socket, os, subprocess; s = socket.create_server(("127.0.0.1", 0)); print("up", flush=True); os.execlp("ssh", "ssh", "-o", "BatchMode=no", "-p", str(s.getsockname()[1]), "127.0.0.1")'`, false},
+	{"watch", "echo up; exec watch -n 0.2 date", false},
+}
+
+func installed(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		noSkip(t, "%s is not installed", program)
+	}
+}
+
+func startLine(t *testing.T, s *Sandbox, p Policy, line string, pipe bool) *Process {
+	t.Helper()
+	c := Command{Argv: []string{"sh", "-c", line}, Dir: p.Workspace, TTY: !pipe, Cols: 80, Rows: 24}
+	if pipe {
+		c.Stdin = StdinPipe
+	}
+	q := spawn(t, s, c)
+	t.Cleanup(func() { q.SignalTree(9) })
+	return q
+}
+
+// consume reads the output on, and tells when it has held a text.
+func consume(q *Process, text string) <-chan struct{} {
+	seen := make(chan struct{})
+	go func() {
+		var all []byte
+		b := make([]byte, 4096)
+		for told := false; ; {
+			n, err := q.Stdout().Read(b)
+			if all = append(all, b[:n]...); !told && strings.Contains(string(all), text) {
+				told = true
+				close(seen)
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return seen
+}
+
+// TestAwaitsInput: programs that wait for input are known to, at every level.
+func TestAwaitsInput(t *testing.T) {
+	eachLevel(t, func(t *testing.T, p Policy) {
+		s := start(t, p)
+		for _, w := range waiters {
+			name := w.line
+			if w.pipe {
+				name += " (pipe)"
+			}
+			t.Run(name, func(t *testing.T) {
+				installed(t, w.program)
+				q := startLine(t, s, p, w.line, w.pipe)
+				consume(q, "")
+				eventually(t, "waits for input", func() bool {
+					select {
+					case <-q.Done():
+						t.Fatal("it ended")
+					default:
+					}
+					return q.AwaitsInput(context.Background()) == w.want
+				})
+				// It stays so while nothing is typed.
+				for range 20 {
+					if got := q.AwaitsInput(context.Background()); got < InputShared && w.want != InputTimed {
+						t.Fatalf("state %d, then %d", w.want, got)
+					}
+				}
+			})
+		}
+	})
+}
+
+// TestNeverAwaitsInput: what works is never taken to wait, however often it is
+// looked at.
+func TestNeverAwaitsInput(t *testing.T) {
+	eachLevel(t, func(t *testing.T, p Policy) {
+		s := start(t, p)
+		for _, w := range workers {
+			t.Run(w.line, func(t *testing.T) {
+				installed(t, w.program)
+				q := startLine(t, s, p, w.line, w.pipe)
+				up := consume(q, "up")
+				looks := 0
+				for after := 0; after < 200; looks++ {
+					select {
+					case <-up:
+						after++
+					case <-q.Done():
+						t.Fatal("it ended")
+					default:
+					}
+					if got := q.AwaitsInput(context.Background()); got >= InputShared {
+						t.Fatalf("look %d says %d", looks, got)
+					}
+				}
+			})
+		}
+	})
+}
+
+// TestInputTaken: while typed text has not been read, nothing waits; a thread
+// that was not yet woken does not count as waiting.
+func TestInputTaken(t *testing.T) {
+	eachLevel(t, func(t *testing.T, p Policy) {
+		s := start(t, p)
+		q := startLine(t, s, p, `stty -echo; printf up; n=0; while read x; do n=$((n+1)); echo $n > count; done`, false)
+		<-consume(q, "up")
+		for i := range 200 {
+			eventually(t, "waits", func() bool { return q.AwaitsInput(context.Background()) == InputWaits })
+			got, _ := sh(t, s, p.Workspace, "cat count 2>/dev/null || echo 0")
+			if want := itoa(i) + "\n"; got != want {
+				t.Fatalf("awaits input after %d lines: it has done %q", i, got)
+			}
+			if _, err := q.Stdin().WriteString("line\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestJudgeInput(t *testing.T) {
+	tally := func(ws ...threadWait) InputState {
+		var n threadTally
+		for _, w := range ws {
+			n.add(w)
+		}
+		return n.judge()
+	}
+	for _, c := range []struct {
+		threads []threadWait
+		want    InputState
+	}{
+		{nil, InputBusy},
+		{[]threadWait{threadNeutral}, InputBusy},
+		{[]threadWait{threadOther}, InputBusy},
+		{[]threadWait{threadReads}, InputWaits},
+		{[]threadWait{threadReads, threadNeutral, threadNeutral}, InputWaits},
+		{[]threadWait{threadReads, threadOther}, InputShared},
+		{[]threadWait{threadTimed, threadNeutral}, InputTimed},
+		{[]threadWait{threadTimed, threadReads}, InputWaits},
+		{[]threadWait{threadShared}, InputShared},
+		{[]threadWait{threadReads, threadRuns}, InputBusy},
+		{[]threadWait{threadReads, threadHidden}, InputUnknown},
+		{[]threadWait{threadHidden, threadRuns}, InputBusy},
+	} {
+		if got := tally(c.threads...); got != c.want {
+			t.Errorf("%v: %d, want %d", c.threads, got, c.want)
+		}
+	}
+}
+
+func TestParseBlocked(t *testing.T) {
+	b, ok := parseBlocked([]byte("7 0x7ffd10 0x1 0xffffffffffffffff 0x0 0x2 0x3 0x7ffd00 0x7f00\n"))
+	if !ok || b.nr != 7 || b.args != [6]uint64{0x7ffd10, 1, 1<<64 - 1, 0, 2, 3} {
+		t.Errorf("%v %v", b, ok)
+	}
+	for _, line := range []string{"", "running\n", "-1 0x7ffd00 0x7f00\n", "x 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0"} {
+		if _, ok := parseBlocked([]byte(line)); ok {
+			t.Errorf("%q is a call", line)
+		}
+	}
+}
