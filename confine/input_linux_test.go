@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // waiters are programs that come to wait for input, and how exactly that is
@@ -38,7 +39,7 @@ var waiters = []struct {
 	{"python3", `python3 -c 'import threading, time; threading.Thread(target=time.sleep, args=(1000,), daemon=True).start(); input()'`, false, InputShared},
 	{"node", "node -i", false, InputWaits},
 	{"node", `node -e 'require("readline").createInterface({input: process.stdin}).question("? ", () => {})'`, false, InputWaits},
-	{"npm", "npm init", false, InputWaits},
+	{"npm", "npm init", false, InputTimed}, // it keeps a timer
 	{"less", "seq 1000 | less", false, InputWaits},
 	{"less", "less /etc/services", false, InputWaits},
 	{"man", "man sh || less /etc/services", false, InputWaits},
@@ -77,7 +78,7 @@ while True: select.select([sys.stdin], [], [], 0)'`, false},
 	{"node", `node -e 'require("http").createServer(() => {}).listen(0, () => console.log("up"))'`, false},
 	{"node", `node -e 'process.stdin.resume(); require("http").createServer(() => {}).listen(0, () => console.log("up"))'`, false},
 	{"node", `node -e 'process.stdin.resume(); console.log("up"); let n = 0; setInterval(() => n++, 100)'`, false},
-	{"ssh", `python3 -c 'import socket, os, subprocess; s = socket.create_server(("127.0.0.1", 0)); print("up", flush=True); os.execlp("ssh", "ssh", "-o", "BatchMode=no", "-p", str(s.getsockname()[1]), "127.0.0.1")'`, false},
+	{"ssh", `python3 -c 'import socket, os, subprocess; s = socket.create_server(("127.0.0.1", 0)); s.set_inheritable(True); print("up", flush=True); os.execlp("ssh", "ssh", "-o", "BatchMode=no", "-p", str(s.getsockname()[1]), "127.0.0.1")'`, false},
 	{"watch", "echo up; exec watch -n 0.2 date", false},
 }
 
@@ -132,14 +133,18 @@ func TestAwaitsInput(t *testing.T) {
 				installed(t, w.program)
 				q := startLine(t, s, p, w.line, w.pipe)
 				consume(q, "")
-				eventually(t, "waits for input", func() bool {
+				// A JVM or npm takes its time on a busy machine.
+				for deadline := time.Now().Add(2 * time.Minute); q.AwaitsInput(context.Background()) != w.want; {
 					select {
 					case <-q.Done():
 						t.Fatal("it ended")
 					default:
 					}
-					return q.AwaitsInput(context.Background()) == w.want
-				})
+					if time.Now().After(deadline) {
+						t.Fatal("never waits for input")
+					}
+					time.Sleep(2 * time.Millisecond)
+				}
 				// It stays so while nothing is typed.
 				for range 20 {
 					if got := q.AwaitsInput(context.Background()); got < InputShared && w.want != InputTimed {

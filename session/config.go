@@ -20,6 +20,8 @@ type Config struct {
 	TempDir string
 	// StateDir is the server's own folder; "" is DefaultStateDir.
 	StateDir string
+	// Shell runs commands that name no other; "" is bash where it exists, else sh.
+	Shell string
 	// Home is "workspace", "private", or "" for workspace when owned.
 	Home string
 	// Path is the PATH searched for toolchains; normally the server's own.

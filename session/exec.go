@@ -27,8 +27,9 @@ type Progress = ptyproc.Progress
 // ExecRequest is one command. Cmd is handed to the shell as it is.
 type ExecRequest struct {
 	Cmd      string
-	Workdir  string // relative to the workspace or absolute in it; "" is the root
-	Shell    string // "" is sh
+	Workdir  string   // relative to the workspace or absolute in it; "" is the root
+	Argv     []string // run as it is, without a shell, instead of Cmd
+	Shell    string   // "" is the server's
 	Login    bool
 	TTY      bool
 	Cols     int
@@ -49,11 +50,19 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	if err := s.requireRunning(); err != nil {
 		return Result{}, err
 	}
-	if strings.TrimSpace(r.Cmd) == "" {
-		return Result{}, errorf("invalid_argument", nil, "cmd is empty, give a shell command")
-	}
-	if strings.ContainsRune(r.Cmd, 0) {
-		return Result{}, errorf("invalid_argument", nil, "cmd holds a NUL byte, which no command line can carry, remove it or write it as an escape")
+	var notices []string
+	switch lf, crlf := plainLineEnds(r.Cmd); {
+	case len(r.Argv) > 0 && r.Cmd != "":
+		return Result{}, errorf("invalid_argument", nil, "cmd and argv are both given; use cmd for a shell, argv to run a program without one")
+	case len(r.Argv) > 0 && (r.Shell != "" || r.Login):
+		return Result{}, errorf("invalid_argument", nil, "argv runs without a shell; leave out shell and login, or use cmd")
+	case len(r.Argv) == 0 && strings.TrimSpace(r.Cmd) == "":
+		return Result{}, errorf("invalid_argument", nil, "cmd is empty; give a shell command")
+	case strings.ContainsRune(r.Cmd, 0):
+		return Result{}, errorf("invalid_argument", nil, "cmd holds a NUL byte, which no command line can carry; remove it or write it as an escape")
+	case crlf:
+		r.Cmd = lf
+		notices = append(notices, "every line of cmd ended in CRLF: it was run with LF")
 	}
 	if r.Stdin != nil && r.TTY {
 		return Result{}, errorf("invalid_argument", nil, "stdin and tty cannot go together, start with tty and send the text with write_stdin")
@@ -62,7 +71,7 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	argv, err := shellArgv(r)
+	argv, err := s.argv(&r)
 	if err != nil {
 		return Result{}, err
 	}
@@ -84,7 +93,9 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	if r.Stdin != nil || r.KeepOpen {
 		req.Stdin = ptyproc.StdinPipe
 	}
-	return s.withNotices(s.table.Start(ctx, req))
+	res, err := s.withNotices(s.table.Start(ctx, req))
+	res.Notices = append(notices, res.Notices...)
+	return res, err
 }
 
 func (s *Session) workdir(p string) (string, error) {
@@ -92,23 +103,6 @@ func (s *Session) workdir(p string) (string, error) {
 		return s.root, nil
 	}
 	return s.files.ResolveDir(p)
-}
-
-// shellArgv builds the command line. The working folder is set on the process,
-// not prefixed as "cd DIR &&", which would join the first background list.
-func shellArgv(r ExecRequest) ([]string, error) {
-	shell := r.Shell
-	if shell == "" {
-		shell = "sh"
-	}
-	if strings.ContainsRune(shell, 0) || strings.HasPrefix(shell, "-") {
-		return nil, errorf("invalid_argument", nil, "shell %q is not a program name, use one such as sh or bash", shell)
-	}
-	// -l -c apart and not "-lc": not every shell takes them in one word.
-	if r.Login {
-		return []string{shell, "-l", "-c", r.Cmd}, nil
-	}
-	return []string{shell, "-c", r.Cmd}, nil
 }
 
 // environ is a clean environment: what is true inside the sandbox, the locale,

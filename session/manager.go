@@ -59,6 +59,10 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
+	var err error
+	if c.Shell, err = ResolveShell(c.Shell); err != nil {
+		return nil, err
+	}
 	named := c.StateDir != ""
 	if !named {
 		c.StateDir = DefaultStateDir()

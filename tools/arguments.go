@@ -176,6 +176,37 @@ func (a *arguments) number(name string, fallback int) (n int, given bool) {
 	}
 }
 
+// list is an array of strings, or its JSON text.
+func (a *arguments) list(name string) []string {
+	v := a.fields[name]
+	if s, ok := v.(string); ok && strings.TrimSpace(s) != "" {
+		var l []any
+		if json.Unmarshal([]byte(s), &l) != nil {
+			a.fail("%s is a string, send an array of strings", name)
+			return nil
+		}
+		v = l
+	}
+	switch v := v.(type) {
+	case nil, string:
+		return nil
+	case []any:
+		out := make([]string, 0, len(v))
+		for i, e := range v {
+			s, ok := e.(string)
+			if !ok || strings.ContainsRune(s, 0) {
+				a.fail("%s[%d] is not a string without NUL, send an array of strings", name, i)
+				return nil
+			}
+			out = append(out, s)
+		}
+		return out
+	default:
+		a.fail("%s is %s, send an array of strings", name, kindOf(v))
+		return nil
+	}
+}
+
 // pairs is an object of strings; numbers and booleans in it are taken as the
 // text they would be in a shell.
 func (a *arguments) pairs(name string) map[string]string {

@@ -16,8 +16,8 @@ func everyTool(t *testing.T) map[string][]tool {
 	t.Helper()
 	shapes := map[string][]tool{}
 	for name, o := range map[string]Options{
-		"local":  {expose: true},
-		"remote": {expose: true, Remote: true},
+		"local":  {expose: true, shell: "bash"},
+		"remote": {expose: true, Remote: true, shell: "bash"},
 	} {
 		s := &Server{options: o}
 		offered, err := s.offered()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -16,7 +17,7 @@ func TestListBudget(t *testing.T) {
 	var first string
 	for range 3 {
 		defs := []any{}
-		for _, tl := range allTools(Options{}) {
+		for _, tl := range allTools(Options{shell: "bash"}) {
 			defs = append(defs, tl.def)
 		}
 		b, err := json.Marshal(map[string]any{"tools": defs})
@@ -43,14 +44,17 @@ func TestArguments(t *testing.T) {
 		raw  any
 		want string
 	}{
-		{nil, "cmd is missing"},
-		{map[string]any{"cmd": nil}, "cmd is missing"},
 		{[]any{}, "arguments is an array"},
 		{"text", "arguments is a string"},
 		{map[string]any{"cmd": "x", "CMD": "y"}, `no argument "CMD"`},
 	} {
 		if _, err := decode(tc.raw); err == nil || !regexp.MustCompile(regexp.QuoteMeta(tc.want)).MatchString(err.Error()) {
 			t.Errorf("%v: %v, want %q", tc.raw, err, tc.want)
+		}
+	}
+	for _, raw := range []any{nil, map[string]any{"session_id": nil}} {
+		if _, err := decodeArguments(raw, writeStdinTool(Options{}).def); err == nil || !strings.Contains(err.Error(), "session_id is missing") {
+			t.Errorf("%v: %v", raw, err)
 		}
 	}
 	a, err := decode(map[string]any{"cmd": "x", "cols": "80", "rows": 24.0, "tty": "true", "login": nil, "env": `{"A":"1"}`})

@@ -50,6 +50,7 @@ type Options struct {
 	Log   *slog.Logger
 
 	expose bool // some port may be exposed
+	shell  string
 }
 
 // Server offers the tools of a session manager over MCP.
@@ -108,7 +109,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	if !slices.Contains([]string{"auto", "on", "off"}, o.Structured) {
 		return nil, refuse("invalid_argument", "structured is %q, use auto, on or off", o.Structured)
 	}
-	o.expose = m.Exposes()
+	o.expose, o.shell = m.Exposes(), m.Shell()
 	enc, err := tokens.Get(o.Encoding)
 	if err != nil {
 		return nil, err

@@ -100,7 +100,7 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 	}
 	cols, rows := windowSize()
 	p, err := sess.Sandbox().(*sandbox).Sandbox.Spawn(ctx, confine.Command{
-		Argv: []string{"sh", "-c", line}, Env: env, Dir: sess.Root(),
+		Argv: []string{sess.Shell(), "-c", line}, Env: env, Dir: sess.Root(),
 		TTY: tty, Cols: cols, Rows: rows, Stdin: confine.StdinPipe, SplitStderr: true,
 	})
 	if err != nil {

@@ -42,6 +42,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.configFile, "config", "", "TOML file with the same keys as these flags")
 	f.StringVar(&s.session.Root, "root", "", "workspace folder, kept at the end (default: an own temporary one, removed)")
 	f.StringVar(&s.session.StateDir, "state-dir", "", "the server's own folder (default: $XDG_STATE_HOME/mcp-sandbox)")
+	f.StringVar(&s.session.Shell, "shell", "", "shell that runs commands: a program name or an absolute path (default: bash where it exists, else sh)")
 	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace when it is our own)")
 	f.StringVar(&s.session.Level, "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
 	f.StringVar(&s.session.MinLevel, "min-confinement", "", "refuse to run below this level (default: any but none, or the one named by --confine)")
