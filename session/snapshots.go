@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mcp-sandbox/snapshot"
+	"mcp-sandbox/workspace"
 )
 
 // The types of package snapshot under the session's name.
@@ -44,7 +45,7 @@ func (s *Session) Snapshots() (*snapshot.Repo, error) {
 		if !s.owned || s.kept || s.config.SnapshotStore != "" || s.config.OpenStore != nil {
 			dir = SnapshotDir(s.config, s.root)
 		}
-		s.snaps.repo, s.snaps.err = OpenSnapshots(s.config, dir, s.root, s.rootFD)
+		s.snaps.repo, s.snaps.err = openSnapshots(s.config, dir, s.root, s.rootFD, s.rules)
 	})
 	return s.snaps.repo, s.snaps.err
 }
@@ -81,10 +82,74 @@ func EphemeralPaths(c Config, root string) ([]string, error) {
 	return st.ledger(root), nil
 }
 
-// OpenSnapshots opens the snapshots of a workspace, which Config.OpenStore, or
-// else the folder dir, keeps; without rootFD the workspace is opened by its
-// path. skip are paths to leave out beside the configured ones.
-func OpenSnapshots(c Config, dir, root string, rootFD *os.File, skip ...string) (*snapshot.Repo, error) {
+// rules are the policy of the session's files. Before Start there are none: a
+// workspace that is gone comes back whole.
+func (s *Session) rules(ctx context.Context) snapshot.Rules {
+	if s.files == nil {
+		return allowAll{}
+	}
+	return s.files.Rules(ctx)
+}
+
+type allowAll struct{}
+
+func (allowAll) Hides(string, uint64, uint64, uint64) bool { return false }
+func (allowAll) Protects(string) bool                      { return false }
+
+// OpenSnapshots opens the snapshots of a workspace folder without a session,
+// under the policy a session of it would have. skip are paths to leave out beside
+// the configured ones. Codes: invalid_argument and those of package snapshot.
+func OpenSnapshots(c Config, dir, root string, skip ...string) (*snapshot.Repo, error) {
+	if err := c.checkPolicy(); err != nil {
+		return nil, err
+	}
+	state := c.StateDir
+	if state == "" {
+		state = DefaultStateDir()
+	}
+	var dirs []string
+	if state != "" {
+		dirs = append(dirs, state)
+	}
+	hidden, err := c.denyList(root, dirs)
+	if err != nil {
+		return nil, err
+	}
+	files, err := workspace.Open(root, workspace.Options{OwnerUID: -1, OwnerGID: -1, Protect: append(DefaultProtected(), c.Protect...), Deny: hidden})
+	if err != nil {
+		return nil, err
+	}
+	rules := func(ctx context.Context) snapshot.Rules { return files.Rules(ctx) }
+	return openSnapshots(c, dir, root, nil, rules, skip...)
+}
+
+// stageDirs are where a restore may build: the state folder, or beside the
+// workspace where commands do not reach.
+func (c *Config) stageDirs(root string) []string {
+	var out []string
+	state := c.StateDir
+	if state == "" {
+		state = DefaultStateDir()
+	}
+	if state != "" {
+		out = append(out, filepath.Join(state, "restore"))
+	}
+	up := filepath.Dir(root)
+	for _, w := range c.Write {
+		if real, err := filepath.EvalSymlinks(w); err == nil && (real == up || within(up, real)) {
+			return out
+		}
+	}
+	// A folder of everybody's, such as /tmp, is no place for it.
+	if fi, err := os.Stat(up); err == nil && fi.Mode().Perm()&0o022 == 0 {
+		out = append(out, up)
+	}
+	return out
+}
+
+// openSnapshots opens the snapshots of a workspace, which Config.OpenStore, or
+// else the folder dir, keeps; without rootFD the workspace is opened by its path.
+func openSnapshots(c Config, dir, root string, rootFD *os.File, rules func(context.Context) snapshot.Rules, skip ...string) (*snapshot.Repo, error) {
 	open := func() (snapshot.Store, error) { return snapshot.NewLocalStore(dir) }
 	if c.OpenStore != nil {
 		open = func() (snapshot.Store, error) { return c.OpenStore(snapshotKey(root)) }
@@ -99,6 +164,7 @@ func OpenSnapshots(c Config, dir, root string, rootFD *os.File, skip ...string) 
 	}
 	return snapshot.New(store, snapshot.Options{
 		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Skip: slices.Concat(c.snapshotSkip, skip), Retention: retention, Log: c.Log,
+		Rules: rules, StageDirs: c.stageDirs(root),
 	})
 }
 

@@ -89,12 +89,14 @@ func (r *Repo) compare(ctx context.Context, from, to, path string, each func(a, 
 		return err
 	}
 	defer done()
+	rules := r.rules(ctx)
 	pick := func(a, b *entry) error {
 		e := a
 		if e == nil {
 			e = b
 		}
-		if !within(e.path, path) {
+		// A snapshot may be older than the rule.
+		if !within(e.path, path) || rules.Hides(e.path, 0, 0, 0) {
 			return nil
 		}
 		return each(a, b)

@@ -69,6 +69,7 @@ type planner struct {
 	top     string // the folder being staged whole
 	topAt   string
 	inTop   bool
+	rules   Rules
 	blocked string // a path of the target that cannot be touched
 	isBlock bool
 }
@@ -96,6 +97,10 @@ func (r *Repo) plan(ctx context.Context, now, target *record, scope string, merg
 	for _, dir := range walk.ignoring {
 		pin(dir, true)
 	}
+	for _, path := range walk.protected {
+		pin(path, false)
+	}
+	p.rules = r.rules(ctx)
 	if target.Info.HardLinks > 0 {
 		if err := r.joinRecords(ctx, now, target, p.findGroups); err != nil {
 			return nil, err
@@ -165,6 +170,18 @@ func (p *planner) reconcile(c, t *entry) error {
 		p.chain = p.chain[:n-1]
 	}
 
+	if p.isBlock {
+		return nil
+	}
+	if why := p.keeps(path, t); why != "" && !above {
+		if c == nil || t == nil || !same(c, t) {
+			p.kept = append(p.kept, Skipped{path, why})
+		}
+		if c == nil || t == nil || c.kind != kindDir || t.kind != kindDir {
+			p.blocked, p.isBlock = path, true
+		}
+		return nil
+	}
 	if c != nil && p.inTaken && (t == nil || p.inTop) {
 		// It goes, or went, with the folder above it.
 		p.removed++
@@ -190,6 +207,17 @@ func (p *planner) reconcile(c, t *entry) error {
 		return p.add(t)
 	}
 	return p.both(c, t, above)
+}
+
+// keeps says why policy has a path left as it is, "" if it does not.
+func (p *planner) keeps(path string, t *entry) string {
+	switch {
+	case p.rules.Protects(path):
+		return skipProtected
+	case t != nil && p.rules.Hides(path, 0, 0, 0):
+		return skipHidden
+	}
+	return ""
 }
 
 func (p *planner) remove(c *entry) error {

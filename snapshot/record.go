@@ -54,6 +54,8 @@ const (
 	skipDevice     = "a device"
 	skipMount      = "another file system is mounted there"
 	skipUnreadable = "it may not be read"
+	skipHidden     = "it is hidden from this session"
+	skipProtected  = "it is protected from changes"
 	skipLong       = "its path is longer than 4095 bytes"
 	skipChanging   = "it changed while it was read, stored as read"
 )

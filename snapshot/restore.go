@@ -34,7 +34,7 @@ type RestoreResult struct {
 // Restore makes the workspace, or one path of it, what it was in a snapshot.
 //
 // It first takes a checkpoint, compares, and writes everything new into a
-// private folder beside the files. Only then are names swapped, and the old
+// private folder out of the commands' reach, see [Options]. Only then are names swapped, and the old
 // objects kept until all went well. On any error the swaps are undone and the
 // workspace is as before. A process killed in the middle leaves the checkpoint.
 // What differs in nothing is not touched; the workspace folder itself is never
@@ -94,7 +94,7 @@ func (r *Repo) carryOut(ctx context.Context, p *plan) (err error) {
 	if err := r.room(p.bytes); err != nil {
 		return err
 	}
-	a := &apply{r: r, plan: p, opened: map[string]int{}, was: map[string]before{}}
+	a := &apply{r: r, plan: p, lock: -1, opened: map[string]int{}, was: map[string]before{}}
 	defer a.close()
 	err = a.stage(ctx)
 	if err == nil {

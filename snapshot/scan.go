@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +26,10 @@ type scan struct {
 	// what to leave alone. ignoring lists folders with configured ones.
 	skipped  []Skipped
 	ignoring []string
-	read     int // files that were read
+	// protected are the protected paths that are there.
+	protected []string
+	rules     Rules
+	read      int // files that were read
 
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -64,6 +68,7 @@ func (s *scan) run(ctx context.Context) error {
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer s.cancel(nil)
 	s.jobs = make(chan *pending, jobsLength)
+	s.rules = s.r.rules(s.ctx)
 	err := s.produce()
 	if err == nil {
 		err = s.advanceLine(0)
@@ -226,6 +231,10 @@ func (s *scan) enter(f *folder) (bool, error) {
 		}
 		return false, f.err
 	}
+	if s.rules.Hides(f.path, f.st.dev, f.st.ino, 1) {
+		return false, s.pass(f.path, skipHidden)
+	}
+	s.notice(f.path)
 	p := s.start(f.path, kindDir, &f.st)
 	p.e.mode = f.st.mode & dirModeMask
 	p.e.xattrs = f.xattrs
@@ -245,6 +254,10 @@ func (s *scan) other(first map[inode]*pending, dir string, it *item) error {
 		return s.pass(path[:maxPath], skipLong)
 	}
 	st := &it.st
+	if s.rules.Hides(path, st.dev, st.ino, st.nlink) {
+		return s.pass(path, skipHidden)
+	}
+	s.notice(path)
 	switch st.mode & unix.S_IFMT {
 	case unix.S_IFREG:
 	case unix.S_IFLNK:
@@ -282,6 +295,13 @@ func (s *scan) other(first map[inode]*pending, dir string, it *item) error {
 		return err
 	}
 	return s.deliver(p)
+}
+
+// notice notes a protected path. The folders above hold something to keep.
+func (s *scan) notice(path string) {
+	if s.rules.Protects(path) {
+		s.protected = append(s.protected, strings.Clone(path))
+	}
 }
 
 // match returns the newest snapshot's entry of a path. They must come in order.

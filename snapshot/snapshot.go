@@ -46,6 +46,15 @@ type Options struct {
 	// Skip holds workspace paths treated the same, each with all below it.
 	Skip []string
 
+	// Rules looks up what policy keeps from snapshots, once for each look at the
+	// workspace; nil is nothing.
+	Rules func(ctx context.Context) Rules
+	// StageDirs are folders outside of the workspace, best first, in which a
+	// restore builds what it then swaps in: out of reach of the commands of the
+	// session. One on another file system is passed over. Without one that
+	// serves, the restore builds in a private folder in the workspace.
+	StageDirs []string
+
 	// OwnerUID and OwnerGID own restored files when the server runs as root.
 	// Both 0: the owner of the workspace folder.
 	OwnerUID, OwnerGID int
@@ -55,6 +64,28 @@ type Options struct {
 	Log       *slog.Logger     // nil: none
 	Retention Retention
 	Limits    Limits
+}
+
+// Rules are asked about workspace paths.
+type Rules interface {
+	// Hides: the path is neither stored, compared nor touched by a restore. dev,
+	// ino and links are 0 for a path that is in a snapshot.
+	Hides(path string, dev, ino, links uint64) bool
+	// Protects: a restore neither changes nor removes the path nor brings it back.
+	Protects(path string) bool
+}
+
+// noRules is no policy at all.
+type noRules struct{}
+
+func (noRules) Hides(string, uint64, uint64, uint64) bool { return false }
+func (noRules) Protects(string) bool                      { return false }
+
+func (r *Repo) rules(ctx context.Context) Rules {
+	if r.opt.Rules == nil {
+		return noRules{}
+	}
+	return r.opt.Rules(ctx)
 }
 
 // Retention says which snapshots to drop after each Create. Zero values keep

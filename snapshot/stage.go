@@ -12,15 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stagePrefix starts the name of the private folder in the workspace. It must
-// lie there because only names of one file system can be swapped.
+// stagePrefix starts the name of the private folder. It must lie on the file
+// system of the workspace because only names of one can be swapped.
 const stagePrefix = ".mcp-sandbox-restore-"
 
 // apply carries a plan out.
 type apply struct {
 	r     *Repo
 	plan  *plan
-	name  string // of the private folder, in the root
+	base  int    // the folder the private one is in: of a stage directory, or the root
+	own   bool   // base is to be closed
+	lock  int    // holds the private folder against a sweep
+	name  string // of the private folder, in base
 	dir   *tree  // the private folder; nil before it is made
 	fd    int
 	trash int // objects moved away so far
@@ -37,6 +40,10 @@ func (a *apply) close() {
 	if a.dir != nil {
 		unix.Close(a.fd)
 	}
+	if a.own {
+		unix.Close(a.lock)
+		unix.Close(a.base)
+	}
 }
 
 // stage builds all new objects in the private folder. Nothing of the workspace
@@ -49,11 +56,20 @@ func (a *apply) stage(ctx context.Context) error {
 	var rnd [12]byte
 	rand.Read(rnd[:])
 	a.name = stagePrefix + hex.EncodeToString(rnd[:])
-	if err := unix.Mkdirat(root, a.name, 0o700); err != nil {
+	a.place(root)
+	if err := unix.Mkdirat(a.base, a.name, 0o700); err != nil {
 		return err
 	}
-	if a.fd, err = openInner(root, a.name); err != nil {
-		unix.Unlinkat(root, a.name, unix.AT_REMOVEDIR)
+	if a.own {
+		if a.lock, err = openat(a.base, a.name, openDirFlags); err == nil {
+			err = unix.Flock(a.lock, unix.LOCK_EX|unix.LOCK_NB)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if a.fd, err = openInner(a.base, a.name); err != nil {
+		unix.Unlinkat(a.base, a.name, unix.AT_REMOVEDIR)
 		return err
 	}
 	a.dir = &tree{fd: a.fd, dev: a.r.tree.dev}
@@ -305,9 +321,12 @@ func (a *apply) discard() {
 	if a.dir == nil {
 		return
 	}
-	root, err := a.touch("")
+	base, err := a.base, error(nil)
+	if !a.own {
+		base, err = a.touch("")
+	}
 	if err == nil {
-		err = removeAll(root, a.name)
+		err = removeAll(base, a.name)
 	}
 	if err != nil {
 		a.r.log.Warn("the private folder of a restore could not be removed", "name", a.name, "cause", err)

@@ -76,17 +76,18 @@ func (f *FS) hiddenNow(ctx context.Context) *hiddenSet {
 
 // has says whether the inode is hidden, by whatever name it was reached.
 func (h *hiddenSet) has(st *unix.Stat_t) bool {
-	if h == nil {
-		return false
-	}
-	id := idOf(st)
+	return h != nil && h.hasID(idOf(st), kindOf(st) == KindFile && st.Nlink > 1)
+}
+
+// hasID is has for an inode; linked says that it is a file with several names.
+func (h *hiddenSet) hasID(id fileID, linked bool) bool {
 	if _, ok := h.ids[id]; ok {
 		return true
 	}
 	if _, ok := h.f.hiddenIDs[id]; ok {
 		return true
 	}
-	if st.Nlink < 2 || kindOf(st) != KindFile || !h.f.opts.Deny.Wild() {
+	if !linked || !h.f.opts.Deny.Wild() {
 		return false
 	}
 	h.once.Do(func() {
@@ -97,8 +98,8 @@ func (h *hiddenSet) has(st *unix.Stat_t) bool {
 			h.links[fileID{m.ID.Dev, m.ID.Ino}] = struct{}{}
 		}
 	})
-	_, linked := h.links[id]
-	return linked || h.all
+	_, found := h.links[id]
+	return found || h.all
 }
 
 // hiddenName says whether a name in the directory p stands in is hidden.

@@ -45,7 +45,7 @@ func newSnapshots() *cobra.Command {
 			// memory is worth, up to a bound that a large first snapshot can meet.
 			debug.SetGCPercent(400)
 			debug.SetMemoryLimit(96 << 20)
-			r, err := session.OpenSnapshots(s.session, session.SnapshotDir(s.session, root), root, nil, skip...)
+			r, err := session.OpenSnapshots(s.session, session.SnapshotDir(s.session, root), root, skip...)
 			if err != nil {
 				return err
 			}
@@ -70,6 +70,9 @@ func newSnapshots() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(out, "%d added, %d changed, %d removed; to undo this, restore %s\n", res.Added, res.Changed, res.Removed, res.Checkpoint)
+			for _, k := range res.Kept {
+				fmt.Fprintf(out, "left as it is: %q, %s\n", k.Path, k.Reason)
+			}
 			return nil
 		})}
 	for _, c := range []*cobra.Command{show, restore} {

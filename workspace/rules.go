@@ -1,0 +1,39 @@
+package workspace
+
+import (
+	"context"
+	"path"
+)
+
+// Rules is the policy of a workspace at one moment, for those who read and write
+// its tree by other means: snapshots. Paths are relative to the workspace.
+type Rules struct {
+	f      *FS
+	hidden *hiddenSet
+}
+
+// Rules looks at the workspace's policy; ctx bounds the looking.
+func (f *FS) Rules(ctx context.Context) *Rules {
+	f.learnTargets()
+	return &Rules{f, f.hiddenNow(ctx)}
+}
+
+// Protects says whether a path may not be changed.
+func (r *Rules) Protects(rel string) bool {
+	return rel != "" && r.f.guards(path.Join(r.f.roots[0].real, rel))
+}
+
+// Hides says whether a path may not be read. The inode and its number of links,
+// 1 for a directory, are those that are there, or 0.
+func (r *Rules) Hides(rel string, dev, ino, links uint64) bool {
+	if r.hidden == nil || rel == "" {
+		return false
+	}
+	if r.f.opts.Deny.Covers(path.Join(r.f.roots[0].real, rel)) {
+		return true
+	}
+	if ino == 0 {
+		return false
+	}
+	return r.hidden.hasID(fileID{dev, ino}, links > 1)
+}
