@@ -1,6 +1,7 @@
 package ptyproc
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -306,6 +307,22 @@ func (p *process) background() int {
 	return n
 }
 
+// family lists what runs of the command, nil where that is not known.
+func (p *process) family() []Relative {
+	c, ok := p.child.(FamilyChild)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	f, err := c.Family(ctx)
+	if err != nil {
+		p.t.o.Log.Debug("processes of a command not listed", "id", p.id, "error", err)
+		return nil
+	}
+	return f
+}
+
 // finished reports that nothing runs any more.
 func (p *process) finished() bool { return p.exited() && p.background() == 0 }
 
@@ -359,7 +376,9 @@ func (p *process) basicInfo() Info {
 func (p *process) info() Info {
 	i := p.basicInfo()
 	if i.Exit != nil {
-		i.BackgroundChildren = p.background()
+		if i.BackgroundChildren = p.background(); i.BackgroundChildren > 0 {
+			i.State, i.Background = StateBackground, p.family()
+		}
 	}
 	// Whoever reads the list may use the id from now on.
 	p.idShown.Store(true)

@@ -231,6 +231,21 @@ type Result struct {
 	TTY     bool
 	// BackgroundChildren counts what still runs of an ended command.
 	BackgroundChildren int
+	// Background are some of them, where the system tells.
+	Background []Relative
+}
+
+// Relative is one living process of a command.
+type Relative struct {
+	PID  int
+	Name string
+	// Ports are the TCP ports it listens on.
+	Ports []int
+}
+
+// FamilyChild is a Child that can list the living processes of its tree.
+type FamilyChild interface {
+	Family(context.Context) ([]Relative, error)
 }
 
 // The states of Info.
@@ -238,6 +253,8 @@ const (
 	StateRunning  = "running"
 	StateExited   = "exited"
 	StateSignaled = "signaled"
+	// StateBackground is an ended command of which something still runs.
+	StateBackground = "background"
 )
 
 // Info is one row of the list of processes.
@@ -252,6 +269,8 @@ type Info struct {
 	Exit     *ExitStatus
 	// BackgroundChildren counts what still runs of an ended command.
 	BackgroundChildren int
+	// Background are some of them, where the system tells.
+	Background []Relative
 	// Unread is the number of output bytes no reply has carried yet.
 	Unread int64
 }

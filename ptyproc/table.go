@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -166,9 +167,29 @@ func (t *Table) reserve() (int, error) {
 		order := t.byLastUse()
 		t.mu.Unlock()
 		if !t.pruneOne(order) {
-			return 0, errorf("limit_reached", nil, "all %d processes of the session are running, end one with kill_process (list_processes shows them) and call again", t.o.MaxProcesses)
+			return 0, t.errFull(order)
 		}
 	}
+}
+
+// errFull names what could be ended, least recently used first. A live process
+// is never ended to make room.
+func (t *Table) errFull(order []*process) error {
+	const most = 8
+	var named []string
+	for _, p := range order[:min(len(order), most)] {
+		state := "running"
+		if p.exited() {
+			state = "children of it run"
+		}
+		p.idShown.Store(true)
+		named = append(named, fmt.Sprintf("%d (%s, %s)", p.id, shorten(p.command), state))
+	}
+	if more := len(order) - most; more > 0 {
+		named = append(named, fmt.Sprintf("%d more", more))
+	}
+	return errorf("limit_reached", nil, "all %d processes of the session run: %s; end one with kill_process and call again",
+		t.o.MaxProcesses, strings.Join(named, ", "))
 }
 
 // newID draws an unused id. Needs t.mu.

@@ -278,6 +278,8 @@ func (t *Table) result(p *process) Result {
 		r.BackgroundChildren = p.remaining()
 		if r.BackgroundChildren == 0 {
 			r.ID = 0
+		} else {
+			r.Background = p.family()
 		}
 		p.mu.Lock()
 		p.exitReported = true

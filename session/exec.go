@@ -21,6 +21,13 @@ type ExitStatus = ptyproc.ExitStatus
 // ProcessInfo is one row of the process list.
 type ProcessInfo = ptyproc.Info
 
+// StateBackground is the state of an ended command of which something still
+// runs.
+const StateBackground = ptyproc.StateBackground
+
+// Relative is one living process of a command.
+type Relative = ptyproc.Relative
+
 // Progress is a sign of life of a running call.
 type Progress = ptyproc.Progress
 

@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -32,6 +33,43 @@ type processRow struct {
 	LastUsed  string `json:"last_used"`
 	TTY       bool   `json:"tty"`
 	ExitCode  *int   `json:"exit_code,omitempty"`
+	// Background is what runs of an ended command.
+	Background []relative `json:"background,omitempty"`
+}
+
+// relative is one living process of a command.
+type relative struct {
+	PID   int    `json:"pid"`
+	Name  string `json:"name"`
+	Ports []int  `json:"ports,omitempty"`
+}
+
+func newRelatives(rs []session.Relative) []relative {
+	out := make([]relative, len(rs))
+	for i, r := range rs {
+		out[i] = relative(r)
+	}
+	return out
+}
+
+// relativesText is such as "node pid 42 port 3000, sh pid 43".
+func relativesText(rs []relative) string {
+	const most = 16
+	parts := make([]string, 0, len(rs))
+	for _, r := range rs[:min(len(rs), most)] {
+		s := fmt.Sprintf("%s pid %d", oneLine(r.Name), r.PID)
+		for i, p := range r.Ports {
+			if i == 0 {
+				s += " port"
+			}
+			s += fmt.Sprintf(" %d", p)
+		}
+		parts = append(parts, s)
+	}
+	if more := len(rs) - most; more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func listProcesses(_ context.Context, c *call) (*reply, error) {
@@ -48,6 +86,9 @@ func listProcesses(_ context.Context, c *call) (*reply, error) {
 		if r.ExitCode != nil {
 			state = fmt.Sprintf("%s %d", r.State, *r.ExitCode)
 		}
+		if r.State == session.StateBackground {
+			state = fmt.Sprintf("%s (exited %d; %s)", r.State, *r.ExitCode, cmp.Or(relativesText(r.Background), "its processes run"))
+		}
 		tty := ""
 		if r.TTY {
 			tty = " tty"
@@ -61,6 +102,9 @@ func newProcessRow(p session.ProcessInfo) processRow {
 	row := processRow{
 		SessionID: p.ID, Command: p.Command, PID: p.PID, State: p.State,
 		Started: p.Started.UTC().Format(time.RFC3339), LastUsed: p.LastUsed.UTC().Format(time.RFC3339), TTY: p.TTY,
+	}
+	if len(p.Background) > 0 {
+		row.Background = newRelatives(p.Background)
 	}
 	if p.Exit != nil {
 		code := p.Exit.Code

@@ -16,18 +16,20 @@ import (
 
 // commandResult is the structured form of what a command call answers.
 type commandResult struct {
-	Output             string   `json:"output"`
-	WallTimeSeconds    float64  `json:"wall_time_seconds"`
-	ExitCode           *int     `json:"exit_code,omitempty"`
-	SessionID          *int     `json:"session_id,omitempty"`
-	AwaitingInput      bool     `json:"awaiting_input,omitempty"`
-	WaitForMatched     bool     `json:"wait_for_matched,omitempty"`
-	OriginalTokenCount int      `json:"original_token_count,omitempty"`
-	Truncated          bool     `json:"truncated,omitempty"`
-	OutputID           string   `json:"output_id,omitempty"`
-	TimedOut           bool     `json:"timed_out,omitempty"`
-	Signal             string   `json:"signal,omitempty"`
-	Notices            []string `json:"notices,omitempty"`
+	Output             string  `json:"output"`
+	WallTimeSeconds    float64 `json:"wall_time_seconds"`
+	ExitCode           *int    `json:"exit_code,omitempty"`
+	SessionID          *int    `json:"session_id,omitempty"`
+	AwaitingInput      bool    `json:"awaiting_input,omitempty"`
+	WaitForMatched     bool    `json:"wait_for_matched,omitempty"`
+	OriginalTokenCount int     `json:"original_token_count,omitempty"`
+	Truncated          bool    `json:"truncated,omitempty"`
+	OutputID           string  `json:"output_id,omitempty"`
+	TimedOut           bool    `json:"timed_out,omitempty"`
+	Signal             string  `json:"signal,omitempty"`
+	// Background is what runs of an ended command.
+	Background []relative `json:"background,omitempty"`
+	Notices    []string   `json:"notices,omitempty"`
 }
 
 // commandReply cuts the output to the limit and writes the first lines in the
@@ -81,7 +83,12 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 			// The command is gone but something it started still holds its output.
 			sid := r.ID
 			out.SessionID = &sid
-			fmt.Fprintf(&b, "Background processes of it still run, session ID %d\n", sid)
+			fmt.Fprintf(&b, "Background processes of it still run, session ID %d", sid)
+			if len(r.Background) > 0 {
+				out.Background = newRelatives(r.Background)
+				fmt.Fprintf(&b, ": %s", relativesText(out.Background))
+			}
+			b.WriteByte('\n')
 		}
 	default:
 		sid := r.ID

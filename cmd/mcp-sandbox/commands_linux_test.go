@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestReturnsOnInput: a call comes back when the program has taken what was typed
+// and waits for more, with everything it had to say. The yield is longer than
+// the test may take, so that only that can have ended the call.
+func TestReturnsOnInput(t *testing.T) {
+	const long = 45_000
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	for _, mode := range []string{"tty", "keep_stdin"} {
+		t.Run(mode, func(t *testing.T) {
+			res := c.ok("exec_command", map[string]any{
+				"cmd": `printf '? '; while read x; do sleep 0.3; printf 'got %s\n? ' "$x"; done`, mode: true, "yield_time_ms": long,
+			})
+			o := outcome(t, res)
+			if o.Output != "? " || !strings.Contains(res.text(), "(waits for input)") {
+				t.Fatalf("%q", res.text())
+			}
+			for i := range 10 {
+				res = c.ok("write_stdin", map[string]any{"session_id": o.SessionID, "chars": fmt.Sprintf("%d\n", i), "yield_time_ms": long})
+				if got := outcome(t, res).Output; !strings.HasSuffix(got, fmt.Sprintf("got %d", i)+ends(mode)+"? ") {
+					t.Fatalf("line %d: %q", i, got)
+				}
+			}
+			// An empty poll of what waits says so at once.
+			if res = c.ok("write_stdin", map[string]any{"session_id": o.SessionID, "yield_time_ms": long}); !strings.Contains(res.text(), "(waits for input)") {
+				t.Errorf("%q", res.text())
+			}
+			if got := outcome(t, c.ok("write_stdin", map[string]any{"session_id": o.SessionID, "close": true, "yield_time_ms": long})); got.ExitCode == nil {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+func ends(mode string) string {
+	if mode == "tty" {
+		return "\r\n"
+	}
+	return "\n"
+}
+
+// TestPollIsQuiet: a poll does not end on mere output.
+func TestPollIsQuiet(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	o := c.exec(map[string]any{"cmd": "for i in $(seq 20); do echo line $i; sleep 0.1; done", "yield_time_ms": 250})
+	if o.SessionID == nil {
+		t.Fatalf("%+v", o)
+	}
+	if o = outcome(t, c.ok("write_stdin", map[string]any{"session_id": o.SessionID, "yield_time_ms": 45_000})); o.ExitCode == nil || !strings.HasSuffix(o.Output, "line 20\n") {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestWaitFor(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	const long = 45_000
+	for _, tc := range []struct {
+		name, cmd, pattern string
+		tty                bool
+		want               string
+	}{
+		{"text", "echo starting; sleep 0.3; echo ready on 80; sleep 1000", `(?m)^ready on \d+$`, false, "ready on 80"},
+		{"colours", `printf '\033[32mrea\033[1mdy\033[0m\r\n'; sleep 1000`, "ready", true, "rea"},
+		{"split write", "printf rea; sleep 0.2; printf 'dy\n'; sleep 1000", "ready", false, "ready"},
+		{"last words", "sleep 0.2; printf ready", "ready", false, "ready"},
+		{"flood before", "head -c 3000000 /dev/zero | tr '\\0' x; echo ready; sleep 1000", "ready", false, "ready"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			res := c.ok("exec_command", map[string]any{"cmd": tc.cmd, "wait_for": tc.pattern, "tty": tc.tty, "yield_time_ms": long})
+			if o := outcome(t, res); !strings.Contains(res.text(), "wait_for was met") || !strings.Contains(o.Output, tc.want) {
+				t.Errorf("%.300q", res.text())
+			}
+		})
+	}
+	if res := c.ok("exec_command", map[string]any{"cmd": "echo other", "wait_for": "ready", "yield_time_ms": long}); !strings.Contains(res.text(), "wait_for was not met") {
+		t.Errorf("%q", res.text())
+	}
+	for _, bad := range []string{"(", "port:", "port:0", "port:65536", "port:x"} {
+		c.bad("invalid_argument", "exec_command", map[string]any{"cmd": "true", "wait_for": bad})
+	}
+	needPrograms(t, "python3")
+	res := c.ok("exec_command", map[string]any{"cmd": "sleep 0.3; exec python3 -m http.server 8130 --bind 127.0.0.1", "wait_for": "port:8130", "yield_time_ms": long})
+	if !strings.Contains(res.text(), "wait_for was met") {
+		t.Errorf("%q", res.text())
+	}
+}
+
+// TestBackground: what an ended command left behind is named, and so is what a
+// full table could end.
+func TestBackground(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	res := c.ok("exec_command", map[string]any{"cmd": "sleep 1000 >/dev/null 2>&1 & echo $!"})
+	o := outcome(t, res)
+	if o.SessionID == nil || !strings.Contains(res.text(), "sleep pid "+strings.TrimSpace(o.Output)) {
+		t.Fatalf("%q", res.text())
+	}
+	list := c.ok("list_processes", nil).text()
+	if !strings.Contains(list, fmt.Sprintf("%d background (exited 0; sleep pid %s)", *o.SessionID, strings.TrimSpace(o.Output))) {
+		t.Errorf("%q", list)
+	}
+	for range 63 {
+		c.ok("exec_command", map[string]any{"cmd": "sleep 1000 &"})
+	}
+	if text := c.bad("limit_reached", "exec_command", map[string]any{"cmd": "true"}); !strings.Contains(text, fmt.Sprint(*o.SessionID)) {
+		t.Errorf("%q", text)
+	}
+	c.ok("kill_process", map[string]any{"session_id": o.SessionID})
+	c.sh("true")
+}
+
+// TestShell: the shell is bash where it exists, and the one that is set.
+func TestShell(t *testing.T) {
+	needPrograms(t, "bash")
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{{nil, "bash"}, {[]string{"--shell", "sh"}, "sh"}, {[]string{"--shell", "/bin/bash"}, "/bin/bash"}} {
+		c := startServer(t, tc.args...)
+		c.initialize("2025-11-25")
+		if got := c.sh("echo $0"); got != tc.want+"\n" {
+			t.Errorf("%v runs %q", tc.args, got)
+		}
+		if list := string(c.request("tools/list", map[string]any{}).Result); !strings.Contains(list, "in a new "+tc.want+" in the workspace") {
+			t.Errorf("%v: the description does not name %s", tc.args, tc.want)
+		}
+	}
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	for cmd, want := range map[string]string{
+		`echo 'x\ny'`:                    "x\\ny\n",
+		`echo {a,b}`:                     "a b\n",
+		`[ x == x ] && echo same`:        "same\n",
+		`cat <<< word`:                   "word\n",
+		`false | true; echo $PIPESTATUS`: "1\n",
+		"cat <<'EOF'\r\nline\r\nEOF\r\n": "line\n",
+	} {
+		if got := c.sh(cmd); got != want {
+			t.Errorf("%q: %q, want %q", cmd, got, want)
+		}
+	}
+	if o := c.exec(map[string]any{"argv": []string{"printf", "%s|", "a b", "$HOME"}}); o.Output != "a b|$HOME|" {
+		t.Errorf("argv: %q", o.Output)
+	}
+	for _, bad := range []map[string]any{
+		{}, {"cmd": ""}, {"argv": []string{}}, {"cmd": "true", "argv": []string{"true"}}, {"argv": []string{"true"}, "login": true},
+		{"argv": []any{1}}, {"cmd": "true", "shell": "bash -x"}, {"cmd": "true", "shell": "./bash"},
+	} {
+		c.bad("invalid_argument", "exec_command", bad)
+	}
+}
+
+// needPrograms skips, and says so, unless the programs are there. CI wants all.
+func needPrograms(t *testing.T, names ...string) {
+	t.Helper()
+	for _, n := range names {
+		if _, err := exec.LookPath(n); err != nil {
+			if os.Getenv("MCP_SANDBOX_TEST_NOSKIP") == "1" {
+				t.Fatal(err)
+			}
+			t.Skipf("%s is not installed", n)
+		}
+	}
+}
