@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"mcp-sandbox/audit"
 	"mcp-sandbox/snapshot"
 )
 
@@ -91,7 +92,7 @@ type Config struct {
 	CloseWithin time.Duration
 	// Audit records tool calls and the lives of sessions; nil records nothing. The
 	// manager closes it.
-	Audit *Auditor
+	Audit *audit.Auditor
 	Log   *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"mcp-sandbox/audit"
 	"mcp-sandbox/ptyproc"
 )
 
@@ -259,7 +260,7 @@ func lastLine(s string) string {
 	if line == "" {
 		return "it said nothing"
 	}
-	return clip(line)
+	return audit.Clip(line)
 }
 
 // makeOwnedAt makes a private folder at a path of ours, for commands as those of

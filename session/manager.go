@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mcp-sandbox/audit"
 )
 
 // Manager makes sessions on first use and ends them. A key names a client: a
@@ -23,7 +25,7 @@ type Manager struct {
 	mu       sync.Mutex
 	sessions map[string]*entry
 	closed   bool
-	redactor *Redactor
+	redactor *audit.Redactor
 	secrets  []string
 	resweep  *time.Timer
 	sweeper  *sweeper // nil without ages
@@ -370,7 +372,7 @@ func (m *Manager) Delete(key string) error {
 	err := m.end(key, (*Session).Delete)
 	if name := m.configFor(key).Name; name != "" {
 		var coded *Error
-		if e := m.state.deleteSaved(m.config, name); e != nil && !(errors.As(e, &coded) && coded.code == "session_not_found") {
+		if e := m.state.deleteSaved(m.config, name); e != nil && !(errors.As(e, &coded) && coded.Code() == "session_not_found") {
 			err = errors.Join(err, e)
 		}
 	}
@@ -431,7 +433,7 @@ func (m *Manager) Close() error {
 }
 
 // Auditor is the audit log, nil when there is none.
-func (m *Manager) Auditor() *Auditor { return m.config.Audit }
+func (m *Manager) Auditor() *audit.Auditor { return m.config.Audit }
 
 // SessionID is the id of a client's session, "" while it has none.
 func (m *Manager) SessionID(key string) string {
@@ -452,7 +454,7 @@ func (m *Manager) SessionID(key string) string {
 }
 
 // Redactor knows every secret the sessions of this manager were given.
-func (m *Manager) Redactor() *Redactor {
+func (m *Manager) Redactor() *audit.Redactor {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.redactor
@@ -467,7 +469,7 @@ func (m *Manager) addSecrets(values []string) {
 	m.secrets = append(m.secrets, values...)
 	slices.Sort(m.secrets)
 	m.secrets = slices.Compact(m.secrets)
-	m.redactor = NewRedactor(m.secrets)
+	m.redactor = audit.NewRedactor(m.secrets)
 }
 
 func newID() string { return randomHex(16) }

@@ -281,7 +281,7 @@ func (m *Manager) sweepSaved(now time.Time) {
 			continue
 		}
 		var coded *Error
-		if err := m.state.deleteSaved(m.config, name); err != nil && !(errors.As(err, &coded) && coded.code == "already_exists") {
+		if err := m.state.deleteSaved(m.config, name); err != nil && !(errors.As(err, &coded) && coded.Code() == "already_exists") {
 			m.log.Warn("a saved session past its age could not be deleted", "error", err)
 		}
 	}

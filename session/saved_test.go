@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mcp-sandbox/audit"
 )
 
 func TestResume(t *testing.T) {
@@ -149,7 +151,7 @@ func TestStateHasNoSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	m := w.manager(Config{Name: "n", Manifest: man, Audit: NewAuditor(AuditOptions{Sink: NewAuditWriter(&log)})})
+	m := w.manager(Config{Name: "n", Manifest: man, Audit: audit.New(audit.Options{Sink: audit.NewWriter(&log)})})
 	s, err := m.Get(t.Context(), "k")
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +184,11 @@ func TestStateHasNoSecrets(t *testing.T) {
 		t.Errorf("the audit log holds a value:\n%s", &log)
 	}
 	var ops []string
-	for _, e := range readEvents(t, &log) {
+	for d := json.NewDecoder(&log); d.More(); {
+		var e audit.Event
+		if err := d.Decode(&e); err != nil {
+			t.Fatal(err)
+		}
 		ops = append(ops, e.Op+" "+e.Phase)
 	}
 	if want := "session.start start,session.start finish,session.close start,session.stop start,session.stop finish,session.close finish"; strings.Join(ops, ",") != want {

@@ -322,3 +322,9 @@ func (s *state) setLedger(root string, paths []string) error {
 	}
 	return writeOver(s.ledgerPath(root), b)
 }
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails (crypto/rand, Go 1.24)
+	return hex.EncodeToString(b)
+}

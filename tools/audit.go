@@ -10,6 +10,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"mcp-sandbox/audit"
 	"mcp-sandbox/session"
 )
 
@@ -100,7 +101,7 @@ var shown = map[string]bool{
 	"snapshot_id": true, "label": true, "from": true, "to": true, "port": true,
 }
 
-func auditArguments(r *session.Redactor, raw any) map[string]any {
+func auditArguments(r *audit.Redactor, raw any) map[string]any {
 	fields, ok := raw.(map[string]any)
 	if !ok {
 		if raw == nil {
@@ -115,7 +116,7 @@ func auditArguments(r *session.Redactor, raw any) map[string]any {
 	return out
 }
 
-func auditValue(r *session.Redactor, name string, v any) any {
+func auditValue(r *audit.Redactor, name string, v any) any {
 	text, isText := v.(string)
 	switch {
 	case v == nil:

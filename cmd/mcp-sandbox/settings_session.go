@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"mcp-sandbox/audit"
 	"mcp-sandbox/session"
 )
 
@@ -50,7 +51,7 @@ func (s *settings) loadSession() error {
 		}
 		return nil
 	}
-	var sinks session.AuditSinks
+	var sinks audit.Sinks
 	for _, to := range s.sessionFlags.auditLog {
 		if to != "stderr" && to != "-" && !strings.Contains(to, "://") {
 			s.session.Private = append(s.session.Private, to)
@@ -60,13 +61,13 @@ func (s *settings) loadSession() error {
 		return err
 	}
 	for _, to := range s.sessionFlags.auditLog {
-		sink, err := session.OpenAuditSink(to, s.sessionFlags.auditStrict, s.session.Log)
+		sink, err := audit.OpenSink(to, s.sessionFlags.auditStrict, s.session.Log)
 		if err != nil {
 			_ = sinks.Close()
 			return err
 		}
 		sinks = append(sinks, sink)
 	}
-	s.session.Audit = session.NewAuditor(session.AuditOptions{Sink: sinks, Strict: s.sessionFlags.auditStrict, Log: s.session.Log})
+	s.session.Audit = audit.New(audit.Options{Sink: sinks, Strict: s.sessionFlags.auditStrict, Log: s.session.Log})
 	return nil
 }

@@ -1,4 +1,4 @@
-package session
+package audit
 
 import (
 	"bytes"
@@ -17,28 +17,30 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
-// OpenAuditSink opens the destination an operator named: an absolute or relative
+// OpenSink opens the destination an operator named: an absolute or relative
 // file, "stderr" or "-", or an http or https address that takes POSTs of JSON
 // lines. sync makes the HTTP sink wait for each answer, so that a strict auditor
 // can tell. Codes: invalid_argument, permission_denied.
-func OpenAuditSink(destination string, sync bool, log *slog.Logger) (AuditSink, error) {
+func OpenSink(destination string, sync bool, log *slog.Logger) (Sink, error) {
 	switch {
 	case destination == "" || strings.ContainsRune(destination, 0):
-		return nil, errorf("invalid_argument", nil, "the audit log has no name, give a file, stderr or an http address")
+		return nil, sandbox.Errorf("invalid_argument", nil, "the audit log has no name, give a file, stderr or an http address")
 	case destination == "-" || destination == "stderr":
-		return NewAuditWriter(os.Stderr), nil
+		return NewWriter(os.Stderr), nil
 	case strings.HasPrefix(destination, "http://"), strings.HasPrefix(destination, "https://"):
-		return NewAuditHTTP(destination, AuditHTTPOptions{Sync: sync, Log: log})
+		return NewHTTP(destination, HTTPOptions{Sync: sync, Log: log})
 	}
-	return OpenAuditFile(destination, AuditFileOptions{})
+	return OpenFile(destination, FileOptions{})
 }
 
-// AuditSinks writes each record to several sinks, all of them whatever fails.
-type AuditSinks []AuditSink
+// Sinks writes each record to several sinks, all of them whatever fails.
+type Sinks []Sink
 
-func (ss AuditSinks) Write(ctx context.Context, line []byte) error {
+func (ss Sinks) Write(ctx context.Context, line []byte) error {
 	var errs []error
 	for _, s := range ss {
 		errs = append(errs, s.Write(ctx, line))
@@ -46,7 +48,7 @@ func (ss AuditSinks) Write(ctx context.Context, line []byte) error {
 	return errors.Join(errs...)
 }
 
-func (ss AuditSinks) Close() error {
+func (ss Sinks) Close() error {
 	var errs []error
 	for _, s := range ss {
 		errs = append(errs, s.Close())
@@ -54,36 +56,36 @@ func (ss AuditSinks) Close() error {
 	return errors.Join(errs...)
 }
 
-// NewAuditWriter writes records to a stream it does not close.
-func NewAuditWriter(w io.Writer) AuditSink { return &auditWriter{w: w} }
+// NewWriter writes records to a stream it does not close.
+func NewWriter(w io.Writer) Sink { return &writerSink{w: w} }
 
-type auditWriter struct {
+type writerSink struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-func (s *auditWriter) Write(_ context.Context, line []byte) error {
+func (s *writerSink) Write(_ context.Context, line []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, err := s.w.Write(line)
 	return err
 }
 
-func (s *auditWriter) Close() error { return nil }
+func (s *writerSink) Close() error { return nil }
 
-// AuditFileOptions bound an audit file.
-type AuditFileOptions struct {
+// FileOptions bound an audit file.
+type FileOptions struct {
 	// MaxBytes is the size at which a file is set aside, 64 MiB.
 	MaxBytes int64
 	// Keep is how many older ones are kept as NAME.1 (the newest) and up, 4.
 	Keep int
 }
 
-// OpenAuditFile appends records to a file of mode 0600, which several servers
+// OpenFile appends records to a file of mode 0600, which several servers
 // may share: each record is written whole under a lock, and whoever finds the
 // file full sets it aside. A link or anything but a plain file under the name
 // is refused. Codes: invalid_argument, permission_denied.
-func OpenAuditFile(path string, o AuditFileOptions) (AuditSink, error) {
+func OpenFile(path string, o FileOptions) (Sink, error) {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = 64 << 20
 	}
@@ -92,18 +94,18 @@ func OpenAuditFile(path string, o AuditFileOptions) (AuditSink, error) {
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, errorf("invalid_argument", err, "the audit log %q cannot be made absolute, name it in full", path)
+		return nil, sandbox.Errorf("invalid_argument", err, "the audit log %q cannot be made absolute, name it in full", path)
 	}
-	s := &auditFile{path: abs, options: o}
+	s := &fileSink{path: abs, options: o}
 	if err := s.open(); err != nil {
-		return nil, errorf("permission_denied", err, "the audit log %q cannot be opened, name a plain file in a folder this server may write", path)
+		return nil, sandbox.Errorf("permission_denied", err, "the audit log %q cannot be opened, name a plain file in a folder this server may write", path)
 	}
 	return s, nil
 }
 
-type auditFile struct {
+type fileSink struct {
 	path    string
-	options AuditFileOptions
+	options FileOptions
 
 	mu sync.Mutex
 	f  *os.File
@@ -111,7 +113,7 @@ type auditFile struct {
 
 // open takes O_NONBLOCK so that a FIFO planted under the name cannot hang the
 // server, and O_NOFOLLOW so that a link cannot send the log elsewhere (AC-13).
-func (s *auditFile) open() error {
+func (s *fileSink) open() error {
 	fd, err := unix.Open(s.path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: s.path, Err: err}
@@ -131,7 +133,7 @@ func (s *auditFile) open() error {
 	return nil
 }
 
-func (s *auditFile) Write(_ context.Context, line []byte) error {
+func (s *fileSink) Write(_ context.Context, line []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Another server may set the file aside between our open and our lock, as may
@@ -159,7 +161,7 @@ func (s *auditFile) Write(_ context.Context, line []byte) error {
 }
 
 // append writes under the lock, or reports that the file has to be opened anew.
-func (s *auditFile) append(line []byte) (done bool, err error) {
+func (s *fileSink) append(line []byte) (done bool, err error) {
 	fi, err := s.f.Stat()
 	if err != nil {
 		return false, err
@@ -180,7 +182,7 @@ func (s *auditFile) append(line []byte) (done bool, err error) {
 
 // rotate goes from the oldest to the newest, so that a crash in between loses at
 // most the oldest and never the order.
-func (s *auditFile) rotate() error {
+func (s *fileSink) rotate() error {
 	for i := s.options.Keep; i > 0; i-- {
 		from := s.path
 		if i > 1 {
@@ -193,7 +195,7 @@ func (s *auditFile) rotate() error {
 	return nil
 }
 
-func (s *auditFile) Close() error {
+func (s *fileSink) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.f == nil {
@@ -204,8 +206,8 @@ func (s *auditFile) Close() error {
 	return err
 }
 
-// AuditHTTPOptions bound an HTTP sink.
-type AuditHTTPOptions struct {
+// HTTPOptions bound an HTTP sink.
+type HTTPOptions struct {
 	// Sync posts each record before Write returns. Otherwise records wait in a
 	// queue of Queue (4096), which refuses more when it is full.
 	Sync  bool
@@ -219,15 +221,15 @@ type AuditHTTPOptions struct {
 	Log    *slog.Logger
 }
 
-// NewAuditHTTP posts records as application/x-ndjson, several in one body when
+// NewHTTP posts records as application/x-ndjson, several in one body when
 // they come fast. A password in the address becomes basic authentication.
 // Redirects are not followed: records go to the named host or nowhere.
 // Code: invalid_argument.
-func NewAuditHTTP(address string, o AuditHTTPOptions) (AuditSink, error) {
+func NewHTTP(address string, o HTTPOptions) (Sink, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		// Not quoted: it may hold a password.
-		return nil, errorf("invalid_argument", nil, "the audit log's address is not a whole http or https address, write https://host/path")
+		return nil, sandbox.Errorf("invalid_argument", nil, "the audit log's address is not a whole http or https address, write https://host/path")
 	}
 	if o.Queue <= 0 {
 		o.Queue = 4096
@@ -249,7 +251,7 @@ func NewAuditHTTP(address string, o AuditHTTPOptions) (AuditSink, error) {
 		client = *o.Client
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	s := &auditHTTP{url: u, options: o, client: &client, stop: make(chan struct{}), stopped: make(chan struct{})}
+	s := &httpSink{url: u, options: o, client: &client, stop: make(chan struct{}), stopped: make(chan struct{})}
 	if o.Sync {
 		close(s.stopped)
 		return s, nil
@@ -259,9 +261,9 @@ func NewAuditHTTP(address string, o AuditHTTPOptions) (AuditSink, error) {
 	return s, nil
 }
 
-type auditHTTP struct {
+type httpSink struct {
 	url     *url.URL
-	options AuditHTTPOptions
+	options HTTPOptions
 	client  *http.Client
 	queue   chan []byte
 
@@ -271,10 +273,10 @@ type auditHTTP struct {
 	failed  bool // the deliverer's alone
 }
 
-// auditBatch bounds one POST, in bytes.
-const auditBatch = 1 << 20
+// httpBatch bounds one POST, in bytes.
+const httpBatch = 1 << 20
 
-func (s *auditHTTP) Write(ctx context.Context, line []byte) error {
+func (s *httpSink) Write(ctx context.Context, line []byte) error {
 	select {
 	case <-s.stop:
 		return os.ErrClosed
@@ -291,7 +293,7 @@ func (s *auditHTTP) Write(ctx context.Context, line []byte) error {
 	}
 }
 
-func (s *auditHTTP) deliver() {
+func (s *httpSink) deliver() {
 	defer close(s.stopped)
 	for {
 		select {
@@ -311,9 +313,9 @@ func (s *auditHTTP) deliver() {
 }
 
 // flush takes what else waits into the same body.
-func (s *auditHTTP) flush(body []byte) {
+func (s *httpSink) flush(body []byte) {
 	n := 1
-	for more := true; more && len(body) < auditBatch; {
+	for more := true; more && len(body) < httpBatch; {
 		select {
 		case line := <-s.queue:
 			body = append(body, line...)
@@ -332,7 +334,7 @@ func (s *auditHTTP) flush(body []byte) {
 	s.failed = false
 }
 
-func (s *auditHTTP) post(ctx context.Context, body []byte) (err error) {
+func (s *httpSink) post(ctx context.Context, body []byte) (err error) {
 	pause := s.options.Pause
 	for i := range s.options.Attempts {
 		if i > 0 {
@@ -353,7 +355,7 @@ func (s *auditHTTP) post(ctx context.Context, body []byte) (err error) {
 	return err
 }
 
-func (s *auditHTTP) postOnce(ctx context.Context, body []byte) (again bool, err error) {
+func (s *httpSink) postOnce(ctx context.Context, body []byte) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url.String(), bytes.NewReader(body))
@@ -381,7 +383,7 @@ func (s *auditHTTP) postOnce(ctx context.Context, body []byte) (again bool, err 
 }
 
 // Close waits for the queue, at most two time limits long.
-func (s *auditHTTP) Close() error {
+func (s *httpSink) Close() error {
 	s.closing.Do(func() { close(s.stop) })
 	t := time.NewTimer(2 * s.options.Timeout)
 	defer t.Stop()

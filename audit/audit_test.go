@@ -1,4 +1,4 @@
-package session
+package audit
 
 import (
 	"bufio"
@@ -20,17 +20,19 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"mcp-sandbox/sandbox"
 )
 
-func readEvents(t *testing.T, r io.Reader) []AuditEvent {
+func readEvents(t *testing.T, r io.Reader) []Event {
 	t.Helper()
-	var out []AuditEvent
+	var out []Event
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, 1<<20)
 	for sc.Scan() {
 		d := json.NewDecoder(bytes.NewReader(sc.Bytes()))
 		d.DisallowUnknownFields()
-		var e AuditEvent
+		var e Event
 		if err := d.Decode(&e); err != nil {
 			t.Fatalf("line %q: %v", sc.Bytes(), err)
 		}
@@ -42,7 +44,7 @@ func readEvents(t *testing.T, r io.Reader) []AuditEvent {
 func TestAuditPairs(t *testing.T) {
 	var buf bytes.Buffer
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	a := NewAuditor(AuditOptions{Sink: NewAuditWriter(&buf), Now: func() time.Time { now = now.Add(time.Millisecond); return now }})
+	a := New(Options{Sink: NewWriter(&buf), Now: func() time.Time { now = now.Add(time.Millisecond); return now }})
 	sp, err := a.Begin(t.Context(), "", "stdio", "exec_command", map[string]any{"cmd": "true"})
 	if err != nil {
 		t.Fatal(err)
@@ -86,15 +88,15 @@ func TestAuditFailure(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		var logged bytes.Buffer
 		sink := &brokenSink{}
-		a := NewAuditor(AuditOptions{Sink: sink, Strict: strict, Log: slog.New(slog.NewTextHandler(&logged, nil))})
+		a := New(Options{Sink: sink, Strict: strict, Log: slog.New(slog.NewTextHandler(&logged, nil))})
 		sink.broken.Store(true)
 		for range 3 {
 			sp, err := a.Begin(t.Context(), "", "", "ls", nil)
 			if (err != nil) != strict {
 				t.Fatalf("strict %v: %v", strict, err)
 			}
-			if err != nil && (codeOf(err) != "internal" || strings.Contains(err.Error(), "/srv")) {
-				t.Errorf("%s: %v", codeOf(err), err)
+			if err != nil && (sandbox.CodeOf(err) != "internal" || strings.Contains(err.Error(), "/srv")) {
+				t.Errorf("%s: %v", sandbox.CodeOf(err), err)
 			}
 			sp.End(t.Context(), "", "", nil)
 		}
@@ -121,11 +123,11 @@ func TestAuditFile(t *testing.T) {
 	const servers, each = 4, 100
 	var wg sync.WaitGroup
 	for range servers {
-		sink, err := OpenAuditFile(path, AuditFileOptions{MaxBytes: 4000, Keep: 1000})
+		sink, err := OpenFile(path, FileOptions{MaxBytes: 4000, Keep: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := NewAuditor(AuditOptions{Sink: sink})
+		a := New(Options{Sink: sink})
 		wg.Go(func() {
 			for range each {
 				sp, _ := a.Begin(t.Context(), "s", "c", "op", map[string]any{"path": "some/file"})
@@ -172,7 +174,7 @@ func TestAuditFile(t *testing.T) {
 
 func TestAuditFileKeepsFew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a")
-	sink, err := OpenAuditFile(path, AuditFileOptions{MaxBytes: 10, Keep: 2})
+	sink, err := OpenFile(path, FileOptions{MaxBytes: 10, Keep: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +215,7 @@ func TestAC13AuditPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []string{link, fifo, dir, filepath.Join(dir, "no", "folder")} {
-		if s, err := OpenAuditFile(p, AuditFileOptions{}); codeOf(err) != "permission_denied" {
+		if s, err := OpenFile(p, FileOptions{}); sandbox.CodeOf(err) != "permission_denied" {
 			t.Errorf("%s: %v, %v", p, s, err)
 		}
 	}
@@ -242,11 +244,11 @@ func TestAuditHTTP(t *testing.T) {
 	}))
 	defer srv.Close()
 	address := strings.Replace(srv.URL, "://", "://u:hunter22@", 1)
-	sink, err := OpenAuditSink(address, false, nil)
+	sink, err := OpenSink(address, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := NewAuditor(AuditOptions{Sink: sink})
+	a := New(Options{Sink: sink})
 	for range 50 {
 		sp, _ := a.Begin(t.Context(), "s", "c", "op", nil)
 		sp.End(t.Context(), "s", "", nil)
@@ -286,8 +288,8 @@ func TestAuditHTTPDown(t *testing.T) {
 	gone.Close()
 
 	for _, url := range []string{moved.URL, hangs.URL, gone.URL} {
-		o := AuditHTTPOptions{Sync: true, Timeout: 50 * time.Millisecond, Attempts: 2, Pause: time.Millisecond}
-		sink, err := NewAuditHTTP(url, o)
+		o := HTTPOptions{Sync: true, Timeout: 50 * time.Millisecond, Attempts: 2, Pause: time.Millisecond}
+		sink, err := NewHTTP(url, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -296,7 +298,7 @@ func TestAuditHTTPDown(t *testing.T) {
 		}
 		_ = sink.Close()
 	}
-	sink, err := NewAuditHTTP(hangs.URL, AuditHTTPOptions{Queue: 3, Timeout: 50 * time.Millisecond, Attempts: 1})
+	sink, err := NewHTTP(hangs.URL, HTTPOptions{Queue: 3, Timeout: 50 * time.Millisecond, Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +310,7 @@ func TestAuditHTTPDown(t *testing.T) {
 		t.Error("the queue has no end")
 	}
 	_ = sink.Close()
-	if _, err := NewAuditHTTP("http://user:pw@", AuditHTTPOptions{}); codeOf(err) != "invalid_argument" || strings.Contains(err.Error(), "pw") {
+	if _, err := NewHTTP("http://user:pw@", HTTPOptions{}); sandbox.CodeOf(err) != "invalid_argument" || strings.Contains(err.Error(), "pw") {
 		t.Errorf("bad address: %v", err)
 	}
 }
@@ -346,7 +348,7 @@ func TestRedactor(t *testing.T) {
 			t.Errorf("%q became %q", tc.in, got)
 		}
 	}
-	if got := r.Value(strings.Repeat("é", 5000)); len(got) > auditTextLimit+40 || !strings.Contains(got, "bytes more") {
+	if got := r.Value(strings.Repeat("é", 5000)); len(got) > textLimit+40 || !strings.Contains(got, "bytes more") {
 		t.Errorf("not cut: %d bytes", len(got))
 	}
 	if got := (*Redactor)(nil).Value("a\xffb"); got != "a\uFFFDb" {
@@ -367,20 +369,4 @@ func FuzzRedactor(f *testing.F) {
 			t.Errorf("%q", got)
 		}
 	})
-}
-
-func TestPrivateFiles(t *testing.T) {
-	base := t.TempDir()
-	root, read := filepath.Join(base, "w"), filepath.Join(base, "r")
-	if err := errors.Join(os.Mkdir(root, 0o755), os.Mkdir(read, 0o755), os.Symlink(root, filepath.Join(base, "alias"))); err != nil {
-		t.Fatal(err)
-	}
-	for path, code := range map[string]string{
-		"audit": "", "w/audit": "invalid_argument", "r/audit": "invalid_argument", "alias/audit": "invalid_argument", "no/audit": "not_found", "w": "invalid_argument",
-	} {
-		c := Config{Root: root, Read: []string{read}, Private: []string{filepath.Join(base, path)}}
-		if err := c.CheckPrivate(); codeOf(err) != code {
-			t.Errorf("%s: %v, want %q", path, err, code)
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package session
+package audit
 
 import (
 	"context"
@@ -9,17 +9,19 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
-// AuditVersion is the version of the record format below.
-const AuditVersion = 1
+// Version is the version of the record format below.
+const Version = 1
 
-// AuditEvent is one record of the audit log: every tool call and every step of
+// Event is one record of the audit log: every tool call and every step of
 // a session's life leaves two, a start and a finish, joined by Span; a refused
 // connection leaves one, an event. It holds
 // names, sizes and redacted values, never the content of a file, of terminal
 // input or of output.
-type AuditEvent struct {
+type Event struct {
 	Version int       `json:"version"`
 	ID      string    `json:"event_id"`
 	Time    time.Time `json:"ts"`
@@ -41,18 +43,18 @@ type AuditEvent struct {
 	ErrorCode  string   `json:"error_code,omitempty"`
 }
 
-// AuditSink takes records, each one line of JSON with its newline. Write must
-// be safe for concurrent use and must not keep the line. See audit_sinks.go for
+// Sink takes records, each one line of JSON with its newline. Write must
+// be safe for concurrent use and must not keep the line. See sinks.go for
 // those there are.
-type AuditSink interface {
+type Sink interface {
 	Write(ctx context.Context, line []byte) error
 	// Close hands over what is still held back, waiting a bounded time.
 	Close() error
 }
 
-// AuditOptions say where records go and what a failure to write one means.
-type AuditOptions struct {
-	Sink AuditSink
+// Options say where records go and what a failure to write one means.
+type Options struct {
+	Sink Sink
 	// Strict refuses a call whose start cannot be recorded. Without it a failing
 	// sink costs records (counted by Seq and logged) and never a call.
 	Strict bool
@@ -62,7 +64,7 @@ type AuditOptions struct {
 
 // Auditor writes the audit log. A nil Auditor records nothing.
 type Auditor struct {
-	o      AuditOptions
+	o      Options
 	server string
 	// order keeps the sequence numbers in a sink in the order they were given.
 	order sync.Mutex
@@ -74,8 +76,8 @@ type Auditor struct {
 	closeErr error
 }
 
-// NewAuditor starts an audit log on a sink, which it closes at the end.
-func NewAuditor(o AuditOptions) *Auditor {
+// New starts an audit log on a sink, which it closes at the end.
+func New(o Options) *Auditor {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -85,35 +87,35 @@ func NewAuditor(o AuditOptions) *Auditor {
 	return &Auditor{o: o, server: randomHex(8)}
 }
 
-// AuditSpan is one operation between its two records. A nil span is one of no
+// Span is one operation between its two records. A nil span is one of no
 // auditor.
-type AuditSpan struct {
+type Span struct {
 	auditor *Auditor
 	started time.Time
-	event   AuditEvent
+	event   Event
 	once    sync.Once
 }
 
 // Begin records the start of an operation. It fails, with code internal, only
 // in strict mode; the operation must then not happen.
-func (a *Auditor) Begin(ctx context.Context, session, client, op string, data map[string]any) (*AuditSpan, error) {
+func (a *Auditor) Begin(ctx context.Context, session, client, op string, data map[string]any) (*Span, error) {
 	if a == nil {
 		return nil, nil
 	}
-	sp := &AuditSpan{auditor: a, started: a.o.Now(), event: AuditEvent{
+	sp := &Span{auditor: a, started: a.o.Now(), event: Event{
 		Session: session, Client: client, Op: op, Span: randomHex(8),
 	}}
 	e := sp.event
 	e.Phase, e.Data = "start", data
 	if err := a.write(ctx, e); err != nil && a.o.Strict {
-		return nil, errorf("internal", err, "the audit log cannot be written and this server must not work without it, its operator has to make room or repair it")
+		return nil, sandbox.Errorf("internal", err, "the audit log cannot be written and this server must not work without it, its operator has to make room or repair it")
 	}
 	return sp, nil
 }
 
 // End records the finish, once; later calls do nothing. session replaces the
 // one of the start when it was made in between. code is "" for success.
-func (sp *AuditSpan) End(ctx context.Context, session, code string, data map[string]any) {
+func (sp *Span) End(ctx context.Context, session, code string, data map[string]any) {
 	if sp == nil {
 		return
 	}
@@ -136,11 +138,11 @@ func (a *Auditor) Note(ctx context.Context, session, op, code string, data map[s
 	if a == nil {
 		return
 	}
-	_ = a.write(ctx, AuditEvent{Session: session, Op: op, Phase: "event", Span: randomHex(8), Data: data, ErrorCode: code})
+	_ = a.write(ctx, Event{Session: session, Op: op, Phase: "event", Span: randomHex(8), Data: data, ErrorCode: code})
 }
 
-func (a *Auditor) write(ctx context.Context, e AuditEvent) error {
-	e.Version, e.ID, e.Server = AuditVersion, randomHex(16), a.server
+func (a *Auditor) write(ctx context.Context, e Event) error {
+	e.Version, e.ID, e.Server = Version, randomHex(16), a.server
 	a.order.Lock()
 	defer a.order.Unlock()
 	a.seq++

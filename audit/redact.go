@@ -1,4 +1,4 @@
-package session
+package audit
 
 import (
 	"fmt"
@@ -12,8 +12,8 @@ import (
 // redacted stands where a secret was.
 const redacted = "[redacted]"
 
-// auditTextLimit bounds one value in a record, in bytes.
-const auditTextLimit = 2000
+// textLimit bounds one value in a record, in bytes.
+const textLimit = 2000
 
 // Redactor takes secrets out of text before it is written to a log: values it
 // was told, and what looks like a credential. The second is a net with holes:
@@ -76,19 +76,19 @@ func (r *Redactor) Text(s string) string {
 
 // Command is a shell line without secrets and without the bodies of its here
 // documents, which are file contents in the disguise of a command.
-func (r *Redactor) Command(s string) string { return clip(r.Text(withoutHereDocs(s))) }
+func (r *Redactor) Command(s string) string { return Clip(r.Text(withoutHereDocs(s))) }
 
 // Value is a short argument without secrets, cut when it is long.
-func (r *Redactor) Value(s string) string { return clip(r.Text(s)) }
+func (r *Redactor) Value(s string) string { return Clip(r.Text(s)) }
 
-// clip also makes the text valid UTF-8. Cutting comes after redaction: a secret
+// Clip cuts a long text and makes the text valid UTF-8. Cutting comes after redaction: a secret
 // cut in two would no longer be found.
-func clip(s string) string {
+func Clip(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= auditTextLimit {
+	if len(s) <= textLimit {
 		return s
 	}
-	cut := auditTextLimit
+	cut := textLimit
 	for !utf8.RuneStart(s[cut]) {
 		cut--
 	}

@@ -1,0 +1,38 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Error is the one coded error of the program: a refusal or failure with a
+// stable code for clients, one sentence with the next step for the reader, and
+// the cause for the log. Each package lists the codes it uses.
+type Error struct {
+	code, text string
+	cause      error
+}
+
+// Errorf makes an Error. The text leaves the code out and names no host path
+// outside the workspace, because the model reads it; cause may be nil.
+func Errorf(code string, cause error, format string, args ...any) *Error {
+	return &Error{code: code, text: fmt.Sprintf(format, args...), cause: cause}
+}
+
+// Code is the stable machine-readable name, such as "not_found".
+func (e *Error) Code() string { return e.code }
+
+// Error is the sentence and the next step.
+func (e *Error) Error() string { return e.text }
+
+// Unwrap is the cause. Its text may name host paths, so it is for logs only.
+func (e *Error) Unwrap() error { return e.cause }
+
+// CodeOf is the code of the first Error in err's chain, "" without one.
+func CodeOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return ""
+}
