@@ -48,7 +48,7 @@ func folderName(s string) string {
 // build compiles this repository's server as a release is.
 func (c *cache) build(ctx context.Context) (string, error) {
 	bin := filepath.Join(c.dir, "bin", "mcp-sandbox")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "mcp-sandbox/cmd/mcp-sandbox")
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", "..", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/mcp-sandbox")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	_, err := output(ctx, cmd)
 	return bin, err

@@ -1,7 +1,7 @@
 // Command bench compares this repository's server with the programs of its
 // kind that run without a network, and writes docs/benchmarks.md:
 //
-//	go run ./bench -install
+//	go run -C bench . -install
 //
 // It builds the server, installs the peers into a cache folder outside the
 // repository (-install; without it, only what is there already takes part),
@@ -38,7 +38,7 @@ func main() {
 	budget := flag.Duration("budget", 13*time.Minute, "no round starts that would likely end after this")
 	only := flag.String("only", "", "peers whose names have this text, and ours (for trying one)")
 	dir := flag.String("cache", "", "cache folder (default: mcp-sandbox-bench in the user's)")
-	out := flag.String("out", filepath.Join("docs", "benchmarks.md"), "report to write, - for standard output")
+	out := flag.String("out", filepath.Join("..", "docs", "benchmarks.md"), "report to write, - for standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := bench(ctx, options{*install, *rounds, *budget, *only, *dir, *out})

@@ -2,7 +2,7 @@
 // over --transport http, beside quiet and hostile traffic, and writes
 // docs/benchmarks-http.md:
 //
-//	go run ./bench/http
+//	go run -C bench ./http
 //
 // It builds the server, opens a session for each client, lets each run a
 // command about once a second and checks every answer: a command prints a file
@@ -15,7 +15,7 @@
 //
 // load.go holds the clients, hostile.go the attacks, server.go the server and
 // what it leaves, report.go the page. It needs Linux. It does not compare with
-// other servers; go run ./bench does.
+// other servers; go run -C bench . does.
 package main
 
 import (
@@ -53,7 +53,7 @@ func main() {
 	flag.IntVar(&o.slow, "slow", 1000, "connections that the slow attack holds")
 	flag.IntVar(&o.junk, "junk", 10_000, "sessions that the junk attack opens in its segment")
 	flag.StringVar(&o.attacks, "attacks", "", "run only the attacks with this in their name")
-	flag.StringVar(&o.out, "out", filepath.Join("docs", "benchmarks-http.md"), "report to write, - for standard output")
+	flag.StringVar(&o.out, "out", filepath.Join("..", "docs", "benchmarks-http.md"), "report to write, - for standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := bench(ctx, o)

@@ -71,7 +71,7 @@ func (r *result) quiet() (times []float64) {
 func (r *result) write(w io.Writer) error {
 	var b strings.Builder
 	o := r.options
-	b.WriteString("# Many clients\n\nWritten by `go run ./bench/http`, which says in its package comment what it does. Do not edit it.\n\n")
+	b.WriteString("# Many clients\n\nWritten by `go run -C bench ./http`, which says in its package comment what it does. Do not edit it.\n\n")
 	fmt.Fprintf(&b, "%s. %s. mcp-sandbox %s. %d clients for %s, %d to a principal, each with a session, a sandbox and a listening stream of its own, and a command every %s on average. Clients, attackers and server share the cores.\n\n",
 		r.date.Format(time.DateOnly), r.machine, r.version, o.clients, o.duration, clientsPerPrincipal, o.pause)
 

@@ -52,7 +52,7 @@ func startServer(ctx context.Context, dir string, clients int) (*server, error) 
 		hostile: rand.Text(), version: version(ctx), ended: make(chan struct{}),
 	}
 	bin := filepath.Join(dir, "mcp-sandbox")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "mcp-sandbox/cmd/mcp-sandbox")
+	build := exec.CommandContext(ctx, "go", "build", "-C", "..", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/mcp-sandbox")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build: %w\n%s", err, said)

@@ -5,7 +5,7 @@
 // that starts with nothing in memory; the best of several runs counts, with
 // its peak memory.
 //
-//	go run ./bench/snapshot -tree "$(go env GOROOT)/src"
+//	go run -C bench ./snapshot -tree "$(go env GOROOT)/src"
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Command tokens (bench/tokens) measures package tokens side by side with
 // tiktoken-go and tiktoken-go/tokenizer, in one process, on one core:
 //
-//	go run ./bench/tokens
+//	go run -C bench ./tokens
 //
 // Times are processor time, the best of several rounds in which all take turns.
 // It checks that all three count the same before it times them, and exits
