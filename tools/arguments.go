@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -23,18 +22,38 @@ func refuse(code, format string, args ...any) error {
 	return &toolError{code: code, text: fmt.Sprintf(format, args...)}
 }
 
-// arguments are the fields of one call, strict about names and lenient about
-// the shapes models really send: null for absent, "10" for 10, "true" for true.
+// arguments are the fields of one call, lenient about the shapes models really
+// send: null for absent, "10" for 10, "true" for true.
 // Getters keep the first error; a handler checks err once before it acts, so
 // that nothing has happened when an argument is bad.
 type arguments struct {
 	fields map[string]any
-	err    error
+	// notes are sentences for the model about fields that were ignored.
+	notes []string
+	err   error
 }
 
-// decodeArguments refuses fields the tool does not have and required ones that
-// are missing, by name.
+// decodeArguments refuses, by name, required fields that are missing and unknown
+// ones that would change what the call does (see unknownFields).
 func decodeArguments(raw any, def mcp.Tool) (*arguments, error) {
+	fields, err := fieldsOf(raw, def.Name)
+	if err != nil {
+		return nil, err
+	}
+	notes, err := unknownFields(def.Name, "", fields, def.InputSchema.Properties, def.InputSchema.Required)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range def.InputSchema.Required {
+		if fields[name] == nil {
+			return nil, refuse("invalid_argument", "%s is missing, %s needs it", name, def.Name)
+		}
+	}
+	return &arguments{fields: fields, notes: notes}, nil
+}
+
+// fieldsOf is the object of a call's arguments, empty when there are none.
+func fieldsOf(raw any, tool string) (map[string]any, error) {
 	fields := map[string]any{}
 	switch v := raw.(type) {
 	case nil:
@@ -43,28 +62,12 @@ func decodeArguments(raw any, def mcp.Tool) (*arguments, error) {
 	case string:
 		// Some clients send the object as its JSON text.
 		if err := json.Unmarshal([]byte(v), &fields); err != nil {
-			return nil, refuse("invalid_argument", "arguments is a string, send an object with the fields of %s", def.Name)
+			return nil, refuse("invalid_argument", "arguments is a string, send an object with the fields of %s", tool)
 		}
 	default:
-		return nil, refuse("invalid_argument", "arguments is %s, send an object with the fields of %s", kindOf(raw), def.Name)
+		return nil, refuse("invalid_argument", "arguments is %s, send an object with the fields of %s", kindOf(raw), tool)
 	}
-	known := def.InputSchema.Properties
-	for name := range fields {
-		if _, ok := known[name]; !ok {
-			names := slices.Sorted(maps.Keys(known))
-			have := "it takes no arguments"
-			if len(names) > 0 {
-				have = "use " + strings.Join(names, ", ")
-			}
-			return nil, refuse("invalid_argument", "%s has no argument %q, %s", def.Name, name, have)
-		}
-	}
-	for _, name := range def.InputSchema.Required {
-		if fields[name] == nil {
-			return nil, refuse("invalid_argument", "%s is missing, %s needs it", name, def.Name)
-		}
-	}
-	return &arguments{fields: fields}, nil
+	return fields, nil
 }
 
 func (a *arguments) fail(format string, args ...any) {

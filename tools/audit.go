@@ -20,7 +20,7 @@ import (
 func (s *Server) audited(ctx context.Context, t tool, req mcp.CallToolRequest) (*reply, error) {
 	key, unknown := "", error(nil)
 	if !t.handles {
-		key, unknown = s.sessionKey(ctx, req.Params.Arguments)
+		key, unknown = s.sessionKey(ctx, t.def.Name, req.Params.Arguments)
 	}
 	log := s.manager.Auditor()
 	if log == nil {
@@ -60,6 +60,9 @@ func auditClient(key string) string {
 	if handle == "" {
 		return principal
 	}
+	if name := sandboxName(key); name != "" {
+		return principal + "/" + name // an address, no secret
+	}
 	sum := sha256.Sum256([]byte(key))
 	return principal + "/" + hex.EncodeToString(sum[:6])
 }
@@ -68,7 +71,7 @@ func auditClient(key string) string {
 func (s *Server) clientName(ctx context.Context, t tool, req mcp.CallToolRequest) string {
 	key := ""
 	if !t.handles {
-		key, _ = s.sessionKey(ctx, req.Params.Arguments)
+		key, _ = s.sessionKey(ctx, t.def.Name, req.Params.Arguments)
 	}
 	if key == "" {
 		key = session.Key(principalOf(ctx), "")

@@ -35,7 +35,7 @@ func allTools(o Options) []tool {
 		list = append(list, exposePortTool())
 	}
 	if o.Remote {
-		list = append(list, sessionOpenTool(), sessionCloseTool())
+		list = append(list, sessionOpenTool(), sessionCloseTool(o))
 	}
 	return list
 }

@@ -30,7 +30,7 @@ func execCommandTool(o Options) tool {
 			mcp.WithInteger("yield_time_ms", mcp.Description("Longest wait, 250-45000 (default 10000)")),
 			mcp.WithString("wait_for", mcp.Description("Return when new output matches (RE2), or port:N is listening")),
 			mcp.WithInteger("timeout_ms", mcp.Description("Then kill it and all it started (default: never)")),
-			mcp.WithInteger("max_output_tokens", mcp.Description("Default 10000; the middle is cut")),
+			mcp.WithInteger("max_output_tokens", mcp.Description("Default 10000, less for some clients; the middle is cut")),
 			mcp.WithString("shell"),
 			mcp.WithBoolean("login"),
 			mcp.WithString("stdin", mcp.Description("Text for stdin, then closed")),
@@ -88,10 +88,24 @@ func (c *call) yield(fallback int) time.Duration {
 	return time.Duration(c.clamped("yield_time_ms", min(fallback, longest), min(minYieldMS, longest), longest)) * time.Millisecond
 }
 
+// maxTokens is the limit of a result: what the call asks for, or what its client
+// shows its model whole, below the operator's bound or the client's.
 func (c *call) maxTokens() int {
-	n := c.integer("max_output_tokens", defaultMaxTokens, 1, maxTokensAsked)
-	if most := c.server.options.MaxOutputTokens; most > 0 {
+	most := c.server.options.MaxOutputTokens
+	if most == 0 {
+		most = c.from.most
+	}
+	n := c.integer("max_output_tokens", c.from.tokens, 1, maxTokensAsked)
+	if most > 0 {
 		n = min(n, most)
 	}
 	return n
+}
+
+// defaultTokens is maxTokens of a call that asks for nothing.
+func (c *call) defaultTokens() int {
+	if most := c.server.options.MaxOutputTokens; most > 0 {
+		return min(c.from.tokens, most)
+	}
+	return c.from.tokens
 }

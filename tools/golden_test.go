@@ -11,13 +11,15 @@ import (
 )
 
 // everyTool is each tool once, in all the ways it can be offered: by default,
-// and to many clients, where every tool takes a sandbox_id more.
+// and to many clients, where every tool takes a sandbox_id more, with default
+// sandboxes and without.
 func everyTool(t *testing.T) map[string][]tool {
 	t.Helper()
 	shapes := map[string][]tool{}
 	for name, o := range map[string]Options{
 		"local":  {expose: true, shell: "bash"},
-		"remote": {expose: true, Remote: true, shell: "bash"},
+		"remote": {expose: true, Remote: true, DefaultSandbox: true, shell: "bash"},
+		"strict": {expose: true, Remote: true, shell: "bash"},
 	} {
 		s := &Server{options: o}
 		offered, err := s.offered()

@@ -3,11 +3,13 @@ package tools
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,7 +70,7 @@ type HTTP struct {
 	mu     sync.Mutex
 	quotas map[string]*principalQuota // by principal
 
-	lives sync.Map // of SSE: id -> context.Context of its stream
+	lives sync.Map // of SSE: id -> sseLife
 }
 
 const (
@@ -228,14 +230,18 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("Cache-Control", "no-store")
 	health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
 	principal, ok := h.gate.pass(w, r, health)
+	path, name, found := h.route(r.URL.Path)
 	switch {
 	case !ok:
 		return
 	case health:
 		h.health(w, r)
 		return
-	case !h.serves(r.URL.Path):
-		refuseHTTP(w, http.StatusNotFound, "there is nothing at this path, the endpoint is "+h.endpoint())
+	case !found:
+		refuseHTTP(w, http.StatusNotFound, "there is nothing at this path; the endpoint is "+h.endpoint()+", and "+h.endpoint()+"/NAME for a sandbox of that name")
+		return
+	case name != "" && checkName(name) != nil:
+		refuseHTTP(w, http.StatusNotFound, checkName(name).Error())
 		return
 	case h.leaving.Load():
 		refuseHTTP(w, http.StatusServiceUnavailable, "the server is stopping, try again in a moment")
@@ -249,6 +255,17 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer h.exit(principal)
 	ctx := context.WithValue(r.Context(), principalKey{}, principal)
+	if name == "" && h.server.options.DefaultSandbox {
+		name = defaultName
+	}
+	if name != "" {
+		ctx = context.WithValue(ctx, clientKeyType{}, namedKey(principal, name))
+	}
+	if path != r.URL.Path {
+		// The library's handlers compare it.
+		r = r.Clone(ctx)
+		r.URL.Path, r.URL.RawPath = path, ""
+	}
 	reply := newReplyWriter(w)
 	defer reply.finish()
 	if h.options.Transport == "sse" {
@@ -258,11 +275,14 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.answer(reply, r.WithContext(context.WithValue(ctx, replyWriterKey{}, reply)))
 }
 
-func (h *HTTP) serves(path string) bool {
-	if h.options.Transport == "sse" {
-		return path == ssePath || path == messagePath
+// route splits a path into the endpoint and the name of a sandbox behind it, ""
+// where there is none.
+func (h *HTTP) route(path string) (endpoint, name string, ok bool) {
+	if path == h.endpoint() || h.options.Transport == "sse" && path == messagePath {
+		return path, "", true
 	}
-	return path == mcpPath
+	name, ok = strings.CutPrefix(path, h.endpoint()+"/")
+	return h.endpoint(), name, ok && name != ""
 }
 
 func (h *HTTP) endpoint() string {
@@ -331,8 +351,8 @@ func (h *HTTP) answer(w *replyWriter, r *http.Request) {
 }
 
 // serveModern answers protocol 2026-07-28 and later, which has no sessions: a
-// sandbox is named by sandbox_id in the call's arguments, and closing the
-// request is the cancel.
+// sandbox is that of the address or named by sandbox_id in the call's arguments,
+// and closing the request is the cancel.
 func (h *HTTP) serveModern(w *replyWriter, r *http.Request, msg message) {
 	// The library keys a running call by session and request id, and here the
 	// session is the empty one of every client: a cancel with id 1 would end some
@@ -366,7 +386,10 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 		}
 		// A session id sent along is none of this session's.
 		r.Header.Del(server.HeaderKeySessionID)
-		h.library.ServeHTTP(w, r)
+		var hello mcp.InitializeParams
+		_ = json.Unmarshal(msg.params, &hello) // the library answers a bad one
+		ctx := context.WithValue(r.Context(), knownClientKey{}, clientNamed(hello.ClientInfo.Name))
+		h.library.ServeHTTP(w, r.WithContext(ctx))
 		if id := w.header.Get(server.HeaderKeySessionID); id != "" {
 			h.open.enter(principal, id)
 		}
@@ -378,9 +401,18 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	}
 	ctx, done := h.open.trackCall(r.Context(), h.stop, conn)
 	defer done()
-	h.library.ServeHTTP(w, r.WithContext(context.WithValue(ctx, clientKeyType{}, conn.key())))
+	if msg.method == string(mcp.MethodToolsCall) {
+		conn.called.Store(true)
+	}
+	ctx = context.WithValue(ctx, knownClientKey{}, conn.from)
+	if _, named := ctx.Value(clientKeyType{}).(string); !named {
+		ctx = context.WithValue(ctx, clientKeyType{}, conn.key())
+	}
+	h.library.ServeHTTP(w, r.WithContext(ctx))
 }
 
+// key names the sandbox of an MCP session that its address leads to none, and
+// the mark that the session was ended.
 func (c *connection) key() string { return session.Key(c.principal, "mcp:"+c.id) }
 
 // connection finds the session a request names, and answers when there is none.
@@ -413,9 +445,10 @@ func (h *HTTP) listen(w *replyWriter, r *http.Request, conn *connection) {
 	h.stream(w, r, ctx, cancel)
 }
 
-// end is DELETE: what runs is cancelled, the sandbox and its files go.
-func (h *HTTP) end(w *replyWriter, r *http.Request, conn *connection) {
-	making := !h.open.idle(conn)
+// end is DELETE: what runs is cancelled, and a sandbox of the session's own goes
+// with its files. One that its address leads to belongs to the principal.
+func (h *HTTP) end(w *replyWriter, _ *http.Request, conn *connection) {
+	making := !h.open.idle(conn) || conn.called.Load() && h.server.options.DefaultSandbox
 	h.open.end(conn)
 	h.open.forget(conn.id)
 	err := h.server.manager.Forget(conn.key(), making)

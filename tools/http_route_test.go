@@ -12,7 +12,7 @@ import (
 // other, and a key that cannot stand in an id is none.
 func TestRoutes(t *testing.T) {
 	m := newIDSigner([]byte("secret"), time.Hour)
-	id := m.make("ann", "r-1_Z")
+	id := m.make("ann", "r-1_Z", otherClient)
 	rest, ok := strings.CutPrefix(id, "r-1_Z.")
 	if !ok || !m.check("ann", id) {
 		t.Fatalf("%q", id)
@@ -25,7 +25,7 @@ func TestRoutes(t *testing.T) {
 	if m.check("bob", id) {
 		t.Error("another principal's id is taken")
 	}
-	if plain := m.make("ann", ""); strings.Contains(plain, ".") || !m.check("ann", plain) || m.check("ann", "r."+plain) {
+	if plain := m.make("ann", "", otherClient); strings.Contains(plain, ".") || !m.check("ann", plain) || m.check("ann", "r."+plain) {
 		t.Errorf("%q", plain)
 	}
 	for route, want := range map[string]string{

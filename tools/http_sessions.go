@@ -12,19 +12,21 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mark3labs/mcp-go/server"
 )
 
 // An MCP session id is minted by the server alone and says so itself: when it
-// was made, 128 random bits, and a MAC over both and the principal it was given
-// to. So an invented id, and one of another principal, is unknown without a
+// was made, 128 random bits, which client it is (see clients), and a MAC over all
+// and the principal it was given to. So an invented id, and one of another principal, is unknown without a
 // table, ids hold across a restart and on every server of one state folder, and
 // ten thousand clients that only say hello cost nothing that stays.
 const (
 	idTime   = 8
 	idRandom = 16
+	idClient = 1
 	idMAC    = 16
 )
 
@@ -71,10 +73,11 @@ func routeOf(r *http.Request) string {
 	return route
 }
 
-func (m *idSigner) make(principal, route string) string {
-	b := make([]byte, idTime+idRandom, idTime+idRandom+idMAC)
+func (m *idSigner) make(principal, route string, from client) string {
+	b := make([]byte, idTime+idRandom, idTime+idRandom+idClient+idMAC)
 	binary.BigEndian.PutUint64(b, uint64(m.now().Unix()))
 	_, _ = rand.Read(b[idTime:]) // never fails (crypto/rand)
+	b = append(b, from.id)
 	id := base64.RawURLEncoding.EncodeToString(append(b, m.mac(principal, route, b)...))
 	if route != "" {
 		id = route + "." + id
@@ -84,20 +87,26 @@ func (m *idSigner) make(principal, route string) string {
 
 // check says whether the id was given to this principal and is not too old.
 func (m *idSigner) check(principal, id string) bool {
+	_, ok := m.read(principal, id)
+	return ok
+}
+
+// read is check, and to which client the id was given.
+func (m *idSigner) read(principal, id string) (from client, ok bool) {
 	route, text := "", id
 	if i := strings.IndexByte(id, '.'); i > 0 {
 		route, text = id[:i], id[i+1:]
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) != idTime+idRandom+idMAC {
-		return false
+	if err != nil || len(b) != idTime+idRandom+idClient+idMAC {
+		return otherClient, false
 	}
-	body, mac := b[:idTime+idRandom], b[idTime+idRandom:]
+	body, mac := b[:len(b)-idMAC], b[len(b)-idMAC:]
 	if !hmac.Equal(mac, m.mac(principal, route, body)) {
-		return false
+		return otherClient, false
 	}
 	made := time.Unix(int64(binary.BigEndian.Uint64(body)), 0)
-	return m.maxAge <= 0 || m.now().Sub(made) <= m.maxAge
+	return clientWith(body[idTime+idRandom]), m.maxAge <= 0 || m.now().Sub(made) <= m.maxAge
 }
 
 // connections are the MCP sessions that the library holds state for. An id that
@@ -117,6 +126,8 @@ type connections struct {
 
 type connection struct {
 	id, principal string
+	from          client
+	called        atomic.Bool // a tool, at some time
 	used          time.Time
 	calls         map[*context.CancelFunc]bool
 	streams       map[*context.CancelFunc]bool
@@ -140,7 +151,8 @@ func newConnections(m *idSigner) *connections {
 
 // enter finds the session of an id; nil when this principal has none.
 func (c *connections) enter(principal, id string) *connection {
-	if !c.signer.check(principal, id) {
+	from, ok := c.signer.read(principal, id)
+	if !ok {
 		return nil
 	}
 	c.mu.Lock()
@@ -152,7 +164,7 @@ func (c *connections) enter(principal, id string) *connection {
 	var out []string
 	if conn == nil {
 		out = c.evict(principal)
-		conn = &connection{id: id, principal: principal, calls: map[*context.CancelFunc]bool{}, streams: map[*context.CancelFunc]bool{}}
+		conn = &connection{id: id, principal: principal, from: from, calls: map[*context.CancelFunc]bool{}, streams: map[*context.CancelFunc]bool{}}
 		c.byID[id] = conn
 	}
 	conn.used = c.signer.now()
@@ -285,18 +297,20 @@ type ids struct {
 	signer    *idSigner
 	principal string
 	route     string
+	from      client
 }
 
-func (i ids) Generate() string             { return i.signer.make(i.principal, i.route) }
+func (i ids) Generate() string             { return i.signer.make(i.principal, i.route, i.from) }
 func (ids) Validate(string) (bool, error)  { return false, nil }
 func (ids) Terminate(string) (bool, error) { return false, nil }
 
-// ResolveSessionIdManager takes the principal from the request's context, and the
-// route from its header.
+// ResolveSessionIdManager takes the principal and the client from the request's
+// context, and the route from its header.
 func (c *connections) ResolveSessionIdManager(r *http.Request) server.SessionIdManager {
 	i := ids{signer: c.signer}
 	if r != nil {
 		i.principal, i.route = principalOf(r.Context()), routeOf(r)
+		i.from, _ = r.Context().Value(knownClientKey{}).(client)
 	}
 	return i
 }

@@ -21,7 +21,7 @@ func TestSessionIDs(t *testing.T) {
 	}
 	changed := []byte(id)
 	changed[20] ^= 1
-	other := newIDSigner([]byte("another server"), 0).make("ann", "")
+	other := newIDSigner([]byte("another server"), 0).make("ann", "", otherClient)
 	old := newIDSigner(nil, 0)
 	old.key, old.now = h.signer.key, func() time.Time { return time.Now().Add(-2 * time.Hour) }
 	for what, c := range map[string]struct {
@@ -33,7 +33,7 @@ func TestSessionIDs(t *testing.T) {
 		"a changed one":         {string(changed), 404},
 		"of another server":     {other, 404},
 		"with more behind":      {id + "A", 404},
-		"past its age":          {old.make("ann", ""), 404},
+		"past its age":          {old.make("ann", "", otherClient), 404},
 		"the root of all paths": {"../../../../etc/passwd", 404},
 	} {
 		if resp, body := post(t, url, ping, "Mcp-Session-Id: "+c.id); resp.StatusCode != c.want {

@@ -2,6 +2,7 @@ package tools
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,7 +42,7 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 		TimedOut:        r.TimedOut,
 		AwaitingInput:   r.AwaitingInput,
 		WaitForMatched:  r.Matched,
-		Notices:         r.Notices,
+		Notices:         slices.Concat(c.notes, r.Notices),
 		OutputID:        r.OutputID,
 	}
 	id := r.OutputID
@@ -111,44 +112,49 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 		c.server.options.Metrics.TokensCut(cut.RemovedTokens)
 		fmt.Fprintf(&b, "Original token count: %s%d (%d cut; the rest: read_output output_id=%s)\n", about, cut.OriginalTokens, cut.RemovedTokens, out.OutputID)
 	}
-	for _, n := range r.Notices {
-		fmt.Fprintf(&b, "Note: %s\n", n)
-	}
+	b.WriteString(noteLines("Note: %s\n", out.Notices))
 	b.WriteString("Output:\n")
 	b.WriteString(cut.Text)
 	return &reply{text: b.String(), structured: out}
 }
 
-// structuredFor decides whether this client gets structuredContent. Those that
-// show the model only that part lose nothing (it is whole), but pay its JSON
-// escapes in tokens, so auto leaves it out for them.
-func (s *Server) structuredFor(ctx context.Context) bool {
-	switch s.options.Structured {
-	case "on":
-		return true
-	case "off":
-		return false
-	}
-	return !showsOnlyOnePart(clientName(ctx))
-}
-
-// showsOnlyOnePart names the clients seen to hand the model either text or
-// structuredContent but not both: Claude Code and Visual Studio Code.
-func showsOnlyOnePart(client string) bool {
-	c := strings.ToLower(client)
-	for _, known := range []string{"claude", "visual studio code", "vscode"} {
-		if strings.Contains(c, known) {
-			return true
+// tell adds what the call's arguments left to say. A command's reply has it
+// already, in its own place.
+func (c *call) tell(r *reply, err error) (*reply, error) {
+	switch {
+	case len(c.notes) == 0:
+	case err != nil:
+		err = &notedError{err, c.notes}
+	default:
+		if _, command := r.structured.(commandResult); command {
+			break
+		}
+		r.text = noteLines("Note: %s\n", c.notes) + r.text
+		// Through JSON, because it may be a struct.
+		b, e := json.Marshal(r.structured)
+		var fields map[string]any
+		if e == nil && json.Unmarshal(b, &fields) == nil && fields != nil {
+			fields["notices"] = c.notes
+			r.structured = fields
 		}
 	}
-	return false
+	return r, err
 }
 
-func clientName(ctx context.Context) string {
-	if s, ok := server.ClientSessionFromContext(ctx).(server.SessionWithClientInfo); ok {
-		return s.GetClientInfo().Name
+// notedError is an error with sentences about the call it ended.
+type notedError struct {
+	error
+	notes []string
+}
+
+func (e *notedError) Unwrap() error { return e.error }
+
+func noteLines(format string, notes []string) string {
+	var b strings.Builder
+	for _, n := range notes {
+		fmt.Fprintf(&b, format, n)
 	}
-	return ""
+	return b.String()
 }
 
 // progress gives the handler a way to say that it lives, nil when the client

@@ -8,16 +8,21 @@ import (
 
 // sessionCloseTool is offered on a network only: protocol 2026-07-28 has no
 // other way to say that a client is done.
-func sessionCloseTool() tool {
+func sessionCloseTool(o Options) tool {
+	description := mcp.WithDescription("End a sandbox made by session_open: its processes and files are removed.")
+	argument := mcp.WithString(sandboxArgument, mcp.Required())
+	if o.DefaultSandbox {
+		description = mcp.WithDescription("End a sandbox, by default the one of calls without a sandbox_id: its processes end, and its workspace is removed if the server made it.")
+		argument = mcp.WithString(sandboxArgument)
+	}
 	return tool{
 		sets:    []string{"core", "session"},
 		handles: true,
-		def: mcp.NewTool("session_close",
-			mcp.WithDescription("End a sandbox made by session_open: its processes and files are removed."),
-			hints(false, true, true, false),
-			mcp.WithString(sandboxArgument, mcp.Required()),
-		),
+		def:     mcp.NewTool("session_close", description, hints(false, true, true, false), argument),
 		run: func(ctx context.Context, c *call) (*reply, error) {
+			if own, ok := ctx.Value(clientKeyType{}).(string); ok && o.DefaultSandbox && !c.has(sandboxArgument) {
+				return done("ended; the next call without a sandbox_id makes a new one", c.server.manager.Delete(own))
+			}
 			id := c.required(sandboxArgument)
 			if c.err != nil {
 				return nil, c.err

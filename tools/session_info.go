@@ -24,6 +24,8 @@ func sessionInfoTool() tool {
 // info is the structured result; its zero limits are left out, they mean the
 // default of the level.
 type info struct {
+	// Sandbox is the name its address gives it, empty without one.
+	Sandbox     string         `json:"sandbox,omitempty"`
 	Workspace   workspaceInfo  `json:"workspace"`
 	Confinement session.Report `json:"confinement"`
 	Network     string         `json:"network"`
@@ -55,7 +57,7 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 		Network:     s.Network(),
 		Limits: map[string]any{
 			"max_processes": 64, "max_yield_ms": c.server.options.MaxYield.Milliseconds(),
-			"max_output_tokens": defaultMaxTokens,
+			"max_output_tokens": c.defaultTokens(),
 		},
 		Encoding: c.server.encoding.Name(),
 		Usage:    map[string]any{"running": running, "created": s.Created().UTC().Format("2006-01-02T15:04:05Z")},
@@ -72,6 +74,9 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 	}
 
 	var b strings.Builder
+	if in.Sandbox = sandboxName(c.key); in.Sandbox != "" {
+		fmt.Fprintf(&b, "sandbox: %s\n", in.Sandbox)
+	}
 	kept := "removed at the end"
 	if in.Workspace.Kept {
 		kept = "kept at the end"

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
 
@@ -43,15 +44,50 @@ func sessionOpenTool() tool {
 
 func sandboxKey(principal, id string) string { return session.Key(principal, "sandbox:"+id) }
 
+// A sandbox with a name is the one that a principal's address leads to: /mcp is
+// that of defaultName, /mcp/NAME another.
+const (
+	namePrefix  = "name:"
+	defaultName = "default"
+	// longestName is in bytes.
+	longestName = 64
+)
+
+func namedKey(principal, name string) string { return session.Key(principal, namePrefix+name) }
+
+// sandboxName is the name in a key, "" for a sandbox without one.
+func sandboxName(key string) string {
+	_, handle, _ := strings.Cut(key, "\x00")
+	name, ok := strings.CutPrefix(handle, namePrefix)
+	if !ok {
+		return ""
+	}
+	return name
+}
+
+// checkName refuses what is no name of a sandbox. Code: invalid_argument.
+func checkName(name string) error {
+	other := func(c rune) bool {
+		return !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_' || c == '.')
+	}
+	if name == "" || len(name) > longestName || strings.ContainsFunc(name, other) || strings.ContainsAny(name[:1], "-_.") {
+		return refuse("invalid_argument", "the name of a sandbox has 1 to %d letters, digits, dots, dashes and underscores and begins with a letter or digit", longestName)
+	}
+	return nil
+}
+
 // sessionKey is whose session a call is about: the sandbox it names, or that of
-// its connection. What is named wrongly or not at all is never replaced by what
+// its address or connection. What is named wrongly is never replaced by what
 // happens to be there. Codes: invalid_argument, session_not_found.
-func (s *Server) sessionKey(ctx context.Context, raw any) (string, error) {
+func (s *Server) sessionKey(ctx context.Context, tool string, raw any) (string, error) {
 	key, ok := ctx.Value(clientKeyType{}).(string)
 	if !s.options.Remote {
 		return clientKey(ctx), nil
 	}
-	fields, _ := raw.(map[string]any)
+	fields, err := fieldsOf(raw, tool)
+	if err != nil {
+		return "", err
+	}
 	switch id := fields[sandboxArgument].(type) {
 	case nil:
 		if !ok {

@@ -14,8 +14,8 @@ import (
 )
 
 // The transport of protocol 2024-11-05: a stream for everything the server says,
-// and a POST for everything the client does. A session lives as long as its
-// stream.
+// and a POST for everything the client does. A session without a named sandbox
+// lives as long as its stream.
 //
 // The library's handlers (mcp-go 1.2.1) let any web page open the stream and
 // take messages of any content type; the gate and readMessage stand before them.
@@ -33,7 +33,7 @@ func (h *HTTP) serveSSE() {
 		server.WithUseFullURLForMessageEndpoint(false),
 		server.WithSSEDisableLocalhostProtection(true),
 		server.WithSessionIDGenerator(func(ctx context.Context, _ *http.Request) (string, error) {
-			id := h.signer.make(principalOf(ctx), "")
+			id := h.signer.make(principalOf(ctx), "", otherClient)
 			if made, ok := ctx.Value(sseMadeKey{}).(func(string)); ok {
 				made(id)
 			}
@@ -67,19 +67,32 @@ func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
 	principal, id := principalOf(r.Context()), ""
 	ctx, cancel := context.WithCancel(r.Context())
 	defer context.AfterFunc(h.stop, cancel)()
+	key, named := ctx.Value(clientKeyType{}).(string)
 	ctx = context.WithValue(ctx, sseMadeKey{}, func(made string) {
 		id = made
-		h.lives.Store(made, ctx)
+		if !named {
+			key = sseKey(principal, id)
+		}
+		h.lives.Store(made, sseLife{ctx, key})
 	})
 	h.stream(w, r, ctx, cancel)
 	if id == "" {
 		return
 	}
 	h.lives.Delete(id)
+	if named {
+		return // the principal's, for the next stream
+	}
 	// The id dies with its stream, so nobody could come back to the sandbox.
 	if err := h.server.manager.Delete(sseKey(principal, id)); err != nil {
 		h.log.Error("a session did not end cleanly", "error", err)
 	}
+}
+
+// sseLife is what a stream lends its messages: its end and its sandbox.
+type sseLife struct {
+	context.Context
+	key string
 }
 
 func sseKey(principal, id string) string { return session.Key(principal, "sse:"+id) }
@@ -91,13 +104,14 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 		return
 	}
 	principal, id := principalOf(r.Context()), r.URL.Query().Get("sessionId")
-	life, ok := h.lives.Load(id)
+	found, _ := h.lives.Load(id)
+	life, ok := found.(sseLife)
 	if !ok || !h.signer.check(principal, id) {
 		h.refuse(w, r, principal, refusal(http.StatusNotFound, "there is no session with this sessionId, open "+ssePath+" for a new one"))
 		return
 	}
-	ctx := context.WithValue(r.Context(), clientKeyType{}, sseKey(principal, id))
-	ctx = context.WithValue(ctx, lifeKey{}, life)
+	ctx := context.WithValue(r.Context(), clientKeyType{}, life.key)
+	ctx = context.WithValue(ctx, lifeKey{}, life.Context)
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 	h.library.ServeHTTP(w, r.WithContext(ctx))
 }

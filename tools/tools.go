@@ -43,6 +43,10 @@ type Options struct {
 	// Remote is for many clients over a network, see NewHTTP: tools take a
 	// sandbox_id, and session_open and session_close are offered.
 	Remote bool
+	// DefaultSandbox gives each principal of a network server a sandbox for calls
+	// that name none, in every protocol version. Without it such a call is about
+	// the sandbox of its MCP session, and refused where there is none.
+	DefaultSandbox bool
 	// Metrics counts calls; nil counts nothing.
 	Metrics *Metrics
 	// Spans tells a collector of calls; nil tells nobody.
@@ -75,6 +79,8 @@ type tool struct {
 type call struct {
 	*arguments
 	server  *Server
+	from    client
+	key     string // of the session
 	session *session.Session
 	request mcp.CallToolRequest
 }
@@ -90,7 +96,11 @@ type reply struct {
 
 const instructions = `A confined shell on this machine. exec_command runs a shell command in the workspace; a command still running when yield_time_ms is over comes back with a session_id: poll it or type into it with write_stdin, end it with kill_process. Background jobs and servers live on between calls. Files outside the workspace and the network may be out of reach: session_info says what holds. Long output is cut in the middle; read_output fetches what was cut.`
 
-const remoteInstructions = ` Where the connection has no session of its own (protocol 2026-07-28), call session_open once and send its sandbox_id with every call.`
+// What a network server adds, with and without default sandboxes.
+const (
+	defaultInstructions = ` Calls without a sandbox_id share one sandbox; for another, call session_open and send its sandbox_id.`
+	strictInstructions  = ` Where the connection has no session of its own (protocol 2026-07-28), call session_open once and send its sandbox_id with every call.`
+)
 
 // New builds the server. Codes: invalid_argument for a bad option.
 func New(m *session.Manager, o Options) (*Server, error) {
@@ -116,8 +126,11 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	}
 	s := &Server{manager: m, options: o, encoding: enc, log: o.Log}
 	text := instructions
-	if o.Remote {
-		text += remoteInstructions
+	switch {
+	case o.Remote && o.DefaultSandbox:
+		text += defaultInstructions
+	case o.Remote:
+		text += strictInstructions
 	}
 	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version, append([]server.ServerOption{
 		server.WithToolCapabilities(false),
@@ -179,7 +192,7 @@ func (s *Server) handler(t tool) server.ToolHandlerFunc {
 		if err != nil {
 			return s.failure(t.def.Name, err), nil
 		}
-		return s.success(ctx, r), nil
+		return s.success(clientOf(ctx, req), r), nil
 	}
 }
 
@@ -188,7 +201,13 @@ func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest, key s
 	if err != nil {
 		return nil, err
 	}
-	c := &call{arguments: args, server: s, request: req}
+	c := &call{arguments: args, server: s, from: clientOf(ctx, req), key: key, request: req}
+	r, err := s.runIn(ctx, t, c, key)
+	return c.tell(r, err)
+}
+
+// runIn runs a tool in its session.
+func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply, error) {
 	if t.handles {
 		return t.run(ctx, c)
 	}
@@ -222,7 +241,7 @@ func (s *Server) denied(kind string) {
 	s.log.Info("refused", "kind", kind)
 }
 
-func (s *Server) success(ctx context.Context, r *reply) *mcp.CallToolResult {
+func (s *Server) success(from client, r *reply) *mcp.CallToolResult {
 	res := &mcp.CallToolResult{}
 	if r.text != "" || r.image == nil {
 		res.Content = append(res.Content, mcp.NewTextContent(r.text))
@@ -232,7 +251,7 @@ func (s *Server) success(ctx context.Context, r *reply) *mcp.CallToolResult {
 	}
 	// Some clients show the model only the structured part when there is one, so
 	// an image beside it would vanish.
-	if r.structured != nil && r.image == nil && s.structuredFor(ctx) {
+	if r.structured != nil && r.image == nil && s.structuredFor(from) {
 		res.StructuredContent = r.structured
 	}
 	return res
@@ -247,6 +266,10 @@ func (s *Server) failure(name string, err error) *mcp.CallToolResult {
 	switch {
 	case errors.As(err, &coded):
 		text = fmt.Sprintf("%s: %s", coded.Code(), coded.(error).Error())
+		var n *notedError
+		if errors.As(err, &n) {
+			text += noteLines("\nNote: %s", n.notes)
+		}
 	case errors.Is(err, context.Canceled):
 		text = "cancelled: the call was cancelled, nothing more happens"
 	default:

@@ -70,7 +70,7 @@ func startServer(ctx context.Context, dir string, clients int) (*server, error) 
 		return nil, err
 	}
 	s.cmd = exec.Command(bin, "serve", "--transport", "http", "--listen", "127.0.0.1:0", "--token-file", tokens,
-		"--state-dir", s.state, "--max-sessions", strconv.Itoa(clients+sessionsPerAttacker), "--structured", "on")
+		"--state-dir", s.state, "--max-sessions", strconv.Itoa(clients+sessionsPerAttacker), "--structured", "on", "--default-sandbox", "off")
 	s.cmd.Env = append(os.Environ(), "TMPDIR="+s.temp)
 	s.cmd.Stderr = &s.stderr
 	if err := s.cmd.Start(); err != nil {

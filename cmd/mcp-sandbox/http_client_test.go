@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -54,7 +55,8 @@ const (
 )
 
 // startNetwork runs the binary; n of an earlier one makes it the next server of
-// the same state folder.
+// the same state folder. Each MCP session has a sandbox of its own, unless args
+// say --default-sandbox on.
 func startNetwork(t testing.TB, before *network, args ...string) *network {
 	t.Helper()
 	n := &network{t: t}
@@ -68,7 +70,7 @@ func startNetwork(t testing.TB, before *network, args ...string) *network {
 	if err := os.WriteFile(tokens, []byte(annsToken+"\n"+bobsToken+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n.cmd = exec.Command(binary, append([]string{"serve", "--transport", "http", "--listen", "127.0.0.1:0", "--token-file", tokens, "--state-dir", n.state, "--structured", "on"}, args...)...)
+	n.cmd = exec.Command(binary, append([]string{"serve", "--transport", "http", "--listen", "127.0.0.1:0", "--token-file", tokens, "--state-dir", n.state, "--structured", "on", "--default-sandbox", "off"}, args...)...)
 	n.launch()
 	return n
 }
@@ -145,6 +147,7 @@ func (n *network) assertEmpty() {
 // the protocol without sessions.
 type remote struct {
 	n       *network
+	path    string // "" is /mcp
 	token   string
 	session string
 	next    atomic.Int64
@@ -157,7 +160,13 @@ func (n *network) client(token string) *remote {
 
 func (n *network) session(token string) *remote {
 	n.t.Helper()
+	return n.sessionAt(token, "")
+}
+
+func (n *network) sessionAt(token, path string) *remote {
+	n.t.Helper()
 	r := n.client(token)
+	r.path = path
 	resp, body := r.send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
 	if r.session = resp.Header.Get("Mcp-Session-Id"); r.session == "" {
 		n.t.Fatalf("initialize: %s %s", resp.Status, body)
@@ -166,7 +175,7 @@ func (n *network) session(token string) *remote {
 }
 
 func (r *remote) request(ctx context.Context, method, body string, headers ...string) *http.Request {
-	req, err := http.NewRequestWithContext(ctx, method, r.n.url+"/mcp", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, r.n.url+cmp.Or(r.path, "/mcp"), strings.NewReader(body))
 	if err != nil {
 		r.n.t.Fatal(err)
 	}

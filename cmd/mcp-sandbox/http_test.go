@@ -330,6 +330,7 @@ func TestHTTPRefusesToServe(t *testing.T) {
 		"every origin":                    {"--allowed-origin", "*"},
 		"a named session":                 {"--session", "x"},
 		"no sessions":                     {"--max-sessions", "0"},
+		"half a default sandbox":          {"--default-sandbox", "maybe"},
 		"a transport that does not exist": {"--transport", "websocket"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -402,47 +403,11 @@ func TestHTTPSlowloris(t *testing.T) {
 // leaves nothing.
 func TestSSEOverTheNetwork(t *testing.T) {
 	n := startNetwork(t, nil, "--transport", "sse")
-	ctx, hangUp := context.WithCancel(t.Context())
-	r := n.client(annsToken)
-	req := r.request(ctx, http.MethodGet, "")
-	req.URL.Path = "/sse"
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, 1<<20)
-	next := func() string {
-		for lines.Scan() {
-			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				return strings.TrimSpace(data)
-			}
-		}
-		t.Fatalf("the stream ended: %v\n%s", lines.Err(), n.stderr)
-		return ""
-	}
-	path, query, _ := strings.Cut(next(), "?")
-	say := func(body string) {
-		req := r.request(t.Context(), http.MethodPost, body)
-		req.URL.Path, req.URL.RawQuery = path, query
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil || resp.StatusCode != 202 {
-			t.Fatalf("%v %v", resp, err)
-		}
-		resp.Body.Close()
-	}
-	say(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2024-11-05","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
-	next()
-	say(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
-	say(`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"exec_command","arguments":{"cmd":"sleep 1000 & echo over sse"}}}`)
-	if got := next(); !strings.Contains(got, "over sse") {
-		if strings.Contains(got, "confinement_unavailable") {
-			unconfinable(t, got)
-		}
+	s := n.stream(annsToken, "/sse")
+	if got := s.exec("sleep 1000 & echo over sse"); !strings.Contains(got, "over sse") {
 		t.Error(got)
 	}
-	hangUp()
+	s.hangUp()
 	waitFor(t, "the sandbox to end", func() bool {
 		left, _ := filepath.Glob(filepath.Join(n.state, "sessions", "*"))
 		return len(left) == 0

@@ -28,10 +28,10 @@ func nginxPath(t *testing.T) string {
 
 // proxy is Debian's nginx in front of servers, with the routes we ship. The
 // answer says in X-Upstream which server gave it.
-func startProxy(t *testing.T, servers ...*network) (url string) {
+func startProxy(t *testing.T, routes string, servers ...*network) (url string) {
 	t.Helper()
 	nginx := nginxPath(t)
-	affinity, err := filepath.Abs("../../packaging/nginx/affinity.conf")
+	affinity, err := filepath.Abs(filepath.Join("../../packaging/nginx", routes))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestRoutingOverTwoServers(t *testing.T) {
 	temp := t.TempDir()
 	openPath(t, temp)
 	two := startNetwork(t, &network{state: one.state, temp: temp})
-	front := &network{t: t, url: startProxy(t, one, two), stderr: one.stderr}
+	front := &network{t: t, url: startProxy(t, "affinity-sessions.conf", one, two), stderr: one.stderr}
 	name := map[string]*network{one.url: one, two.url: two}
 	where := func(c *remote) *network {
 		t.Helper()
@@ -195,6 +195,51 @@ func TestRoutingOverTwoServers(t *testing.T) {
 	two.stop()
 	two.assertEmpty()
 	one.assertEmpty()
+}
+
+// TestRoutingDefaultSandboxes: with default sandboxes a token's requests to one
+// address stay at one server, whatever their protocol, and names spread.
+func TestRoutingDefaultSandboxes(t *testing.T) {
+	one := startNetwork(t, nil, "--default-sandbox", "on")
+	temp := t.TempDir()
+	openPath(t, temp)
+	two := startNetwork(t, &network{state: one.state, temp: temp}, "--default-sandbox", "on")
+	front := &network{t: t, url: startProxy(t, "affinity.conf", one, two), stderr: one.stderr}
+	used := map[string]bool{}
+	for i := range 16 {
+		path := ""
+		if i > 0 {
+			path = fmt.Sprintf("/mcp/n%d", i)
+		}
+		legacy := front.sessionAt(annsToken, path)
+		modern := front.client(annsToken)
+		modern.path = path
+		servers := map[string]bool{}
+		for _, c := range []*remote{legacy, modern, front.sessionAt(annsToken, path)} {
+			_, body, headers := c.message("session_info", nil)
+			resp, body := c.send(http.MethodPost, body, headers...)
+			if resp.StatusCode != 200 {
+				t.Fatalf("%s %s", resp.Status, body)
+			}
+			servers[resp.Header.Get("X-Upstream")] = true
+			used[resp.Header.Get("X-Upstream")] = true
+		}
+		if len(servers) != 1 {
+			t.Errorf("%q is at %v", path, servers)
+		}
+		if i == 0 {
+			legacy.sh("echo one > f")
+			if got := modern.sh("cat f"); got != "one\n" {
+				t.Errorf("%q", got)
+			}
+		}
+		if res := modern.call("session_close", nil); res.IsError {
+			t.Error(res.text())
+		}
+	}
+	if len(used) != 2 {
+		t.Errorf("all names are at %v", used)
+	}
 }
 
 // TestSessionComesBack: a session that went on at another server while its own

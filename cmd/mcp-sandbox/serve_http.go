@@ -28,6 +28,7 @@ type httpSettings struct {
 	allowedHosts   []string
 	allowedOrigins []string
 	maxConns       int
+	defaultSandbox string
 }
 
 func registerHTTP(f *pflag.FlagSet, s *settings) {
@@ -39,6 +40,7 @@ func registerHTTP(f *pflag.FlagSet, s *settings) {
 	f.StringSliceVar(&h.allowedHosts, "allowed-host", nil, "Host header answered for beside loopback's names, without port")
 	f.StringSliceVar(&h.allowedOrigins, "allowed-origin", nil, "web page (scheme://host:port) that may speak to the server")
 	f.IntVar(&h.maxConns, "max-connections", 1024, "open connections at once")
+	f.StringVar(&h.defaultSandbox, "default-sandbox", "on", "on a network: on gives a principal one sandbox for all calls that name none; off gives each MCP session its own, and refuses calls that have neither")
 	f.IntVar(&s.session.MaxSessions, "max-sessions", 64, "sessions at once, in all")
 	f.IntVar(&s.session.MaxPerPrincipal, "max-sessions-per-principal", 16, "sessions at once of one principal, on a network")
 	f.DurationVar(&s.session.Idle, "session-idle", 30*time.Minute, "on a network: end a session without a call or a running process for so long; its files stay and its next call resumes it (0: never)")
@@ -65,12 +67,16 @@ func (s *settings) loadHTTP() error {
 			return badSetting("%s is too small, use a positive number", name)
 		}
 	}
+	if h.defaultSandbox != "on" && h.defaultSandbox != "off" {
+		return badSetting("default-sandbox is %q, use on or off", h.defaultSandbox)
+	}
+	s.tools.DefaultSandbox = h.defaultSandbox == "on"
 	if s.session.Name != "" {
 		return badSetting("session names the one session of a stdio server, a network server has one for each client: leave it out")
 	}
 	s.tools.Remote = true
-	// A session of the first transport ends with its stream, so none is kept.
-	if s.transport == "http" {
+	// A stream's own session ends with it, so it is not kept.
+	if s.transport == "http" || s.tools.DefaultSandbox {
 		s.session.NameOf = keptName
 	}
 	s.session.CloseWithin = 5 * time.Second
