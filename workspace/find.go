@@ -124,7 +124,37 @@ func compileGlob(pattern string) (*glob, error) {
 	if g.pattern == "" || !doublestar.ValidatePattern(g.pattern) {
 		return nil, fail(codeInvalid, "the file pattern %s is not a valid glob, check its brackets and braces", quote(pattern))
 	}
+	if alternatives(g.pattern) > maxAlternatives {
+		return nil, fail(codeInvalid, "the file pattern has more than %d combinations of its braces, search for fewer at a time", maxAlternatives)
+	}
 	return g, nil
+}
+
+// maxAlternatives bounds the ways to read a pattern: every one of them may be
+// tried for every name.
+const maxAlternatives = 4096
+
+// alternatives is how many patterns without braces p stands for, or more.
+func alternatives(p string) int {
+	n, choices := 1, []int(nil)
+	for i := 0; i < len(p) && n <= maxAlternatives; i++ {
+		switch p[i] {
+		case '\\':
+			i++
+		case '{':
+			choices = append(choices, 1)
+		case ',':
+			if k := len(choices); k > 0 {
+				choices[k-1]++
+			}
+		case '}':
+			if k := len(choices); k > 0 {
+				n *= choices[k-1]
+				choices = choices[:k-1]
+			}
+		}
+	}
+	return n
 }
 
 func (g *glob) match(rel, name string) bool {

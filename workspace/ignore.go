@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"strings"
 
@@ -13,6 +14,38 @@ const maxIgnoreFile = 1 << 20
 
 // ignoreFiles are read in every directory, weakest first.
 var ignoreFiles = [...]string{".gitignore", ".ignore"}
+
+// maxIgnoreWork bounds what the ignore rules of one tour may cost, in names of
+// paths compared with a pattern: some seconds, and far more than a large
+// repository needs. Without it three thousand rules and a hundred thousand
+// names are hours.
+const maxIgnoreWork = 16 << 20
+
+// ignoreWork is what is left of it for a tour.
+type ignoreWork struct {
+	ctx  context.Context
+	left int
+	next int // below it the context is looked at again
+}
+
+func newIgnoreWork(ctx context.Context) *ignoreWork {
+	return &ignoreWork{ctx: ctx, left: maxIgnoreWork, next: maxIgnoreWork}
+}
+
+// spend takes n, and fails when the call was cancelled or nothing is left.
+func (w *ignoreWork) spend(n int) error {
+	if w.left -= n; w.left > w.next {
+		return nil
+	}
+	w.next = w.left - 4096
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	if w.left < 0 {
+		return fail(codeLimit, "the ignore files here have too many rules for so many names, set all to true to leave them unread, or name a smaller directory")
+	}
+	return nil
+}
 
 // controlDirs hold version control data, which no search is about.
 func controlDir(name string) bool {
@@ -62,10 +95,14 @@ func parseIgnore(r io.Reader, domain []string) []ignoreRule {
 
 // ignored reports whether the last of comps is left out. The last rule that
 // speaks about it decides, rules of deeper directories first.
-func (r *ignoreRules) ignored(comps []string, isDir bool) bool {
+func (r *ignoreRules) ignored(comps []string, isDir bool, work *ignoreWork) (bool, error) {
 	name := comps[len(comps)-1]
 	for ; r != nil; r = r.parent {
 		var short []string
+		// The cheap tests are not free.
+		if err := work.spend(1 + len(r.rules)/16); err != nil {
+			return false, err
+		}
 		for i := len(r.rules) - 1; i >= 0; i-- {
 			rule := &r.rules[i]
 			if rule.name != "" && rule.name != name || rule.suffix != "" && !strings.HasSuffix(name, rule.suffix) {
@@ -80,15 +117,18 @@ func (r *ignoreRules) ignored(comps []string, isDir bool) bool {
 				}
 				path = short
 			}
+			if err := work.spend(len(path)); err != nil {
+				return false, err
+			}
 			switch rule.pattern.Match(path, isDir) {
 			case gitignore.Exclude:
-				return true
+				return true, nil
 			case gitignore.Include:
-				return false
+				return false, nil
 			}
 		}
 	}
-	return false
+	return false, nil
 }
 
 // readIgnore adds the rules of the open directory dir to parent. has tells
@@ -115,7 +155,7 @@ func readIgnore(dir int, domain []string, parent *ignoreRules, has func(string) 
 // inheritedIgnore collects the rules that apply at the directory p from the
 // root down, p itself left out, with the rules git keeps outside the tree
 // weakest.
-func (f *FS) inheritedIgnore(p *resolved) *ignoreRules {
+func (f *FS) inheritedIgnore(p *resolved, work *ignoreWork) (*ignoreRules, error) {
 	var r *ignoreRules
 	load := func(comps []string, names ...string) []ignoreRule {
 		var rules []ignoreRule
@@ -139,9 +179,13 @@ func (f *FS) inheritedIgnore(p *resolved) *ignoreRules {
 		if rules := load(p.comps[:i], ignoreFiles[:]...); len(rules) > 0 {
 			r = &ignoreRules{parent: r, domain: append([]string(nil), p.comps[:i]...), rules: rules}
 		}
-		if r.ignored(p.comps[:i+1], true) {
+		out, err := r.ignored(p.comps[:i+1], true, work)
+		if err != nil {
+			return nil, err
+		}
+		if out {
 			r = nil // asked for by name, so wanted
 		}
 	}
-	return r
+	return r, nil
 }

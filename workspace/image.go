@@ -29,6 +29,23 @@ const (
 	maxPixels    = 32 << 20
 )
 
+// decoders are the image decoders of the whole server. A decoded picture takes
+// up to 128 MiB, and one that is made smaller as much again for a moment.
+var decoders = make(chan struct{}, 2)
+
+// cancellable is a reader that ends with the call.
+type cancellable struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *cancellable) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
+
 // readImage fills res.Image with the picture, made smaller if need be. One that
 // cannot be shown is described instead.
 func (f *FS) readImage(ctx context.Context, file *os.File, res ReadResult) (ReadResult, error) {
@@ -61,20 +78,25 @@ func (f *FS) readImage(ctx context.Context, file *os.File, res ReadResult) (Read
 		res.Image = b
 		return res, nil
 	}
-	select {
-	case f.decode <- struct{}{}:
-		defer func() { <-f.decode }()
-	case <-ctx.Done():
+	for _, slot := range []chan struct{}{f.decode, decoders} {
+		select {
+		case slot <- struct{}{}:
+			defer func() { <-slot }()
+		case <-ctx.Done():
+			return res, ctx.Err()
+		}
+	}
+	img, err := imageCodec(res.MIME).decode(&cancellable{ctx, io.NewSectionReader(file, 0, res.Size)})
+	if ctx.Err() != nil {
 		return res, ctx.Err()
 	}
-	img, err := imageCodec(res.MIME).decode(io.NewSectionReader(file, 0, res.Size))
 	if err != nil {
 		return describe("it is damaged")
 	}
-	if err := ctx.Err(); err != nil {
-		return res, err
+	out, mime, size := shrink(ctx, img)
+	if ctx.Err() != nil {
+		return res, ctx.Err()
 	}
-	out, mime, size := shrink(img)
 	if out == nil {
 		return describe("it could not be made small enough")
 	}
@@ -109,10 +131,13 @@ func imageCodec(mime string) codec {
 
 // shrink scales img to fit the bounds and encodes it: PNG while that is small
 // enough, which keeps text sharp, then JPEG on white.
-func shrink(img image.Image) ([]byte, string, image.Point) {
+func shrink(ctx context.Context, img image.Image) ([]byte, string, image.Point) {
 	size := img.Bounds().Size()
 	edge := MaxImageEdge
 	for range 6 {
+		if ctx.Err() != nil {
+			break
+		}
 		w, h := fit(size, edge)
 		dst := image.NewRGBA(image.Rect(0, 0, w, h))
 		if w == size.X && h == size.Y {

@@ -115,6 +115,7 @@ func (f *FS) Search(ctx context.Context, req SearchRequest) (SearchResult, error
 // matcher is a compiled search.
 type matcher struct {
 	re      *regexp.Regexp
+	size    int // instructions of the compiled pattern
 	filter  *prefilter
 	context int
 }
@@ -142,7 +143,7 @@ func compileSearch(req *SearchRequest) (*matcher, error) {
 	if req.IgnoreCase {
 		expr = "(?i)" + expr
 	}
-	re, err := regexp.Compile(expr)
+	re, size, err := compileRegexp(expr)
 	if err != nil {
 		reason := err.Error()
 		var se *syntax.Error
@@ -151,7 +152,32 @@ func compileSearch(req *SearchRequest) (*matcher, error) {
 		}
 		return nil, failCause(err, codeInvalid, "the pattern is not a valid RE2 regular expression (%s), correct it or escape it to search for plain text", shorten(reason, 200))
 	}
-	return &matcher{re: re, filter: newPrefilter(expr, syntax.Perl), context: min(req.Context, MaxSearchContext)}, nil
+	if size > maxInstructions {
+		return nil, fail(codeInvalid, "the pattern is too large: its repetitions make %d steps and at most %d are taken, use smaller counts", size, maxInstructions)
+	}
+	return &matcher{re: re, size: size, filter: newPrefilter(expr, syntax.Perl), context: min(req.Context, MaxSearchContext)}, nil
+}
+
+// maxInstructions bounds a compiled pattern: each of them may be looked at for
+// every character.
+const maxInstructions = 20000
+
+// compileRegexp gives the expression with the size of its program, and leaves
+// the expression nil when that is more than maxInstructions.
+func compileRegexp(expr string) (*regexp.Regexp, int, error) {
+	parsed, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return nil, 0, err
+	}
+	prog, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(prog.Inst) > maxInstructions {
+		return nil, len(prog.Inst), nil
+	}
+	re, err := regexp.Compile(expr)
+	return re, len(prog.Inst), err
 }
 
 // add takes the matches of one file as far as max and maxSearchBytes allow.

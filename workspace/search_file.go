@@ -3,7 +3,9 @@ package workspace
 import (
 	"bytes"
 	"context"
+	"io"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,6 +59,9 @@ func (s *fileSearcher) search(fd int, max int) searchDone {
 			}
 		}
 		keep := s.scan(b, &w)
+		if err := s.ctx.Err(); err != nil {
+			return searchDone{err: err}
+		}
 		if w.eof || s.full() {
 			return s.result()
 		}
@@ -148,7 +153,7 @@ func (s *fileSearcher) scan(b []byte, w *window) (keep int) {
 		scan = s.filter.scan(hay)
 	}
 	counted, line := 0, w.line // line is the number of the line at counted
-	for pos := w.from; pos < safe && !s.full(); {
+	for pos := w.from; pos < safe && !s.full() && s.ctx.Err() == nil; {
 		if scan != nil {
 			if pos = scan.from(pos); pos < 0 {
 				break
@@ -163,9 +168,8 @@ func (s *fileSearcher) scan(b []byte, w *window) (keep int) {
 		at := -1
 		if s.filter != nil && s.filter.exact {
 			at = bytes.Index(text, s.filter.literals[0])
-		} else if s.re.Match(text) {
-			// The place is only asked for when there is one: finding it costs more.
-			at = s.re.FindIndex(text)[0]
+		} else {
+			at = s.find(text)
 		}
 		if at >= 0 {
 			line += bytes.Count(b[counted:start], []byte{'\n'})
@@ -191,6 +195,46 @@ func (s *fileSearcher) scan(b []byte, w *window) (keep int) {
 	}
 	w.from = safe - keep
 	return keep
+}
+
+// find is the byte at which the pattern matches in line, -1 when it does not or
+// the call was cancelled.
+func (s *fileSearcher) find(line []byte) int {
+	if len(line)*s.size > maxUninterrupted {
+		if at := s.re.FindReaderIndex(&runes{b: line, done: s.ctx.Done()}); at != nil && s.ctx.Err() == nil {
+			return at[0]
+		}
+		return -1
+	}
+	// The place is only asked for when there is one: finding it costs more.
+	if !s.re.Match(line) {
+		return -1
+	}
+	return s.re.FindIndex(line)[0]
+}
+
+// maxUninterrupted is how much of a match goes on without a look at the context:
+// bytes of the line times instructions of the pattern, some tenths of a second.
+const maxUninterrupted = 32 << 20
+
+// runes gives a line to the matcher until the call is cancelled.
+type runes struct {
+	b    []byte
+	done <-chan struct{}
+}
+
+func (r *runes) ReadRune() (rune, int, error) {
+	select {
+	case <-r.done:
+		return 0, 0, io.EOF
+	default:
+	}
+	if len(r.b) == 0 {
+		return 0, 0, io.EOF
+	}
+	c, n := utf8.DecodeRune(r.b)
+	r.b = r.b[n:]
+	return c, n, nil
 }
 
 // hit records a matching line and its context, leaving out lines recorded

@@ -50,6 +50,8 @@ type tour struct {
 	fs     *FS
 	base   string // absolute path of the start
 	hidden *hiddenSet
+
+	work *ignoreWork
 }
 
 // run visits everything below the directory p.
@@ -63,7 +65,10 @@ func (t *tour) run(f *FS, p *resolved) error {
 	defer h.release()
 	var rules *ignoreRules
 	if !t.all {
-		rules = f.inheritedIgnore(p)
+		t.work = newIgnoreWork(t.ctx)
+		if rules, err = f.inheritedIgnore(p, t.work); err != nil {
+			return err
+		}
 	}
 	return t.dir(h, append([]string(nil), p.comps...), "", rules, 0)
 }
@@ -82,13 +87,22 @@ func (t *tour) dir(h *dirHandle, comps []string, rel string, rules *ignoreRules,
 		at += "/" + rel
 	}
 	for _, e := range entries {
+		if err := t.ctx.Err(); err != nil {
+			return err
+		}
 		isDir := e.kind == KindDirectory
 		if strings.HasPrefix(e.name, tempPrefix) || !t.all && isDir && controlDir(e.name) {
 			continue
 		}
 		sub := append(comps, e.name)
-		if !t.all && rules != nil && rules.ignored(sub, isDir) {
-			continue
+		if !t.all && rules != nil {
+			out, err := rules.ignored(sub, isDir, t.work)
+			if err != nil {
+				return err
+			}
+			if out {
+				continue
+			}
 		}
 		path := e.name
 		if rel != "" {

@@ -89,8 +89,8 @@ type FS struct {
 	hiddenIDs  map[fileID]struct{} // of Options.Deny's paths, as of Open
 	hiddenHeld []*os.File
 
-	// decode admits one image decoder at a time: a decoded picture may take
-	// 128 MiB, and calls may come in parallel.
+	// decode admits one image decoder of this workspace at a time, so that it
+	// does not take all of the server's.
 	decode chan struct{}
 
 	// needNames says that temporary files need a name from the start, because

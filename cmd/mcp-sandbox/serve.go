@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ func newServe() *cobra.Command {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
 			}
+			defer insist(cmd.Context())()
 			if s.remote() {
 				return serveHTTP(cmd.Context(), &s)
 			}
@@ -34,6 +36,31 @@ func newServe() *cobra.Command {
 	}
 	s.register(cmd.Flags())
 	return cmd
+}
+
+// endPatience is how long a server that was told to end waits for the work in
+// hand. Nothing of a session outlives it: the kernel ends every init with the
+// server, and what is on disk is whole at any moment.
+const endPatience = 1700 * time.Millisecond
+
+// insist ends the process when it is still there endPatience after ctx, whatever
+// it is doing. The function it returns calls that off.
+func insist(ctx context.Context) func() {
+	over := make(chan struct{})
+	go func() {
+		select {
+		case <-over:
+			return
+		case <-ctx.Done():
+		}
+		select {
+		case <-over:
+		case <-time.After(endPatience):
+			fmt.Fprintln(os.Stderr, "mcp-sandbox: told to end, some work has not stopped in time and is left unfinished")
+			os.Exit(exitFailure)
+		}
+	}()
+	return func() { close(over) }
 }
 
 func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) error {
