@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -103,6 +104,61 @@ func (c *cgroup) Remove() error {
 	}
 	c.dirs = left
 	return errors.Join(errs...)
+}
+
+// kill kills whatever is in the group, until nothing is.
+func (c *cgroup) kill() error {
+	if c == nil {
+		return nil
+	}
+	deadline := time.Now().Add(cgroupPatience)
+	for _, d := range c.dirs {
+		// Linux 5.14, v2 alone: all at once.
+		if d.v2 && writeCgroupFile(filepath.Join(d.path, "cgroup.kill"), "1") == nil {
+			return nil
+		}
+		for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+			pids, err := cgroupMembers(d.path)
+			if err != nil || len(pids) == 0 {
+				break
+			}
+			for _, pid := range pids {
+				killMember(d.path, pid)
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("cgroup: %d processes stay", len(pids))
+			}
+			time.Sleep(pause)
+		}
+	}
+	return nil
+}
+
+func cgroupMembers(dir string) ([]int, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, f := range strings.Fields(string(b)) {
+		if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// killMember kills a process that is still in the group once a descriptor holds
+// it: the number alone may be another's by then.
+func killMember(dir string, pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if pids, err := cgroupMembers(dir); err == nil && slices.Contains(pids, pid) {
+		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
 }
 
 // OOMKills is how often the kernel killed a member for the memory limit. It is

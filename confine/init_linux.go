@@ -35,6 +35,9 @@ type initState struct {
 	hostProc int // the host's /proc; -1 without
 	mark     int // the spawner's timerslack_ns, see tree_linux.go; -1 without
 
+	scoped  bool      // the Landlock domain keeps signals inside
+	killKey [4]uint32 // see initRules
+
 	foreignProc bool        // /proc is the host's, so are its numbers
 	ops         chan func() // for init's unrestricted threads
 	threads     sync.WaitGroup
@@ -365,10 +368,14 @@ func (s *initState) setLimits() error {
 		{unix.RLIMIT_FSIZE, uint64(l.FileSize)},
 		{unix.RLIMIT_NOFILE, uint64(l.OpenFiles)},
 	}
-	// Without a user namespace the count is the host user's, server included: a
-	// limit would be hit by what runs outside.
-	if s.cfg.Namespaces {
-		limits = append(limits, limit{unix.RLIMIT_NPROC, uint64(l.Procs + threadCount())})
+	procs := l.Procs + threadCount()
+	if !s.cfg.Namespaces {
+		// The count is the host user's then, server included, so what is there
+		// already comes on top.
+		procs = l.Procs + userTasks(s.cfg.UID)
+	}
+	if !s.cfg.Unconfined {
+		limits = append(limits, limit{unix.RLIMIT_NPROC, uint64(procs)})
 	}
 	for _, v := range limits {
 		var old unix.Rlimit
@@ -421,8 +428,14 @@ func (s *initState) enterLandlock() error {
 	if !s.cfg.Landlock {
 		return nil
 	}
-	d := s.landlockDomain()
-	return d.restrict(landlockABI())
+	d, abi := s.landlockDomain(), landlockABI()
+	if err := d.restrict(abi); err != nil {
+		return err
+	}
+	// Asked of the kernel as well: on an answer that is wrong, killDomain would
+	// reach all of the user's processes. The server is outside the domain.
+	s.scoped = abi >= 6 && d.ScopeSignal && unix.Kill(os.Getppid(), 0) == unix.EPERM
+	return nil
 }
 
 // landlockDomain opens the sandbox's root to reading and running, and only what
@@ -464,7 +477,7 @@ func (s *initState) installSeccomp() error {
 	if len(s.cfg.Seccomp) == 0 {
 		return nil
 	}
-	if err := seccompInstall(s.markFilter()); err != nil {
+	if err := s.installOwnFilter(); err != nil {
 		return err
 	}
 	// Before the main filter, which allows no further one.

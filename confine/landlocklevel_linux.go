@@ -7,7 +7,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -187,51 +186,10 @@ func removeTree(dir string) {
 // session below it.
 func (s *initState) end() {
 	if !s.cfg.Namespaces {
-		// This thread's domain neither reaches the directory's parent nor, on
-		// older kernels, orphans of an earlier domain.
-		s.onPrivilegedThread(func() {
-			s.killAll()
-			removeTree(s.cfg.Private)
-		})
+		// On this thread, which shares the domain of the commands.
+		s.killSession()
+		// It does not reach the directory's parent.
+		s.onPrivilegedThread(func() { removeTree(s.cfg.Private) })
 	}
 	leave(0)
-}
-
-// killPatience bounds how long init hunts processes that the kernel does not
-// let die, such as those in an uninterruptible sleep.
-const killPatience = 4 * time.Second
-
-func (s *initState) killAll() {
-	self := os.Getpid()
-	deadline := time.Now().Add(killPatience)
-	// Stop all first, so that the kill meets a set that has ceased to grow.
-	for seen := map[int]bool{}; time.Now().Before(deadline); {
-		fresh := false
-		for _, pid := range descendants(self) {
-			if !seen[pid] {
-				seen[pid], fresh = true, true
-				unix.Kill(pid, unix.SIGSTOP)
-			}
-		}
-		if !fresh {
-			break
-		}
-	}
-	for empty := 0; time.Now().Before(deadline); {
-		alive := 0
-		for _, pid := range descendants(self) {
-			if !(task{dir: "/proc/" + itoa(pid)}).ended() {
-				alive++
-				unix.Kill(pid, unix.SIGKILL)
-			}
-		}
-		// A walk can miss a process that changes its parent under it.
-		if empty++; alive > 0 {
-			empty = 0
-		}
-		if empty == 3 {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
 }

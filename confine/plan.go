@@ -259,7 +259,7 @@ func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
 		return g
 	case LevelNamespacesNoProc:
 		add(layerProc, c.FreshProc.Reason, c.FreshProc.Remedy)
-		add(layerProcesses, "the host's process list can be read, and process numbers in /proc are the host's", c.FreshProc.Remedy)
+		add(layerProcesses, "the host's process list can be read, with its command lines, and process numbers in /proc are the host's", c.FreshProc.Remedy)
 	case LevelLandlock:
 		if c.Namespaces.OK {
 			add(layerNamespaces, "namespaces are not used by request", "start without --confine landlock")
@@ -269,9 +269,9 @@ func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
 		add(layerFiles, "names, sizes and times of files outside can be looked up, and mode, times and group of your own files outside can be changed; contents cannot be read or written", "")
 		add(layerFiles, "/tmp is not private: temporary files go into a directory of the session", "")
 		if pl.ScopeSignal {
-			add(layerProcesses, "processes are not in a namespace of their own: those of the host can be counted, not signalled", "")
+			add(layerProcesses, "processes are not in a namespace of their own: the list of the host's, with their command lines, can be read; they cannot be signalled", "")
 		} else {
-			add(layerProcesses, "your other processes on this host can be signalled", "use Linux 6.12 or newer")
+			add(layerProcesses, "your other processes on this host can be signalled, and the command lines of all of them can be read", "use Linux 6.12 or newer")
 		}
 		if asked == NetworkLoopback || asked == NetworkAllow {
 			add(layerNetwork, fmt.Sprintf("network %q needs namespaces: commands have no network at all", asked), "")
@@ -297,7 +297,7 @@ func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
 		controller, layer string
 		reason            string
 	}{
-		{true, "pids", layerPids, "processes are limited by RLIMIT_NPROC alone, which does not bind uid 0"},
+		{true, "pids", layerPids, limitAlone(pl)},
 		{p.Limits.Memory > 0, "memory", layerMemory, "the memory limit is not enforced"},
 		{p.Limits.CPU > 0, "cpu", layerCPU, "the CPU limit is not enforced"},
 		{true, cgroupShare, layerShare, "processors are shared process by process: a session with many slows the others"},
@@ -308,6 +308,14 @@ func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
 		}
 	}
 	return g
+}
+
+// limitAlone is what bounds processes without a control group.
+func limitAlone(pl Plan) string {
+	if pl.Namespaces {
+		return "processes are limited by RLIMIT_NPROC alone, which does not bind uid 0"
+	}
+	return "processes are limited by RLIMIT_NPROC alone, which counts all of the user's and does not bind uid 0"
 }
 
 func because(reason string) string {

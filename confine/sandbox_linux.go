@@ -93,11 +93,16 @@ func (s *Sandbox) end() {
 	go func() {
 		select {
 		case <-s.done:
-		case <-time.After(5 * time.Second):
+		case <-time.After(initPatience):
 			s.kill()
 		}
 	}()
 }
+
+// initPatience is how long init may hunt the processes of a session without a
+// pid namespace; it needs tenths of a second, and seconds when the kernel holds
+// one up.
+const initPatience = 30 * time.Second
 
 // kill ends init, unless it has been reaped and its pid may be another's.
 func (s *Sandbox) kill() {
@@ -133,6 +138,11 @@ func (s *Sandbox) read(in *frameReader) {
 	in.close()
 	s.kill()
 	s.reapInit()
+	// Without a pid namespace nothing ends with init. It has killed all it had
+	// below it, unless it was killed first.
+	if err := s.cgroup.kill(); err != nil {
+		s.log.Warn("processes left in the control group", "error", err)
+	}
 	s.mu.Lock()
 	s.closed = true
 	procs, pending, held := s.procs, s.pending, s.held

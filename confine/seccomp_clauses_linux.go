@@ -46,16 +46,6 @@ func targetPid1Clauses(seccompOptions) []clause {
 	return []clause{deny(unix.EPERM, equal(0, 1))}
 }
 
-func killClauses(o seccompOptions) []clause {
-	c := targetPid1Clauses(o)
-	if o.LandlockOnly {
-		// Before Landlock ABI 6 this would end everything the user runs.
-		const everybody = ^uint32(0) // pid -1
-		c = append(c, deny(unix.EPERM, equal(0, everybody)))
-	}
-	return c
-}
-
 // fcntlClauses: F_SETOWN_EX takes its pid from memory and is refused whole.
 func fcntlClauses(seccompOptions) []clause {
 	return []clause{
@@ -75,8 +65,23 @@ func prlimitClauses(o seccompOptions) []clause {
 	return nil
 }
 
+// Pids are the host's at the landlock level, and scheduling is not what Landlock
+// looks at, so these calls may name the caller by 0 only. A thread that names
+// itself by its number (pthread_setaffinity_np, pthread_setschedparam) is
+// refused with the rest, as a filter does not know whose a number is.
+func ownSchedulingClauses(seccompOptions) []clause {
+	return []clause{deny(unix.EPERM, notEqual(0, 0))}
+}
+
 func setpriorityClauses(seccompOptions) []clause {
-	return []clause{deny(unix.EPERM, equal(0, unix.PRIO_USER))}
+	return []clause{deny(unix.EPERM, equal(0, unix.PRIO_USER)), deny(unix.EPERM, notEqual(1, 0))}
+}
+
+// ioprioWhoUser is IOPRIO_WHO_USER of linux/ioprio.h: all of a user's processes.
+const ioprioWhoUser = 3
+
+func ioprioClauses(seccompOptions) []clause {
+	return []clause{deny(unix.EPERM, equal(0, ioprioWhoUser)), deny(unix.EPERM, notEqual(1, 0))}
 }
 
 const (

@@ -103,42 +103,6 @@ func (s *initState) setMark(mark int) error {
 	return err
 }
 
-// markFilter refuses commands to change their mark. Other architectures' entry
-// points are killed by the main filter.
-func (s *initState) markFilter() []unix.SockFilter {
-	const (
-		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
-		ret   = unix.BPF_RET | unix.BPF_K
-	)
-	if s.cfg.Namespaces {
-		return []unix.SockFilter{
-			{Code: load, K: dataNr},
-			{Code: equal, K: unix.SYS_PRCTL, Jf: 3},
-			{Code: load, K: dataArgs},
-			{Code: equal, K: unix.PR_SET_TIMERSLACK, Jf: 1},
-			{Code: ret, K: retErrno(unix.EPERM)},
-			{Code: ret, K: retAllow},
-		}
-	}
-	return []unix.SockFilter{
-		{Code: load, K: dataNr},
-		{Code: equal, K: unix.SYS_SETRLIMIT, Jt: 2},
-		{Code: equal, K: unix.SYS_PRLIMIT64, Jt: 3},
-		{Code: ret, K: retAllow},
-		{Code: load, K: dataArgs}, // setrlimit(resource, limit)
-		{Code: equal, K: unix.RLIMIT_MSGQUEUE, Jt: 6, Jf: 7},
-		{Code: load, K: dataArgs + 8}, // prlimit64(pid, resource, new, old)
-		{Code: equal, K: unix.RLIMIT_MSGQUEUE, Jf: 5},
-		{Code: load, K: dataArgs + 16}, // a null pointer only asks
-		{Code: equal, K: 0, Jf: 2},
-		{Code: load, K: dataArgs + 20},
-		{Code: equal, K: 0, Jt: 1},
-		{Code: ret, K: retErrno(unix.EPERM)},
-		{Code: ret, K: retAllow},
-	}
-}
-
 // task is a process: pid is its number in init's namespace, dir its directory
 // in /proc, whose number is the host's where /proc is.
 type task struct {
@@ -148,25 +112,11 @@ type task struct {
 
 // tasks lists the processes of /proc that carry a mark of this sandbox.
 func (s *initState) tasks() []markedTask {
-	d, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	names, _ := d.Readdirnames(-1)
-	d.Close()
 	var out []markedTask
-	for _, n := range names {
-		pid, err := strconv.Atoi(n)
-		if err != nil {
-			continue
-		}
-		t := task{pid: pid, dir: "/proc/" + n}
+	for _, pid := range s.candidates() {
+		t := task{pid: pid, dir: "/proc/" + itoa(pid)}
 		mark := s.readMark(t)
 		if mark <= 0 || mark >= maxMarks || t.ended() {
-			continue
-		}
-		// Other sandboxes of this host use the same marks.
-		if !s.cfg.Namespaces && !descends(pid, os.Getpid()) {
 			continue
 		}
 		if s.foreignProc {
@@ -179,6 +129,28 @@ func (s *initState) tasks() []markedTask {
 		out = append(out, markedTask{t, mark})
 	}
 	return out
+}
+
+// candidates are the numbers of /proc that may carry a mark: all of them in a
+// pid namespace of our own, else what descends from init, as other sandboxes of
+// this host use the same marks.
+func (s *initState) candidates() []int {
+	if !s.cfg.Namespaces {
+		return readProcTable().below(os.Getpid())
+	}
+	d, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	names, _ := d.Readdirnames(-1)
+	d.Close()
+	pids := make([]int, 0, len(names))
+	for _, n := range names {
+		if pid, err := strconv.Atoi(n); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 type markedTask struct {
@@ -235,65 +207,31 @@ func (t task) ended() bool {
 	return len(f) == 0 || f[0][0] == 'Z' || f[0][0] == 'X'
 }
 
-func (t task) parent() int {
-	f := t.stat()
-	if len(f) < 2 {
-		return -1
-	}
-	n, _ := strconv.Atoi(string(f[1]))
-	return n
-}
-
 // innerPid is the pid in the innermost namespace of t.
 func (t task) innerPid() int {
 	var b [4096]byte
-	_, rest, _ := bytes.Cut(b[:readSmall(t.dir+"/status", b[:])], []byte("\nNSpid:"))
-	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	f := bytes.Fields(line)
-	if len(f) == 0 {
+	line := statusLine(b[:readSmall(t.dir+"/status", b[:])], "\nNSpid:")
+	if len(line) == 0 {
 		return 0
 	}
-	n, _ := strconv.Atoi(string(f[len(f)-1]))
+	n, _ := strconv.Atoi(string(line[len(line)-1]))
 	return n
 }
 
-// descends says whether the line of parents of pid leads to ancestor. A
-// subreaper keeps orphans in that line. Where a parent ends during the climb the
-// child has a new one, so the climb starts again.
-func descends(pid, ancestor int) bool {
-	for range 16 {
-		p := pid
-		for range 4096 {
-			p = task{dir: "/proc/" + itoa(p)}.parent()
-			if p == ancestor {
-				return true
-			}
-			if p <= 1 {
-				break
-			}
-		}
-		if p >= 0 {
-			return false
-		}
-	}
-	return false
+// statusLine gives the fields of one line of a status file.
+func statusLine(text []byte, name string) [][]byte {
+	_, rest, _ := bytes.Cut(text, []byte(name))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	return bytes.Fields(line)
 }
 
-// descendants lists every process below ancestor.
-func descendants(ancestor int) []int {
-	d, err := os.Open("/proc")
-	if err != nil {
-		return nil
+func statusNumber(text []byte, name string) (int, bool) {
+	f := statusLine(text, name)
+	if len(f) == 0 {
+		return 0, false
 	}
-	names, _ := d.Readdirnames(-1)
-	d.Close()
-	var found []int
-	for _, n := range names {
-		if pid, err := strconv.Atoi(n); err == nil && descends(pid, ancestor) {
-			found = append(found, pid)
-		}
-	}
-	return found
+	n, err := strconv.Atoi(string(f[0]))
+	return n, err == nil
 }
 
 // tree lists the living processes of a command.
