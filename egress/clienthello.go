@@ -3,6 +3,8 @@ package egress
 import (
 	"encoding/binary"
 	"io"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
 // TLS record and extension numbers (RFC 8446 sections 5.1 and 4.2, RFC 6066, RFC
@@ -59,8 +61,8 @@ func readClientHello(r io.Reader) ([]byte, clientHello, error) {
 		if _, err := io.ReadFull(r, raw[start:start+1]); err != nil {
 			return nil, clientHello{}, err
 		}
-		// Told from the first byte, so that a client that waits for the server's
-		// word is not left waiting for ours.
+		// Decided on the first byte: a client that waits for the server to speak
+		// first must not hang.
 		if raw[start] != recordHandshake {
 			return nil, clientHello{}, clientHelloError("it does not begin with TLS, which port 443 is for")
 		}
@@ -99,68 +101,47 @@ func readClientHello(r io.Reader) ([]byte, clientHello, error) {
 func parseClientHello(b []byte) (clientHello, error) {
 	const malformed = clientHelloError("its ClientHello is malformed")
 	var h clientHello
-	s := wire(b)
-	version, random := s.take(2), s.take(32)
-	session, suites, compression := s.vector(1), s.vector(2), s.vector(1)
-	if s == nil || version[0] != 3 || random == nil || len(session) > 32 || len(suites) == 0 || len(suites)%2 != 0 || len(compression) == 0 {
+	var version uint16
+	var session, suites, compression cryptobyte.String
+	s := cryptobyte.String(b)
+	if !s.ReadUint16(&version) || version>>8 != 3 || !s.Skip(32) ||
+		!s.ReadUint8LengthPrefixed(&session) || len(session) > 32 ||
+		!s.ReadUint16LengthPrefixed(&suites) || len(suites) == 0 || len(suites)%2 != 0 ||
+		!s.ReadUint8LengthPrefixed(&compression) || len(compression) == 0 {
 		return h, malformed
 	}
-	if len(s) == 0 {
+	if s.Empty() {
 		return h, nil // TLS 1.0 without extensions
 	}
-	extensions := s.vector(2)
-	if s == nil || len(s) != 0 {
+	var extensions cryptobyte.String
+	if !s.ReadUint16LengthPrefixed(&extensions) || !s.Empty() {
 		return h, malformed
 	}
 	seen := map[uint16]bool{}
-	for len(extensions) > 0 {
-		id, data := extensions.take(2), extensions.vector(2)
-		if extensions == nil {
+	for !extensions.Empty() {
+		var id uint16
+		var data cryptobyte.String
+		if !extensions.ReadUint16(&id) || !extensions.ReadUint16LengthPrefixed(&data) {
 			return h, malformed
 		}
-		n := binary.BigEndian.Uint16(id)
-		if seen[n] {
-			// Which of the two a server heeds is its choice; ours would be a guess.
+		if seen[id] {
+			// Servers differ in which of the two they heed.
 			return h, clientHelloError("its ClientHello has an extension twice")
 		}
-		seen[n] = true
-		switch n {
+		seen[id] = true
+		switch id {
 		case extECH, extESNI:
 			h.encrypted = true
 		case extServerName:
-			list := data.vector(2)
-			kind, name := list.take(1), list.vector(2)
-			if data == nil || len(data) != 0 || list == nil || len(list) != 0 || kind[0] != 0 || len(name) == 0 {
+			var list, name cryptobyte.String
+			var kind uint8
+			if !data.ReadUint16LengthPrefixed(&list) || !data.Empty() ||
+				!list.ReadUint8(&kind) || kind != 0 ||
+				!list.ReadUint16LengthPrefixed(&name) || !list.Empty() || name.Empty() {
 				return h, clientHelloError("its ClientHello does not have exactly one server name")
 			}
 			h.serverName = string(name)
 		}
 	}
 	return h, nil
-}
-
-// wire reads TLS vectors off its front, and becomes nil on the first that does
-// not fit; from then on every read gives nil.
-type wire []byte
-
-func (w *wire) take(n int) wire {
-	if *w == nil || len(*w) < n {
-		*w = nil
-		return nil
-	}
-	out := (*w)[:n:n]
-	*w = (*w)[n:]
-	return out
-}
-
-// vector reads a length of lenBytes bytes and that many bytes.
-func (w *wire) vector(lenBytes int) wire {
-	n := 0
-	for _, b := range w.take(lenBytes) {
-		n = n<<8 | int(b)
-	}
-	if *w == nil {
-		return nil
-	}
-	return w.take(n)
 }

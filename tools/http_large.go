@@ -119,7 +119,8 @@ func (h *HTTP) await(places chan struct{}, until time.Time) bool {
 // pace lets n bytes of the principal's bodies pass.
 func (h *HTTP) pace(principal string, n int) {
 	h.mu.Lock()
-	wait := h.quota(principal).bytes.reserve(n, h.signer.now(), MaxBody, bodyRate)
+	now := h.signer.now()
+	wait := h.quota(principal).bytes.ReserveN(now, n).DelayFrom(now)
 	h.mu.Unlock()
 	if wait > 0 {
 		h.pause(wait, nil)

@@ -101,7 +101,7 @@ func TestPaceOfLargeBodies(t *testing.T) {
 	owe := func(principal string, n int) time.Duration {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return h.quota(principal).bytes.reserve(n, now, MaxBody, bodyRate)
+		return h.quota(principal).bytes.ReserveN(now, n).DelayFrom(now)
 	}
 	for _, c := range []struct {
 		later     time.Duration

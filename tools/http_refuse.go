@@ -52,7 +52,7 @@ func (h *HTTP) refuseUnread(w http.ResponseWriter, r *http.Request, principal st
 // delayRefusal waits until a refusal of the principal is due.
 func (h *HTTP) delayRefusal(r *http.Request, principal string) {
 	h.mu.Lock()
-	prompt := h.quota(principal).promptRefusals.allow(h.signer.now(), promptRefusals, promptRefusalsPerSecond)
+	prompt := h.quota(principal).promptRefusals.AllowN(h.signer.now(), 1)
 	h.mu.Unlock()
 	if prompt {
 		return

@@ -90,7 +90,9 @@ func TestLateRefusalsEndWithServer(t *testing.T) {
 	h, url := startHTTP(t, HTTPOptions{})
 	h.refusalDelay = time.Hour
 	h.mu.Lock()
-	h.quota("ann").promptRefusals.left = -1e6
+	for range 1000 {
+		h.quota("ann").promptRefusals.ReserveN(h.signer.now(), promptRefusals)
+	}
 	h.mu.Unlock()
 	status := make(chan int)
 	go func() {
