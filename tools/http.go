@@ -229,13 +229,16 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("X-Content-Type-Options", "nosniff")
 	head.Set("Cache-Control", "no-store")
 	health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
-	principal, ok := h.gate.pass(w, r, health)
+	principal, ok := h.gate.pass(w, r, health || asksOAuth(r.URL.Path))
 	path, name, found := h.route(r.URL.Path)
 	switch {
 	case !ok:
 		return
 	case health:
 		h.health(w, r)
+		return
+	case asksOAuth(r.URL.Path):
+		h.answerOAuth(w, r)
 		return
 	case !found:
 		refuseHTTP(w, http.StatusNotFound, "there is nothing at this path; the endpoint is "+h.endpoint()+", and "+h.endpoint()+"/NAME for a sandbox of that name")
@@ -403,6 +406,17 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	defer done()
 	if msg.method == string(mcp.MethodToolsCall) {
 		conn.called.Store(true)
+	}
+	switch {
+	case msg.id != nil:
+		defer h.open.answering(conn, string(msg.id), w)()
+	case msg.method == string(mcp.MethodNotificationCancelled):
+		var p struct {
+			RequestID json.RawMessage `json:"requestId"`
+		}
+		if json.Unmarshal(msg.params, &p) == nil {
+			h.open.silence(conn, string(p.RequestID))
+		}
 	}
 	ctx = context.WithValue(ctx, knownClientKey{}, conn.from)
 	if _, named := ctx.Value(clientKeyType{}).(string); !named {

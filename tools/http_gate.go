@@ -153,12 +153,13 @@ func (g *gate) pass(w http.ResponseWriter, r *http.Request, open bool) (principa
 		return "", true
 	}
 	if principal = g.principal(r); principal == "" {
-		challenge := `Bearer realm="mcp-sandbox"`
+		challenge, text := `Bearer realm="mcp-sandbox"`, "a bearer token is needed; send the header Authorization: Bearer TOKEN with one from the server's token file"
 		if r.Header.Get("Authorization") != "" {
 			challenge += `, error="invalid_token"`
+			text = "unknown token; send Authorization: Bearer TOKEN with one from the server's token file"
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
-		g.refuse(w, r, "auth", http.StatusUnauthorized, "a bearer token is needed, send the header Authorization: Bearer TOKEN with one from the server's token file")
+		g.refuse(w, r, "auth", http.StatusUnauthorized, text)
 		return "", false
 	}
 	return principal, true

@@ -131,6 +131,7 @@ type connection struct {
 	used          time.Time
 	calls         map[*context.CancelFunc]bool
 	streams       map[*context.CancelFunc]bool
+	replies       map[string]*replyWriter // of requests in flight, by their id
 }
 
 const (
@@ -265,6 +266,33 @@ func (c *connections) end(conn *connection) {
 	c.mu.Unlock()
 	for _, cancel := range running {
 		cancel()
+	}
+}
+
+// answering registers the reply of a request in flight.
+func (c *connections) answering(conn *connection, id string, w *replyWriter) (done func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if conn.replies == nil {
+		conn.replies = map[string]*replyWriter{}
+	}
+	conn.replies[id] = w
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if conn.replies[id] == w {
+			delete(conn.replies, id)
+		}
+	}
+}
+
+// silence keeps a cancelled request from being answered (MCP, "Cancellation").
+func (c *connections) silence(conn *connection, id string) {
+	c.mu.Lock()
+	w := conn.replies[id]
+	c.mu.Unlock()
+	if w != nil {
+		w.silence()
 	}
 }
 

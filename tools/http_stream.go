@@ -39,6 +39,7 @@ type replyWriter struct {
 	body    bytes.Buffer
 	status  int
 	stream  bool
+	silent  bool // the request was cancelled: its response is dropped
 }
 
 func newReplyWriter(w http.ResponseWriter) *replyWriter {
@@ -61,6 +62,10 @@ func (w *replyWriter) start(status int) {
 		return
 	}
 	w.started = true
+	if w.silent {
+		w.wrap = true // for nobody
+		return
+	}
 	events := w.header.Get("Content-Type") == "text/event-stream"
 	if w.ours {
 		w.wrap = !events
@@ -112,6 +117,15 @@ func (w *replyWriter) Flush() {
 
 func (w *replyWriter) deadline() { _ = w.rc.SetWriteDeadline(time.Now().Add(writeWithin)) }
 
+// silence drops the response unless it is on its way.
+func (w *replyWriter) silence() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.started {
+		w.silent = true
+	}
+}
+
 // notify writes one notification of the running call.
 func (w *replyWriter) notify(n mcp.JSONRPCNotification) error {
 	text, err := json.Marshal(n)
@@ -156,7 +170,15 @@ func (w *replyWriter) finish() {
 		refuseHTTP(w.w, http.StatusServiceUnavailable, "the session or the server has ended, send initialize again")
 		return
 	}
-	if w.wrap && w.body.Len() > 0 {
+	if w.silent && !w.ours && w.wrap {
+		// A request may be answered by a stream (MCP, "Streamable HTTP"), and a
+		// stream by nothing.
+		w.begin()
+		w.deadline()
+		w.w.WriteHeader(http.StatusOK)
+		return
+	}
+	if w.wrap && !w.silent && w.body.Len() > 0 {
 		_ = w.event(w.body.Bytes())
 		w.body.Reset()
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
@@ -165,12 +166,12 @@ func (c *call) progress(ctx context.Context) func(session.Progress) {
 	}
 	token := c.request.Params.Meta.ProgressToken
 	return func(p session.Progress) {
-		text := fmt.Sprintf("%.0f s, %d bytes", p.Elapsed.Seconds(), p.Bytes)
+		text := fmt.Sprintf("%d s, %d bytes", int(p.Elapsed.Seconds()), p.Bytes)
 		if p.LastLine != "" {
 			text += ": " + oneLine(p.LastLine)
 		}
 		c.server.notify(ctx, "notifications/progress", map[string]any{
-			"progressToken": token, "progress": p.Elapsed.Seconds(), "message": text,
+			"progressToken": token, "progress": p.Elapsed.Round(time.Millisecond).Seconds(), "message": text,
 		})
 	}
 }

@@ -133,6 +133,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 		text += strictInstructions
 	}
 	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version, append([]server.ServerOption{
+		server.WithTitle("Sandbox"),
 		server.WithToolCapabilities(false),
 		server.WithInstructions(text),
 		server.WithToolHandlerMiddleware(cancelWithStream),
