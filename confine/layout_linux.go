@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"mcp-sandbox/hostpath"
 )
 
 // layout turns a Policy into what init is to do. It looks at the host and
@@ -134,7 +136,15 @@ func (l *layout) toolchains() {
 	if h, err := os.UserHomeDir(); err == nil && !slices.Contains(homes, h) {
 		homes = append(homes, h)
 	}
-	dirs := toolchainDirs(osView{}, l.p.Path, homes)
+	var planted []string
+	dirs := toolchainDirs(viewOf(l.p, func(dir string) {
+		if !slices.Contains(planted, dir) {
+			planted = append(planted, dir)
+		}
+	}), l.p.Path, homes)
+	if len(planted) > 0 {
+		l.warn("links in %d PATH directories that commands can write were not followed; grant what the programs there need with --read", len(planted))
+	}
 	var shown []string
 	for _, d := range dirs {
 		// Our own directories and the workspace have their own rules.
@@ -220,8 +230,13 @@ func (l *layout) grants() error {
 		return errorf("not_a_directory", nil, "the workspace is not a directory without links, give its resolved path")
 	}
 	l.cfg.Binds = append(l.cfg.Binds, bind{Path: l.p.Workspace, Write: true, Tree: -1, Dev: uint64(st.Dev), Ino: st.Ino})
+	writable := viewOf(l.p, nil).writable
 	for _, g := range grantsOf(l.p) {
-		real, err := filepath.EvalSymlinks(g.path)
+		real, err := hostpath.Resolve(g.path, writable)
+		var planted *hostpath.PlantedError
+		if errors.As(err, &planted) {
+			return errorf("invalid_argument", err, "a %s grant runs through a symbolic link that lies where commands can write; name the place it should lead to", g.what)
+		}
 		if err != nil {
 			return errorf("invalid_argument", err, "a %s grant cannot be opened (%s), remove it or make the path", g.what, errnoText(err))
 		}
@@ -230,6 +245,9 @@ func (l *layout) grants() error {
 		}
 		if l.base != nil && within(real, "/proc") {
 			return errorf("invalid_argument", nil, "a %s grant lies in /proc, which shows the session's own processes, remove it", g.what)
+		}
+		if !usable(real, l.id, g.write) {
+			l.warn("the %s grant %q is of no use: its owner and mode do not let the session's user in", g.what, g.path)
 		}
 		// A grant that repeats a read-only part of what is shown, such as one
 		// below /usr, is harmless.

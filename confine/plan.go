@@ -3,6 +3,7 @@ package confine
 import (
 	"cmp"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -104,6 +105,30 @@ func levelRank(l Level) (int, bool) {
 		return 3, true
 	}
 	return 0, false
+}
+
+// CheckLevels refuses levels that no host of this system has, and a level below
+// the minimum. Codes: invalid_argument.
+func CheckLevels(want, least Level) error {
+	usable := func(l Level) bool {
+		_, ok := levelRank(l)
+		return l == "" || l == LevelAuto || ok && (l == LevelNone || (l == LevelSeatbelt) == (runtime.GOOS == "darwin"))
+	}
+	names := "auto, namespaces, namespaces-noproc, landlock or none"
+	if runtime.GOOS == "darwin" {
+		names = "auto, seatbelt or none"
+	}
+	switch {
+	case !usable(want):
+		return errorf("invalid_argument", nil, "--confine is %q; use %s", string(want), names)
+	case !usable(least):
+		return errorf("invalid_argument", nil, "--min-confinement is %q; use %s", string(least), names)
+	}
+	have, ok := levelRank(want)
+	if need, bound := levelRank(least); ok && bound && have < need {
+		return errorf("invalid_argument", nil, "--confine %s is below --min-confinement %s; ask for a stronger level or lower the minimum", want, least)
+	}
+	return nil
 }
 
 // plan decides the level and the steps for p on a host with c. It is pure. It

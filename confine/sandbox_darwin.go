@@ -154,7 +154,7 @@ func (s *Sandbox) prepare(p Policy, pl Plan) error {
 			homes = append(homes, h)
 		}
 	}
-	toolchains := toolchainDirs(osView{}, p.Path, homes)
+	toolchains := toolchainDirs(viewOf(&p, nil), p.Path, homes)
 	s.spec.DenyRead = append(s.spec.DenyRead, secretPaths(toolchains, workspace)...)
 	s.spec.Toolchains = append(toolchains, systemToolchains(osView{}, p.Path)...)
 	s.env = []string{"PATH=" + searchPath(p.Path), "HOME=" + home, "USER=" + name, "LOGNAME=" + name, "SHELL=" + shell, "TMPDIR=" + tmp}

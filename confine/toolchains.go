@@ -1,11 +1,14 @@
 package confine
 
 import (
+	"errors"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"mcp-sandbox/hostpath"
 )
 
 // A toolchain is more than its bin directory: python needs its lib, cargo its
@@ -197,11 +200,36 @@ func dropNested(dirs []string) []string {
 	return out
 }
 
-// osView is the real host.
-type osView struct{}
+// osView is the real host. No link is followed that lies in one of the writable
+// directories: an earlier session may have put it there, to have what it leads to
+// opened for the next one.
+type osView struct {
+	writable []string
+	// left is told the directory of each link that was not followed, and may be nil.
+	left func(dir string)
+}
 
-func (osView) Resolve(p string) (string, bool) {
-	r, err := filepath.EvalSymlinks(p)
+// viewOf is the host as the toolchains of p may be looked for in it.
+func viewOf(p *Policy, left func(dir string)) osView {
+	v := osView{left: left}
+	for _, d := range append([]string{p.Workspace}, p.Write...) {
+		if real, err := filepath.EvalSymlinks(d); err == nil {
+			v.writable = append(v.writable, real)
+		}
+	}
+	return v
+}
+
+func (v osView) Resolve(p string) (string, bool) {
+	r, err := hostpath.Resolve(p, v.writable)
+	var planted *hostpath.PlantedError
+	if errors.As(err, &planted) && v.left != nil {
+		// A link to what is shown anyway, as python of a virtual environment to
+		// /usr/bin, loses nothing.
+		if to, err := filepath.EvalSymlinks(p); err == nil && !within(to, systemDirs...) && !within(to, v.writable...) {
+			v.left(path.Dir(planted.Link))
+		}
+	}
 	return r, err == nil
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,7 +38,7 @@ func (c *Config) hidden() []string {
 func (c *Config) denyList(root string, stateDirs []string) (*deny.List, error) {
 	l, err := deny.Parse(slices.Concat(c.hidden(), stateDirs), root, slices.Concat(c.Read, c.Write))
 	if err != nil {
-		return nil, errorf("invalid_argument", err, "deny-read: %v", err)
+		return nil, errorf("invalid_argument", nil, "--deny-read: %v", err)
 	}
 	return l, nil
 }
@@ -47,7 +48,7 @@ func (c *Config) denyList(root string, stateDirs []string) (*deny.List, error) {
 func (c *Config) checkPolicy() error {
 	for _, p := range c.DenyRead {
 		if err := deny.Check(p); err != nil {
-			return errorf("invalid_argument", err, "--deny-read: %v", err)
+			return errorf("invalid_argument", nil, "--deny-read: %v", err)
 		}
 		if abs, err := filepath.Abs(p); c.Root != "" && err == nil && filepath.IsAbs(p) && abs == c.Root {
 			return errorf("invalid_argument", nil, "--deny-read %q is the workspace itself; name what is to be hidden in it", p)
@@ -97,9 +98,9 @@ func (c *Config) checkGrant(flag, p string, writable []string) error {
 	var planted *hostpath.PlantedError
 	switch {
 	case errors.As(err, &planted):
-		return errorf("invalid_argument", err, "%s %q is refused: %v; name the place it should lead to, or remove the link", flag, p, planted)
+		return errorf("invalid_argument", nil, "%s %q is refused: %v; name the place it should lead to, or remove the link", flag, p, planted)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return errorf("not_found", err, "%s %q does not exist; make it or leave it out", flag, p)
+		return errorf("not_found", nil, "%s %q does not exist; make it or leave it out", flag, p)
 	case err != nil:
 		return errorf("permission_denied", err, "%s %q cannot be reached; check its permissions", flag, p)
 	case real == "/":
@@ -108,4 +109,48 @@ func (c *Config) checkGrant(flag, p string, writable []string) error {
 		return errorf("invalid_argument", nil, "%s %q lies in /proc, which shows the session's own processes; leave it out", flag, p)
 	}
 	return nil
+}
+
+// maxPolicyNames bounds the names of one list in PolicyText.
+const maxPolicyNames = 12
+
+// PolicyText says in a few lines what of the host is granted, hidden and
+// protected, for people and models; "" when nothing is.
+func (m *Manager) PolicyText() string { return m.config.policyText(m.config.Root != "") }
+
+// PolicyText is the policy of the session, its manifest's grants included.
+func (s *Session) PolicyText() string { return s.config.policyText(!s.owned) }
+
+func (c *Config) policyText(project bool) string {
+	var parts []string
+	list := func(what string, names []string) {
+		if len(names) == 0 {
+			return
+		}
+		more := ""
+		if n := len(names) - maxPolicyNames; n > 0 {
+			names, more = names[:maxPolicyNames], fmt.Sprintf(" and %d more", n)
+		}
+		shown := make([]string, len(names))
+		for i, n := range names {
+			shown[i] = oneLine(n)
+		}
+		parts = append(parts, what+" "+strings.Join(shown, ", ")+more)
+	}
+	list("Readable besides the workspace:", c.Read)
+	list("Writable besides the workspace:", c.Write)
+	hidden := slices.Clone(c.DenyRead)
+	if c.DenySecrets {
+		hidden = append(hidden, "the usual secrets (.env*, private keys, credentials files)")
+	}
+	list("Hidden from commands and tools:", hidden)
+	protected := slices.Clone(c.Protect)
+	if project || len(c.Write) > 0 {
+		protected = append(protected, "git hooks and configuration, settings of editors and agents, shell start-up files")
+	}
+	list("Protected from changes:", protected)
+	if len(parts) == 0 {
+		return ""
+	}
+	return strings.Join(parts, ". ") + "."
 }

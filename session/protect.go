@@ -1,5 +1,11 @@
 package session
 
+import (
+	"os"
+	"path"
+	"path/filepath"
+)
+
 // DefaultProtected are the paths inside a caller-chosen workspace that neither
 // commands nor file tools may make, change or swap: each of them is run or
 // trusted by a program outside the sandbox (git, editors, agents, shells), so
@@ -7,7 +13,9 @@ package session
 // the workspace root.
 func DefaultProtected() []string {
 	return []string{
-		".git/hooks", ".git/config", ".git/config.worktree", ".git/info/attributes",
+		".git/hooks", ".git/config", ".git/config.worktree", ".git/commondir", ".git/info/attributes",
+		// What makes the root itself a bare repository, whose config git obeys.
+		"HEAD",
 		".vscode", ".idea", ".zed", ".devcontainer", ".cursor", ".windsurf", ".claude", ".codex", ".gemini", ".junie",
 		".mcp.json", ".cursorrules", ".envrc",
 		".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".profile",
@@ -21,4 +29,56 @@ func DefaultProtected() []string {
 // otherwise); a file tool has no such need.
 func nestedProtected() []string {
 	return []string{"**/.git/hooks", "**/.git/config"}
+}
+
+// maxRepositories bounds the git directories that are looked for below .git.
+const maxRepositories = 1000
+
+// protectedRepositories are the paths that git run in the workspace obeys besides
+// those of DefaultProtected, in the repositories that are there when the session
+// starts: those of submodules and linked worktrees in .git, and the root if it is
+// a bare repository.
+func protectedRepositories(root string) []string {
+	var out []string
+	add := func(dir string) {
+		for _, name := range []string{"config", "config.worktree", "commondir", "hooks", "info/attributes"} {
+			out = append(out, path.Join(dir, name))
+		}
+	}
+	isDir := func(rel string) bool {
+		fi, err := os.Lstat(filepath.Join(root, rel))
+		return err == nil && fi.IsDir()
+	}
+	exists := func(rel string) bool {
+		_, err := os.Lstat(filepath.Join(root, rel))
+		return err == nil
+	}
+	if exists("HEAD") && isDir("objects") && isDir("refs") {
+		add(".")
+	}
+	var visit func(dir string, depth int)
+	visit = func(dir string, depth int) {
+		if depth > 8 || len(out) > 5*maxRepositories || !isDir(dir) {
+			return
+		}
+		if exists(path.Join(dir, "HEAD")) {
+			add(dir)
+			visit(path.Join(dir, "modules"), depth+1)
+			return
+		}
+		entries, err := os.ReadDir(filepath.Join(root, dir))
+		if err != nil {
+			return
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				visit(path.Join(dir, e.Name()), depth+1)
+			}
+		}
+	}
+	if isDir(".git") {
+		visit(".git/modules", 0)
+		visit(".git/worktrees", 0)
+	}
+	return out
 }

@@ -356,7 +356,7 @@ func (s *Session) protected() (workspace, grants []string) {
 	if s.owned {
 		return s.config.Protect, grants
 	}
-	return grants, grants
+	return slices.Concat(grants, protectedRepositories(s.root)), grants
 }
 
 func (s *Session) homeInWorkspace() bool {

@@ -115,7 +115,7 @@ func OpenSnapshots(c Config, dir, root string, skip ...string) (*snapshot.Repo, 
 	if err != nil {
 		return nil, err
 	}
-	files, err := workspace.Open(root, workspace.Options{OwnerUID: -1, OwnerGID: -1, Protect: append(DefaultProtected(), c.Protect...), Deny: hidden})
+	files, err := workspace.Open(root, workspace.Options{OwnerUID: -1, OwnerGID: -1, Protect: slices.Concat(DefaultProtected(), protectedRepositories(root), c.Protect), Deny: hidden})
 	if err != nil {
 		return nil, err
 	}

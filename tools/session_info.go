@@ -35,6 +35,8 @@ type info struct {
 	// Manifest draws what the workspace was made with, empty without a manifest.
 	Manifest string `json:"manifest,omitempty"`
 	Exposed  []int  `json:"exposed_ports,omitempty"`
+	// Policy says what is granted, hidden and protected.
+	Policy string `json:"policy,omitempty"`
 }
 
 type workspaceInfo struct {
@@ -88,6 +90,9 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 	}
 	for _, w := range in.Confinement.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", w)
+	}
+	if in.Policy = s.PolicyText(); in.Policy != "" {
+		fmt.Fprintf(&b, "policy: %s\n", in.Policy)
 	}
 	fmt.Fprintf(&b, "network: %s\n", in.Network)
 	fmt.Fprintf(&b, "limits: %s\n", formatMap(in.Limits))

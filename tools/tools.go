@@ -132,6 +132,9 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	case o.Remote:
 		text += strictInstructions
 	}
+	if p := m.PolicyText(); p != "" {
+		text += " " + p
+	}
 	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version, append([]server.ServerOption{
 		server.WithTitle("Sandbox"),
 		server.WithToolCapabilities(false),

@@ -12,6 +12,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
 
+	"mcp-sandbox/confine"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tools"
 )
@@ -86,6 +87,9 @@ func (s *settings) load(f *pflag.FlagSet) error {
 		}
 	}
 	if err := s.loadHTTP(); err != nil {
+		return err
+	}
+	if err := confine.CheckLevels(confine.Level(s.session.Level), confine.Level(s.session.MinLevel)); err != nil {
 		return err
 	}
 	if s.maxYieldMS < 250 || s.maxYieldMS > 600_000 {
