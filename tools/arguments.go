@@ -210,19 +210,30 @@ func (a *arguments) list(name string) []string {
 	}
 }
 
-// pairs is an object of strings; numbers and booleans in it are taken as the
+// pairs is a list of NAME=VALUE, or an object of strings; numbers and booleans in it are taken as the
 // text they would be in a shell.
 func (a *arguments) pairs(name string) map[string]string {
 	v := a.fields[name]
 	if s, ok := v.(string); ok && strings.TrimSpace(s) != "" {
-		var m map[string]any
-		if json.Unmarshal([]byte(s), &m) == nil {
-			v = m
+		var decoded any
+		if json.Unmarshal([]byte(s), &decoded) == nil {
+			v = decoded
 		}
 	}
 	switch v := v.(type) {
 	case nil:
 		return nil
+	case []any:
+		out := make(map[string]string, len(v))
+		for i, e := range v {
+			text, _ := e.(string)
+			key, value, ok := strings.Cut(text, "=")
+			if !ok {
+				a.fail("%s[%d] is not NAME=VALUE; send a list of such strings", name, i)
+			}
+			out[key] = value
+		}
+		return out
 	case map[string]any:
 		out := make(map[string]string, len(v))
 		for k, e := range v {
@@ -239,7 +250,7 @@ func (a *arguments) pairs(name string) map[string]string {
 		}
 		return out
 	default:
-		a.fail("%s is %s, send an object of strings", name, kindOf(v))
+		a.fail("%s is %s, send a list of NAME=VALUE strings", name, kindOf(v))
 		return nil
 	}
 }

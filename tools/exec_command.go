@@ -35,7 +35,7 @@ func execCommandTool(o Options) tool {
 			mcp.WithBoolean("login"),
 			mcp.WithString("stdin", mcp.Description("Text for stdin, then closed")),
 			mcp.WithBoolean("keep_stdin", mcp.Description("For write_stdin without tty")),
-			mcp.WithObject("env", mcp.Description("Extra variables"), mcp.AdditionalProperties(map[string]any{"type": "string"})),
+			mcp.WithArray("env", mcp.WithStringItems(), mcp.Description("NAME=VALUE each")),
 			mcp.WithInteger("cols", mcp.Description("Default 120")),
 			mcp.WithInteger("rows", mcp.Description("Default 30")),
 		),

@@ -65,6 +65,16 @@ func TestArguments(t *testing.T) {
 	if want := "x80 24 true true map[A:1]"; got != want || a.err != nil {
 		t.Errorf("got %q, want %q (%v)", got, want, a.err)
 	}
+	for raw, want := range map[string]string{`["A=1","B=x=y","C="]`: "map[A:1 B:x=y C:]", `["A"]`: "", `[1]`: "", `5`: "", `{"A":1}`: "map[A:1]"} {
+		var v any
+		if err := json.Unmarshal([]byte(raw), &v); err != nil {
+			t.Fatal(err)
+		}
+		b := &arguments{fields: map[string]any{"env": v}}
+		if got := fmt.Sprint(b.pairs("env")); (b.err != nil) != (want == "") || want != "" && got != want {
+			t.Errorf("%s: %s %v", raw, got, b.err)
+		}
+	}
 	// The first error stays.
 	a.integer("cmd", 0, 0, 1)
 	first := a.err
