@@ -181,7 +181,7 @@ func logPanics(log *slog.Logger, stderr *os.File) {
 
 // initCaps are what init keeps inside its user namespace: to mount, to bring
 // the loopback up, to set securebits, kernel limits of the namespace, to read the
-// marks of commands and, for the guard, the names they pass to the kernel. They
+// marks of commands and, for the supervisor, the names they pass to the kernel. They
 // mean nothing outside it.
 var initCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_NICE, unix.CAP_SYS_PTRACE}
 

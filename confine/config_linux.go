@@ -27,7 +27,8 @@ type initConfig struct {
 
 	Private   string // the session's directory on the host, removed at the end; "" with namespaces
 	Workspace string
-	Protect   []string // absolute paths below the workspace
+	Protect   []string // absolute paths, each below one of ProtectIn
+	ProtectIn []string // the workspace and the writable grants
 
 	Limits Limits
 	// Writable are the paths the Landlock domain may change, besides what init
@@ -163,6 +164,7 @@ func (c *initConfig) encode() *encoder {
 	e.str(c.Private)
 	e.str(c.Workspace)
 	e.strs(c.Protect)
+	e.strs(c.ProtectIn)
 	e.num(c.Limits.Procs)
 	e.u64(uint64(c.Limits.FileSize))
 	e.num(c.Limits.OpenFiles)
@@ -194,6 +196,7 @@ func decodeConfig(d *decoder) (*initConfig, error) {
 	c.Private = d.str()
 	c.Workspace = d.str()
 	c.Protect = d.strs()
+	c.ProtectIn = d.strs()
 	c.Limits = Limits{Procs: d.num(), FileSize: int64(d.u64()), OpenFiles: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64())}
 	c.Writable = d.strs()
 	c.ReadOnly = d.strs()

@@ -5,6 +5,7 @@ import (
 	"os/signal"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -38,8 +39,10 @@ type initState struct {
 	scoped  bool      // the Landlock domain keeps signals inside
 	killKey [4]uint32 // see initRules
 
-	foreignProc bool        // /proc is the host's, so are its numbers
-	ops         chan func() // for init's unrestricted threads
+	foreignProc bool                         // /proc is the host's, so are its numbers
+	protected   atomic.Pointer[protectedSet] // what protectPaths last saw
+	supervisor  *notifySupervisor            // nil where nothing is protected
+	ops         chan func()                  // for init's unrestricted threads
 	threads     sync.WaitGroup
 
 	gaps []string // layers init could not have, as name=reason
@@ -157,7 +160,7 @@ func (s *initState) setUp() []step {
 		{"mark commands", s.openMark},
 	}
 	if s.cfg.Namespaces {
-		steps = append(steps, step{"build the root file system", s.buildRoot}, step{"hide paths", s.hideRest})
+		steps = append(steps, step{"build the root file system", s.buildRoot}, step{"hide paths", s.hideRest}, step{"watch protected paths", s.watchProtected})
 	}
 	steps = append(steps,
 		step{"open the null device", s.openNull},
@@ -438,6 +441,9 @@ func (s *initState) enterLandlock() error {
 	return nil
 }
 
+// deviceNodes are those commands may write to, besides their terminals.
+var deviceNodes = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
+
 // landlockDomain opens the sandbox's root to reading and running, and only what
 // belongs to the session to writing. It repeats what the mounts say: each holds
 // when the other fails.
@@ -458,7 +464,7 @@ func (s *initState) landlockDomain() landlockDomain {
 	for _, p := range s.cfg.Writable {
 		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laWrite})
 	}
-	for _, p := range []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"} {
+	for _, p := range deviceNodes {
 		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laDevice, Optional: true})
 	}
 	terminals := []string{"/dev/tty"}
@@ -481,7 +487,7 @@ func (s *initState) installSeccomp() error {
 		return err
 	}
 	// Before the main filter, which allows no further one.
-	if err := s.installGuard(); err != nil {
+	if err := s.installSupervisor(); err != nil {
 		return err
 	}
 	return seccompInstall(s.cfg.Seccomp)

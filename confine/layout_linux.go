@@ -68,9 +68,7 @@ func newLayout(p *Policy, id identity, b *base) (*layout, error) {
 		l.close()
 		return nil, err
 	}
-	for _, rel := range p.Protect {
-		c.Protect = append(c.Protect, path.Join(p.Workspace, rel))
-	}
+	l.protect()
 	if err := l.restrictions(); err != nil {
 		return nil, err
 	}
@@ -94,7 +92,8 @@ func (l *layout) restrictions() error {
 }
 
 func (l *layout) seccomp() seccompOptions {
-	return seccompOptions{Network: l.p.Network, LandlockOnly: !l.cfg.Namespaces, ProtectPid1: l.cfg.Namespaces}
+	return seccompOptions{Network: l.p.Network, LandlockOnly: !l.cfg.Namespaces, ProtectPid1: l.cfg.Namespaces,
+		Supervised: l.cfg.Namespaces && len(l.p.Protect) > 0}
 }
 
 func (l *layout) bind(p string, write, optional bool) {
@@ -265,6 +264,26 @@ func (l *layout) grants() error {
 		return errorf("invalid_argument", nil, "the home directory is neither in the workspace nor in a write grant, grant it or leave it private")
 	}
 	return nil
+}
+
+// protect lists the protected paths of the workspace and of every writable
+// grant.
+func (l *layout) protect() {
+	c := &l.cfg
+	if len(l.p.Protect) == 0 {
+		return
+	}
+	c.ProtectIn = []string{l.p.Workspace}
+	for _, b := range c.Binds {
+		if b.Write && !slices.Contains(c.ProtectIn, b.Path) {
+			c.ProtectIn = append(c.ProtectIn, b.Path)
+		}
+	}
+	for _, t := range c.ProtectIn {
+		for _, rel := range l.p.Protect {
+			c.Protect = append(c.Protect, path.Join(t, rel))
+		}
+	}
 }
 
 // hide covers what must never be seen although it lies in a tree that is shown.

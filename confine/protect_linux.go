@@ -8,57 +8,182 @@ import (
 )
 
 // A protected path that exists is mounted read-only over itself, and so is every
-// directory between it and the workspace (read-write): a mount point can be
-// neither renamed nor removed nor replaced (EBUSY), so the path cannot be
-// swapped by moving a parent either.
+// directory between it and the writable tree it lies in (read-write): a mount
+// point can be neither renamed nor removed nor replaced (EBUSY), so the path
+// cannot be swapped by moving a parent either. Where the way leads through a
+// link, the same holds for what the link leads to; the link itself can have no
+// mount and is kept by the supervisor (notify_linux.go), as are paths that do
+// not exist.
 //
 // A program outside that replaces such a file by rename takes the mount away
-// with the old file. Before each command the spawner looks whether the mounts
-// still stand and has them made anew; in between, a running command sees the
-// new file unprotected.
-//
-// A path that does not exist has nothing to be mounted on, and a stub to mount
-// on would show on the host. See guard_linux.go for those.
+// with the old file. The mounts are renewed as soon as the kernel tells of it
+// (watch_linux.go) and looked at before each command; until then the supervisor
+// alone keeps the new file.
 
-// protectPaths makes the protected paths of the workspace unchangeable.
+// protectPaths makes the protected paths unchangeable, and notes what it found.
 func (s *initState) protectPaths() error {
+	set := newProtectedSet()
 	for _, p := range s.cfg.Protect {
-		if err := s.protectPath(p); err != nil {
+		t, ok := s.protectedTree(p)
+		if !ok {
+			return &pathError{p, unix.EINVAL}
+		}
+		w := protectWalk{s: s, set: set, first: t}
+		if err := w.run(p); err != nil {
 			return &pathError{p, err}
+		}
+	}
+	s.protected.Store(set)
+	return nil
+}
+
+// protectedTree is the innermost writable tree p lies in.
+func (s *initState) protectedTree(p string) (string, bool) {
+	best := ""
+	for _, t := range s.cfg.ProtectIn {
+		if t != p && within(p, t) && len(t) > len(best) {
+			best = t
+		}
+	}
+	return best, best != ""
+}
+
+// protectWalk is the way to one protected path, from the root on.
+type protectWalk struct {
+	s     *initState
+	set   *protectedSet
+	first string
+	links int
+}
+
+// run pins p and its parents, following links.
+func (w *protectWalk) run(p string) error {
+	parts := strings.Split(strings.Trim(p, "/"), "/")
+	at := "/"
+	for i, part := range parts {
+		if part == "" || part == "." {
+			continue
+		}
+		if part == ".." {
+			at = path.Dir(at)
+			continue
+		}
+		at = path.Join(at, part)
+		_, inside := w.s.protectedTree(at)
+		last := i == len(parts)-1
+		switch {
+		case !inside:
+		case last:
+			w.set.covered[foldName(at)] = true
+		default:
+			w.set.parents[foldName(at)] = true
+		}
+		fd, err := w.s.root.look(at)
+		switch err {
+		case nil:
+		case unix.ENOENT, unix.ENOTDIR, unix.EACCES:
+			// Nothing to be mounted on: all the rest of the way is by name.
+			w.missing(at, parts[i+1:])
+			return nil
+		case unix.ELOOP:
+			return w.follow(at, parts[i+1:], inside)
+		default:
+			return err
+		}
+		err = w.visit(fd, at, inside, last)
+		unix.Close(fd)
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// protectPath pins p and its parents. A missing p is left to the guard, with
-// the parents it has pinned all the same.
-func (s *initState) protectPath(p string) error {
-	rel, ok := beneath(s.cfg.Workspace, p)
-	if !ok || rel == "" {
-		return unix.EINVAL
+// visit pins one component that exists.
+func (w *protectWalk) visit(fd int, at string, inside, last bool) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
 	}
-	parts := strings.Split(rel, "/")
-	at := s.cfg.Workspace
-	for i, part := range parts {
+	dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if !last && dir {
+		// The root of the tree as well: names in it are judged by it.
+		w.set.ids[fileID{st.Dev, st.Ino}] = at
+	}
+	if !inside {
+		return nil
+	}
+	attr := uint64(attrRO)
+	if !last && dir {
+		attr = attrRW
+	}
+	w.set.pinned = append(w.set.pinned, at)
+	if ok, err := isMountRoot(fd); ok || err != nil {
+		return err
+	}
+	return w.s.root.selfBind(fd, attr)
+}
+
+// missing notes the rest of a way that does not exist.
+func (w *protectWalk) missing(at string, rest []string) {
+	if _, ok := w.s.protectedTree(at); !ok {
+		return
+	}
+	for i, part := range rest {
+		if part == "" || part == "." || part == ".." {
+			return
+		}
 		at = path.Join(at, part)
-		attr := uint64(attrRW)
-		if i == len(parts)-1 {
-			attr = attrRO
-		}
-		err := s.pin(at, attr)
-		switch err {
-		case nil:
-		case unix.ENOENT, unix.ENOTDIR:
-			return nil
-		case unix.ELOOP:
-			// A link at the place: its target would be what is mounted on. The
-			// guard keeps the link itself from being changed.
-			return nil
-		default:
-			return err
+		if i < len(rest)-1 {
+			w.set.parents[foldName(at)] = true
+		} else {
+			w.set.covered[foldName(at)] = true
 		}
 	}
-	return nil
+	w.set.missing = append(w.set.missing, at)
+}
+
+// follow goes on where the link at leads.
+func (w *protectWalk) follow(at string, rest []string, inside bool) error {
+	target, err := w.s.root.readlink(at)
+	if err != nil {
+		return nil // changed meanwhile; the next look finds what it is now
+	}
+	if inside {
+		w.set.links[at] = target
+	}
+	if w.links++; w.links > linkLimit {
+		return nil
+	}
+	if !path.IsAbs(target) {
+		target = path.Dir(at) + "/" + target
+	}
+	// What a link says about a whole tree protects the tree only by its name:
+	// nobody means to lose the workspace to ".idea -> .".
+	whole := path.Clean(target)
+	if len(rest) == 0 {
+		for _, t := range w.s.cfg.ProtectIn {
+			if within(t, whole) {
+				return nil
+			}
+		}
+	}
+	return w.run(strings.Join(append([]string{target}, rest...), "/"))
+}
+
+// readlink reads a link of the new root.
+func (r *root) readlink(name string) (string, error) {
+	dir, err := r.look(path.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(dir)
+	var b [unix.PathMax]byte
+	n, err := unix.Readlinkat(dir, path.Base(name), b[:])
+	if err != nil {
+		return "", err
+	}
+	return string(b[:n]), nil
 }
 
 // pin makes p a mount of its own, unless it is one already.
@@ -87,28 +212,42 @@ func (s *initState) remountMask(c mask) error {
 	return s.root.mask(fd, c.Denied)
 }
 
-// masksIntact says whether everything hidden or protected that exists is still
-// covered. It is a few microseconds in the common case of all standing.
+// masksIntact says whether everything hidden or protected is as it was when it
+// was last looked at. It is a few microseconds in the common case of all
+// standing.
 func (s *initState) masksIntact() bool {
-	stands := func(p string) bool {
-		var st unix.Statx_t
-		err := unix.Statx(unix.AT_FDCWD, p, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
-		return err != nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 || st.Mode&unix.S_IFMT == unix.S_IFLNK
-	}
 	if s.hide.Wild() {
 		return false // a new file may match
 	}
-	for _, p := range s.cfg.Protect {
-		if !stands(p) {
+	set := s.protected.Load()
+	for _, p := range set.pinned {
+		if ok, there := mounted(p); !ok || !there {
+			return false
+		}
+	}
+	for _, p := range set.missing {
+		if _, there := mounted(p); there {
+			return false
+		}
+	}
+	for p, target := range set.links {
+		if now, err := s.root.readlink(p); err != nil || now != target {
 			return false
 		}
 	}
 	for _, c := range s.cfg.Masks {
-		if !stands(c.Path) {
+		if ok, there := mounted(c.Path); there && !ok {
 			return false
 		}
 	}
 	return true
+}
+
+// mounted says whether p is the root of a mount, and whether it exists at all.
+func mounted(p string) (ok, there bool) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, p, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
+	return err == nil && (st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 || st.Mode&unix.S_IFMT == unix.S_IFLNK), err == nil
 }
 
 // remountMasks puts back what programs outside have taken away. It runs on an

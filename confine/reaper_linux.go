@@ -8,11 +8,12 @@ import (
 
 // command is what init remembers of one spawned command.
 type command struct {
-	id    uint32
-	pid   int
-	mark  int
-	done  bool // the leader has been reaped
-	swept bool // it had been when the last sweep ended
+	id     uint32
+	pid    int
+	mark   int
+	done   bool // the leader has been reaped
+	denied int  // acts refused
+	swept  bool // it had been when the last sweep ended
 
 	terminal         bool
 	pipeDev, pipeIno uint64 // of a stdin pipe, 0 without

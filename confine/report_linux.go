@@ -89,8 +89,19 @@ func (l *layout) report(level Level, answered []string, cg *cgroup) Report {
 	if cg.Has(cgroupShare) {
 		on(layerShare, "as large as any other session's, however many processes it has")
 	}
-	if len(l.p.Protect) > 0 && pl.Namespaces {
-		on("protected paths", "%d", len(l.p.Protect))
+	if len(l.p.Protect) > 0 && level != LevelNone {
+		off := ""
+		if why, ok := missing[gapSupervisor]; ok {
+			off = "only what exists is kept, by mounts: commands can make what does not (" + why + ")"
+		}
+		if !pl.Namespaces {
+			off = "commands can change them at this level, only the file tools refuse"
+		}
+		if off == "" {
+			on("protected paths", "%d", len(l.p.Protect))
+		} else {
+			r.Layers = append(r.Layers, Layer{Name: "protected paths", State: stateOff, Detail: off})
+		}
 	}
 	for _, g := range gaps(pl, *l.p, l.p.Network, c) {
 		// RLIMIT_NPROC is enough for every uid but 0.

@@ -33,6 +33,8 @@ type Sandbox struct {
 	pending  map[uint32]chan answer
 	held     map[io.Closer]bool // listeners and sockets made inside
 	cleanups []func()
+	denials  map[uint32][]Denial // not asked for yet, by command
+	denied   int                 // how many those are
 
 	cgroup   *cgroup
 	oomKills int // seen so far; the reader's alone
@@ -200,6 +202,11 @@ func (s *Sandbox) event(f *frame) {
 			killed := st.Signal == unix.SIGKILL || st.Code == 128+int(unix.SIGKILL)
 			st.OOM = killed && s.oomKilled()
 			p.end(st, nil)
+		}
+	case evDenied:
+		id, d := f.u32(), Denial{Path: f.str(), Reason: f.str()}
+		if f.err == nil {
+			s.keepDenial(id, d)
 		}
 	case evAnswer:
 		req, errno, value := f.u32(), unix.Errno(f.u32()), f.num()

@@ -14,6 +14,9 @@ import (
 
 func TestMain(m *testing.M) {
 	MaybeRunChild()
+	if program := os.Getenv(attackEnv); program != "" {
+		runAttack(program)
+	}
 	if os.Getenv(testServerEnv) != "" {
 		runTestServer()
 	}

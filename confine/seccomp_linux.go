@@ -32,6 +32,9 @@ type seccompOptions struct {
 	LandlockOnly bool
 	// ProtectPid1 refuses signals to pid 1, the sandbox's own init.
 	ProtectPid1 bool
+	// Supervised is set where init makes files for the commands: they are made in
+	// no Landlock domain but the session's, so programs may enter no other.
+	Supervised bool
 	// AllowUserNS leaves clone, clone3 and unshare open for nested sandboxes.
 	AllowUserNS bool
 }
@@ -59,6 +62,7 @@ const (
 	landlockOnly           // no namespaces below
 	guardPid1              // pid 1 is the sandbox's init, or the host's
 	noNestedNS             // unless AllowUserNS
+	supervised             // init makes files for the commands
 )
 
 // guardPid1: without a pid namespace pid 1 is the host's, which a session of uid
@@ -73,6 +77,8 @@ func (s ruleScope) holds(o seccompOptions) bool {
 		return o.guardPid1()
 	case noNestedNS:
 		return !o.AllowUserNS
+	case supervised:
+		return o.Supervised
 	}
 	return true
 }

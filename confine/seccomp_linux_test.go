@@ -137,7 +137,7 @@ func allSeccompOptions() []seccompOptions {
 		for _, ll := range []bool{false, true} {
 			for _, p1 := range []bool{false, true} {
 				for _, ns := range []bool{false, true} {
-					out = append(out, seccompOptions{n, ll, p1, ns})
+					out = append(out, seccompOptions{Network: n, LandlockOnly: ll, ProtectPid1: p1, Supervised: p1 != ns, AllowUserNS: ns})
 				}
 			}
 		}

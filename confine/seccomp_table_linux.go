@@ -96,6 +96,11 @@ var seccompTable = []syscallRule{
 	{name: "fanotify_init", amd64: 300, arm64: 262, errno: unix.EPERM,
 		why: "watches whole mounts", source: "AC-30; Docker default profile"},
 
+	{name: "memfd_secret", amd64: 447, arm64: 447, errno: unix.ENOSYS,
+		why: "memory that init cannot read, so no name in it can be judged", source: "memfd_secret(2)"},
+	{name: "landlock_create_ruleset", amd64: 444, arm64: 444, when: supervised, errno: unix.EOPNOTSUPP,
+		why: "files are made by init, which is not in a program's own domain; programs take it for a kernel without Landlock", source: "landlock_create_ruleset(2)"},
+
 	// Other processes.
 	{name: "process_vm_readv", amd64: 310, arm64: 270, errno: unix.ENOSYS,
 		why: "reads and writes another process; debuggers fall back to ptrace", source: "AC-28, AC-30"},

@@ -51,6 +51,7 @@ const (
 	evRefused
 	evExit
 	evAnswer
+	evDenied
 )
 
 var errWire = errors.New("confine: malformed frame")
