@@ -73,7 +73,7 @@ func (p *Proxy) authorised(h *head) bool {
 // serveConnect opens a tunnel.
 func (p *Proxy) serveConnect(c *client, h *head) {
 	if body, err := h.framing(); err != nil || body.chunked || body.length > 0 {
-		p.refuse(c, http.StatusBadRequest, codeInvalid, "a CONNECT request has no body, remove its framing")
+		p.refuse(c, http.StatusBadRequest, codeInvalid, "CONNECT must not have a body; drop Content-Length and Transfer-Encoding")
 		return
 	}
 	e, err := parseHostPort(h.target, 0)

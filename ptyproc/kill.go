@@ -61,7 +61,7 @@ func (t *Table) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, e
 	}
 	r := t.result(p)
 	if r.Running && (sig == 0 || sig == syscall.SIGKILL) {
-		r.Notices = append(r.Notices, "the process did not end on KILL: it waits in the kernel and ends as soon as that returns")
+		r.Notices = append(r.Notices, "the process survived SIGKILL; it is blocked in the kernel and will exit when that call returns")
 	}
 	return r, nil
 }

@@ -49,7 +49,7 @@ func (t *Table) ReadOutput(outputID string, offset, limit int, pattern string) (
 	if pattern != "" {
 		var err error
 		if match, err = regexp.Compile(pattern); err != nil {
-			return OutputChunk{}, errorf("invalid_argument", err, "the pattern is no regular expression (%v), use RE2 syntax", err)
+			return OutputChunk{}, errorf("invalid_argument", err, "invalid regular expression (%v); use RE2 syntax", err)
 		}
 	}
 	if limit < 0 {

@@ -55,7 +55,7 @@ func (t *Table) Resize(id int, cols, rows uint16) error {
 // checkSize is for sizes that the terminal can have.
 func checkSize(cols, rows uint16) error {
 	if cols < 1 || rows < 1 || cols > terminal.MaxCols || rows > terminal.MaxRows {
-		return errorf("invalid_argument", nil, "a terminal of %dx%d cannot be had, use 1x1 to %dx%d", cols, rows, terminal.MaxCols, terminal.MaxRows)
+		return errorf("invalid_argument", nil, "terminal size %dx%d out of range; use 1x1 to %dx%d", cols, rows, terminal.MaxCols, terminal.MaxRows)
 	}
 	return nil
 }

@@ -173,7 +173,7 @@ func ParseManifest(text []byte, isTOML bool, base string) (*Manifest, error) {
 		return nil, errorf("invalid_argument", err, "the manifest is not right: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, errorf("invalid_argument", nil, "the manifest goes on after its end, remove what follows the first object")
+		return nil, errorf("invalid_argument", nil, "trailing data after the manifest's JSON object; remove it")
 	}
 	if err := m.check(); err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ func (m *Manager) room(key string) (idle string, err error) {
 		}
 	}
 	if limit := m.config.MaxPerPrincipal; limit > 0 && own >= limit {
-		return m.leastUsed(p), errorf("limit_reached", nil, "you already have %d sessions at work, end one or have --max-sessions-per-principal raised", own)
+		return m.leastUsed(p), errorf("limit_reached", nil, "you have %d sessions; end one or ask the operator to raise --max-sessions-per-principal", own)
 	}
 	if len(m.sessions) >= m.config.MaxSessions {
 		return m.leastUsed(p), errorf("limit_reached", nil, "there are already %d sessions, end one or raise --max-sessions", m.config.MaxSessions)

@@ -253,7 +253,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.conns.work(r.Context())()
 	if !h.enter(principal) {
 		h.server.denied("quota")
-		h.refuseUnread(w, r, principal, refusal(http.StatusTooManyRequests, "too many requests of yours are at work, wait for some to end"))
+		h.refuseUnread(w, r, principal, refusal(http.StatusTooManyRequests, "too many requests in flight; wait for some to finish"))
 		return
 	}
 	defer h.exit(principal)
@@ -311,7 +311,7 @@ func (h *HTTP) health(w http.ResponseWriter, r *http.Request) {
 			return
 		case h.options.Ready != nil && h.options.Ready() != nil:
 			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = w.Write([]byte("no sandbox can be had, see the server's log\n"))
+			_, _ = w.Write([]byte("no sandbox available; see the server log\n"))
 			return
 		}
 	}
@@ -384,7 +384,7 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	if msg.method == string(mcp.MethodInitialize) {
 		if !h.mayBegin(principal) {
 			h.server.denied("quota")
-			h.refuse(w, r, principal, refusal(http.StatusTooManyRequests, "too many sessions of yours were begun, wait a moment and go on with those you have"))
+			h.refuse(w, r, principal, refusal(http.StatusTooManyRequests, "sessions are being created too fast; retry shortly or reuse one"))
 			return
 		}
 		// A session id sent along is none of this session's.
@@ -440,7 +440,7 @@ func (h *HTTP) connection(w http.ResponseWriter, r *http.Request) (*connection, 
 	conn := h.open.enter(principalOf(r.Context()), all[0])
 	if conn == nil || h.server.manager.Gone(conn.key()) {
 		// 404 makes a client begin anew (MCP 2025-11-25, "Session Management").
-		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusNotFound, "there is no session with this Mcp-Session-Id, it has ended: send initialize for a new one"))
+		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusNotFound, "session not found or ended; send initialize to start a new one"))
 		return nil, false
 	}
 	return conn, true

@@ -142,7 +142,7 @@ func (g *gate) cross(w http.ResponseWriter, r *http.Request) (done bool) {
 func (g *gate) pass(w http.ResponseWriter, r *http.Request, open bool) (principal string, ok bool) {
 	switch {
 	case !g.hostAllowed(r):
-		g.refuse(w, r, "host", http.StatusForbidden, "the Host header names a host this server does not answer for, use its own address or have --allowed-host set")
+		g.refuse(w, r, "host", http.StatusForbidden, "Host header not allowed; use the server's address or start it with --allowed-host")
 		return "", false
 	case !g.originAllowed(r):
 		g.refuse(w, r, "origin", http.StatusForbidden, "the Origin header names a page that may not speak to this server, have --allowed-origin set")

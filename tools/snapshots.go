@@ -135,7 +135,7 @@ func snapshotRestoreTool() tool {
 	return tool{
 		sets: []string{"snapshot"},
 		def: mcp.NewTool("snapshot_restore",
-			mcp.WithDescription("Bring the workspace, or one path, back to a snapshot. A checkpoint is taken first."),
+			mcp.WithDescription("Restore the workspace, or one path, from a snapshot. A checkpoint is taken first."),
 			hints(false, true, true, false),
 			mcp.WithString("snapshot_id", mcp.Required()),
 			mcp.WithString("path"),

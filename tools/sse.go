@@ -107,7 +107,7 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 	found, _ := h.lives.Load(id)
 	life, ok := found.(sseLife)
 	if !ok || !h.signer.check(principal, id) {
-		h.refuse(w, r, principal, refusal(http.StatusNotFound, "there is no session with this sessionId, open "+ssePath+" for a new one"))
+		h.refuse(w, r, principal, refusal(http.StatusNotFound, "session not found or ended; open "+ssePath+" for a new one"))
 		return
 	}
 	ctx := context.WithValue(r.Context(), clientKeyType{}, life.key)

@@ -67,7 +67,7 @@ func (a *archive) unpack(want string) (string, error) {
 	head = head[:n]
 	if bytes.HasPrefix(head, []byte("PK\x03\x04")) || bytes.HasPrefix(head, []byte("PK\x05\x06")) || want == "zip" {
 		if want != "" && want != "zip" {
-			return "", fail(codeInvalid, "the archive is a zip file and not %s, leave the format out", want)
+			return "", fail(codeInvalid, "the archive is zip, not %s; omit format", want)
 		}
 		return "zip", a.zip()
 	}

@@ -37,15 +37,15 @@ func registerHTTP(f *pflag.FlagSet, s *settings) {
 	f.StringVar(&h.listen, "listen", "127.0.0.1:8765", "with a network transport: HOST:PORT, unix:/PATH, or systemd: for an inherited socket")
 	f.StringVar(&h.tokenFile, "token-file", "", "bearer tokens, a NAME:TOKEN a line, mode 0600 (default: one made in --state-dir, for loopback)")
 	f.BoolVar(&h.noAuth, "no-auth", false, "serve loopback without a token: every program of this machine can then run commands here")
-	f.StringSliceVar(&h.allowedHosts, "allowed-host", nil, "Host header answered for beside loopback's names, without port")
+	f.StringSliceVar(&h.allowedHosts, "allowed-host", nil, "additional Host header to accept, without port")
 	f.StringSliceVar(&h.allowedOrigins, "allowed-origin", nil, "web page (scheme://host:port) that may speak to the server")
 	f.IntVar(&h.maxConns, "max-connections", 1024, "open connections at once")
 	f.StringVar(&h.defaultSandbox, "default-sandbox", "on", "on a network: on gives a principal one sandbox for all calls that name none; off gives each MCP session its own, and refuses calls that have neither")
 	f.IntVar(&s.session.MaxSessions, "max-sessions", 64, "sessions at once, in all")
 	f.IntVar(&s.session.MaxPerPrincipal, "max-sessions-per-principal", 16, "sessions at once of one principal, on a network")
-	f.DurationVar(&s.session.Idle, "session-idle", 30*time.Minute, "on a network: end a session without a call or a running process for so long; its files stay and its next call resumes it (0: never)")
+	f.DurationVar(&s.session.Idle, "session-idle", 30*time.Minute, "network transports: suspend a session idle for this long; its files stay and its next call resumes it (0: never)")
 	f.DurationVar(&s.session.MaxAge, "session-max-age", 7*24*time.Hour, "on a network: delete a session that old, with its files (0: never)")
-	f.Var((*size)(&s.session.WorkspaceLimit), "limit-workspace", "what a temporary workspace may hold; past it, its processes are killed")
+	f.Var((*size)(&s.session.WorkspaceLimit), "limit-workspace", "size limit of a temporary workspace; exceeding it kills the session's processes")
 }
 
 func (s *settings) remote() bool { return s.transport != "stdio" }
@@ -232,7 +232,7 @@ const trialKey = "trial"
 func (r *readiness) try(ctx context.Context, m *session.Manager, c session.Config) {
 	_, err := m.Get(ctx, trialKey)
 	if r.failed = errors.Join(err, m.Delete(trialKey)); r.failed != nil && ctx.Err() == nil {
-		c.Log.Error("no sandbox can be had, calls will fail", "error", r.failed)
+		c.Log.Error("no sandbox available, calls will fail", "error", r.failed)
 	}
 }
 

@@ -41,8 +41,8 @@ const envPrefix = "MCP_SANDBOX_"
 
 func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.configFile, "config", "", "TOML file with the same keys as these flags")
-	f.StringVar(&s.session.Root, "root", "", "workspace folder, kept at the end (default: an own temporary one, removed)")
-	f.StringVar(&s.session.StateDir, "state-dir", "", "the server's own folder (default: $XDG_STATE_HOME/mcp-sandbox)")
+	f.StringVar(&s.session.Root, "root", "", "workspace directory, kept on exit (default: a temporary one, deleted on exit)")
+	f.StringVar(&s.session.StateDir, "state-dir", "", "the server's own directory (default: $XDG_STATE_HOME/mcp-sandbox)")
 	f.StringVar(&s.session.Shell, "shell", "", "shell that runs commands: a program name or an absolute path (default: bash where it exists, else sh)")
 	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace when it is our own)")
 	f.StringVar(&s.session.Level, "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
@@ -52,7 +52,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&s.session.Write, "write", nil, "host path commands and file tools may change")
 	f.StringArrayVar(&s.session.DenyRead, "deny-read", nil, "path or pattern (**/.env, *.pem) that commands, file tools and snapshots can never read, even inside the workspace; a relative one starts at --root")
 	f.BoolVar(&s.session.DenySecrets, "deny-secrets", false, "hide the usual secrets: .env* except .env.example, private keys, credentials files")
-	f.StringArrayVar(&s.session.Protect, "protect", nil, "workspace path that may not be changed, beside the default ones")
+	f.StringArrayVar(&s.session.Protect, "protect", nil, "workspace path that may not be changed, in addition to the default ones")
 	f.StringArrayVar(&s.env, "env", nil, "NAME=VALUE for commands, or NAME to pass the server's own value")
 	f.BoolVar(&s.tools.ReadOnly, "read-only", false, "offer only tools that change nothing")
 	f.StringSliceVar(&s.tools.Toolsets, "toolset", nil, "offer only these: core, files, process, snapshot, session")
@@ -139,7 +139,7 @@ func overlayEnviron(f *pflag.FlagSet, environ []string) error {
 		}
 		flag := f.Lookup(strings.ReplaceAll(strings.ToLower(key), "_", "-"))
 		if flag == nil {
-			return badSetting("the environment has %s, which is no setting of mcp-sandbox, see mcp-sandbox serve --help", name)
+			return badSetting("unknown environment variable %s; see mcp-sandbox serve --help", name)
 		}
 		// Empty is unset: a client's configuration form passes empty fields.
 		if flag.Changed || value == "" {

@@ -20,7 +20,7 @@ type sessionSettings struct {
 
 func registerSession(f *pflag.FlagSet, s *settings) {
 	f.StringVar(&s.sessionFlags.manifest, "manifest", "", "JSON or TOML file: what a new workspace holds, its environment, grants and ports")
-	f.StringVar(&s.session.Name, "session", "", "name of a session that is kept at the end and resumed by the next server")
+	f.StringVar(&s.session.Name, "session", "", "name of a session that is kept on exit and resumed by the next server")
 	f.StringSliceVar(&s.sessionFlags.expose, "expose", nil, "port that expose_port may open on this machine's loopback, or any")
 	f.StringSliceVar(&s.sessionFlags.auditLog, "audit-log", nil, "record every tool call, as JSON lines, in this file, on stderr, or at an http(s) address")
 	f.BoolVar(&s.sessionFlags.auditStrict, "audit-strict", false, "refuse calls that cannot be recorded")

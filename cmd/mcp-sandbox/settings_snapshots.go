@@ -14,11 +14,11 @@ func registerSnapshots(f *pflag.FlagSet, s *settings) {
 	s.session.Retention = session.DefaultRetention()
 	keep := &s.session.Retention
 	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "folder of snapshots, or s3://BUCKET/PREFIX?endpoint=HOST&region=NAME (default: below --state-dir; for a temporary workspace, gone with it)")
-	f.IntVar(&s.session.CheckpointEvery, "checkpoint-every", 0, "take a snapshot after so many calls that can change something (0: only at the end of a kept session and before a restore)")
+	f.IntVar(&s.session.CheckpointEvery, "checkpoint-every", 0, "snapshot after every N modifying calls (0: only at the end of a kept session and before a restore)")
 	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
 	f.IntVar(&keep.Count, "snapshot-keep", keep.Count, "most snapshots kept of a workspace, automatic ones go first; 0 is no bound")
 	f.DurationVar(&keep.Age, "snapshot-keep-age", keep.Age, "age at which snapshots go; 0 is never")
-	f.Var((*size)(&keep.Bytes), "snapshot-keep-size", "most that the snapshots of a workspace may take, oldest go first")
+	f.Var((*size)(&keep.Bytes), "snapshot-keep-size", "largest total size of a workspace's snapshots; the oldest are dropped first")
 }
 
 // loadSnapshots checks what was given and sees to a store in object storage.

@@ -63,7 +63,7 @@ func newSnapshots() *cobra.Command {
 			_, err = io.WriteString(out, text)
 			return err
 		})}
-	restore := &cobra.Command{Use: "restore ID", Short: "Bring the folder back to a snapshot", Args: cobra.ExactArgs(1), RunE: with(
+	restore := &cobra.Command{Use: "restore ID", Short: "Restore the directory from a snapshot", Args: cobra.ExactArgs(1), RunE: with(
 		func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
 			res, err := r.Restore(ctx, snapshot.RestoreRequest{ID: args[0], Path: path})
 			if err != nil {

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// byPath are the functions of package os that look a path up again, so that a
+// link put there by a command is followed (CVE-2019-5736, CVE-2021-30465 are
+// such). Files of a workspace are reached through package workspace alone.
+var byPath = map[string]bool{
+	"Open": true, "OpenFile": true, "Create": true, "CreateTemp": true, "ReadFile": true, "WriteFile": true,
+	"ReadDir": true, "Mkdir": true, "MkdirAll": true, "MkdirTemp": true, "Remove": true, "RemoveAll": true,
+	"Rename": true, "Stat": true, "Lstat": true, "Chmod": true, "Chown": true, "Symlink": true, "Link": true,
+	"Readlink": true, "Truncate": true, "DirFS": true, "CopyFS": true,
+}
+
+// mayUsePaths are the files of tools and session that may, each with the reason
+// why no command can put a link there.
+var mayUsePaths = map[string]string{
+	"tools/principals.go":     "the operator's token file",
+	"session/gitrepo.go":      "the clone's directory, made with mode 0700 and checked by its descriptor",
+	"session/lifecycle.go":    "the state directory, and the session's own temporary directory after its commands have ended",
+	"session/manager.go":      "whether the state directory has a record",
+	"session/manifest.go":     "the operator's manifest",
+	"session/manifest_env.go": "files that the operator's manifest names",
+	"session/quota.go":        "the state directory",
+	"session/record.go":       "the state directory, and directories whose device and inode a record holds",
+	"session/root.go":         "the workspace's top directory itself, before a command runs and after the last has ended",
+	"session/saved.go":        "the state directory",
+	"session/session.go":      "the workspace's top directory itself, before a command runs",
+	"session/shell.go":        "the host's shells",
+	"session/snapshots.go":    "the parent of the workspace",
+	"session/stateformat.go":  "the state directory",
+}
+
+// TestNoPathsInToolsAndSession holds tools and session to descriptors.
+func TestNoPathsInToolsAndSession(t *testing.T) {
+	root := filepath.Join("..", "..")
+	used := map[string]bool{}
+	for _, dir := range []string{"tools", "session"} {
+		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
+		if err != nil || len(files) < 10 {
+			t.Fatalf("%s has %d files, %v", dir, len(files), err)
+		}
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			rel := dir + "/" + filepath.Base(path)
+			set := token.NewFileSet()
+			f, err := parser.ParseFile(set, path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				s, ok := n.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				if x, ok := s.X.(*ast.Ident); !ok || x.Name != "os" || !byPath[s.Sel.Name] {
+					return true
+				}
+				used[rel] = true
+				if mayUsePaths[rel] == "" {
+					t.Errorf("%s:%d uses os.%s: go through package workspace, os.Root or a descriptor, or add the file to mayUsePaths with the reason", rel, set.Position(n.Pos()).Line, s.Sel.Name)
+				}
+				return true
+			})
+		}
+	}
+	for rel := range mayUsePaths {
+		if !used[rel] {
+			t.Errorf("%s uses no paths any more: take it off mayUsePaths", rel)
+		}
+	}
+}
