@@ -19,7 +19,7 @@ func TestManifestRefusals(t *testing.T) {
 		{`{}`, "", ""},
 		{`{"version": 1}`, "", ""},
 		{`{"version": 2}`, "invalid_argument", "version 2"},
-		{`{"version": 1} {}`, "invalid_argument", "goes on"},
+		{`{"version": 1} {}`, "invalid_argument", "trailing data"},
 		{`[]`, "invalid_argument", ""},
 		{`{"entrees": {}}`, "invalid_argument", "entrees"},
 		{`{"root": "work"}`, "invalid_argument", "not absolute"},
