@@ -19,6 +19,9 @@ type movedName struct {
 func (s *stage) conflicts(from, to int, at []string) error {
 	return s.both(from, to, at, func(e dirEntry, st *unix.Stat_t, comps []string) error {
 		name := strings.Join(comps, "/")
+		if s.hidden.has(st) {
+			return hiddenError(name)
+		}
 		switch kind := kindOf(st); {
 		case kind == KindSymlink:
 			return unsafeMember(name, "would be unpacked onto or below an existing link")

@@ -21,6 +21,7 @@ type stage struct {
 	limits  ExtractLimits
 	display string // the destination, for people
 	final   string // the absolute path of the destination
+	hidden  *hiddenSet
 
 	dst     *resolved // where the destination is, or its first missing part
 	missing bool
@@ -45,7 +46,7 @@ type dirMode struct {
 
 // newStage makes the stage for a destination. dst must stay open until discard.
 func (f *FS) newStage(ctx context.Context, dst *resolved, req ExtractRequest) (*stage, error) {
-	s := &stage{fs: f, ctx: ctx, limits: req.Limits, dst: dst, kinds: map[string]Kind{}, parent: -1, base: -1, fd: -1, name: tempName()}
+	s := &stage{fs: f, ctx: ctx, hidden: f.hiddenNow(ctx), limits: req.Limits, dst: dst, kinds: map[string]Kind{}, parent: -1, base: -1, fd: -1, name: tempName()}
 	whole := *dst
 	whole.owned = false
 	whole.comps = append(append([]string(nil), dst.comps...), dst.missing...)

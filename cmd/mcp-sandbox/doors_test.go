@@ -1,0 +1,257 @@
+package main
+
+import (
+	"archive/tar"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The matrix: every policy at every door. It is the table of docs/security.md
+// and what TestPolicyMatrix walks with the built binary.
+
+// secret is what a hidden file holds.
+const secret = "CANARY-7f3a"
+
+// policyRow is one promise about a file.
+type policyRow struct {
+	name string
+	args func(w policyWorld) []string
+	file func(w policyWorld) string // what the promise is about
+	hide bool                       // may not be read; else it may not be changed
+	// landlock says how commands are kept from it there: "refused" is a session
+	// that does not start, "" the file tools alone.
+	landlock string
+}
+
+// policyWorld is a workspace, a write grant and a read grant.
+type policyWorld struct{ ws, grant, read, state string }
+
+const (
+	refused = "refused at the start"
+	held    = "held"
+)
+
+func inWorkspace(rel string) func(policyWorld) string {
+	return func(w policyWorld) string { return w.ws + "/" + rel }
+}
+
+func withArgs(args ...string) func(policyWorld) []string {
+	return func(policyWorld) []string { return args }
+}
+
+var policyRows = []policyRow{
+	{"--deny-read, a path", withArgs("--deny-read", "sub/key"), inWorkspace("sub/key"), true, refused},
+	{"--deny-read, a pattern", withArgs("--deny-read", "**/*.hid"), inWorkspace("sub/a.hid"), true, refused},
+	{"--deny-read, a hard link", withArgs("--deny-read", "**/*.hid"), inWorkspace("hardlink"), true, refused},
+	{"--deny-read, in a grant", func(w policyWorld) []string { return []string{"--deny-read", w.grant + "/key", "--write", w.grant} }, func(w policyWorld) string { return w.grant + "/key" }, true, refused},
+	{"--deny-secrets", withArgs("--deny-secrets"), inWorkspace("sub/.env"), true, refused},
+	{"state directory below a grant", func(w policyWorld) []string { return []string{"--read", filepath.Dir(w.state)} }, func(w policyWorld) string { return w.state + "/secretfile" }, true, refused},
+	{"--protect and the default list", withArgs("--protect", "sub/own"), inWorkspace("sub/own"), false, ""},
+	{"--read grant", func(w policyWorld) []string { return []string{"--read", w.read} }, func(w policyWorld) string { return w.read + "/f" }, false, held},
+}
+
+// policyDoor tries to read and to change a file; the reply is searched for the
+// secret, and the file compared afterwards.
+type policyDoor struct {
+	name string
+	try  func(c *client, p string)
+}
+
+// replies collects everything a client was told.
+func say(c *client, out *strings.Builder, tool string, args map[string]any) {
+	r := c.call(tool, args)
+	out.WriteString(r.text())
+	out.Write(r.Structured)
+}
+
+func policyDoors(out *strings.Builder) []policyDoor {
+	one := func(tool string, args func(p string) map[string]any) func(*client, string) {
+		return func(c *client, p string) { say(c, out, tool, args(p)) }
+	}
+	patch := func(body string) func(p string) map[string]any {
+		return func(p string) map[string]any { return map[string]any{"patch": fmt.Sprintf(body, p)} }
+	}
+	return []policyDoor{
+		{"commands", func(c *client, p string) {
+			q := "'" + p + "'"
+			for _, cmd := range []string{"cat " + q, "cp " + q + " copied; cat copied", "ln " + q + " linked; cat linked", "mv " + q + " moved; cat moved", "head -c 99 < " + q, "echo x >> " + q, "rm -f " + q, "mv \"$(dirname " + q + ")\" elsewhere; cat elsewhere/*"} {
+				say(c, out, "exec_command", map[string]any{"cmd": cmd})
+			}
+		}},
+		{"read_file", one("read_file", func(p string) map[string]any { return map[string]any{"path": p} })},
+		{"search_text", one("search_text", func(p string) map[string]any { return map[string]any{"pattern": "CANARY", "path": filepath.Dir(p)} })},
+		{"find_files, ls", func(c *client, p string) {
+			say(c, out, "find_files", map[string]any{"pattern": "**", "path": filepath.Dir(p)})
+			say(c, out, "ls", map[string]any{"path": filepath.Dir(p), "all": true})
+		}},
+		{"write_file", func(c *client, p string) {
+			for _, mode := range []string{"overwrite", "append", "create"} {
+				say(c, out, "write_file", map[string]any{"path": p, "content": "x", "mode": mode})
+			}
+		}},
+		{"edit_file", one("edit_file", func(p string) map[string]any { return map[string]any{"path": p, "old_text": "CANARY", "new_text": "x"} })},
+		{"apply_patch", one("apply_patch", patch("*** Begin Patch\n*** Delete File: %s\n*** End Patch\n"))},
+		{"mv", func(c *client, p string) {
+			say(c, out, "mv", map[string]any{"path": p, "destination": "moved2"})
+			say(c, out, "mv", map[string]any{"path": filepath.Dir(p), "destination": "moved3"})
+			say(c, out, "mv", map[string]any{"path": "plain", "destination": p})
+		}},
+		{"rm", func(c *client, p string) {
+			say(c, out, "rm", map[string]any{"path": p})
+			say(c, out, "rm", map[string]any{"path": filepath.Dir(p), "recursive": true})
+		}},
+		{"mkdir", one("mkdir", func(p string) map[string]any { return map[string]any{"path": p + "/d"} })},
+		{"extract_archive", func(c *client, p string) {
+			say(c, out, "extract_archive", map[string]any{"path": p, "destination": "out"})
+			say(c, out, "extract_archive", map[string]any{"path": filepath.Base(p) + ".tar", "destination": filepath.Dir(p)})
+		}},
+		{"snapshots", func(c *client, p string) {
+			var made struct {
+				ID string `json:"id"`
+			}
+			r := c.call("snapshot_create", map[string]any{"label": "x"})
+			out.WriteString(r.text())
+			if f := strings.Fields(r.text()); len(f) > 0 {
+				for _, w := range f {
+					if len(w) == 12 {
+						made.ID = strings.Trim(w, ",:.")
+					}
+				}
+			}
+			say(c, out, "snapshot_diff", map[string]any{"snapshot_id": made.ID})
+			say(c, out, "snapshot_restore", map[string]any{"snapshot_id": made.ID})
+		}},
+	}
+}
+
+func newPolicyWorld(t *testing.T) policyWorld {
+	t.Helper()
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	openPath(t, top)
+	w := policyWorld{top + "/ws", top + "/grant", top + "/read", top + "/holds/state"}
+	for _, d := range []string{w.ws + "/sub", w.grant, w.read, w.state} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(w.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{w.ws + "/sub/key", w.ws + "/sub/a.hid", w.ws + "/sub/.env", w.ws + "/sub/own", w.grant + "/key", w.read + "/f", w.state + "/secretfile"} {
+		put(t, f, "other")
+	}
+	put(t, w.ws+"/plain", "plain")
+	if err := os.Link(w.ws+"/sub/a.hid", w.ws+"/hardlink"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"key", "a.hid", "hardlink", ".env", "secretfile", "own", "f"} {
+		f, err := os.Create(w.ws + "/" + name + ".tar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := tar.NewWriter(f)
+		_ = a.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: 1, Typeflag: tar.TypeReg})
+		_, _ = a.Write([]byte("x"))
+		_ = a.Close()
+		_ = f.Close()
+	}
+	return w
+}
+
+func TestPolicyMatrix(t *testing.T) {
+	lower := os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock"
+	for _, row := range policyRows {
+		t.Run(row.name, func(t *testing.T) {
+			w := newPolicyWorld(t)
+			args := append([]string{"--state-dir", w.state, "--root", w.ws}, row.args(w)...)
+			if lower {
+				args = append(args, "--confine", "landlock")
+			}
+			file := row.file(w)
+			put(t, file, secret)
+			var told strings.Builder
+			for _, d := range policyDoors(&told) {
+				if lower && d.name == "commands" && row.landlock == "" {
+					continue
+				}
+				told.Reset()
+				c := startServer(t, args...)
+				c.initialize("2025-06-18")
+				d.try(c, file)
+				c.stop()
+				if row.hide && strings.Contains(told.String(), secret) {
+					t.Errorf("%s tells the secret: %.400s", d.name, told.String())
+				}
+				// What matches a name at any depth may be moved with its directory.
+				if moved := w.ws + "/elsewhere"; row.hide {
+					if _, err := os.Stat(w.ws + "/sub"); os.IsNotExist(err) {
+						if err := os.Rename(moved, w.ws+"/sub"); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				if b, err := os.ReadFile(file); string(b) != secret {
+					t.Errorf("%s changed the file: %q, %v", d.name, b, err)
+					put(t, file, secret)
+				}
+			}
+			// The command line's doors, and a later session with the same settings.
+			h := newHost(t)
+			h.state = w.state
+			rest := args[2:]
+			all := "cat '" + file + "'; cat * */* */.* elsewhere/sub/* 2>/dev/null"
+			if out, _ := h.try(append(append([]string{"exec"}, rest...), "--", all)...); row.hide && strings.Contains(out, secret) {
+				t.Errorf("exec: %.300s", out)
+			}
+			out, _ := h.try(append(append([]string{"snapshots"}, rest...), "create")...)
+			if id := strings.TrimSpace(out); row.hide && !lower {
+				put(t, w.ws+"/plain", "changed")
+				out, _ := h.try(append(append([]string{"snapshots"}, rest...), "show", id)...)
+				rel, err := filepath.Rel(w.ws, file)
+				if err == nil && !strings.HasPrefix(rel, "..") && strings.Contains(out, rel) {
+					t.Errorf("snapshots show: %s", out)
+				}
+			}
+		})
+	}
+}
+
+// TestPolicyMatrixDoc: the table of docs/security.md is that of this file.
+func TestPolicyMatrixDoc(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| Policy | Commands at namespaces, namespaces-noproc | Commands at landlock | File tools, snapshots, `mcp-sandbox snapshots` |\n|---|---|---|---|\n")
+	for _, row := range policyRows {
+		lower := row.landlock
+		if lower == "" {
+			lower = "not held, the session says so"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", row.name, held, lower, held)
+	}
+	const file, begin, end = "../../docs/security.md", "<!-- policy matrix -->\n", "<!-- end of the policy matrix -->"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(text), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatal("docs/security.md has no marks of the policy matrix")
+	}
+	want := before + begin + b.String() + end + after
+	if want == string(text) {
+		return
+	}
+	if os.Getenv("MCP_SANDBOX_TEST_UPDATE") != "" {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Error("docs/security.md: the policy matrix is not current: run MCP_SANDBOX_TEST_UPDATE=1 go test ./cmd/mcp-sandbox -run TestPolicyMatrixDoc")
+}
