@@ -159,7 +159,12 @@ func (s *Session) applyManifest(ctx context.Context) error {
 	}
 	uid, gid := s.fileOwner()
 	known := s.state.ledger(s.root)
+	hidden, err := s.config.denyList(s.root, s.state.dirs())
+	if err != nil {
+		return err
+	}
 	a := &applier{
+		hidden:   hidden,
 		manifest: m, items: items, root: root, side: sideName(s.id), uid: uid, gid: gid, clone: s.cloneRepo,
 		replace: func(p string) bool { return s.owned || slices.Contains(known, p) },
 	}

@@ -63,6 +63,9 @@ func (a *applier) source(e item) (*os.File, error) {
 			continue
 		}
 		rel, _ := filepath.Rel(base, p)
+		if a.hidden.Covers(p) || a.hidden.Covers(filepath.Join(real, rel)) {
+			return nil, errorf("permission_denied", nil, "the entry %q: its src is hidden by --deny-read or is the server's own, leave it out", e.path)
+		}
 		f, err := openLinkFree(real, rel)
 		switch {
 		case err == nil:
@@ -86,7 +89,6 @@ func openLinkFree(base, rel string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := base
 	if rel != "." {
 		for part := range strings.SplitSeq(rel, "/") {
 			next, err := openNoFollow(fd, part)
@@ -94,10 +96,11 @@ func openLinkFree(base, rel string) (*os.File, error) {
 			if err != nil {
 				return nil, err
 			}
-			fd, name = next, part
+			fd = next
 		}
 	}
-	return os.NewFile(uintptr(fd), name), nil
+	// Named in full: what it holds is compared with what is hidden.
+	return os.NewFile(uintptr(fd), filepath.Join(base, rel)), nil
 }
 
 func openNoFollow(dir int, name string) (int, error) {
@@ -157,6 +160,9 @@ func (a *applier) copyDir(ctx context.Context, tree *os.Root, e item, from *os.F
 			return errorf("cancelled", err, "the call was cancelled while the manifest was applied, nothing was changed")
 		}
 		child := item{Entry{}, path.Join(e.path, name)}
+		if a.hidden.CoversEntry(from.Name(), name) {
+			continue
+		}
 		fd, err := openNoFollow(int(from.Fd()), name)
 		if errors.Is(err, errLink) {
 			if !links {
@@ -174,7 +180,7 @@ func (a *applier) copyDir(ctx context.Context, tree *os.Root, e item, from *os.F
 		if err != nil {
 			return entryError(err, child.path, "its source cannot be read")
 		}
-		f := os.NewFile(uintptr(fd), name)
+		f := os.NewFile(uintptr(fd), filepath.Join(from.Name(), name))
 		err = a.copyOne(ctx, tree, child, f, links)
 		_ = f.Close()
 		if err != nil {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"mcp-sandbox/deny"
 )
 
 // Receipt says what was copied into the workspace.
@@ -32,8 +34,9 @@ type applier struct {
 	manifest *Manifest
 	items    []item
 	root     *os.Root
-	side     string // name of the side folder in root
-	uid, gid int    // owner of what is made, -1 for the server's own
+	hidden   *deny.List // what no entry copies
+	side     string     // name of the side folder in root
+	uid, gid int        // owner of what is made, -1 for the server's own
 	// replace says whether an ephemeral path may be made anew although something
 	// is there: it must be of our making.
 	replace func(path string) bool

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mcp-sandbox/deny"
 )
 
 func TestManifestRefusals(t *testing.T) {
@@ -456,4 +458,49 @@ func FuzzManifest(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestManifestCopiesNothingHidden: an entry does not copy what the session may
+// not read, nor what lies in the server's own folder.
+func TestManifestCopiesNothingHidden(t *testing.T) {
+	base, root := t.TempDir(), t.TempDir()
+	for _, f := range []string{"d/key", "d/open"} {
+		if err := os.MkdirAll(filepath.Join(base, "d"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(base, f), []byte(f), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := deny.Parse([]string{base + "/d/key"}, root, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &applier{manifest: &Manifest{base: base}, hidden: list}
+	if f, err := a.source(item{Entry{Src: "d/key"}, "x"}); err == nil {
+		f.Close()
+		t.Error("a hidden source was opened")
+	}
+	from, err := a.source(item{Entry{Src: "d"}, "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	tree, err := os.OpenRoot(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if err := tree.Mkdir("x", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.copyDir(t.Context(), tree, item{Entry{}, "x"}, from, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(root + "/x/key"); !os.IsNotExist(err) {
+		t.Error("a hidden file was copied")
+	}
+	if _, err := os.Stat(root + "/x/open"); err != nil {
+		t.Error(err)
+	}
 }
