@@ -17,7 +17,7 @@ const only = args.find(a => a.startsWith('--only='))?.slice('--only='.length).to
 const doc = path.join(process.env.CLIENTS_DIR, '..', 'docs', 'clients.md');
 
 // Suites wait more than they compute; agents mostly compute.
-const atOnce = 4;
+const atOnce = 8;
 
 const adapters = (await Promise.all(['typescript', 'gosdk', 'frameworks', 'bridges', 'commands'].map(n => import(`./adapters/${n}.mjs`)))).flatMap(m => m.default);
 

@@ -56,8 +56,7 @@ function sdk2(name, mode, transports) {
       const client = new Client2(info, { versionNegotiation: { mode } });
       await client.connect(transportOf(target, { Stdio: Stdio2, HTTP: HTTP2, SSE: SSE2 }));
       const revision = client.getNegotiatedProtocolVersion();
-      const modern = mode !== 'legacy' && target.kind !== 'sse';
-      if (modern !== (revision === '2026-07-28')) throw new Error(`protocol ${revision} was negotiated`);
+      if ((mode !== 'legacy') !== (revision === '2026-07-28')) throw new Error(`protocol ${revision} was negotiated`);
       return connection(client, (params, options) => client.callTool(params, options), timeout);
     },
   };
