@@ -126,7 +126,7 @@ export async function runAgent({ agent, transport, bin, dir, tools }) {
     const target = server ? server.target() : stdio({ bin, dir, root });
     const { command, args, env } = agent.prepare({ home, work, target, model });
     p = start(command, args, { cwd: work, env: { PATH: process.env.PATH, HOME: home, TMPDIR: dir, TERM: 'dumb', NO_COLOR: '1', ...env } });
-    const code = await within(`${agent.name} ends; ${model.sent} calls were sent`, p.ended, 75_000);
+    const code = await within(`${agent.name} ends; ${model.sent} calls were sent`, p.ended, 200_000);
     if (model.failure) throw model.failure;
     const results = judge(model, tools, p.err.slice(-600));
     if (code !== 0 || model.results.length < script.length) {
