@@ -125,7 +125,7 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 	status := p.Wait()
 	drain(&out, p)
 	for _, n := range sess.Sandbox().(*sandbox).Notices() {
-		fmt.Fprintln(os.Stderr, "mcp-sandbox:", n)
+		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", n)
 	}
 	return status.Code, nil
 }

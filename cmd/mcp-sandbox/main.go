@@ -38,7 +38,7 @@ func main() {
 	case errors.As(err, &status):
 		os.Exit(int(status))
 	default:
-		fmt.Fprintln(os.Stderr, "mcp-sandbox:", describe(err))
+		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", describe(err))
 		var coded interface{ Code() string }
 		if errors.As(err, &coded) && coded.Code() != "invalid_argument" {
 			os.Exit(exitFailure)
@@ -78,6 +78,8 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetOut(operator(os.Stdout))
+	root.SetErr(operator(os.Stderr))
 	serve := newServe()
 	root.RunE = serve.RunE
 	root.Flags().AddFlagSet(serve.Flags())

@@ -38,9 +38,9 @@ func (o *observeSettings) logger() (*slog.Logger, error) {
 	options := &slog.HandlerOptions{Level: level}
 	switch o.logFormat {
 	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+		return slog.New(slog.NewTextHandler(operator(os.Stderr), options)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+		return slog.New(slog.NewJSONHandler(operator(os.Stderr), options)), nil
 	}
 	return nil, badSetting("log-format is %q, use text or json", o.logFormat)
 }

@@ -159,7 +159,7 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 		return errors.Join(err, l.Close())
 	}
 	up, down := supervised()
-	fmt.Fprintf(os.Stderr, "mcp-sandbox serves %s on %s\n", s.transport, l.Addr())
+	fmt.Fprintf(operator(os.Stderr), "mcp-sandbox serves %s on %s\n", s.transport, l.Addr())
 	up()
 	err = h.Serve(ctx, l)
 	down()
@@ -194,7 +194,7 @@ func (s *settings) principals(stateDir string) (*tools.Principals, error) {
 		if err := makeToken(path); err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(os.Stderr, "mcp-sandbox: clients need the token in %s (after \"local:\"), sent as: Authorization: Bearer TOKEN\n", path)
+		fmt.Fprintf(operator(os.Stderr), "mcp-sandbox: clients need the token in %s (after \"local:\"), sent as: Authorization: Bearer TOKEN\n", path)
 	}
 	return tools.LoadPrincipals(path, s.session.Log)
 }
