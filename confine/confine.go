@@ -19,13 +19,13 @@ package confine
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
 	"syscall"
 
 	denylist "mcp-sandbox/deny"
+	"mcp-sandbox/sandbox"
 )
 
 // Level is how strong a confinement is.
@@ -181,22 +181,10 @@ type ExitStatus struct {
 	OOM    bool
 }
 
-// Error is what the functions of this package fail with. Error gives a sentence
-// and the next step, never a host path outside the workspace.
-type Error struct {
-	code, text string
-	cause      error
-}
-
-// Code is one of the product's error codes, such as confinement_unavailable.
-func (e *Error) Code() string { return e.code }
-
-func (e *Error) Error() string { return e.text }
-
-func (e *Error) Unwrap() error { return e.cause }
-
-func errorf(code string, cause error, format string, args ...any) *Error {
-	return &Error{code: code, text: fmt.Sprintf(format, args...), cause: cause}
+// errorf makes the error of this package's functions. Its text never names a
+// host path outside the workspace.
+func errorf(code string, cause error, format string, args ...any) *sandbox.Error {
+	return sandbox.Errorf(code, cause, format, args...)
 }
 
 // denyList reads the patterns of what p hides. Codes: invalid_argument.

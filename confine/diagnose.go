@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Diagnose says, for the operator, what confinement a session with policy p
@@ -42,7 +44,7 @@ func diagnose(p Policy, c Capabilities) []Layer {
 	pl, missing, err := plan(p, c)
 	if err != nil {
 		outcome := Layer{Name: "level", State: stateUnavailable, Detail: err.Error()}
-		var e *Error
+		var e *sandbox.Error
 		if errors.As(err, &e) && len(missing) > 0 {
 			outcome.Remedy = missing[0].Remedy
 		}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // AC-47: limits hold and say so.
@@ -148,7 +150,7 @@ func TestSpawnErrors(t *testing.T) {
 		{[]string{"true", strings.Repeat("x", 1<<20)}, p.Workspace, "exec_failed"},
 	} {
 		_, err := s.Spawn(context.Background(), Command{Argv: c.argv, Env: s.Environ(), Dir: c.dir})
-		var e *Error
+		var e *sandbox.Error
 		if !errors.As(err, &e) || e.Code() != c.code {
 			t.Errorf("%.40q in %s: %v, want %s", c.argv, c.dir, err, c.code)
 		}

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // The matrix of hosts: what a session is on each, as documented, and never open
@@ -50,7 +52,7 @@ func childMatrix(raw json.RawMessage) (any, error) {
 	s, err := Start(context.Background(), arg.Policy)
 	if err != nil {
 		a.Err = err.Error()
-		var e *Error
+		var e *sandbox.Error
 		if errors.As(err, &e) {
 			a.Code = e.Code()
 		}

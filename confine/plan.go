@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Support is whether the host lends one layer, and where not, why not and what
@@ -352,7 +354,7 @@ func because(reason string) string {
 
 // refusal is the error when no level will do: what was asked, why not, and the
 // first remedy there is.
-func refusal(want, least Level, obstacles []Gap) *Error {
+func refusal(want, least Level, obstacles []Gap) *sandbox.Error {
 	asked := fmt.Sprintf("confinement %q", want)
 	if want == LevelAuto {
 		asked = "confinement"

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 func yes() Support             { return Support{OK: true} }
@@ -91,7 +93,7 @@ func TestPlanEveryCombination(t *testing.T) {
 						expect = want
 					}
 					if !valid || (!auto && strength[want] < minimum) {
-						var e *Error
+						var e *sandbox.Error
 						if !errors.As(err, &e) || e.Code() != "invalid_argument" {
 							fail("want invalid_argument")
 						}
@@ -99,7 +101,7 @@ func TestPlanEveryCombination(t *testing.T) {
 					}
 					if expect == "" {
 						refused++
-						var e *Error
+						var e *sandbox.Error
 						if !errors.As(err, &e) || e.Code() != "confinement_unavailable" || got.Level != "" {
 							fail("want confinement_unavailable")
 						}

@@ -8,11 +8,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 func wantRefused(t *testing.T, what string, err error, code string) {
 	t.Helper()
-	var e *Error
+	var e *sandbox.Error
 	if !errors.As(err, &e) || e.Code() != code || e.Error() == "" {
 		t.Errorf("%s: %v, want %s", what, err, code)
 		return

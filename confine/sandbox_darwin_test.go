@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // These run on a Mac only; elsewhere the profile's text is what is tested.
@@ -126,7 +128,7 @@ func TestMacSpawnErrors(t *testing.T) {
 		"not_a_directory":  {Argv: []string{"true"}, Env: s.Environ(), Dir: "/bin/ls"},
 	} {
 		_, err := s.Spawn(context.Background(), c)
-		var e *Error
+		var e *sandbox.Error
 		if !errors.As(err, &e) || e.Code() != code {
 			t.Errorf("%s: %v", code, err)
 		}

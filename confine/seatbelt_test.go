@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 //go:embed testdata/*.golden
@@ -233,7 +235,7 @@ func TestSeatbeltRefuses(t *testing.T) {
 		"a state directory of dots": change(func(s *seatbeltSpec) { s.StateDirs = []string{"/a/."} }),
 	} {
 		_, _, err := seatbeltProfile(s)
-		var e *Error
+		var e *sandbox.Error
 		if !errors.As(err, &e) || e.Code() != "invalid_argument" {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"testing"
 	"testing/iotest"
+
+	"mcp-sandbox/sandbox"
 )
 
 // realHello is what Go's own client sends.
@@ -147,7 +149,7 @@ func FuzzSOCKS(f *testing.F) {
 		_, _, e, err := readSOCKSRequest(bytes.NewReader(in))
 		if err != nil {
 			if e.port == 0 && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, errSOCKS) {
-				var own *Error
+				var own *sandbox.Error
 				if !errors.As(err, &own) {
 					t.Fatalf("%x: %v", in, err)
 				}

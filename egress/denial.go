@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // maxDenials bounds what is remembered: names of denied hosts are the client's
@@ -24,9 +26,9 @@ type Denial struct {
 }
 
 // String is one line: host:port, reason, and the flag that would allow it.
-func (d Denial) String() string { return d.err().text }
+func (d Denial) String() string { return d.err().Error() }
 
-func (d Denial) err() *Error {
+func (d Denial) err() *sandbox.Error {
 	e := endpoint{name: d.Host, port: uint16(d.Port)}
 	where := d.Host
 	if parsed, err := parseHost(d.Host); err == nil {
@@ -49,7 +51,7 @@ func (d Denial) err() *Error {
 	default:
 		text += ", no setting of this session allows it"
 	}
-	return &Error{code: codeNotAllowed, text: text}
+	return sandbox.Errorf(codeNotAllowed, nil, "%s", text)
 }
 
 type denialLog struct {
@@ -97,7 +99,7 @@ func (p *Proxy) Denials(since time.Time) []Denial {
 }
 
 // deny records a refusal and gives the error the client is told.
-func (p *Proxy) deny(host string, port uint16, d Decision) *Error {
+func (p *Proxy) deny(host string, port uint16, d Decision) *sandbox.Error {
 	n := Denial{Host: host, Port: int(port), Rule: d.Rule, Reason: d.Reason, Flag: d.flag, Limit: d.limit}
 	n.Time = time.Now()
 	n = p.denials.add(n)
@@ -108,11 +110,11 @@ func (p *Proxy) deny(host string, port uint16, d Decision) *Error {
 	return n.err()
 }
 
-func (p *Proxy) denyEndpoint(e endpoint, d Decision) *Error {
+func (p *Proxy) denyEndpoint(e endpoint, d Decision) *sandbox.Error {
 	return p.deny(e.host(), e.port, d)
 }
 
 // denyText is for a host that could not be read.
-func (p *Proxy) denyText(host string, err error) *Error {
+func (p *Proxy) denyText(host string, err error) *sandbox.Error {
 	return p.deny(quoteHost(host), 0, Decision{Reason: err.Error()})
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // maxAddrs is how many addresses of a name are looked at.
@@ -65,7 +67,7 @@ func (p *Proxy) judgeAddr(policy *Policy, e endpoint, a netip.Addr, own []netip.
 // open judges e, resolves it once, and connects to an address that was judged.
 // The name is never looked up again, so a second answer (DNS rebinding) has no
 // one to hear it.
-func (p *Proxy) open(c *client, e endpoint) (*flow, *Error) {
+func (p *Proxy) open(c *client, e endpoint) (*flow, *sandbox.Error) {
 	if p.budget.spent() {
 		return nil, p.overBudget(e)
 	}
@@ -82,13 +84,13 @@ func (p *Proxy) open(c *client, e endpoint) (*flow, *Error) {
 	}
 	conn, addr, err := p.dialFirst(ctx, addrs, e.port)
 	if err != nil {
-		return nil, &Error{code: codeInternal, text: "could not connect to " + e.String() + ": " + reason(err) + ", check that the service is up", cause: err}
+		return nil, sandbox.Errorf(codeInternal, err, "could not connect to %s: %s, check that the service is up", e, reason(err))
 	}
 	f := &flow{Conn: conn, to: e, addr: addr, client: c, proxy: p}
 	if d, ok := p.register(f, policy); !ok {
 		conn.Close()
 		if d.Reason == "" {
-			return nil, &Error{code: codeInternal, text: "the session has ended, start another", cause: net.ErrClosed}
+			return nil, sandbox.Errorf(codeInternal, net.ErrClosed, "the session has ended, start another")
 		}
 		return nil, p.denyEndpoint(e, d)
 	}
@@ -116,7 +118,7 @@ func (p *Proxy) register(f *flow, judgedBy *Policy) (d Decision, ok bool) {
 }
 
 // judged gives the addresses of e that may be dialled.
-func (p *Proxy) judged(ctx context.Context, policy *Policy, e endpoint) ([]netip.Addr, *Error) {
+func (p *Proxy) judged(ctx context.Context, policy *Policy, e endpoint) ([]netip.Addr, *sandbox.Error) {
 	if d := p.decide(policy, e); !d.Allowed {
 		return nil, p.denyEndpoint(e, d)
 	}
@@ -124,7 +126,7 @@ func (p *Proxy) judged(ctx context.Context, policy *Policy, e endpoint) ([]netip
 	if e.name != "" {
 		var err error
 		if addrs, err = p.resolve(ctx, e.name); err != nil || len(addrs) == 0 {
-			return nil, &Error{code: codeInternal, text: "could not resolve " + e.name + ", check the name", cause: err}
+			return nil, sandbox.Errorf(codeInternal, err, "could not resolve %s, check the name", e.name)
 		}
 	}
 	own, err := p.hostAddrs()

@@ -26,6 +26,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Resolver finds the addresses of a name; *net.Resolver is one. Names with a dot
@@ -179,7 +181,7 @@ func (p *Proxy) Serve(l net.Listener) error {
 			return nil
 		}
 		if errors.Is(err, net.ErrClosed) {
-			return &Error{code: codeInternal, text: "the proxy's listener was closed, restart the session", cause: err}
+			return sandbox.Errorf(codeInternal, err, "the proxy's listener was closed, restart the session")
 		}
 		// Out of descriptors, or a connection reset before it was accepted: both
 		// pass, and a proxy that stops on them is a way to switch it off.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 const (
@@ -32,7 +34,7 @@ var (
 // the next. It tells whether the client's connection may carry another.
 func (p *Proxy) forward(c *client, h *head, fixed *endpoint) bool {
 	e, path, written, err := h.destination(fixed)
-	var hostErr *Error
+	var hostErr *sandbox.Error
 	if errors.As(err, &hostErr) {
 		p.refuseError(c, p.denyText(written, err))
 		return false
@@ -123,7 +125,7 @@ func (x *exchange) run(path string) bool {
 // fail answers where nothing was answered yet, and else breaks the connection
 // off: a cut body must not look whole.
 func (x *exchange) fail(err error) bool {
-	spent := (*Error)(nil)
+	spent := (*sandbox.Error)(nil)
 	if errors.Is(err, errBudget) {
 		spent = x.p.overBudget(x.f.to)
 	}

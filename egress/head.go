@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mcp-sandbox/sandbox"
 )
 
 const (
@@ -224,7 +226,7 @@ func (h *head) destination(fixed *endpoint) (e endpoint, path, written string, e
 	return e, path, written, nil
 }
 
-func mismatch(got, want string) *Error {
+func mismatch(got, want string) *sandbox.Error {
 	return invalid("its Host %s is not the %s that was asked for", quoteHost(got), want)
 }
 

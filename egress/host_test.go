@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 // AC-38: names as checkers and resolvers have read them differently.
@@ -60,7 +62,7 @@ func TestAC38HostNames(t *testing.T) {
 		"\xff\xfe.com", "ex\xc0\xafample.com",
 	} {
 		e, err := parseHost(in)
-		var own *Error
+		var own *sandbox.Error
 		if err == nil {
 			t.Errorf("parseHost(%.40q) = %q, want a refusal", in, e.host())
 		} else if !errors.As(err, &own) || own.Code() != "invalid_argument" {

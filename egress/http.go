@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // keepAlive is how long a client may take to begin its next request.
@@ -95,7 +97,7 @@ func (p *Proxy) serveConnect(c *client, h *head) {
 			return
 		}
 	}
-	p.connect(c, e, func(fail *Error) bool {
+	p.connect(c, e, func(fail *sandbox.Error) bool {
 		if fail != nil {
 			p.refuseError(c, fail)
 			return false
@@ -112,7 +114,7 @@ func (p *Proxy) serveConnect(c *client, h *head) {
 // A tunnel to port 80 carries HTTP and nothing else, request by request through
 // the same checks as a forwarded one: else its Host could name any other site
 // of the same server.
-func (p *Proxy) connect(c *client, e endpoint, answer func(*Error) bool) {
+func (p *Proxy) connect(c *client, e endpoint, answer func(*sandbox.Error) bool) {
 	if e.port == 80 {
 		if d := p.permit(e); !d.Allowed {
 			answer(p.denyEndpoint(e, d))
@@ -138,9 +140,9 @@ func (p *Proxy) connect(c *client, e endpoint, answer func(*Error) bool) {
 }
 
 // refuseError answers with the status that fits the error.
-func (p *Proxy) refuseError(c *client, e *Error) {
+func (p *Proxy) refuseError(c *client, e *sandbox.Error) {
 	status := http.StatusBadGateway
-	switch e.code {
+	switch e.Code() {
 	case codeNotAllowed:
 		status = http.StatusForbidden
 	case codeInvalid:
@@ -148,11 +150,11 @@ func (p *Proxy) refuseError(c *client, e *Error) {
 	case codeLimit:
 		status = http.StatusServiceUnavailable
 	}
-	code := e.code
+	code := e.Code()
 	if status == http.StatusBadGateway {
 		code = "unreachable"
 	}
-	p.refuse(c, status, code, e.text)
+	p.refuse(c, status, code, e.Error())
 }
 
 // refuse answers and ends the connection: after a refusal nothing that follows

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 func TestParseRule(t *testing.T) {
@@ -22,7 +24,7 @@ func TestParseRule(t *testing.T) {
 	for _, in := range []string{"", " ", "!", "!!a.com", "*", "*.", "**.a.com", "a.*.com", "*a.com", "a.com:", "a.com:0", "a.com:99999", "a.com:80:80", "a.com:*", "http://a.com", "a.com/x",
 		"10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/08", "10/8", "0x7f.1", "::ffff:10.0.0.0/104", "fe80::1%eth0", "*.10.0.0.1", "[a.com]:80", "[10.0.0.0/8]:80", "[::1]80", "[::1", "[fd00::]/8:80", "a b", "a\x00b", "a,b.com", "null", "[]", "{}"} {
 		r, err := ParseRule(in)
-		var own *Error
+		var own *sandbox.Error
 		if in == "null" { // a plain name, so a rule for a host of that name and nothing else
 			if err != nil || r.matchesName("example.com") {
 				t.Errorf("ParseRule(null) = %v, %v", r, err)
@@ -100,7 +102,7 @@ func TestAC37EmptyListIsClosed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := NewPolicy(lists[0], lists[1], lists[2])
-			var own *Error
+			var own *sandbox.Error
 			if !errors.As(err, &own) || own.Code() != "invalid_argument" {
 				t.Errorf("error %v", err)
 			}

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // echo sends back what it gets, and ends when the client's side has ended.
@@ -419,7 +421,7 @@ func TestServeListenerFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	var own *Error
+	var own *sandbox.Error
 	if err := p.Serve(l); !errors.As(err, &own) || own.Code() != "internal" || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve on a closed listener: %v", err)
 	}

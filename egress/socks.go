@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // SOCKS5 (RFC 1928) and its password subnegotiation (RFC 1929).
@@ -42,7 +44,7 @@ func (p *Proxy) serveSOCKS(c *client) {
 		return
 	}
 	command, host, e, err := readSOCKSRequest(c.br)
-	var hostErr *Error
+	var hostErr *sandbox.Error
 	switch {
 	case errors.As(err, &hostErr):
 		_ = p.denyText(host, err)
@@ -61,15 +63,15 @@ func (p *Proxy) serveSOCKS(c *client) {
 		c.finish()
 		return
 	}
-	p.connect(c, e, func(fail *Error) bool {
+	p.connect(c, e, func(fail *sandbox.Error) bool {
 		code := byte(socksOK)
 		switch {
 		case fail == nil:
-		case fail.code == codeNotAllowed || fail.code == codeLimit:
+		case fail.Code() == codeNotAllowed || fail.Code() == codeLimit:
 			code = socksNotAllowed
 		case errors.Is(fail, syscall.ECONNREFUSED):
 			code = socksRefused
-		case fail.cause != nil:
+		case fail.Unwrap() != nil:
 			code = socksUnreachable
 		default:
 			code = socksFailed
@@ -133,7 +135,7 @@ func (p *Proxy) tokenIs(s string) bool {
 	return subtle.ConstantTimeCompare(sum[:], p.tokenSum[:]) == 1
 }
 
-// readSOCKSRequest reads a request. host is its host as written; an *Error means
+// readSOCKSRequest reads a request. host is its host as written; an *sandbox.Error means
 // that it cannot be read as one.
 func readSOCKSRequest(r io.Reader) (command byte, host string, e endpoint, err error) {
 	var h [4]byte

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 const (
@@ -247,10 +249,10 @@ func (b *budget) give(n int64) {
 func (b *budget) spent() bool { return b.limited && b.left.Load() <= 0 }
 
 // overBudget records the end of the byte budget, and says it.
-func (p *Proxy) overBudget(e endpoint) *Error {
+func (p *Proxy) overBudget(e endpoint) *sandbox.Error {
 	err := p.denyEndpoint(e, Decision{
 		Reason: fmt.Sprintf("the %d bytes that this session's network may carry are used up", p.o.MaxBytes),
 		flag:   "--limit-net-bytes", limit: true,
 	})
-	return &Error{code: codeLimit, text: err.text}
+	return sandbox.Errorf(codeLimit, nil, "%s", err.Error())
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // puppet is a child whose every event the test decides.
@@ -235,8 +237,7 @@ func TestSpawnFails(t *testing.T) {
 		table := NewTable(spawnFunc(func(context.Context, Spec) (Child, error) { return nil, c.err }), Options{MaxProcesses: 1})
 		for range 3 { // a failed start gives its place back
 			_, err := table.Start(context.Background(), someCommand)
-			var coded interface{ Code() string }
-			if !errors.As(err, &coded) || coded.Code() != c.code || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "/host") {
+			if sandbox.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "/host") {
 				t.Errorf("%v became %v", c.err, err)
 			}
 		}

@@ -2,7 +2,6 @@ package ptyproc_test
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +15,7 @@ import (
 
 	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/ptyproc/ptyproctest"
+	"mcp-sandbox/sandbox"
 )
 
 var soak = flag.Duration("soak", 2*time.Second, "how long TestSoak runs; 10m before a release")
@@ -151,9 +151,5 @@ func poke(table *ptyproc.Table, id, what int) error {
 }
 
 func errorCode(err error) string {
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
-		return coded.Code()
-	}
-	return ""
+	return sandbox.CodeOf(err)
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // endOfFile is what Ctrl-D types: the line discipline's VEOF character, termios(3).
@@ -78,7 +80,7 @@ func (t *Table) Write(ctx context.Context, r WriteRequest) (Result, error) {
 // stoppedWaiting is the error of a call that was cancelled while the process it
 // asked about was started by an earlier one: that call's work is not undone.
 func stoppedWaiting(err error, id int) error {
-	var own *Error
+	var own *sandbox.Error
 	if errors.As(err, &own) {
 		return err
 	}

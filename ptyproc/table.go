@@ -5,13 +5,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 const (
@@ -127,8 +128,7 @@ func (t *Table) spawn(ctx context.Context, r StartRequest) (*process, error) {
 }
 
 func spawnError(ctx context.Context, err error) error {
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
+	if sandbox.CodeOf(err) != "" {
 		return err
 	}
 	if ctx.Err() != nil {

@@ -2,9 +2,8 @@ package session
 
 import "mcp-sandbox/sandbox"
 
-// Error is a refusal or failure with one of the product's error codes.
-type Error = sandbox.Error
-
-func errorf(code string, cause error, format string, args ...any) *Error {
+// errorf makes the error of a refusal or failure here, such as
+// session_not_found.
+func errorf(code string, cause error, format string, args ...any) *sandbox.Error {
 	return sandbox.Errorf(code, cause, format, args...)
 }

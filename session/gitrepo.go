@@ -16,6 +16,7 @@ import (
 
 	"mcp-sandbox/audit"
 	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/sandbox"
 )
 
 // InnerListener is what a Sandbox offers beside when a server of ours may listen
@@ -168,14 +169,14 @@ func (s *Session) runGit(ctx context.Context, e item, dir string, fd *os.File) e
 	if err == nil {
 		return nil
 	}
-	var coded *Error
+	var coded *sandbox.Error
 	switch {
-	case errors.As(err, &coded):
-		return coded
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return errorf("exec_timeout", err, "the entry %q: git took over %v and was ended, fetch the repository yourself and use local_dir", e.path, gitTimeout)
 	case ctx.Err() != nil:
 		return errorf("cancelled", ctx.Err(), "the call was cancelled while %s was fetched, nothing was changed", e.Repo)
+	case errors.As(err, &coded):
+		return coded
 	}
 	return errorf("exec_failed", err, "the entry %q: git could not fetch %s from %s (%s), check host, repo and ref", e.path, e.Repo, host, lastLine(out))
 }
@@ -218,8 +219,7 @@ var errGit = errors.New("git failed")
 func (s *Session) git(ctx context.Context, sb Sandbox, dir string, env, args []string) (string, error) {
 	p, err := sb.Spawn(ctx, ptyproc.Spec{Argv: append([]string{"git"}, args...), Env: env, Dir: dir})
 	if err != nil {
-		var coded interface{ Code() string }
-		if errors.As(err, &coded) && coded.Code() == "exec_failed" {
+		if sandbox.CodeOf(err) == "exec_failed" {
 			return "", errorf("exec_failed", err, "git could not be started in the sandbox, install git or use local_dir")
 		}
 		return "", err

@@ -85,15 +85,10 @@ func (s *fakeSandbox) Listen(network, addr string) (net.Listener, error) {
 	return net.Listen(network, addr)
 }
 
-type codedError struct{ code string }
-
-func (e codedError) Error() string { return e.code }
-func (e codedError) Code() string  { return e.code }
-
 func (s *fakeSandbox) Spawn(_ context.Context, spec ptyproc.Spec) (ptyproc.Child, error) {
 	path, err := exec.LookPath(spec.Argv[0])
 	if err != nil {
-		return nil, codedError{"exec_failed"}
+		return nil, errorf("exec_failed", err, "exec_failed")
 	}
 	cmd := &exec.Cmd{Path: path, Args: spec.Argv, Env: spec.Env, Dir: spec.Dir, SysProcAttr: &syscall.SysProcAttr{Setpgid: true}}
 	r, w, err := os.Pipe()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/snapshot"
 )
 
@@ -406,9 +407,5 @@ func errorCode(err error) string {
 	if err == nil {
 		return ""
 	}
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
-		return coded.Code()
-	}
-	return "internal"
+	return cmp.Or(sandbox.CodeOf(err), "internal")
 }

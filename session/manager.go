@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/sandbox"
 )
 
 // Manager makes sessions on first use and ends them. A key names a client: a
@@ -371,8 +372,7 @@ func (m *Manager) End(key string) error { return m.end(key, (*Session).Close) }
 func (m *Manager) Delete(key string) error {
 	err := m.end(key, (*Session).Delete)
 	if name := m.configFor(key).Name; name != "" {
-		var coded *Error
-		if e := m.state.deleteSaved(m.config, name); e != nil && !(errors.As(e, &coded) && coded.Code() == "session_not_found") {
+		if e := m.state.deleteSaved(m.config, name); e != nil && sandbox.CodeOf(e) != "session_not_found" {
 			err = errors.Join(err, e)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/workspace"
 )
 
@@ -216,7 +217,7 @@ func checkDoubledKeys(text []byte) error {
 		return err
 	}
 	if err := walk(); err != nil {
-		if e, ok := err.(*Error); ok {
+		if e, ok := err.(*sandbox.Error); ok {
 			return e
 		}
 		return errorf("invalid_argument", err, "the manifest is not valid JSON: %v", err)

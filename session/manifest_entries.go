@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"mcp-sandbox/deny"
+	"mcp-sandbox/sandbox"
 )
 
 // Receipt says what was copied into the workspace.
@@ -140,8 +141,7 @@ func (a *applier) makeAll(ctx context.Context, tree *os.Root, wave []item) error
 	}
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
-		var ours interface{ Code() string }
-		if errors.As(err, &ours) {
+		if sandbox.CodeOf(err) != "" {
 			return err
 		}
 		return errorf("cancelled", err, "the call was cancelled while the manifest was applied, nothing was changed")

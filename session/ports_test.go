@@ -25,7 +25,7 @@ func (n *insideNet) Dial(ctx context.Context, port int) (net.Conn, error) {
 	addr := n.open[port]
 	n.mu.Unlock()
 	if addr == "" {
-		return nil, codedError{"not_found"}
+		return nil, errorf("not_found", nil, "not_found")
 	}
 	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Key names a client: a principal, who was let in, and the handle of one of its
@@ -280,8 +282,7 @@ func (m *Manager) sweepSaved(now time.Time) {
 		if !m.state.gone(name) && (err != nil || now.Sub(d.Created) <= m.config.MaxAge) {
 			continue
 		}
-		var coded *Error
-		if err := m.state.deleteSaved(m.config, name); err != nil && !(errors.As(err, &coded) && coded.Code() == "already_exists") {
+		if err := m.state.deleteSaved(m.config, name); err != nil && sandbox.CodeOf(err) != "already_exists" {
 			m.log.Warn("a saved session past its age could not be deleted", "error", err)
 		}
 	}

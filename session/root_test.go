@@ -6,13 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 func codeOf(err error) string {
-	if c, ok := err.(interface{ Code() string }); ok {
-		return c.Code()
-	}
-	return ""
+	return sandbox.CodeOf(err)
 }
 
 func TestCheckRoot(t *testing.T) {

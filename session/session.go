@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/workspace"
 )
 
@@ -162,7 +163,7 @@ func (s *Session) makeRoot() (err error) {
 		d.Workspace, err = CheckRoot(c.Root, c.StateDir)
 	}
 	if err != nil {
-		var coded *Error
+		var coded *sandbox.Error
 		if errors.As(err, &coded) {
 			return err
 		}

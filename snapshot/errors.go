@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"syscall"
+
+	"mcp-sandbox/sandbox"
 )
 
-// The codes an [Error] of this package can carry.
+// The codes of this package's errors. Their texts name paths of the workspace only.
 const (
 	CodeNotFound    = "snapshot_not_found" // no such snapshot
 	CodeFailed      = "snapshot_failed"    // the workspace or the store could not be read or written, or stored data is damaged
@@ -20,45 +22,29 @@ const (
 	maxReportedPath = 200                  // bytes of a path quoted in an error
 )
 
-// Error is every error of this package. Its text is one sentence and the next
-// step, without the code, and names paths of the workspace only.
-type Error struct {
-	code string
-	msg  string
-	err  error
-}
-
-// Code returns one of the codes above.
-func (e *Error) Code() string { return e.code }
-
-func (e *Error) Error() string { return e.msg }
-
-// Unwrap returns the cause, whose text may name host paths and so is for logs.
-func (e *Error) Unwrap() error { return e.err }
-
 func invalid(format string, a ...any) error {
-	return &Error{code: CodeInvalid, msg: fmt.Sprintf(format, a...)}
+	return sandbox.Errorf(CodeInvalid, nil, format, a...)
 }
 
 func unsafeArchive(member, reason string) error {
-	return &Error{code: CodeUnsafe, msg: fmt.Sprintf("the archive member %s is refused: %s; nothing was changed, make the archive again without it", quote(member), reason)}
+	return sandbox.Errorf(CodeUnsafe, nil, "the archive member %s is refused: %s; nothing was changed, make the archive again without it", quote(member), reason)
 }
 
 // fail wraps a cause. The code follows the cause where it says more than the
 // caller knows: a full disk is a full disk wherever it is met.
 func fail(err error, format string, a ...any) error {
-	var e *Error
+	var e *sandbox.Error
 	if errors.As(err, &e) {
 		return err
 	}
 	what := fmt.Sprintf(format, a...)
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return &Error{CodeCancelled, what + ": it was cancelled, try again", err}
+		return sandbox.Errorf(CodeCancelled, err, "%s: it was cancelled, try again", what)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return &Error{CodeDiskFull, what + ": no space is left, free some and try again", err}
+		return sandbox.Errorf(CodeDiskFull, err, "%s: no space is left, free some and try again", what)
 	}
-	return &Error{CodeFailed, what + ": " + reason(err), err}
+	return sandbox.Errorf(CodeFailed, err, "%s: %s", what, reason(err))
 }
 
 // reason is the part of a cause that is safe to show: the errno's own words,

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // FuzzHydrate: whatever the archive, what lies beside the workspace stays, no
@@ -57,7 +59,7 @@ func FuzzHydrate(f *testing.F) {
 		before := describe(t, ws)
 		_, err = r.Hydrate(bg, bytes.NewReader(archive), ImportRequest{})
 		if err != nil {
-			var e *Error
+			var e *sandbox.Error
 			if !errors.As(err, &e) || e.Code() == "" {
 				t.Fatalf("an error without a code: %v", err)
 			}

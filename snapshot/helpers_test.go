@@ -17,6 +17,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 func TestMain(m *testing.M) {
@@ -98,7 +100,7 @@ func countFDs(t *testing.T) int {
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
-		var e *Error
+		var e *sandbox.Error
 		if errors.As(err, &e) {
 			t.Fatalf("%s: %v (cause: %v)", e.Code(), err, e.Unwrap())
 		}
@@ -112,7 +114,7 @@ func code(t *testing.T, err error) string {
 	if err == nil {
 		return ""
 	}
-	var e *Error
+	var e *sandbox.Error
 	if !errors.As(err, &e) {
 		t.Fatalf("the error is not of this package: %v", err)
 	}

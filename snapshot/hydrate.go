@@ -15,6 +15,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"mcp-sandbox/sandbox"
 )
 
 // ImportRequest says how an archive is taken.
@@ -141,7 +143,7 @@ func (l *limitedReader) Read(b []byte) (int, error) {
 }
 
 func tooLarge(what string) error {
-	return &Error{code: CodeUnsafe, msg: "the archive " + what + ": nothing was changed, use a smaller one or raise the limit"}
+	return sandbox.Errorf(CodeUnsafe, nil, "the archive %s: nothing was changed, use a smaller one or raise the limit", what)
 }
 
 // decompress detects the compression by its magic bytes.
@@ -213,14 +215,14 @@ func (in *importer) run(ctx context.Context, r io.Reader) error {
 
 // broken tells a bad archive from a bad disk.
 func (in *importer) broken(ctx context.Context, err error) error {
-	var e *Error
+	var e *sandbox.Error
 	if errors.As(err, &e) {
 		return e
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return &Error{CodeUnsafe, "the archive is not a whole tar, plain or compressed with gzip, bzip2, xz or zstd: nothing was changed, make it again", err}
+	return sandbox.Errorf(CodeUnsafe, err, "the archive is not a whole tar, plain or compressed with gzip, bzip2, xz or zstd: nothing was changed, make it again")
 }
 
 func (in *importer) member(ctx context.Context, h *tar.Header, content io.Reader) error {

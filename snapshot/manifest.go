@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"mcp-sandbox/sandbox"
 )
 
 // A manifest is the sorted stream of all entries of a snapshot:
@@ -45,7 +47,7 @@ func newManifestWriter(w io.Writer) *manifestWriter {
 
 func (m *manifestWriter) add(e *entry) error {
 	if m.n > 0 && comparePaths(m.last, e.path) >= 0 {
-		return &Error{code: CodeInternal, msg: "the walk met " + quote(e.path) + " out of order, report this as a bug"}
+		return sandbox.Errorf(CodeInternal, nil, "the walk met %s out of order, report this as a bug", quote(e.path))
 	}
 	b := m.buf
 	var flags byte

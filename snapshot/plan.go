@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"strconv"
+
+	"mcp-sandbox/sandbox"
 )
 
 // plan is everything a restore will do, found by comparing two manifests
@@ -299,7 +301,7 @@ func (p *planner) build(t *entry, at string, top bool) error {
 func (p *planner) both(c, t *entry, above bool) error {
 	if c.kind != t.kind {
 		if _, ok := p.pinned[c.path]; ok && c.kind == kindDir {
-			return &Error{code: CodeFailed, msg: "the folder " + quote(c.path) + " must become something else but holds what no snapshot can bring back (ignored, mounted or special files): move that away and try again"}
+			return sandbox.Errorf(CodeFailed, nil, "the folder %s must become something else but holds what no snapshot can bring back (ignored, mounted or special files): move that away and try again", quote(c.path))
 		}
 		p.changed++
 		if c.kind == kindDir {

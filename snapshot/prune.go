@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // PruneResult says what a collection did.
@@ -153,7 +155,7 @@ func (r *Repo) collect(ctx context.Context, grace time.Duration) (PruneResult, e
 		if err != nil {
 			// What a damaged snapshot still has must not be thrown away: it may
 			// be all there is of a file. Deleting it lets the rest be pruned.
-			return res, &Error{CodeFailed, "snapshot " + ids[i] + " cannot be read, so nothing was pruned: delete it first", err}
+			return res, sandbox.Errorf(CodeFailed, err, "snapshot %s cannot be read, so nothing was pruned: delete it first", ids[i])
 		}
 		if r.opt.Retention.Bytes > 0 && stored > r.opt.Retention.Bytes && i < len(ids)-1 {
 			// This one is one too many. What it alone needed stays marked until

@@ -12,6 +12,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Info is what is known of a snapshot without reading its content.
@@ -206,7 +208,7 @@ func (r *Repo) load(ctx context.Context, id string) (*record, error) {
 }
 
 func notFound(id string) error {
-	return &Error{code: CodeNotFound, msg: "there is no snapshot " + quote(id) + ", list the snapshots to see those there are"}
+	return sandbox.Errorf(CodeNotFound, nil, "there is no snapshot %s, list the snapshots to see those there are", quote(id))
 }
 
 // openManifest streams the entries of a snapshot.

@@ -2,9 +2,10 @@ package snapshot
 
 import (
 	"context"
-	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // RestoreRequest says what to bring back.
@@ -105,7 +106,7 @@ func (r *Repo) carryOut(ctx context.Context, p *plan) (err error) {
 			// Some process took away what was to be put back. The private
 			// folder stays: it holds the only copy of what is in it.
 			r.log.Error("undoing a restore failed", "cause", undo)
-			return &Error{CodeFailed, fmt.Sprintf("the restore failed and could not be undone wholly (%s): stop the running commands and restore the newest checkpoint", reason(undo)), err}
+			return sandbox.Errorf(CodeFailed, err, "the restore failed and could not be undone wholly (%s): stop the running commands and restore the newest checkpoint", reason(undo))
 		}
 	}
 	a.discard()
@@ -120,7 +121,7 @@ func (r *Repo) room(need int64) error {
 		return err
 	}
 	if free := uint64(fs.Bavail) * uint64(fs.Bsize); uint64(need) > free {
-		return &Error{code: CodeDiskFull, msg: fmt.Sprintf("the restore writes %d bytes beside the files and only %d are free: free some space, nothing was changed", need, free)}
+		return sandbox.Errorf(CodeDiskFull, nil, "the restore writes %d bytes beside the files and only %d are free: free some space, nothing was changed", need, free)
 	}
 	return nil
 }

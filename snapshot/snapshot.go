@@ -33,6 +33,8 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Options say what is snapshotted and how.
@@ -261,9 +263,8 @@ func (r *Repo) Delete(ctx context.Context, id string) error {
 	}
 	defer done()
 	if _, err := r.load(ctx, id); err != nil {
-		var e *Error
 		// A damaged snapshot can still be dropped.
-		if !errors.As(err, &e) || e.code != CodeFailed || !errors.Is(err, errDamaged) {
+		if sandbox.CodeOf(err) != CodeFailed || !errors.Is(err, errDamaged) {
 			return err
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // before is a folder's state when it was first touched.
@@ -19,7 +21,7 @@ type before struct {
 }
 
 // errMoved says that a process changed the very thing that was being restored.
-var errMoved = &Error{code: CodeFailed, msg: "the workspace changed while it was being restored, so it was left as it is: stop the running commands and try again"}
+var errMoved = sandbox.Errorf(CodeFailed, nil, "the workspace changed while it was being restored, so it was left as it is: stop the running commands and try again")
 
 // touch opens a folder of the workspace, notes what it was and makes it
 // writable for now. The descriptor belongs to a.

@@ -69,7 +69,7 @@ func Get(name string) (*Encoding, error) {
 			return e.get(), nil
 		}
 	}
-	return nil, invalid("there is no encoding %q", "use one of "+strings.Join(Names(), ", "), name)
+	return nil, invalid("there is no encoding %q, use one of %s", name, strings.Join(Names(), ", "))
 }
 
 // Names lists the encodings Get knows, the preferred one first.
@@ -131,7 +131,7 @@ func (e *Encoding) Decode(ids []int) (string, error) {
 	out := make([]byte, 0, 4*len(ids))
 	for _, id := range ids {
 		if !e.vocab.has(id) {
-			return "", invalid("%d is not a token of %s", "pass only what Encode of that encoding returned", id, e.name)
+			return "", invalid("%d is not a token of %s, pass only what Encode of that encoding returned", id, e.name)
 		}
 		out = e.vocab.appendToken(out, uint32(id))
 	}

@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -10,14 +9,15 @@ import (
 	"unicode"
 
 	"go.uber.org/goleak"
+
+	"mcp-sandbox/sandbox"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestGetUnknown(t *testing.T) {
 	_, err := Get("gpt5")
-	var coded interface{ Code() string }
-	if !errors.As(err, &coded) || coded.Code() != "invalid_argument" {
+	if sandbox.CodeOf(err) != "invalid_argument" {
 		t.Fatalf("got %v", err)
 	}
 	want := `there is no encoding "gpt5", use one of o200k_base, cl100k_base, p50k_base, p50k_edit, r50k_base`
@@ -53,8 +53,7 @@ func TestDecode(t *testing.T) {
 			}
 		}
 		for _, id := range []int{-1, int(e.vocab.limit), 1 << 40} {
-			var coded interface{ Code() string }
-			if _, err := e.Decode([]int{1, id}); !errors.As(err, &coded) || coded.Code() != "invalid_argument" {
+			if _, err := e.Decode([]int{1, id}); sandbox.CodeOf(err) != "invalid_argument" {
 				t.Errorf("%s: %d gave %v", name, id, err)
 			}
 		}

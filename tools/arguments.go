@@ -3,23 +3,19 @@ package tools
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/sandbox"
 )
 
-// toolError is a refusal made in this package.
-type toolError struct{ code, text string }
-
-func (e *toolError) Error() string { return e.text }
-func (e *toolError) Code() string  { return e.code }
-
+// refuse makes the error of a call refused in this package.
 func refuse(code, format string, args ...any) error {
-	return &toolError{code: code, text: fmt.Sprintf(format, args...)}
+	return sandbox.Errorf(code, nil, format, args...)
 }
 
 // arguments are the fields of one call, lenient about the shapes models really

@@ -11,6 +11,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -80,7 +81,7 @@ func (s *Server) clientName(ctx context.Context, t tool, req mcp.CallToolRequest
 }
 
 func codeOf(err error) string {
-	var coded interface{ Code() string }
+	var coded *sandbox.Error
 	switch {
 	case err == nil:
 		return ""

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 // FuzzParseMessage holds the reader of a client's lines to a decoder that knows
@@ -89,8 +91,7 @@ func FuzzArguments(f *testing.F) {
 		def := offered[uint(which)%uint(len(offered))].def
 		a, err := decodeArguments(raw, def)
 		if err != nil {
-			coded, ok := err.(*toolError)
-			if !ok || coded.code != "invalid_argument" || !strings.Contains(coded.text, def.Name) {
+			if sandbox.CodeOf(err) != "invalid_argument" || !strings.Contains(err.Error(), def.Name) {
 				t.Fatalf("%s: %v", def.Name, err)
 			}
 			return

@@ -20,6 +20,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tokens"
 )
@@ -265,11 +266,11 @@ func (s *Server) success(from client, r *reply) *mcp.CallToolResult {
 // carries no code is a defect of ours or the system; its text may name host
 // paths, so it goes to the log alone.
 func (s *Server) failure(name string, err error) *mcp.CallToolResult {
-	var coded interface{ Code() string }
+	var coded *sandbox.Error
 	text := ""
 	switch {
 	case errors.As(err, &coded):
-		text = fmt.Sprintf("%s: %s", coded.Code(), coded.(error).Error())
+		text = fmt.Sprintf("%s: %s", coded.Code(), coded.Error())
 		var n *notedError
 		if errors.As(err, &n) {
 			text += noteLines("\nNote: %s", n.notes)

@@ -19,6 +19,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // member is one entry of an archive, of any format.
@@ -51,7 +53,7 @@ type archive struct {
 const maxWindow = 128 << 20
 
 func (a *archive) damaged(err error) error {
-	if err == nil || codeOf(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || sandbox.CodeOf(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return failCause(err, codeUnsafeArchive, "the archive is damaged or cut short, get a fresh copy of it")

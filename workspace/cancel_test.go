@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // hostileIgnore is a workspace whose ignore file asks for more than an hour of
@@ -48,7 +50,7 @@ func TestIgnoreRulesAreBounded(t *testing.T) {
 			return err
 		},
 	} {
-		var e *Error
+		var e *sandbox.Error
 		if err := call(false); !errors.As(err, &e) || e.Code() != codeLimit || !strings.Contains(e.Error(), "all to true") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -115,7 +117,7 @@ func TestHostilePatterns(t *testing.T) {
 	ctx := context.Background()
 	for _, p := range []string{strings.Repeat("{a,a}", 100), strings.Repeat("{a,", 500) + strings.Repeat("}", 500) + strings.Repeat("{a,{b,c}}", 20), strings.Repeat("{a,b,c,d}", 7)} {
 		_, err := f.Find(ctx, FindRequest{Pattern: p})
-		var e *Error
+		var e *sandbox.Error
 		if !errors.As(err, &e) || e.Code() != codeInvalid {
 			t.Errorf("%.40s...: %v", p, err)
 		}
@@ -126,7 +128,7 @@ func TestHostilePatterns(t *testing.T) {
 		}
 	}
 	_, err := f.Search(ctx, SearchRequest{Pattern: "((a{30}){30}){30}"})
-	var e *Error
+	var e *sandbox.Error
 	if !errors.As(err, &e) || e.Code() != codeInvalid {
 		t.Errorf("a huge program: %v", err)
 	}

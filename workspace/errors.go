@@ -3,15 +3,16 @@ package workspace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
-// Codes an Error of this package carries.
+// The codes of this package's errors.
 const (
 	codeInvalid       = "invalid_argument"
 	codeNotFound      = "not_found"
@@ -33,39 +34,14 @@ const (
 	codeInternal      = "internal"
 )
 
-// Error is every error this package returns. Its text is one sentence and the
-// next step, names paths only as the caller gave them or relative to the
-// workspace, and leaves the code out.
-type Error struct {
-	code  string
-	text  string
-	cause error
+// fail makes an error of this package. Its text names paths only as the caller
+// gave them or relative to the workspace.
+func fail(code, format string, args ...any) *sandbox.Error {
+	return sandbox.Errorf(code, nil, format, args...)
 }
 
-// Code is the stable machine-readable code, such as "not_found".
-func (e *Error) Code() string { return e.code }
-
-// Error is the sentence and the next step, without the code.
-func (e *Error) Error() string { return e.text }
-
-// Unwrap is the system's error, for logs; its text may name host paths.
-func (e *Error) Unwrap() error { return e.cause }
-
-func fail(code, format string, args ...any) *Error {
-	return &Error{code: code, text: fmt.Sprintf(format, args...)}
-}
-
-func failCause(cause error, code, format string, args ...any) *Error {
-	return &Error{code: code, text: fmt.Sprintf(format, args...), cause: cause}
-}
-
-// codeOf is the code of err, "" when it has none.
-func codeOf(err error) string {
-	var e *Error
-	if errors.As(err, &e) {
-		return e.code
-	}
-	return ""
+func failCause(cause error, code, format string, args ...any) *sandbox.Error {
+	return sandbox.Errorf(code, cause, format, args...)
 }
 
 // quote shows a path in a message: plain when it is plain, quoted when it
@@ -88,7 +64,7 @@ func fromErrno(err error, path string) error {
 	if err == nil {
 		return nil
 	}
-	var own *Error
+	var own *sandbox.Error
 	if errors.As(err, &own) {
 		return own
 	}

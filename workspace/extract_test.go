@@ -18,6 +18,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"mcp-sandbox/sandbox"
 )
 
 // tarOf makes a tar file of headers; a header of a regular file has its content
@@ -343,7 +345,7 @@ func TestXZDictionary(t *testing.T) {
 	}
 	i := bytes.Index(data, []byte{0x21, 1})
 	data[i+2] = 37
-	if err := checkXZ(ctx, bytes.NewReader(data), int64(len(data)), maxWindow); codeOf(err) != codeTooLarge {
+	if err := checkXZ(ctx, bytes.NewReader(data), int64(len(data)), maxWindow); sandbox.CodeOf(err) != codeTooLarge {
 		t.Errorf("a huge dictionary: %v", err)
 	}
 }

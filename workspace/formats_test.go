@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"unicode/utf16"
+
+	"mcp-sandbox/sandbox"
 )
 
 func utf16LE(s string) string {
@@ -179,7 +181,7 @@ func TestCancelledEverywhere(t *testing.T) {
 		"edit":   func() error { _, err := f.EditFile(c, EditRequest{Path: "a", OldText: "x", NewText: "y"}); return err },
 		"patch":  func() error { _, err := f.ApplyPatch(c, envelope("*** Delete File: a\n")); return err },
 	} {
-		if err := call(); codeOf(err) != codeCancelled {
+		if err := call(); sandbox.CodeOf(err) != codeCancelled {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"mcp-sandbox/sandbox"
 )
 
 // fuzzFS is a workspace with links of every kind, and a check that the outside
@@ -50,7 +52,7 @@ func FuzzPath(f *testing.F) {
 		if err == nil && strings.Contains(r.Text, "canary") {
 			t.Fatalf("%q read the canary", p)
 		}
-		if err != nil && codeOf(err) == "" || codeOf(err) == codeInternal {
+		if err != nil && sandbox.CodeOf(err) == "" || sandbox.CodeOf(err) == codeInternal {
 			t.Fatalf("%q: %v", p, err)
 		}
 		if abs, err := fs.ResolveDir(p); err == nil && abs != dir && !strings.HasPrefix(abs, dir+"/") {
@@ -85,7 +87,7 @@ func FuzzPatch(f *testing.F) {
 		before := snapshotTree(t, dir)
 		res, err := fs.ApplyPatch(ctx, patch)
 		if err != nil {
-			if c := codeOf(err); c == "" || c == codeInternal {
+			if c := sandbox.CodeOf(err); c == "" || c == codeInternal {
 				t.Fatalf("%v", err)
 			}
 			after := snapshotTree(t, dir)
@@ -161,7 +163,7 @@ func FuzzArchive(f *testing.F) {
 			checkOutside(t, dir, outside)
 			after := snapshotTree(t, dir)
 			if err != nil {
-				if c := codeOf(err); c == "" || c == codeInternal {
+				if c := sandbox.CodeOf(err); c == "" || c == codeInternal {
 					t.Fatalf("%v", err)
 				}
 				if len(after) != len(before) {

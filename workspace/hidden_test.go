@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mcp-sandbox/deny"
+	"mcp-sandbox/sandbox"
 )
 
 const hiddenText = "TOPSECRET"
@@ -115,7 +116,7 @@ func TestHiddenAtEveryCall(t *testing.T) {
 					continue
 				}
 				t.Errorf("%s %s: %q, no error", name, p, got)
-			} else if c := codeOf(err); c != codePermission && c != codeExists && c != codeNotFound && c != codeNotDirectory {
+			} else if c := sandbox.CodeOf(err); c != codePermission && c != codeExists && c != codeNotFound && c != codeNotDirectory {
 				t.Errorf("%s %s: %v", name, p, err)
 			} else if strings.Contains(err.Error(), hiddenText) {
 				t.Errorf("%s %s tells the text: %v", name, p, err)
@@ -180,7 +181,7 @@ func TestHiddenThatAppearsLater(t *testing.T) {
 		t.Error("a hidden name was made")
 	}
 	os.WriteFile(ws+"/b.tar", tarOf(t, tar.Header{Name: "deep/x.pem", Mode: 0o644, Typeflag: tar.TypeReg}), 0o644)
-	if _, err := f.Extract(ctx, ExtractRequest{Path: "b.tar", Destination: "unpacked"}); codeOf(err) != codePermission {
+	if _, err := f.Extract(ctx, ExtractRequest{Path: "b.tar", Destination: "unpacked"}); sandbox.CodeOf(err) != codePermission {
 		t.Error(err)
 	}
 }
@@ -270,7 +271,7 @@ func TestGitFileStays(t *testing.T) {
 		"mv":     errOf(f.Move(ctx, ".git", "x")),
 		"patch":  errOf(f.ApplyPatch(ctx, "*** Begin Patch\n*** Update File: .git\n@@\n-gitdir: /elsewhere\n+gitdir: evil\n*** End Patch\n")),
 	} {
-		if codeOf(err) != codeProtected {
+		if sandbox.CodeOf(err) != codeProtected {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

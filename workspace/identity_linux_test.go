@@ -5,6 +5,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 // A root server that acts as the session's user can do what that user can, and
@@ -24,7 +26,7 @@ func TestActAsOwner(t *testing.T) {
 			if name == "resolve" || name == "workdir" || name == "list" && p != "d" || name == "find" && p != "d" || p == "d" && (name == "read" || name == "open" || name == "extract from") {
 				continue
 			}
-			if err := op(p); codeOf(err) != codePermission {
+			if err := op(p); sandbox.CodeOf(err) != codePermission {
 				t.Errorf("%s %s: %v", name, p, err)
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // TestErrno: every system error has a code and words of its own, names the path
@@ -63,7 +65,7 @@ func TestBounds(t *testing.T) {
 		"bytes":         func() error { _, err := f.ReadFile(ctx, ReadRequest{Path: "f", MaxBytes: -1}); return err },
 		"nul in a name": func() error { _, err := f.ReadFile(ctx, ReadRequest{Path: "a\x00b"}); return err },
 	} {
-		if err := call(); codeOf(err) != codeInvalid {
+		if err := call(); sandbox.CodeOf(err) != codeInvalid {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

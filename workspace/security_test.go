@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // looks are all operations that only read, by path.
@@ -155,7 +157,7 @@ func TestOddNames(t *testing.T) {
 	put(t, dir, map[string]string{"f": "x", "a.tar": string(tarOf(t, reg("x", "x")))})
 	for name, op := range all {
 		for _, p := range []string{"a\x00b", "\x00", strings.Repeat("x/", 2049), strings.Repeat("n", 256)} {
-			if err := op(p); codeOf(err) != codeInvalid {
+			if err := op(p); sandbox.CodeOf(err) != codeInvalid {
 				t.Errorf("%s of %.10q: %v", name, p, err)
 			}
 		}
@@ -187,12 +189,12 @@ func TestSpecialFiles(t *testing.T) {
 		defer close(finished)
 		for _, p := range special {
 			for _, name := range []string{"read", "open", "search", "extract from"} {
-				if err := looks(f)[name](p); codeOf(err) != codeUnsupported {
+				if err := looks(f)[name](p); sandbox.CodeOf(err) != codeUnsupported {
 					t.Errorf("%s %s: %v", name, p, err)
 				}
 			}
 			for _, name := range []string{"write", "append", "edit", "patch update"} {
-				if err := changes(f)[name](p); codeOf(err) != codeUnsupported {
+				if err := changes(f)[name](p); sandbox.CodeOf(err) != codeUnsupported {
 					t.Errorf("%s %s: %v", name, p, err)
 				}
 			}
@@ -204,7 +206,7 @@ func TestSpecialFiles(t *testing.T) {
 		if s, err := f.Search(ctx, SearchRequest{Pattern: "canary", All: true}); err != nil || s.Matches != 1 {
 			t.Errorf("search: %+v %v", s, err)
 		}
-		if err := looks(f)["read"]("zero"); codeOf(err) != codeOutside {
+		if err := looks(f)["read"]("zero"); sandbox.CodeOf(err) != codeOutside {
 			t.Errorf("zero: %v", err)
 		}
 		for _, p := range special {
@@ -247,7 +249,7 @@ func TestProtected(t *testing.T) {
 	} {
 		for name, op := range changes(f) {
 			// What is not there, or below a file, may be refused for that.
-			switch err := op(p); codeOf(err) {
+			switch err := op(p); sandbox.CodeOf(err) {
 			case codeProtected:
 			case codeNotFound:
 				if name == "write" || name == "append" || name == "patch add" || name == "extract" {
@@ -264,12 +266,12 @@ func TestProtected(t *testing.T) {
 	}
 	for _, p := range []string{".git", "alias/../.git", "a", "a/b"} { // parents
 		for _, name := range []string{"rm", "mv"} {
-			if err := changes(f)[name](p); codeOf(err) != codeProtected {
+			if err := changes(f)[name](p); sandbox.CodeOf(err) != codeProtected {
 				t.Errorf("%s %s: %v", name, p, err)
 			}
 		}
 	}
-	if err := changes(f)["extract"](".git"); codeOf(err) != codeProtected {
+	if err := changes(f)["extract"](".git"); sandbox.CodeOf(err) != codeProtected {
 		t.Errorf("extract into .git: %v", err)
 	}
 	after := snapshotTree(t, dir)
@@ -425,8 +427,8 @@ func TestSwapRace(t *testing.T) {
 				}
 				if err == nil {
 					fine.Add(1)
-				} else if codeOf(err) == "" || codeOf(err) == codeInternal {
-					t.Errorf("operation %d: %v (%v)", i, err, err.(*Error).Unwrap())
+				} else if sandbox.CodeOf(err) == "" || sandbox.CodeOf(err) == codeInternal {
+					t.Errorf("operation %d: %v (%v)", i, err, err.(*sandbox.Error).Unwrap())
 				}
 			}
 		}()

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
@@ -185,7 +187,7 @@ func TestNestedGrantStays(t *testing.T) {
 		"extract": func() error { _, err := f.Extract(ctx, ExtractRequest{Path: "a.tar", Destination: "v"}); return err },
 		"write":   func() error { _, err := f.WriteFile(ctx, WriteRequest{Path: "v/ro/f"}); return err },
 	} {
-		if err := op(); codeOf(err) != codePermission {
+		if err := op(); sandbox.CodeOf(err) != codePermission {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

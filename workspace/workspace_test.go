@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 func TestMain(m *testing.M) {
@@ -144,11 +146,11 @@ func wantCode(t testing.TB, err error, code string) {
 	t.Helper()
 	if code == "" {
 		if err != nil {
-			t.Fatalf("unexpected error %s: %v", codeOf(err), err)
+			t.Fatalf("unexpected error %s: %v", sandbox.CodeOf(err), err)
 		}
 		return
 	}
-	var e *Error
+	var e *sandbox.Error
 	if !errors.As(err, &e) {
 		t.Fatalf("error is %v (%T), want code %s", err, err, code)
 	}

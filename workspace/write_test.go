@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 func TestWriteFile(t *testing.T) {
@@ -279,7 +281,7 @@ func roleFull() int {
 	check := func(what string, err error, code string) bool {
 		b, rerr := os.ReadFile(dir + "/f")
 		entries, _ := os.ReadDir(dir)
-		if codeOf(err) != code || rerr != nil || !bytes.Equal(b, old) || len(entries) != 1 {
+		if sandbox.CodeOf(err) != code || rerr != nil || !bytes.Equal(b, old) || len(entries) != 1 {
 			fmt.Println(what, "gave", err, "file has", len(b), "bytes", rerr, "entries", len(entries))
 			return false
 		}
@@ -350,7 +352,7 @@ func roleLimit() int {
 	_, err = f.WriteFile(ctx, WriteRequest{Path: "f", Content: bytes.Repeat([]byte("n"), 1<<20)})
 	b, _ := os.ReadFile(dir + "/f")
 	entries, _ := os.ReadDir(dir)
-	if codeOf(err) != codeTooLarge || !bytes.Equal(b, old) || len(entries) != 1 {
+	if sandbox.CodeOf(err) != codeTooLarge || !bytes.Equal(b, old) || len(entries) != 1 {
 		fmt.Println(err, len(b), len(entries))
 		return 1
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mcp-sandbox/confine"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -80,11 +82,7 @@ func recorded(ctx context.Context, m *session.Manager, sess *session.Session, li
 	code, err := run()
 	failure := ""
 	if err != nil {
-		failure = "internal"
-		var coded interface{ Code() string }
-		if errors.As(err, &coded) {
-			failure = coded.Code()
-		}
+		failure = cmp.Or(sandbox.CodeOf(err), "internal")
 	}
 	span.End(ctx, sess.ID(), failure, map[string]any{"exit_code": code})
 	return code, err
@@ -99,7 +97,7 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 		return 0, err
 	}
 	cols, rows := windowSize()
-	p, err := sess.Sandbox().(*sandbox).Sandbox.Spawn(ctx, confine.Command{
+	p, err := sess.Sandbox().(*confined).Sandbox.Spawn(ctx, confine.Command{
 		Argv: []string{sess.Shell(), "-c", line}, Env: env, Dir: sess.Root(),
 		TTY: tty, Cols: cols, Rows: rows, Stdin: confine.StdinPipe, SplitStderr: true,
 	})
@@ -124,7 +122,7 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 	}
 	status := p.Wait()
 	drain(&out, p)
-	for _, n := range sess.Sandbox().(*sandbox).Notices() {
+	for _, n := range sess.Sandbox().(*confined).Notices() {
 		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", n)
 	}
 	return status.Code, nil

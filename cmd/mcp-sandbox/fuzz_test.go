@@ -2,12 +2,13 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"strings"
 	"testing"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
+
+	"mcp-sandbox/sandbox"
 )
 
 func settingsFlags() *pflag.FlagSet {
@@ -88,8 +89,7 @@ func FuzzEnviron(f *testing.F) {
 
 func assertCoded(t *testing.T, err error) {
 	t.Helper()
-	var coded interface{ Code() string }
-	if !errors.As(err, &coded) || coded.Code() != "invalid_argument" {
+	if sandbox.CodeOf(err) != "invalid_argument" {
 		t.Fatalf("an error without a code: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mcp-sandbox/confine"
+	"mcp-sandbox/sandbox"
 )
 
 // Exit codes of our own, chosen so that a command's code is not mistaken for
@@ -39,8 +40,7 @@ func main() {
 		os.Exit(int(status))
 	default:
 		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", describe(err))
-		var coded interface{ Code() string }
-		if errors.As(err, &coded) && coded.Code() != "invalid_argument" {
+		if code := sandbox.CodeOf(err); code != "" && code != "invalid_argument" {
 			os.Exit(exitFailure)
 		}
 		os.Exit(exitUsage)
@@ -55,10 +55,10 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 // describe adds the cause for the operator; the model never sees this text.
 func describe(err error) string {
 	text := err.Error()
-	var coded interface{ Code() string }
+	var coded *sandbox.Error
 	if errors.As(err, &coded) {
 		text = coded.Code() + ": " + text
-		if cause := errors.Unwrap(coded.(error)); cause != nil {
+		if cause := coded.Unwrap(); cause != nil {
 			text += " (" + cause.Error() + ")"
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"mcp-sandbox/confine"
 	"mcp-sandbox/egress"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -79,7 +79,7 @@ func (g *gateway) open(sb *confine.Sandbox, c session.Confinement) (*sessionProx
 	// Elsewhere the listener would be on the host's own loopback, a way out for
 	// every user of the machine, and the session could not reach it.
 	if level := sb.Report().Level; level != confine.LevelNamespaces && level != confine.LevelNamespacesNoProc {
-		return nil, &networkError{fmt.Sprintf("an allow-list network needs namespaces and this host lends the level %s only, see mcp-sandbox doctor or use --network none", level)}
+		return nil, sandbox.Errorf("confinement_unavailable", nil, "an allow-list network needs namespaces and this host lends the level %s only, see mcp-sandbox doctor or use --network none", level)
 	}
 	l, err := sb.Listen("tcp", proxyAddress)
 	if err != nil {
@@ -113,12 +113,6 @@ func (g *gateway) set(p *egress.Policy) {
 		proxy.SetPolicy(p)
 	}
 }
-
-// networkError: the wished network cannot be had.
-type networkError struct{ text string }
-
-func (e *networkError) Error() string { return e.text }
-func (e *networkError) Code() string  { return "confinement_unavailable" }
 
 // sessionProxy is one session's proxy and what it refused since the model was
 // last told.

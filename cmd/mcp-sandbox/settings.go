@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"mcp-sandbox/confine"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tools"
 )
@@ -222,14 +223,9 @@ func setFromTOML(f *pflag.FlagSet, flag *pflag.Flag, value any) error {
 	return fmt.Errorf("write a string, number or boolean")
 }
 
-// settingError is bad usage: exit code 2.
-type settingError struct{ text string }
-
-func (e *settingError) Error() string { return e.text }
-func (e *settingError) Code() string  { return "invalid_argument" }
-
+// badSetting is bad usage: exit code 2.
 func badSetting(format string, args ...any) error {
-	return &settingError{fmt.Sprintf(format, args...)}
+	return sandbox.Errorf("invalid_argument", nil, format, args...)
 }
 
 // size is a flag for bytes with an optional K, M, G or T (powers of 1024).

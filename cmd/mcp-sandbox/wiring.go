@@ -26,7 +26,7 @@ func (l launcher) Start(ctx context.Context, c session.Confinement) (session.San
 	if err != nil {
 		return nil, err
 	}
-	sb := &sandbox{Sandbox: started}
+	sb := &confined{Sandbox: started}
 	if l.gateway != nil && c.Network == string(confine.NetworkAllow) {
 		if sb.proxy, err = l.gateway.open(started, c); err != nil {
 			return nil, errors.Join(err, started.Close())
@@ -57,14 +57,14 @@ func policyOf(c session.Confinement) confine.Policy {
 	}
 }
 
-// sandbox shows a confine.Sandbox as what session and ptyproc ask for.
-type sandbox struct {
+// confined shows a confine.Sandbox as what session and ptyproc ask for.
+type confined struct {
 	*confine.Sandbox
 	proxy *sessionProxy // nil without an allow network
 }
 
 // Environ adds how commands find the proxy.
-func (s *sandbox) Environ() []string {
+func (s *confined) Environ() []string {
 	env := s.Sandbox.Environ()
 	if s.proxy != nil {
 		env = append(env, egress.Environ(proxyAddress)...)
@@ -73,21 +73,21 @@ func (s *sandbox) Environ() []string {
 }
 
 // Notices are the network denials since the last call, for the model.
-func (s *sandbox) Notices() []string {
+func (s *confined) Notices() []string {
 	if s.proxy == nil {
 		return nil
 	}
 	return s.proxy.notices()
 }
 
-func (s *sandbox) Close() error {
+func (s *confined) Close() error {
 	if s.proxy != nil {
 		s.proxy.close()
 	}
 	return s.Sandbox.Close()
 }
 
-func (s *sandbox) Report() session.Report { return reportOf(s.Sandbox.Report()) }
+func (s *confined) Report() session.Report { return reportOf(s.Sandbox.Report()) }
 
 func reportOf(r confine.Report) session.Report {
 	out := session.Report{Level: string(r.Level), Warnings: r.Warnings}
@@ -97,7 +97,7 @@ func reportOf(r confine.Report) session.Report {
 	return out
 }
 
-func (s *sandbox) Spawn(ctx context.Context, spec ptyproc.Spec) (ptyproc.Child, error) {
+func (s *confined) Spawn(ctx context.Context, spec ptyproc.Spec) (ptyproc.Child, error) {
 	p, err := s.Sandbox.Spawn(ctx, confine.Command{
 		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir,
 		TTY: spec.TTY, Cols: spec.Cols, Rows: spec.Rows, Stdin: confine.Stdin(spec.Stdin),

@@ -10,7 +10,6 @@ package ptyproctest
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 	"regexp"
 	"runtime"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/sandbox"
 )
 
 // Run checks the contract. newSpawner makes a fresh spawner for each case and
@@ -267,11 +267,7 @@ func openFiles() int {
 }
 
 func code(err error) string {
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
-		return coded.Code()
-	}
-	return ""
+	return sandbox.CodeOf(err)
 }
 
 func hasNotice(r ptyproc.Result, part string) bool {
