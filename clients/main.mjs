@@ -17,7 +17,7 @@ const only = args.find(a => a.startsWith('--only='))?.slice('--only='.length).to
 const doc = path.join(process.env.CLIENTS_DIR, '..', 'docs', 'clients.md');
 
 // Suites wait more than they compute; agents mostly compute.
-const atOnce = 8;
+const atOnce = 6;
 
 const adapters = (await Promise.all(['typescript', 'gosdk', 'frameworks', 'bridges', 'commands'].map(n => import(`./adapters/${n}.mjs`)))).flatMap(m => m.default);
 
@@ -31,6 +31,7 @@ const tools = await listedTools(bin, path.join(dir, 'listing'));
 const complaints = [];
 const rows = [];
 const jobs = [];
+const readings = [];
 for (const client of [...agents, ...adapters]) {
   for (const transport of client.transports) {
     if (only && !`${client.name} ${transport}`.toLowerCase().includes(only)) continue;
@@ -44,8 +45,7 @@ for (const client of [...agents, ...adapters]) {
         if (client.prepare) {
           const ran = await runAgent({ agent: client, ...where });
           results = ran.results;
-          const wrong = compareGolden(client, transport, ran.text, write);
-          if (wrong) complaints.push(wrong);
+          readings.push({ client, transport, text: ran.text });
         } else {
           results = await runSuite({ adapter: client, skip: name => expectations.skips(client.name, transport, name), ...where });
         }
@@ -71,6 +71,12 @@ await Promise.all(Array.from({ length: atOnce }, async () => {
   for (let job; (job = jobs.shift());) await job();
 }));
 
+// The golden file is what the model reads over stdio; other transports follow.
+readings.sort((a, b) => (b.transport === 'stdio') - (a.transport === 'stdio'));
+for (const { client, transport, text } of readings) {
+  const wrong = compareGolden(client, transport, text, write);
+  if (wrong) complaints.push(wrong);
+}
 if (!only) complaints.push(...expectations.unused());
 if (!complaints.length && !only) {
   const order = ['TypeScript', 'Go', '@', 'Inspector', 'mcp-remote', 'supergateway', 'Claude', 'Codex', 'Gemini', 'opencode'];

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -95,6 +96,13 @@ type sseLife struct {
 	key string
 }
 
+// sessionProtocols are the versions that begin with initialize. Messages over
+// SSE lack the headers that 2026-07-28 wants, so server/discover must not offer
+// it: clients that ask would choose it and then have every call refused.
+func sessionProtocols() []string {
+	return slices.DeleteFunc(slices.Clone(mcp.ValidProtocolVersions), mcp.IsModernProtocol)
+}
+
 func sseKey(principal, id string) string { return session.Key(principal, "sse:"+id) }
 
 func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
@@ -112,6 +120,7 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 	}
 	ctx := context.WithValue(r.Context(), clientKeyType{}, life.key)
 	ctx = context.WithValue(ctx, lifeKey{}, life.Context)
+	ctx = server.WithSupportedProtocolVersions(ctx, sessionProtocols())
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 	h.library.ServeHTTP(w, r.WithContext(ctx))
 }

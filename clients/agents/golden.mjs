@@ -10,6 +10,9 @@ const volatile = [
   [/(session ID |"session_id":)\d+/g, '$1N'],
   [/out_[0-9a-f]+/g, 'out_N'],
   [/[A-Za-z0-9+/]{60,}={0,2}/g, base64 => `[${Buffer.from(base64, 'base64').length} bytes in base64]`],
+  // Where a long output is cut depends by a few tokens on the id in the mark.
+  [/\d+ cut; the rest/g, 'N cut; the rest'],
+  [/\(\d+ lines that count up\)\n\d+\n\[\.\.\. \d+ tokens in \d+ lines (cut: [^\n]*)\n\d+\n\(\d+ lines/g, '(lines that count up)\nN\n[... N tokens in N lines $1\nN\n(lines'],
   [/\r\n/g, '\\r\\n'],
 ];
 

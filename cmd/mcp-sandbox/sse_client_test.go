@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"testing"
 )
 
 // sseClient is one client of the transport of protocol 2024-11-05.
@@ -78,4 +79,18 @@ func (s *sseClient) exec(cmd string) string {
 		s.r.n.t.Fatalf("%s: %v %s", cmd, err, m.Result)
 	}
 	return outcome(s.r.n.t, res).Output
+}
+
+// TestSSEDiscover: a client that asks before it begins is not sent to a protocol
+// whose calls this transport refuses.
+func TestSSEDiscover(t *testing.T) {
+	n := startNetwork(t, nil, "--transport", "sse")
+	s := n.stream(annsToken, "/sse")
+	s.say(`{"jsonrpc":"2.0","id":7,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`)
+	got := s.event()
+	if !strings.Contains(got, `"2025-11-25"`) || strings.Contains(got, `"2026-07-28"`) {
+		t.Errorf("%s", got)
+	}
+	s.hangUp()
+	n.stop()
 }
