@@ -13,6 +13,8 @@ const volatile = [
   // Where a long output is cut depends by a few tokens on the id in the mark.
   [/\d+ cut; the rest/g, 'N cut; the rest'],
   [/\(\d+ lines that count up\)\n\d+\n\[\.\.\. \d+ tokens in \d+ lines (cut: [^\n]*)\n\d+\n\(\d+ lines/g, '(lines that count up)\nN\n[... N tokens in N lines $1\nN\n(lines'],
+  [/\d+\n\n\.\.\.\d+ lines truncated/g, 'N\n\n...N lines truncated'],
+  [/tool-output\/tool_\w+/g, 'tool-output/tool_N'],
   [/\r\n/g, '\\r\\n'],
 ];
 
