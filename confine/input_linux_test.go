@@ -3,6 +3,7 @@ package confine
 import (
 	"context"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +52,7 @@ var waiters = []struct {
 	{"bc", "bc -q", false, InputWaits},
 	{"ed", "ed", false, InputWaits},
 	{"sqlite3", "sqlite3", false, InputWaits},
-	{"jshell", "jshell", false, InputWaits},
+	{"jshell", "jshell", false, InputShared}, // it has a connection to its other half
 	{"top", "top -d 3", false, InputTimed},
 	{"git", "git -c user.name=a -c user.email=b@c init -q r; cd r; git add -i", false, InputWaits},
 }
@@ -120,11 +121,18 @@ func consume(q *Process, text string) <-chan struct{} {
 	return seen
 }
 
+// everywhere are the programs that are tried at every level and identity: the
+// others say no more there, and some need more of the host than landlock leaves.
+var everywhere = []string{"cat", "sh", "bash", "python3", "node", "less"}
+
 // TestAwaitsInput: programs that wait for input are known to, at every level.
 func TestAwaitsInput(t *testing.T) {
 	eachLevel(t, func(t *testing.T, p Policy) {
 		s := start(t, p)
 		for _, w := range waiters {
+			if !strings.HasSuffix(t.Name(), "/namespaces/self") && !slices.Contains(everywhere, w.program) {
+				continue
+			}
 			name := w.line
 			if w.pipe {
 				name += " (pipe)"

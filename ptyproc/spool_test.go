@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -105,7 +106,7 @@ func TestLines(t *testing.T) {
 		{"exactly as long as the buffer", strings.Repeat("x", maxLineBytes-1) + "\nb\n", []string{strings.Repeat("x", maxLineBytes-1), "b"}, false},
 	} {
 		var chunk OutputChunk
-		if err := chunk.scan(strings.NewReader(c.in), 1, 100, nil); err != nil {
+		if err := chunk.scan(section(c.in), 1, 100, nil); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
@@ -127,7 +128,7 @@ func TestLines(t *testing.T) {
 
 // TestChunkBound: many long lines do not make one huge answer.
 func TestChunkBound(t *testing.T) {
-	r := io.LimitReader(endless(strings.Repeat("x", 50<<10)+"\n"), 64<<20)
+	r := section(strings.Repeat(strings.Repeat("x", 50<<10)+"\n", 64))
 	var chunk OutputChunk
 	if err := chunk.scan(r, 1, maxLines, nil); err != nil {
 		t.Fatal(err)
@@ -141,15 +142,26 @@ func TestChunkBound(t *testing.T) {
 	}
 }
 
-type endlessReader struct {
-	text string
-	at   int
+func section(s string) *io.SectionReader {
+	return io.NewSectionReader(strings.NewReader(s), 0, int64(len(s)))
 }
 
-func endless(text string) io.Reader { return &endlessReader{text: text} }
-
-func (e *endlessReader) Read(p []byte) (int, error) {
-	n := copy(p, e.text[e.at:])
-	e.at = (e.at + n) % len(e.text)
-	return n, nil
+// TestLongLineMatch: a pattern reaches every byte of a line, however long, and
+// shows what is around the match; a bare CR ends a line.
+func TestLongLineMatch(t *testing.T) {
+	text := "first\nhead " + strings.Repeat("x", 2_000_000) + " NEEDLE " + strings.Repeat("y", 2_000_000) + " tail\n" +
+		strings.Repeat("\r 10%", 3000) + "\rERROR: disk full\r" + strings.Repeat("\r 20%", 3000)
+	for pattern, want := range map[string]string{"NEEDLE": "x NEEDLE y", "tail$": "y tail", "^head": "head xxx", "ERROR": "ERROR: disk full"} {
+		var chunk OutputChunk
+		if err := chunk.scan(section(text), 1, 10, regexp.MustCompile(pattern)); err != nil {
+			t.Fatal(err)
+		}
+		if len(chunk.Lines) != 1 || !strings.Contains(chunk.Lines[0].Text, want) {
+			t.Fatalf("%s: %d lines", pattern, len(chunk.Lines))
+		}
+		l := chunk.Lines[0]
+		if len(l.Text) > 4*neighbourhood || text[l.At:l.At+int64(len(l.Text))] != l.Text {
+			t.Errorf("%s: %d bytes at %d", pattern, len(l.Text), l.At)
+		}
+	}
 }

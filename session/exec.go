@@ -225,6 +225,15 @@ func (s *Session) ReadOutput(id string, offset, limit int, pattern string) (Outp
 	return s.table.ReadOutput(id, offset, limit, pattern)
 }
 
+// OutputBytes gives a range of bytes of an output that was cut. Codes: not_found,
+// invalid_argument.
+func (s *Session) OutputBytes(id string, offset int64, limit int) (text string, at, size int64, err error) {
+	if err := s.requireRunning(); err != nil {
+		return "", 0, 0, err
+	}
+	return s.table.OutputBytes(id, offset, limit)
+}
+
 // KeepOutput keeps the whole of a reply that was cut, for ReadOutput.
 func (s *Session) KeepOutput(text []byte) (outputID string) {
 	if s.requireRunning() != nil {

@@ -98,7 +98,7 @@ func codeOf(err error) string {
 var shown = map[string]bool{
 	"workdir": true, "tty": true, "yield_time_ms": true, "timeout_ms": true, "max_output_tokens": true,
 	"shell": true, "login": true, "keep_stdin": true, "cols": true, "rows": true,
-	"session_id": true, "close": true, "wait_for": true, "signal": true, "output_id": true, "format": true,
+	"session_id": true, "close": true, "wait_for": true, "raw": true, "byte_offset": true, "byte_limit": true, "signal": true, "output_id": true, "format": true,
 	"path": true, "destination": true, "offset": true, "limit": true, "mode": true, "encoding": true,
 	"executable": true, "replace_all": true, "recursive": true, "depth": true, "all": true,
 	"glob": true, "pattern": true, "context": true, "max_results": true,

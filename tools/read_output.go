@@ -18,6 +18,9 @@ func readOutputTool() tool {
 			mcp.WithInteger("offset", mcp.Description("First line; negative from the end")),
 			mcp.WithInteger("limit", mcp.Description("Lines (default 200)")),
 			mcp.WithString("pattern", mcp.Description("RE2")),
+			mcp.WithInteger("byte_offset", mcp.Description("Read bytes, not lines; negative from the end")),
+			mcp.WithInteger("byte_limit"),
+			mcp.WithBoolean("raw", mcp.Description("Show control bytes as \\xNN")),
 			mcp.WithInteger("max_output_tokens"),
 		),
 		run: readOutput,
@@ -35,6 +38,13 @@ func readOutput(_ context.Context, c *call) (*reply, error) {
 	limit := c.integer("limit", readOutputLines, 1, mostOutputLines)
 	pattern := c.name("pattern", "")
 	most := c.maxTokens()
+	show := func(s string) string { return plain(s).text }
+	if c.boolean("raw", false) {
+		show = escaped
+	}
+	if c.has("byte_offset") || c.has("byte_limit") {
+		return c.outputBytes(id, most, show)
+	}
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -47,7 +57,13 @@ func readOutput(_ context.Context, c *call) (*reply, error) {
 		if pattern != "" {
 			fmt.Fprintf(&lines, "%d:", l.Number)
 		}
-		lines.WriteString(l.Text)
+		if l.Cut && pattern != "" {
+			fmt.Fprintf(&lines, "(from byte %d) ", l.At)
+		}
+		lines.WriteString(show(l.Text))
+		if l.Cut {
+			fmt.Fprintf(&lines, " [... the line goes on: byte_offset %d ...]", l.At+int64(len(l.Text)))
+		}
 		lines.WriteByte('\n')
 	}
 	cut := c.server.encoding.Truncate(lines.String(), most, func(tokens, lines int) string {
@@ -75,5 +91,33 @@ func readOutput(_ context.Context, c *call) (*reply, error) {
 	return &reply{text: b.String(), structured: map[string]any{
 		"text": cut.Text, "lines": len(chunk.Lines), "next_offset": chunk.Next, "total_lines": chunk.TotalLines,
 		"bytes": chunk.Bytes, "missing_bytes": chunk.Missing, "truncated": cut.Truncated,
+	}}, nil
+}
+
+const mostOutputBytes = 1 << 20
+
+func (c *call) outputBytes(id string, most int, show func(string) string) (*reply, error) {
+	offset := c.integer("byte_offset", 0, -1<<53, 1<<53)
+	limit := c.integer("byte_limit", 64<<10, 1, mostOutputBytes)
+	if c.has("offset") || c.has("limit") || c.has("pattern") {
+		c.fail("byte_offset and byte_limit cannot go with offset, limit or pattern; read bytes or lines")
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	text, at, size, err := c.session.OutputBytes(id, int64(offset), limit)
+	if err != nil {
+		return nil, err
+	}
+	end := at + int64(len(text))
+	cut := c.server.encoding.Truncate(show(text), most, func(tokens, _ int) string {
+		return fmt.Sprintf("[... %d tokens cut: ask for fewer bytes ...]", tokens)
+	})
+	head := fmt.Sprintf("bytes %d to %d of %d", at, end, size)
+	if end < size {
+		head += fmt.Sprintf(", go on with byte_offset %d", end)
+	}
+	return &reply{text: head + "\n" + cut.Text, structured: map[string]any{
+		"text": cut.Text, "byte_offset": at, "next_byte_offset": end, "bytes": size, "truncated": cut.Truncated,
 	}}, nil
 }

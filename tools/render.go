@@ -51,9 +51,22 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	if r.Dropped > 0 {
 		head, tail = head[:r.Cut], head[r.Cut:]
 	}
+	shownHead, shownTail := plain(head), plain(tail)
+	head, tail = shownHead.text, shownTail.text
+	if shownHead.lossy() || shownTail.lossy() {
+		if id == "" {
+			id = c.session.KeepOutput(r.Output)
+		}
+		out.OutputID = id
+		out.Notices = append(slices.Clone(out.Notices), plainNote(shownHead.controls+shownTail.controls, shownHead.frames+shownTail.frames, id))
+	}
+	limit, short := smallBudget(limit)
 	cut := c.server.encoding.TruncateParts(head, tail, tokens.Gap{Bytes: r.Dropped, Lines: int(r.DroppedLines)}, limit, func(tokens, lines int) string {
 		if id == "" {
 			id = c.session.KeepOutput(r.Output)
+		}
+		if short {
+			return fmt.Sprintf("[... %d tokens cut ...]", tokens)
 		}
 		return fmt.Sprintf("[... %d tokens in %d lines cut: read_output output_id=%s ...]", tokens, lines, id)
 	})
@@ -117,6 +130,14 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	b.WriteString("Output:\n")
 	b.WriteString(cut.Text)
 	return &reply{text: b.String(), structured: out}
+}
+
+// smallBudget is what a reply may take. Up to 100 tokens the mark is a short one,
+// as the line above the output names the output id anyway; and below leastBudget
+// a mark and an end on either side of it would not fit.
+func smallBudget(limit int) (budget int, short bool) {
+	const small, leastBudget = 100, 24
+	return max(limit, leastBudget), limit <= small
 }
 
 // tell adds what the call's arguments left to say. A command's reply has it

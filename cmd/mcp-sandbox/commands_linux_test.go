@@ -161,6 +161,41 @@ func TestShell(t *testing.T) {
 	}
 }
 
+// TestTextForTheModel: no control character reaches a result, the last frame of
+// a progress line does, and what was written stays readable.
+func TestTextForTheModel(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	for _, tty := range []bool{false, true} {
+		res := c.ok("exec_command", map[string]any{
+			"cmd": `printf 'a\0b\033[31mred\033[0m\033]52;c;aGk=\a\n'; for i in 1 2 3; do printf '\r%d%%' $i; done; echo`, "tty": tty,
+		})
+		o := outcome(t, res)
+		if strings.ContainsFunc(res.text(), func(r rune) bool { return r < 0x20 && r != '\n' && r != '\r' || r == 0x7f }) ||
+			!strings.HasPrefix(o.Output, `a\x00bred`) || strings.Contains(o.Output, "1%") || !strings.Contains(o.Output, "3%") {
+			t.Errorf("tty %v: %q", tty, res.text())
+		}
+		raw := c.ok("read_output", map[string]any{"output_id": o.OutputID, "raw": true}).text()
+		if !strings.Contains(raw, `a\x00b\x1b[31mred`) || !strings.Contains(raw, "1%") {
+			t.Errorf("tty %v: raw %q", tty, raw)
+		}
+	}
+	for _, budget := range []int{1, 10, 50, 100} {
+		o := c.exec(map[string]any{"cmd": "seq 1000", "max_output_tokens": budget})
+		if !strings.HasPrefix(o.Output, "1\n") || !strings.HasSuffix(o.Output, "1000\n") || !strings.Contains(o.Output, "cut") {
+			t.Errorf("%d tokens: %q", budget, o.Output)
+		}
+	}
+	o := c.exec(map[string]any{"cmd": `head -c 2000000 /dev/zero | tr '\0' x; printf NEEDLE; head -c 2000000 /dev/zero | tr '\0' y; echo END`})
+	if text := c.ok("read_output", map[string]any{"output_id": o.OutputID, "pattern": "xNEEDLEy"}).text(); !strings.Contains(text, "xNEEDLEy") {
+		t.Errorf("%.200q", text)
+	}
+	if text := c.ok("read_output", map[string]any{"output_id": o.OutputID, "byte_offset": 1999999, "byte_limit": 8}).text(); !strings.HasSuffix(text, "\nxNEEDLEy") {
+		t.Errorf("%.200q", text)
+	}
+	c.bad("invalid_argument", "read_output", map[string]any{"output_id": o.OutputID, "byte_offset": 0, "offset": 3})
+}
+
 // needPrograms skips, and says so, unless the programs are there. CI wants all.
 func needPrograms(t *testing.T, names ...string) {
 	t.Helper()
