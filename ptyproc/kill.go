@@ -102,13 +102,31 @@ func (t *Table) cancelled(p *process, err error) error {
 		p.idShown.Store(true)
 		return errorf("cancelled", err, "the call was cancelled, its command runs on as process %d, poll or end it by that id", p.id)
 	}
+	// Nobody was told the id, but list_processes shows it from now on.
+	p.idShown.Store(true)
 	t.background(func() {
 		p.end(t.o.KillGrace)
-		if p.finished() {
-			t.forget(p, "gone: its call was cancelled")
+		if !p.finished() {
+			return // a survivor stays in the table as what it is
 		}
+		t.readRest(p)
+		p.keepUnread()
+		t.forget(p, "")
 	})
-	return errorf("cancelled", err, "the call was cancelled and its command ended, call again if it is still wanted")
+	return errorf("cancelled", err, "the call was cancelled and its command ended; list_processes names its output, call again if it is still wanted")
+}
+
+// keepUnread moves what no reply has carried into a kept output, so that it
+// outlives the process.
+func (p *process) keepUnread() {
+	var r Result
+	p.take(&r, true)
+	if r.OutputID == "" && len(r.Output) > 0 && p.t.o.SpoolDir != "" {
+		r.OutputID = p.t.KeepOutput(r.Output)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cancelled, p.keptID = true, r.OutputID
 }
 
 // end takes the whole tree down: TERM, and KILL for what is left after the

@@ -50,6 +50,10 @@ type process struct {
 	matchers     []*matcher
 	exitReported bool
 	timedOut     bool
+	// cancelled is set when the call that started it was cancelled; keptID then
+	// names its output.
+	cancelled bool
+	keptID    string
 	killing      chan struct{} // closed when the kill has done its work
 
 	// writing is held by the one caller that writes to stdin.
@@ -389,7 +393,14 @@ func (p *process) summary() *ended {
 	e := &ended{info: p.basicInfo(), wall: p.wall(), at: p.t.o.Now(), outputID: p.spoolID()}
 	e.info.Unread = 0
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	e.timedOut = p.timedOut
-	p.mu.Unlock()
+	if p.cancelled {
+		e.info.State = StateCancelled
+	}
+	if p.keptID != "" {
+		e.outputID = p.keptID
+	}
+	e.info.OutputID = e.outputID
 	return e
 }

@@ -255,6 +255,9 @@ const (
 	StateSignaled = "signaled"
 	// StateBackground is an ended command of which something still runs.
 	StateBackground = "background"
+	// StateCancelled is a command that was ended because its call was cancelled.
+	// What it had written is kept, see Info.OutputID.
+	StateCancelled = "cancelled"
 )
 
 // Info is one row of the list of processes.
@@ -273,4 +276,6 @@ type Info struct {
 	Background []Relative
 	// Unread is the number of output bytes no reply has carried yet.
 	Unread int64
+	// OutputID names the kept output for ReadOutput, "" when none is kept.
+	OutputID string
 }

@@ -18,8 +18,11 @@ import (
 
 // commandResult is the structured form of what a command call answers.
 type commandResult struct {
-	Output             string  `json:"output"`
+	Output string `json:"output"`
+	// WallTimeSeconds is the call's, CommandSeconds the command's where that began
+	// before the call. Both to the millisecond.
 	WallTimeSeconds    float64 `json:"wall_time_seconds"`
+	CommandSeconds     float64 `json:"command_seconds,omitempty"`
 	ExitCode           *int    `json:"exit_code,omitempty"`
 	SessionID          *int    `json:"session_id,omitempty"`
 	AwaitingInput      bool    `json:"awaiting_input,omitempty"`

@@ -203,7 +203,7 @@ func backgroundChild(f *fixture) {
 			f.Fatalf("%q: %+v %q", script, r, r.Output)
 		}
 		rows := f.table.List()
-		if len(rows) != 1 || rows[0].ID != r.ID || rows[0].State != ptyproc.StateExited || rows[0].BackgroundChildren < 1 {
+		if len(rows) != 1 || rows[0].ID != r.ID || rows[0].State != ptyproc.StateBackground || rows[0].BackgroundChildren < 1 {
 			f.Errorf("%q: listed as %+v", script, rows)
 		}
 		if k := f.kill(r.ID); k.ID != 0 || k.BackgroundChildren != 0 || k.Exit == nil || k.Exit.Code != 0 {

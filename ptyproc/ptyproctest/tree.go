@@ -167,14 +167,26 @@ func (f *fixture) startCancelled(script, duration string) error {
 // cancelKills is AC-51 with the default rule.
 func cancelKills(f *fixture) {
 	d := odd()
-	if err := f.startCancelled("setsid sleep "+d+" & wait", d); code(err) != "cancelled" {
+	if err := f.startCancelled("echo partial; setsid sleep "+d+" & wait", d); code(err) != "cancelled" {
 		f.Errorf("%v", err)
 	}
 	if !soon(func() bool { return f.sleepers(d) == 0 }) {
 		f.Error("the command lives on")
 	}
-	if !soon(func() bool { return len(f.table.List()) == 0 }) {
-		f.Errorf("listed: %+v", f.table.List())
+	cancelled := func() bool {
+		rows := f.table.List()
+		return len(rows) == 1 && rows[0].State == ptyproc.StateCancelled
+	}
+	if !soon(cancelled) {
+		f.Fatalf("listed: %+v", f.table.List())
+	}
+	row := f.table.List()[0]
+	kept, err := f.table.ReadOutput(row.OutputID, 0, 0, "")
+	if err != nil || len(kept.Lines) != 1 || text([]byte(kept.Lines[0].Text)) != "partial" {
+		f.Errorf("kept of the cancelled command: %+v, %v", kept, err)
+	}
+	if r := f.write(row.ID, "", false, time.Second); r.Exit == nil || r.OutputID != row.OutputID {
+		f.Errorf("polled after the cancel: %+v", r)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
