@@ -33,6 +33,9 @@ type process struct {
 
 	// reading is held from a read of the output until it is kept. Taken before mu.
 	reading sync.Mutex
+	// fullScreen is the state of the terminal where the unread output begins, as
+	// of the last reply. Needs reading.
+	fullScreen bool
 
 	mu       sync.Mutex
 	lastUsed time.Time
@@ -54,7 +57,7 @@ type process struct {
 	// names its output.
 	cancelled bool
 	keptID    string
-	killing      chan struct{} // closed when the kill has done its work
+	killing   chan struct{} // closed when the kill has done its work
 
 	// writing is held by the one caller that writes to stdin.
 	writing   chan struct{}
@@ -225,6 +228,12 @@ func (p *process) wakeAll() {
 
 // take moves everything unread into r. last says that no more can come.
 func (p *process) take(r *Result, last bool) {
+	if p.screen != nil {
+		// So that the screen has just what the buffer has.
+		p.reading.Lock()
+		defer p.reading.Unlock()
+		defer p.takeScreen(r)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	droppedLines := p.buf.lines
@@ -251,6 +260,15 @@ func (p *process) take(r *Result, last bool) {
 	r.TimedOut = p.timedOut
 	if p.spool != nil {
 		r.OutputID = p.spool.id
+	}
+}
+
+// takeScreen adds what a full-screen program shows. Needs p.reading.
+func (p *process) takeScreen(r *Result) {
+	r.FullScreenBefore, p.fullScreen = p.fullScreen, p.screen.alternate()
+	if p.fullScreen && len(r.Output) > 0 {
+		s := p.screen.snapshot()
+		r.Screen = &s
 	}
 }
 

@@ -2,15 +2,17 @@ package ptyproc
 
 import (
 	"strings"
+	"time"
 	"unicode"
 )
 
-// progress describes the process as it is now.
-func (p *process) progress() Progress {
+// progress describes the process as it is now, to a call that has waited for
+// elapsed.
+func (p *process) progress(elapsed time.Duration) Progress {
 	p.mu.Lock()
 	tail, total := p.buf.last(1024), p.total
 	p.mu.Unlock()
-	return Progress{Elapsed: p.wall(), Bytes: total, LastLine: lastLine(tail)}
+	return Progress{Elapsed: elapsed, Bytes: total, LastLine: lastLine(tail)}
 }
 
 // lastLine is the newest line of b that shows something, without control

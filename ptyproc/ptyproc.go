@@ -184,13 +184,14 @@ type StartRequest struct {
 	Yield time.Duration
 	// WaitFor ends the wait sooner, see ParseWaitFor.
 	WaitFor *WaitFor
-	// Progress is called by the waiting goroutine at most every 500 ms, never
-	// after the call has returned; nil is none.
+	// Progress is called by the waiting goroutine after 50 ms and then every
+	// 500 ms, never after the call has returned; nil is none.
 	Progress func(Progress)
 }
 
 // Progress is a sign of life of a running call.
 type Progress struct {
+	// Elapsed is how long the call has waited; the first one says 0.
 	Elapsed time.Duration
 	// Bytes the process has written in all.
 	Bytes int64
@@ -224,11 +225,18 @@ type Result struct {
 	// OutputID names the whole output for ReadOutput, "" when Output and the
 	// replies before it were whole.
 	OutputID string
-	// Wall is the time from spawn to exit, or to now.
-	Wall time.Duration
+	// Started is when the command was spawned, Wall the time from then to its
+	// exit, or to now.
+	Started time.Time
+	Wall    time.Duration
 	// Notices are sentences for the owner, such as a pruned process.
 	Notices []string
 	TTY     bool
+	// Screen is set when the program shows the alternate screen and has written
+	// something: what a person sees now. FullScreenBefore says that it did so
+	// where Output begins.
+	Screen           *Screen
+	FullScreenBefore bool
 	// BackgroundChildren counts what still runs of an ended command.
 	BackgroundChildren int
 	// Background are some of them, where the system tells.

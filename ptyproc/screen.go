@@ -85,6 +85,12 @@ func (s *screen) resize(cols, rows int) {
 	s.em.Resize(cols, rows)
 }
 
+func (s *screen) alternate() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.em.Alternate()
+}
+
 func (s *screen) snapshot() Screen {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -91,7 +91,7 @@ func stoppedWaiting(err error, id int) error {
 func (t *Table) pastResult(e *ended) Result {
 	return Result{
 		Exit: e.info.Exit, TimedOut: e.timedOut, Output: []byte{}, OutputID: e.outputID,
-		Wall: e.wall, TTY: e.info.TTY, Notices: t.takeNotices(),
+		Started: e.info.Started, Wall: e.wall, TTY: e.info.TTY, Notices: t.takeNotices(),
 	}
 }
 

@@ -29,6 +29,8 @@ const (
 	// How often the children of an ended command are counted while waiting.
 	treeEvery     = 100 * time.Millisecond
 	progressEvery = 500 * time.Millisecond
+	// The first sign of life, which says 0. A quick command needs none.
+	progressFirst = 50 * time.Millisecond
 )
 
 // waitFor says what ends a wait besides the exit, the cancelling and the close.
@@ -88,11 +90,12 @@ func (t *Table) wait(ctx context.Context, p *process, w waitFor) (ending, error)
 	begin := time.Now()
 	deadline := time.NewTimer(t.clamp(w.yield))
 	defer deadline.Stop()
-	var ticks, counts <-chan time.Time
+	var first, ticks, counts <-chan time.Time
 	if w.progress != nil {
-		ticker := time.NewTicker(progressEvery)
+		timer, ticker := time.NewTimer(progressFirst), time.NewTicker(progressEvery)
+		defer timer.Stop()
 		defer ticker.Stop()
-		ticks = ticker.C
+		first, ticks = timer.C, ticker.C
 	}
 	if tree {
 		// The exit was told before: what is awaited now is the background's end.
@@ -147,8 +150,10 @@ func (t *Table) wait(ctx context.Context, p *process, w waitFor) (ending, error)
 			if p.finished() {
 				return endedExit, t.drain(ctx, p)
 			}
+		case <-first:
+			w.progress(p.progress(0))
 		case <-ticks:
-			w.progress(p.progress())
+			w.progress(p.progress(time.Since(begin)))
 		case <-deadline.C:
 			return endedYield, nil
 		case <-ctx.Done():
@@ -268,7 +273,7 @@ func (t *Table) readRest(p *process) {
 // result takes the unread output, and forgets the process when this is the last
 // that can be said of it.
 func (t *Table) result(p *process) Result {
-	r := Result{ID: p.id, Running: true, TTY: p.tty, Wall: p.wall()}
+	r := Result{ID: p.id, Running: true, TTY: p.tty, Started: p.started, Wall: p.wall()}
 	// The exit may have come just after the wait was over: its output counts too.
 	if p.exited() {
 		t.readRest(p)

@@ -28,6 +28,9 @@ const StateBackground = ptyproc.StateBackground
 // Relative is one living process of a command.
 type Relative = ptyproc.Relative
 
+// Screen is what a person would see on a terminal at one moment.
+type Screen = ptyproc.Screen
+
 // Progress is a sign of life of a running call.
 type Progress = ptyproc.Progress
 

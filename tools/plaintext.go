@@ -256,8 +256,11 @@ func (p *painter) result() plainText {
 }
 
 // plainNote says what plain has left out, "" when that was only for the looks.
-func plainNote(controls, frames int, id string) string {
+func plainNote(controls, frames int, painted bool, id string) string {
 	var parts []string
+	if painted {
+		parts = append(parts, "what a full-screen program drew is left out")
+	}
 	if controls > 0 {
 		parts = append(parts, fmt.Sprintf(`%d control bytes are shown as \xNN`, controls))
 	}

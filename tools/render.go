@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -49,19 +50,31 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 		Notices:         slices.Concat(c.notes, r.Notices),
 		OutputID:        r.OutputID,
 	}
+	if c.began.After(r.Started) {
+		out.WallTimeSeconds, out.CommandSeconds = time.Since(c.began).Seconds(), r.Wall.Seconds()
+	}
 	id := r.OutputID
 	head, tail := string(r.Output), ""
 	if r.Dropped > 0 {
 		head, tail = head[:r.Cut], head[r.Cut:]
 	}
+	head, tail, painted := withoutPainting(head, tail, r.FullScreenBefore, r.Screen != nil)
 	shownHead, shownTail := plain(head), plain(tail)
 	head, tail = shownHead.text, shownTail.text
-	if shownHead.lossy() || shownTail.lossy() {
+	if r.Screen != nil {
 		if id == "" {
 			id = c.session.KeepOutput(r.Output)
 		}
 		out.OutputID = id
-		out.Notices = append(slices.Clone(out.Notices), plainNote(shownHead.controls+shownTail.controls, shownHead.frames+shownTail.frames, id))
+		out.Notices = append(slices.Clone(out.Notices), fullScreenNote(r.Screen, id))
+		head, tail = head+tail+escaped(r.Screen.Text()), ""
+		r.Dropped, r.DroppedLines = 0, 0
+	} else if shownHead.lossy() || shownTail.lossy() || painted {
+		if id == "" {
+			id = c.session.KeepOutput(r.Output)
+		}
+		out.OutputID = id
+		out.Notices = append(slices.Clone(out.Notices), plainNote(shownHead.controls+shownTail.controls, shownHead.frames+shownTail.frames, painted, id))
 	}
 	limit, short := smallBudget(limit)
 	cut := c.server.encoding.TruncateParts(head, tail, tokens.Gap{Bytes: r.Dropped, Lines: int(r.DroppedLines)}, limit, func(tokens, lines int) string {
@@ -120,7 +133,12 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	if r.Matched {
 		b.WriteString("wait_for was met\n")
 	}
-	fmt.Fprintf(&b, "Wall time: %.4f seconds\n", out.WallTimeSeconds)
+	fmt.Fprintf(&b, "Wall time: %.4f seconds", out.WallTimeSeconds)
+	if out.CommandSeconds > 0 {
+		fmt.Fprintf(&b, " (command: %.4f)", out.CommandSeconds)
+	}
+	b.WriteByte('\n')
+	out.WallTimeSeconds, out.CommandSeconds = toMillisecond(out.WallTimeSeconds), toMillisecond(out.CommandSeconds)
 	if cut.Truncated {
 		about := ""
 		if cut.Estimated {
@@ -134,6 +152,8 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	b.WriteString(cut.Text)
 	return &reply{text: b.String(), structured: out}
 }
+
+func toMillisecond(seconds float64) float64 { return math.Round(seconds*1000) / 1000 }
 
 // smallBudget is what a reply may take. Up to 100 tokens the mark is a short one,
 // as the line above the output names the output id anyway; and below leastBudget

@@ -84,6 +84,7 @@ type call struct {
 	key     string // of the session
 	session *session.Session
 	request mcp.CallToolRequest
+	began   time.Time
 }
 
 // reply is what a handler has to say: text for the model, content beside it,
@@ -206,7 +207,7 @@ func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest, key s
 	if err != nil {
 		return nil, err
 	}
-	c := &call{arguments: args, server: s, from: clientOf(ctx, req), key: key, request: req}
+	c := &call{arguments: args, server: s, from: clientOf(ctx, req), key: key, request: req, began: time.Now()}
 	r, err := s.runIn(ctx, t, c, key)
 	return c.tell(r, err)
 }

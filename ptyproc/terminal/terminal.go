@@ -346,6 +346,10 @@ func (e *Emulator) moveBy(dx, dy int) {
 	e.cur.pending = false
 }
 
+// Alternate reports that the program shows the alternate screen, as full-screen
+// programs do (xterm's mode 1049 and its older forms).
+func (e *Emulator) Alternate() bool { return e.alternate }
+
 // showAlternate switches screens. The alternate one comes up blank.
 func (e *Emulator) showAlternate(on bool) {
 	if e.alternate == on {
