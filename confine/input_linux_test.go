@@ -170,6 +170,10 @@ func TestNeverAwaitsInput(t *testing.T) {
 	eachLevel(t, func(t *testing.T, p Policy) {
 		s := start(t, p)
 		for _, w := range workers {
+			// Landlock alone refuses to listen.
+			if p.Level == LevelLandlock && (strings.Contains(w.line, "listen(") || strings.Contains(w.line, "create_server")) {
+				continue
+			}
 			t.Run(w.line, func(t *testing.T) {
 				installed(t, w.program)
 				q := startLine(t, s, p, w.line, w.pipe)
