@@ -46,7 +46,7 @@ func wantDockerProfile() dockerProfile {
 	byErrno := map[unix.Errno][]string{}
 	for i := range seccompTable {
 		r := &seccompTable[i]
-		if r.clauses == nil && r.when != landlockOnly && !slices.Contains(leftOpen, r.name) {
+		if r.clauses == nil && r.when != landlockOnly && r.when != supervised && !slices.Contains(leftOpen, r.name) {
 			byErrno[r.errno] = append(byErrno[r.errno], r.name)
 		}
 	}

@@ -96,7 +96,7 @@ func TestAuditEveryTool(t *testing.T) {
 			args[name] = v
 		}
 		c.call(tool.Name, args)
-		c.bad("invalid_argument", tool.Name, map[string]any{"bogus": mark})
+		c.bad("invalid_argument", tool.Name, map[string]any{"dry_run": mark})
 	}
 	c.call("write_stdin", map[string]any{"session_id": id, "chars": "\u0003"})
 	c.stop()

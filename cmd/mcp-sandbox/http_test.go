@@ -349,7 +349,7 @@ func TestHTTPOwnToken(t *testing.T) {
 	n := startNetwork(t, nil)
 	n.stop()
 	_ = os.Remove(filepath.Join(filepath.Dir(n.state), "tokens"))
-	cmd := exec.Command(binary, "serve", "--transport", "http", "--listen", "127.0.0.1:0", "--state-dir", n.state)
+	cmd := exec.Command(binary, "serve", "--transport", "http", "--listen", "127.0.0.1:0", "--state-dir", n.state, "--structured", "on")
 	n2 := &network{t: t, cmd: cmd, state: n.state, temp: n.temp}
 	n2.launch()
 	file := filepath.Join(n.state, "http-token")

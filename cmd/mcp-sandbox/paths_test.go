@@ -28,6 +28,7 @@ var mayUsePaths = map[string]string{
 	"session/manager.go":      "whether the state directory has a record",
 	"session/manifest.go":     "the operator's manifest",
 	"session/manifest_env.go": "files that the operator's manifest names",
+	"session/protect.go":      "which repositories the workspace holds, before a command runs; the names found are judged again where they are used",
 	"session/quota.go":        "the state directory",
 	"session/record.go":       "the state directory, and directories whose device and inode a record holds",
 	"session/root.go":         "the workspace's top directory itself, before a command runs and after the last has ended",

@@ -250,7 +250,7 @@ func TestEndsWithLiveChildren(t *testing.T) {
 func TestPTYJobControl(t *testing.T) {
 	c := startServer(t)
 	c.initialize("2025-11-25")
-	o := c.exec(map[string]any{"cmd": "exec sh -i", "tty": true, "yield_time_ms": 500, "env": map[string]any{"PS1": "ready> "}})
+	o := c.exec(map[string]any{"cmd": "exec sh -i", "shell": "sh", "tty": true, "yield_time_ms": 500, "env": map[string]any{"PS1": "ready> "}})
 	if o.SessionID == nil {
 		t.Fatalf("the shell ended: %+v", o)
 	}
