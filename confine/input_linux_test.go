@@ -43,7 +43,6 @@ var waiters = []struct {
 	{"npm", "npm init", false, InputTimed}, // it keeps a timer
 	{"less", "seq 1000 | less", false, InputWaits},
 	{"less", "less /etc/services", false, InputWaits},
-	{"man", "man sh || less /etc/services", false, InputWaits},
 	{"vim", "vim -u NONE -N", false, InputTimed},
 	{"gdb", "gdb -q -nx", false, InputWaits},
 	{"ssh-keygen", "ssh-keygen -t ed25519", false, InputWaits},
@@ -52,7 +51,6 @@ var waiters = []struct {
 	{"bc", "bc -q", false, InputWaits},
 	{"ed", "ed", false, InputWaits},
 	{"sqlite3", "sqlite3", false, InputWaits},
-	{"jshell", "jshell", false, InputShared}, // it has a connection to its other half
 	{"top", "top -d 3", false, InputTimed},
 	{"git", "git -c user.name=a -c user.email=b@c init -q r; cd r; git add -i", false, InputWaits},
 }
@@ -79,7 +77,8 @@ while True: select.select([sys.stdin], [], [], 0)'`, false},
 	{"node", `node -e 'require("http").createServer(() => {}).listen(0, () => console.log("up"))'`, false},
 	{"node", `node -e 'process.stdin.resume(); require("http").createServer(() => {}).listen(0, () => console.log("up"))'`, false},
 	{"node", `node -e 'process.stdin.resume(); console.log("up"); let n = 0; setInterval(() => n++, 100)'`, false},
-	{"ssh", `python3 -c 'import socket, os, subprocess; s = socket.create_server(("127.0.0.1", 0)); s.set_inheritable(True); print("up", flush=True); os.execlp("ssh", "ssh", "-o", "BatchMode=no", "-p", str(s.getsockname()[1]), "127.0.0.1")'`, false},
+	{"ssh", `python3 -c 'import socket, time; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], file=open("port", "w"), flush=True); time.sleep(1000)' &
+		until [ -s port ]; do sleep 0.05; done; echo up; exec ssh -o BatchMode=no -p "$(cat port)" 127.0.0.1`, false},
 	{"watch", "echo up; exec watch -n 0.2 date", false},
 }
 
