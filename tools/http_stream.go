@@ -40,6 +40,8 @@ type replyWriter struct {
 	status  int
 	stream  bool
 	silent  bool // the request was cancelled: its response is dropped
+	// drops, when set, names events that are not written.
+	drops func(event []byte) bool
 }
 
 func newReplyWriter(w http.ResponseWriter) *replyWriter {
@@ -102,6 +104,9 @@ func (w *replyWriter) Write(p []byte) (int, error) {
 	w.start(http.StatusOK)
 	if w.wrap {
 		return w.body.Write(p)
+	}
+	if w.drops != nil && w.drops(p) {
+		return len(p), nil
 	}
 	w.deadline()
 	return w.w.Write(p)

@@ -65,7 +65,8 @@ func (h *HTTP) answerSSE(w *replyWriter, r *http.Request) {
 }
 
 func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
-	principal, id := principalOf(r.Context()), ""
+	principal, id, requests := principalOf(r.Context()), "", &sseRequests{}
+	w.drops = requests.drops
 	ctx, cancel := context.WithCancel(r.Context())
 	defer context.AfterFunc(h.stop, cancel)()
 	key, named := ctx.Value(clientKeyType{}).(string)
@@ -74,7 +75,7 @@ func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
 		if !named {
 			key = sseKey(principal, id)
 		}
-		h.lives.Store(made, sseLife{ctx, key})
+		h.lives.Store(made, sseLife{ctx, key, requests})
 	})
 	h.stream(w, r, ctx, cancel)
 	if id == "" {
@@ -93,7 +94,8 @@ func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
 // sseLife is what a stream lends its messages: its end and its sandbox.
 type sseLife struct {
 	context.Context
-	key string
+	key      string
+	requests *sseRequests
 }
 
 // sessionProtocols are the versions that begin with initialize. Messages over
@@ -106,7 +108,7 @@ func sessionProtocols() []string {
 func sseKey(principal, id string) string { return session.Key(principal, "sse:"+id) }
 
 func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
-	_, text, refused := h.readMessage(w, r)
+	msg, text, refused := h.readMessage(w, r)
 	if refused != nil {
 		h.refuse(w, r, principalOf(r.Context()), refused)
 		return
@@ -118,6 +120,7 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 		h.refuse(w, r, principal, refusal(http.StatusNotFound, "session not found or ended; open "+ssePath+" for a new one"))
 		return
 	}
+	life.requests.saw(msg)
 	ctx := context.WithValue(r.Context(), clientKeyType{}, life.key)
 	ctx = context.WithValue(ctx, lifeKey{}, life.Context)
 	ctx = server.WithSupportedProtocolVersions(ctx, sessionProtocols())

@@ -84,6 +84,7 @@ type commandOutcome struct {
 	TimedOut  bool     `json:"timed_out"`
 	Signal    string   `json:"signal"`
 	Wall      float64  `json:"wall_time_seconds"`
+	Command   float64  `json:"command_seconds"`
 	Notices   []string `json:"notices"`
 }
 

@@ -23,17 +23,25 @@ func TestProgress(t *testing.T) {
 	}
 	c.mu.Lock()
 	notes := len(c.notes)
-	var first struct {
-		ProgressToken string  `json:"progressToken"`
-		Progress      float64 `json:"progress"`
-		Message       string  `json:"message"`
+	type note struct {
+		ProgressToken string      `json:"progressToken"`
+		Progress      json.Number `json:"progress"`
+		Message       string      `json:"message"`
 	}
-	if notes > 0 {
-		_ = json.Unmarshal(c.notes[0].Params, &first)
+	all := make([]note, notes)
+	for i := range all {
+		_ = json.Unmarshal(c.notes[i].Params, &all[i])
 	}
 	c.mu.Unlock()
-	if notes == 0 || first.ProgressToken != "tok" || first.Progress <= 0 || !strings.Contains(first.Message, "line ") {
-		t.Fatalf("%d notes, the first %+v", notes, first)
+	if notes < 2 || all[0].ProgressToken != "tok" || all[0].Progress != "0" || !strings.Contains(all[1].Message, "line ") {
+		t.Fatalf("%d notes: %+v", notes, all)
+	}
+	for i, n := range all[1:] {
+		now, _ := n.Progress.Float64()
+		before, _ := all[i].Progress.Float64()
+		if _, decimals, _ := strings.Cut(n.Progress.String(), "."); now <= before || len(decimals) > 3 {
+			t.Errorf("progress %s after %s", n.Progress, all[i].Progress)
+		}
 	}
 	c.sh("true")
 	c.mu.Lock()
@@ -136,4 +144,87 @@ func TestOutOfMemoryIsTold(t *testing.T) {
 	if list := c.ok("list_processes", nil).text(); !strings.Contains(list, " running ") {
 		t.Errorf("the other command did not live on: %q", list)
 	}
+}
+
+// TestCancelledIsListed: what a cancelled call's command had written stays
+// readable, by the id that list_processes shows.
+func TestCancelledIsListed(t *testing.T) {
+	for _, arguments := range []map[string]any{
+		{"cmd": "echo partial; touch started; sleep 1000"},
+		{"cmd": "echo partial; touch started; sleep 1000", "tty": true, "wait_for": "never"},
+		{"cmd": "trap '' TERM; echo partial; touch started; sleep 1000 & wait; sleep 1000"},
+		{"cmd": "head -c 3000000 /dev/zero | tr '\\0' x; echo partial; touch started; sleep 1000"},
+	} {
+		c := startServer(t)
+		c.initialize("2025-11-25")
+		id, _ := c.sendCall("exec_command", arguments)
+		waitFor(t, "the command", func() bool { return strings.Contains(c.ok("ls", nil).text(), "started") })
+		c.raw(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`+"\n", id))
+		var list string
+		waitFor(t, "the row", func() bool {
+			list = c.ok("list_processes", nil).text()
+			return strings.Contains(list, " cancelled ")
+		})
+		_, rest, _ := strings.Cut(list, "output_id=")
+		output, _, _ := strings.Cut(rest, " ")
+		got := c.ok("read_output", map[string]any{"output_id": output, "pattern": "partial"}).text()
+		if !strings.Contains(got, "partial") {
+			t.Errorf("%v: kept %q", arguments, got)
+		}
+		o := outcome(t, c.ok("write_stdin", map[string]any{"session_id": strings.Fields(list)[0]}))
+		if o.ExitCode == nil || o.OutputID != output {
+			t.Errorf("%v: polled: %+v", arguments, o)
+		}
+	}
+}
+
+// TestFullScreen: what a full-screen program shows is told as its screen, and
+// once it has left, what it drew is not told at all.
+func TestFullScreen(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	draw := `printf 'before\n\033[?1049h\033[2J\033[3;5Hon the screen\033[7;1Hsecond line'`
+	o := c.exec(map[string]any{"cmd": draw + `; read x; printf '\033[3;5Hchanged       '; read x; printf '\033[?1049lafter\n'`, "tty": true})
+	o.Output = strings.ReplaceAll(o.Output, "\r", "")
+	if o.SessionID == nil || !strings.HasPrefix(o.Output, "before\n") || !strings.Contains(o.Output, "\n    on the screen\n") || strings.Contains(o.Output, "\x1b") {
+		t.Fatalf("%+v", o)
+	}
+	if len(o.Notices) != 1 || !strings.Contains(o.Notices[0], "full-screen program") {
+		t.Errorf("%q", o.Notices)
+	}
+	o = outcome(t, c.ok("write_stdin", map[string]any{"session_id": *o.SessionID, "chars": "\r"}))
+	if strings.Contains(o.Output, "before") || !strings.Contains(o.Output, "changed") || !strings.Contains(o.Output, "second line") {
+		t.Fatalf("%+v", o)
+	}
+	o = outcome(t, c.ok("write_stdin", map[string]any{"session_id": *o.SessionID, "chars": "\r"}))
+	if o.ExitCode == nil || !strings.Contains(o.Output, "after") || strings.Contains(o.Output, "screen") {
+		t.Errorf("%+v", o)
+	}
+	o = c.exec(map[string]any{"cmd": draw + `; printf '\033[?1049lafter\n'`, "tty": true})
+	if strings.ReplaceAll(o.Output, "\r", "") != "before\nafter\n" {
+		t.Errorf("%+v", o)
+	}
+	raw := c.ok("read_output", map[string]any{"output_id": o.OutputID, "raw": true}).text()
+	if !strings.Contains(raw, "on the screen") {
+		t.Errorf("as written: %q", raw)
+	}
+}
+
+// TestWallTimeIsTheCalls: a later call tells its own time, and the command's.
+func TestWallTimeIsTheCalls(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	o := c.exec(map[string]any{"cmd": "read x; sleep 0.3; echo done", "tty": true})
+	waitFor(t, "some time", func() bool { return outcomeAge(c, *o.SessionID) > 1 })
+	r := c.ok("write_stdin", map[string]any{"session_id": *o.SessionID, "chars": "\r"})
+	o = outcome(t, r)
+	if o.ExitCode == nil || o.Wall < 0.25 || o.Wall > o.Command-0.5 || !strings.Contains(r.text(), "seconds (command: ") {
+		t.Errorf("%+v\n%s", o, r.text())
+	}
+}
+
+// outcomeAge is the command's time, as a short poll tells it.
+func outcomeAge(c *client, id int) float64 {
+	c.t.Helper()
+	return outcome(c.t, c.ok("write_stdin", map[string]any{"session_id": id, "yield_time_ms": 250})).Command
 }

@@ -94,3 +94,27 @@ func TestSSEDiscover(t *testing.T) {
 	s.hangUp()
 	n.stop()
 }
+
+// TestSSECancelledIsNotAnswered: as on the other transports.
+func TestSSECancelledIsNotAnswered(t *testing.T) {
+	n := startNetwork(t, nil, "--transport", "sse")
+	s := n.stream(annsToken, "/sse")
+	for _, id := range []string{`70`, `"seventy"`, `"\u0041b"`} {
+		s.say(`{"jsonrpc":"2.0","id":` + id + `,"method":"tools/call","params":{"name":"exec_command","arguments":{"cmd":"touch started; sleep 1000"}}}`)
+		waitFor(t, "the command", func() bool { return strings.Contains(s.exec("ls"), "started") })
+		s.say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + id + `}}`)
+		// exec takes the next event: it would be the answer.
+		waitFor(t, "the end of the command", func() bool {
+			s.exec("rm -f started")
+			return s.exec("grep -la '[s]leep.1000' /proc/[0-9]*/cmdline 2>/dev/null; true") == ""
+		})
+	}
+	// An id that was cancelled too late is answered when it is used again.
+	s.say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":70}}`)
+	s.say(`{"jsonrpc":"2.0","id":70,"method":"ping"}`)
+	if got := s.event(); !strings.Contains(got, `"id":70`) {
+		t.Errorf("%s", got)
+	}
+	s.hangUp()
+	n.stop()
+}
