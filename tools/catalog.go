@@ -37,6 +37,13 @@ func allTools(o Options) []tool {
 	if o.Remote {
 		list = append(list, sessionOpenTool(), sessionCloseTool(o))
 	}
+	for i := range list {
+		// An object without properties is an open one, which clients that want
+		// closed schemas (OpenAI's strict mode) cannot take.
+		if s := &list[i].def.InputSchema; len(s.Properties) == 0 {
+			s.AdditionalProperties = false
+		}
+	}
 	return list
 }
 

@@ -21,6 +21,9 @@ type client struct {
 	// tokens is the default limit of a result, most what a call may ask for; 0 is
 	// defaultMaxTokens and no bound.
 	tokens, most int
+	// bytes and lines bound a result as well, 0 is no bound. They leave room for
+	// the lines above the output.
+	bytes, lines int
 	// why is the limit or habit, and where it was seen.
 	why string
 }
@@ -29,14 +32,14 @@ type client struct {
 // none gained by it, Codex and Mastra showed their model nothing but its JSON,
 // and LangChain both parts.
 var clients = []client{
-	{id: 1, name: "codex", tokens: 2500, most: 2500,
+	{id: 1, name: "codex", tokens: 2500, most: 2500, bytes: 10_500,
 		why: "cuts what its model reads at about 12,000 characters, in the middle, where our own mark stands (0.171)"},
 	{id: 2, name: "claude-code", tokens: 10_000,
 		why: "limits a result to 25,000 tokens (MAX_MCP_OUTPUT_TOKENS), warns past 10,000, saves text over 50,000 characters to a file"},
-	{id: 3, name: "gemini-cli", tokens: 8000,
+	{id: 3, name: "gemini-cli", tokens: 8000, bytes: 38_000,
 		why: "cuts text at 40,000 characters (truncateToolOutputThreshold)"},
-	{id: 4, name: "opencode", tokens: 8000,
-		why: "cuts text at 50 KiB (tool_output.max_bytes)"},
+	{id: 4, name: "opencode", tokens: 8000, bytes: 48_000, lines: 1950,
+		why: "cuts text at 50 KiB and at 2,000 lines (tool_output)"},
 }
 
 // otherClient is everybody else.

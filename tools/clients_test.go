@@ -62,6 +62,20 @@ func clientRules() []clientRule {
 			}
 			return bad
 		}},
+		{"OpenAI strict mode", "every object has properties or is closed, and no map is open", func(d definition) []string {
+			var bad []string
+			walk("", d.InputSchema, func(where string, node map[string]any) {
+				if node["type"] != "object" {
+					return
+				}
+				props, _ := node["properties"].(map[string]any)
+				more, closed := node["additionalProperties"]
+				if open, ok := more.(bool); closed && (!ok || open) || !closed && len(props) == 0 {
+					bad = append(bad, "an open object at "+where)
+				}
+			})
+			return bad
+		}},
 		{"Gemini", "a name of at most 63 characters with its server", func(d definition) []string {
 			return tooLong("mcp_"+serverName+"_"+d.Name, 63)
 		}},
@@ -269,6 +283,8 @@ func TestClientRulesRefuse(t *testing.T) {
 		{`{"type":"string"`, `{"type":"string","$ref":"#/x"`},
 		{`"enum":["x"]`, `"enum":[1]`},
 		{`"enum":["x"]`, `"enum":[]`},
+		{`"items":{"type":"integer"}`, `"items":{"type":"object"}`},
+		{`"required":["a"]`, `"required":["a"],"additionalProperties":{"type":"string"}`},
 		{`"items":{"type":"integer"}`, `"items":true`},
 		{`"items":{"type":"integer"}`, `"items":{"type":"null"}`},
 		{`,"items":{"type":"integer"}`, ``},

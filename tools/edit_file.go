@@ -38,7 +38,7 @@ func editFile(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	diff := c.server.encoding.Truncate(res.Diff, c.defaultTokens(), nil).Text
+	diff := c.truncate(res.Diff, c.defaultTokens(), nil).Text
 	return &reply{
 		text:       fmt.Sprintf("%d replaced in %s\n%s", res.Replacements, req.Path, diff),
 		structured: map[string]any{"path": req.Path, "replacements": res.Replacements, "diff": diff},

@@ -52,7 +52,7 @@ func readFile(ctx context.Context, c *call) (*reply, error) {
 	if numbered && string(f.Kind) == "text" {
 		text = numberLines(text, f.StartLine)
 	}
-	cut := c.server.encoding.Truncate(text, limit, func(tokens, lines int) string {
+	cut := c.truncate(text, limit, func(tokens, lines int) string {
 		return fmt.Sprintf("[... %d tokens in %d lines cut: read them with offset and limit ...]", tokens, lines)
 	})
 	var b strings.Builder

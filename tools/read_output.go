@@ -66,7 +66,7 @@ func readOutput(_ context.Context, c *call) (*reply, error) {
 		}
 		lines.WriteByte('\n')
 	}
-	cut := c.server.encoding.Truncate(lines.String(), most, func(tokens, lines int) string {
+	cut := c.truncate(lines.String(), most, func(tokens, lines int) string {
 		return fmt.Sprintf("[... %d tokens in %d lines cut: ask for fewer lines ...]", tokens, lines)
 	})
 
@@ -110,7 +110,7 @@ func (c *call) outputBytes(id string, most int, show func(string) string) (*repl
 		return nil, err
 	}
 	end := at + int64(len(text))
-	cut := c.server.encoding.Truncate(show(text), most, func(tokens, _ int) string {
+	cut := c.truncate(show(text), most, func(tokens, _ int) string {
 		return fmt.Sprintf("[... %d tokens cut: ask for fewer bytes ...]", tokens)
 	})
 	head := fmt.Sprintf("bytes %d to %d of %d", at, end, size)

@@ -77,7 +77,7 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 		out.Notices = append(slices.Clone(out.Notices), plainNote(shownHead.controls+shownTail.controls, shownHead.frames+shownTail.frames, painted, id))
 	}
 	limit, short := smallBudget(limit)
-	cut := c.server.encoding.TruncateParts(head, tail, tokens.Gap{Bytes: r.Dropped, Lines: int(r.DroppedLines)}, limit, func(tokens, lines int) string {
+	mark := func(tokens, lines int) string {
 		if id == "" {
 			id = c.session.KeepOutput(r.Output)
 		}
@@ -85,6 +85,9 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 			return fmt.Sprintf("[... %d tokens cut ...]", tokens)
 		}
 		return fmt.Sprintf("[... %d tokens in %d lines cut: read_output output_id=%s ...]", tokens, lines, id)
+	}
+	cut := c.fit(limit, func(limit int) tokens.Truncation {
+		return c.server.encoding.TruncateParts(head, tail, tokens.Gap{Bytes: r.Dropped, Lines: int(r.DroppedLines)}, limit, mark)
 	})
 	out.Output = cut.Text
 	if cut.Truncated {

@@ -74,6 +74,6 @@ func searchText(ctx context.Context, c *call) (*reply, error) {
 	if res.Truncated {
 		b.WriteString("[more matches: use a narrower pattern, path or glob]\n")
 	}
-	cut := c.server.encoding.Truncate(b.String(), c.defaultTokens(), nil)
+	cut := c.truncate(b.String(), c.defaultTokens(), nil)
 	return &reply{text: cut.Text, structured: map[string]any{"matches": rows, "truncated": res.Truncated || cut.Truncated}}, nil
 }

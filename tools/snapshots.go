@@ -127,7 +127,7 @@ func snapshotDiff(ctx context.Context, c *call) (*reply, error) {
 		}
 		b.WriteString(text)
 	}
-	cut := c.server.encoding.Truncate(b.String(), limit, nil)
+	cut := c.truncate(b.String(), limit, nil)
 	return &reply{text: cut.Text, structured: map[string]any{"changes": changes, "total": total, "truncated": total > len(changes)}}, nil
 }
 

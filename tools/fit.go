@@ -1,0 +1,46 @@
+package tools
+
+import (
+	"strings"
+
+	"mcp-sandbox/tokens"
+)
+
+// excess is by how much text exceeds what the client shows its model whole; up
+// to 1 it does not. Tokens tell little of bytes and lines: 2,500 tokens are
+// 3 kB of numbers or 20 kB of long words.
+func (c client) excess(text string) float64 {
+	over := 0.0
+	if c.bytes > 0 {
+		over = float64(len(text)) / float64(c.bytes)
+	}
+	if c.lines > 0 {
+		over = max(over, float64(strings.Count(text, "\n")+1)/float64(c.lines))
+	}
+	return over
+}
+
+// fit cuts with smaller and smaller limits until the client will not cut again:
+// its own mark would stand where the text tells what is missing.
+func (c *call) fit(limit int, cut func(limit int) tokens.Truncation) tokens.Truncation {
+	from := c.from
+	if c.server.options.MaxOutputTokens > 0 {
+		from = otherClient // the operator's bound stands for all of the client's
+	}
+	for {
+		t := cut(limit)
+		over := from.excess(t.Text)
+		next := int(float64(limit) / over)
+		if over <= 1 || next < 1 {
+			return t
+		}
+		limit = min(next, limit-1)
+	}
+}
+
+// truncate cuts a result to limit tokens and to what the client shows.
+func (c *call) truncate(text string, limit int, mark tokens.Placeholder) tokens.Truncation {
+	return c.fit(limit, func(limit int) tokens.Truncation {
+		return c.server.encoding.Truncate(text, limit, mark)
+	})
+}
