@@ -20,6 +20,11 @@ func TestOAuthIsRefused(t *testing.T) {
 			if resp, _ := send(t, r, "Origin: https://evil.example"); resp.StatusCode != 403 {
 				t.Errorf("%s from a foreign page: %s", path, resp.Status)
 			}
+			r, _ = http.NewRequest(http.MethodGet, url+path, nil)
+			r.Host = "evil.example"
+			if resp, _ := send(t, r); resp.StatusCode != 403 {
+				t.Errorf("%s under a foreign name: %s", path, resp.Status)
+			}
 		}
 		for _, path := range oauthPaths {
 			resp, body := post(t, url+path, "{}", "Authorization: ")
