@@ -19,6 +19,7 @@ func editFileTool() tool {
 			mcp.WithString("old_text", mcp.Required()),
 			mcp.WithString("new_text", mcp.Required()),
 			mcp.WithBoolean("replace_all"),
+			mcp.WithBoolean("force"),
 		),
 		run: editFile,
 	}
@@ -30,6 +31,7 @@ func editFile(ctx context.Context, c *call) (*reply, error) {
 		OldText:    c.text("old_text", ""),
 		NewText:    c.text("new_text", ""),
 		ReplaceAll: c.boolean("replace_all", false),
+		Force:      c.boolean("force", false),
 	}
 	if c.err != nil {
 		return nil, c.err

@@ -21,6 +21,7 @@ func writeFileTool() tool {
 			mcp.WithString("mode", mcp.Enum("overwrite", "append", "create"), mcp.Description("Default overwrite; create refuses an existing file")),
 			mcp.WithString("encoding", mcp.Enum("utf-8", "base64"), mcp.Description("Default utf-8")),
 			mcp.WithBoolean("executable", mcp.Description("Default: as it was")),
+			mcp.WithBoolean("force", mcp.Description("Also a read-only file")),
 		),
 		run: writeFile,
 	}
@@ -31,13 +32,14 @@ func writeFile(ctx context.Context, c *call) (*reply, error) {
 		Path:    c.required("path"),
 		Content: []byte(c.text("content", "")),
 		Mode:    session.WriteMode(c.choice("mode", "overwrite", "append", "create")),
+		Force:   c.boolean("force", false),
 	}
 	if c.choice("encoding", "utf-8", "base64") == "base64" {
 		b, err := base64.StdEncoding.DecodeString(string(req.Content))
 		if err != nil {
 			c.fail("content is not base64 (%v), send standard base64 with padding", err)
 		}
-		req.Content = b
+		req.Content, req.Binary = b, true
 	}
 	if c.has("executable") {
 		x := c.boolean("executable", false)

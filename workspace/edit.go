@@ -16,6 +16,8 @@ type EditRequest struct {
 	OldText    string
 	NewText    string
 	ReplaceAll bool
+	// Force edits a file whose mode lets nobody write.
+	Force bool
 }
 
 // EditResult tells what EditFile did.
@@ -42,8 +44,16 @@ func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) 
 	}
 	var res EditResult
 	err := f.at(req.Path, walkOptions{follow: true, write: true}, func(p *resolved) error {
+		done, err := takeTurn(ctx, p.fd, req.Path)
+		if err != nil {
+			return err
+		}
+		defer done()
 		d, err := loadDocument(ctx, p)
 		if err != nil {
+			return err
+		}
+		if err := writable(&d.st, req.Path, req.Force); err != nil {
 			return err
 		}
 		old, new := req.OldText, req.NewText
@@ -91,7 +101,7 @@ func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) 
 func (f *FS) rewrite(ctx context.Context, p *resolved, d *document, content []byte) (inPlace bool, err error) {
 	r := replacement{old: &d.st, content: content}
 	changed := func() error {
-		return fail(codePermission, "%s was changed by somebody else during the edit, read it again and repeat the edit", quote(p.given))
+		return fail(codeConflict, "%s was changed by another program during the edit; read it again and repeat the edit", quote(p.given))
 	}
 	if p.root.leaf == "" {
 		s, err := f.prepare(ctx, p, r)

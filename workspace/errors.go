@@ -27,6 +27,7 @@ const (
 	codeDiskFull      = "disk_full"
 	codeLimit         = "limit_reached"
 	codeUnsafeArchive = "unsafe_archive"
+	codeConflict      = "conflict"
 	codeNotUnique     = "edit_not_unique"
 	codeEditNotFound  = "edit_not_found"
 	codePatchFailed   = "patch_failed"

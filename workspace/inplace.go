@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"context"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -44,9 +45,18 @@ func (f *FS) appendInPlace(ctx context.Context, p *resolved, req WriteRequest) e
 	if err != nil {
 		return unwrapPath(err)
 	}
-	if err := writeContext(ctx, file, req.Content); err != nil {
-		file.Truncate(st.Size())
+	counted := &countedWriter{w: file}
+	if err := writeContext(ctx, counted, req.Content); err != nil {
+		// Unless a program wrote behind it, whose bytes would go too.
+		if now, e := file.Stat(); e == nil && now.Size() == st.Size()+counted.n {
+			file.Truncate(st.Size())
+		}
 		return unwrapPath(err)
+	}
+	if req.Executable != nil {
+		if err := unix.Fchmod(int(file.Fd()), withExecutable(uint32(st.Mode().Perm()), *req.Executable)); err != nil {
+			return err
+		}
 	}
 	return unwrapPath(file.Sync())
 }
@@ -68,4 +78,16 @@ func openForWrite(p *resolved, flags int) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), p.name), nil
+}
+
+// countedWriter counts what has been written.
+type countedWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countedWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
 }

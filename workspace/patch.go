@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Limits of ApplyPatch.
@@ -77,6 +79,17 @@ func (f *FS) ApplyPatch(ctx context.Context, patch string) (PatchResult, error) 
 		return PatchResult{}, err
 	}
 	defer leave()
+	// Another call may have changed a file since it was read: the patch is then
+	// applied to what is there now. A program that goes on writing is a conflict.
+	for try := 0; ; try++ {
+		res, err := f.applyOnce(ctx, ops)
+		if sandbox.CodeOf(err) != codeConflict || try == maxSwaps {
+			return res, err
+		}
+	}
+}
+
+func (f *FS) applyOnce(ctx context.Context, ops []patchOp) (PatchResult, error) {
 	t := &patcher{fs: f, files: map[string]*patchFile{}}
 	var res PatchResult
 	for _, op := range ops {
@@ -205,6 +218,11 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 	}
 	if err := t.load(ctx, s, len(op.hunks) > 0); err != nil {
 		return done, err
+	}
+	if len(op.hunks) > 0 && s.was != nil {
+		if err := writable(s.was, op.path, false); err != nil {
+			return done, fail(codePermission, "%s is read-only (mode %04o); change it with edit_file and force", quote(op.path), uint32(s.was.Mode)&0o7777)
+		}
 	}
 	if len(op.hunks) > 0 {
 		s.text, done.Added, done.Removed, err = applyHunks(s.text, op.path, op.hunks)

@@ -18,6 +18,8 @@ func (u undoLog) run() {
 // commit writes the files of a patch: everything that can fail for lack of
 // space or rights comes first, then renames, which can be taken back.
 func (t *patcher) commit(ctx context.Context) (err error) {
+	done := func() {}
+	defer func() { done() }() // after what is below: taking back is part of the turn
 	var undo, made undoLog
 	var trash []func() // old files, removed once nothing can fail any more
 	defer func() {
@@ -58,9 +60,22 @@ func (t *patcher) commit(ctx context.Context) (err error) {
 			return fromErrno(err, s.given)
 		}
 	}
+	var dirs []int
+	for _, s := range t.order {
+		if s.place != nil {
+			dirs = append(dirs, s.place.fd)
+		}
+	}
+	if len(dirs) > 0 {
+		leave, err := takeTurns(ctx, dirs, t.order[0].given)
+		if err != nil {
+			return fromErrno(err, t.order[0].given)
+		}
+		done = leave
+	}
 	for _, s := range t.order {
 		if s.was != nil && s.place != nil && !unchanged(s.place.fd, s.place.name, s.was) {
-			return fail(codePatchFailed, "%s was changed by somebody else while the patch was applied, read it again and repeat the patch", quote(s.given))
+			return fail(codeConflict, "%s was changed by another program while the patch was applied; read it again and repeat the patch", quote(s.given))
 		}
 	}
 	if err := ctx.Err(); err != nil {

@@ -21,16 +21,16 @@ const (
 	WriteCreate    WriteMode = "create"    // create; already_exists otherwise
 )
 
-// maxAppendCopy is the largest file that append rewrites as a whole to be
-// atomic. Beyond it the bytes are appended in place: a cut there can leave a
-// part of the new bytes, never less than the old ones.
-const maxAppendCopy = 16 << 20
-
 // WriteRequest is the input of WriteFile. Missing parent directories are made.
 type WriteRequest struct {
 	Path    string
 	Content []byte
 	Mode    WriteMode
+	// Binary content is written as it is. Text that is appended takes the encoding
+	// and the line ends of the file.
+	Binary bool
+	// Force writes a file whose mode lets nobody write.
+	Force bool
 	// Executable sets (true) or clears (false) the x bits; nil keeps the mode
 	// of an existing file and makes a new one not executable.
 	Executable *bool
@@ -103,7 +103,11 @@ func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, erro
 	}
 	var res WriteResult
 	err := f.at(req.Path, walkOptions{follow: req.Mode != WriteCreate, write: true, parents: true}, func(p *resolved) error {
-		var err error
+		done, err := takeTurn(ctx, p.fd, req.Path)
+		if err != nil {
+			return err
+		}
+		defer done()
 		res, err = f.writeAt(ctx, p, req)
 		return err
 	})
@@ -129,34 +133,42 @@ func (f *FS) writeAt(ctx context.Context, p *resolved, req WriteRequest) (WriteR
 			return res, err
 		}
 	}
+	if st != nil {
+		if err := writable(st, req.Path, req.Force); err != nil {
+			return res, err
+		}
+		if err := f.keepForm(ctx, p, st, &req, &res); err != nil {
+			return res, err
+		}
+	}
 	r := replacement{old: st, content: req.Content, executable: req.Executable}
 	if st != nil && st.Nlink > 1 {
 		res.HardLinks = int(st.Nlink)
-		res.Note = fmt.Sprintf("the file had %d hard links: this name now has its own content, the others keep the old one", st.Nlink)
+		res.note(fmt.Sprintf("the file had %d hard links: this name now has its own content, the others keep the old one", st.Nlink))
 	}
 	if st != nil && req.Mode == WriteAppend {
+		res.Size = st.Size + int64(len(req.Content))
+		if st.Nlink == 1 && uint32(st.Mode)&0o222 != 0 {
+			// The kernel puts the bytes at the end whoever else writes, and programs
+			// that have the file open go on writing to the same one.
+			return res, f.appendInPlace(ctx, p, req)
+		}
 		old, err := openRegular(p)
 		if err != nil {
 			return res, err
 		}
 		defer old.Close()
-		res.Size += st.Size
-		if st.Size > maxAppendCopy && st.Nlink == 1 {
-			res.InPlace = true
-			res.Note = "the file is large, so the bytes were appended in place"
-			return res, f.appendInPlace(ctx, p, req)
-		}
 		r.before = old
 	}
 	if p.root.leaf != "" {
 		res.InPlace, res.HardLinks = true, 0
-		res.Note = "the file is granted by itself, so it was written in place"
+		res.note("the file is granted by itself, so it was written in place")
 		return res, f.writeInPlace(ctx, p, r)
 	}
 	s, err := f.prepare(ctx, p, r)
 	if errors.Is(err, errOwner) {
 		res.InPlace, res.HardLinks = true, 0
-		res.Note = "the owner of the file could not be kept otherwise, so it was written in place"
+		res.note("the owner of the file could not be kept otherwise, so it was written in place")
 		return res, f.writeInPlace(ctx, p, r)
 	}
 	if err != nil {
@@ -173,6 +185,22 @@ func (f *FS) writeAt(ctx context.Context, p *resolved, req WriteRequest) (WriteR
 	}
 	syncDir(p.fd)
 	return res, nil
+}
+
+func (r *WriteResult) note(text string) {
+	if r.Note != "" {
+		r.Note += "; "
+	}
+	r.Note += text
+}
+
+// writable refuses a file whose mode lets nobody write, as open(2) would for its
+// owner: a rename over it would not ask.
+func writable(st *unix.Stat_t, given string, force bool) error {
+	if force || uint32(st.Mode)&0o222 != 0 {
+		return nil
+	}
+	return fail(codePermission, "%s is read-only (mode %04o); set force to write it all the same", quote(given), uint32(st.Mode)&0o7777)
 }
 
 // permitNonDirectory refuses to put a file or link where the parent of a
