@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // The attack suite: hostile programs against protected paths, at every level
@@ -23,10 +25,10 @@ import (
 
 // eachAttackLevel runs f for every level that keeps commands from protected
 // paths, and every identity.
-func eachAttackLevel(t *testing.T, f func(t *testing.T, p Policy)) {
-	for _, level := range []Level{LevelNamespaces, LevelNamespacesNoProc} {
+func eachAttackLevel(t *testing.T, f func(t *testing.T, p sandbox.Policy)) {
+	for _, level := range []sandbox.Level{sandbox.LevelNamespaces, sandbox.LevelNamespacesNoProc} {
 		t.Run(string(level), func(t *testing.T) {
-			eachIdentity(t, func(t *testing.T, p Policy) {
+			eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 				p.Level = level
 				exe, err := os.Executable()
 				if err != nil {
@@ -42,13 +44,13 @@ func eachAttackLevel(t *testing.T, f func(t *testing.T, p Policy)) {
 }
 
 // hostile starts one of the programs.
-func hostile(t *testing.T, s *Sandbox, p Policy, program string, args ...string) *Process {
+func hostile(t *testing.T, s *Sandbox, p sandbox.Policy, program string, args ...string) *Process {
 	t.Helper()
 	exe, err := filepath.EvalSymlinks("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := s.Spawn(context.Background(), Command{Argv: append([]string{exe}, args...), Env: append(s.Environ(), attackEnv+"="+program, "LANG=C.UTF-8"), Dir: p.Workspace})
+	c, err := s.spawn(context.Background(), sandbox.Command{Argv: append([]string{exe}, args...), Env: append(s.Environ(), attackEnv+"="+program, "LANG=C.UTF-8"), Dir: p.Workspace})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +82,7 @@ func outcome(t *testing.T, c *Process) {
 }
 
 // nothingMade checks on the host that none of the names exists.
-func nothingMade(t *testing.T, p Policy, names ...string) {
+func nothingMade(t *testing.T, p sandbox.Policy, names ...string) {
 	t.Helper()
 	for _, n := range names {
 		if _, err := os.Lstat(filepath.Join(p.Workspace, n)); err == nil {
@@ -90,7 +92,7 @@ func nothingMade(t *testing.T, p Policy, names ...string) {
 }
 
 // ownedBy gives a tree to the owner of the workspace.
-func ownedBy(t *testing.T, p Policy) {
+func ownedBy(t *testing.T, p sandbox.Policy) {
 	t.Helper()
 	var st unix.Stat_t
 	if err := unix.Stat(p.Workspace, &st); err != nil {
@@ -102,7 +104,7 @@ func ownedBy(t *testing.T, p Policy) {
 // AC-21: what does not exist is made by no call, under no spelling, from no
 // memory and in no race.
 func TestAttackMissingPaths(t *testing.T) {
-	eachAttackLevel(t, func(t *testing.T, p Policy) {
+	eachAttackLevel(t, func(t *testing.T, p sandbox.Policy) {
 		if err := os.Mkdir(filepath.Join(p.Workspace, ".git"), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -123,12 +125,12 @@ func TestAttackMissingPaths(t *testing.T) {
 
 // A program that may be executed and not read hides its memory from init.
 func TestAttackExecuteOnly(t *testing.T) {
-	eachAttackLevel(t, func(t *testing.T, p Policy) {
+	eachAttackLevel(t, func(t *testing.T, p sandbox.Policy) {
 		ownedBy(t, p)
 		s := start(t, p)
 		exe, _ := filepath.EvalSymlinks("/proc/self/exe")
 		line := "cp " + exe + " hidden && chmod 111 hidden && " + attackEnv + "=make ./hidden .envrc .vscode"
-		c := spawn(t, s, Command{Argv: []string{"/bin/sh", "-c", line}, Dir: p.Workspace})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"/bin/sh", "-c", line}, Dir: p.Workspace})
 		outcome(t, c)
 		nothingMade(t, p, ".envrc", ".vscode")
 	})
@@ -136,7 +138,7 @@ func TestAttackExecuteOnly(t *testing.T) {
 
 // What exists behind links is held with the links, in every writable grant.
 func TestAttackLinks(t *testing.T) {
-	eachAttackLevel(t, func(t *testing.T, p Policy) {
+	eachAttackLevel(t, func(t *testing.T, p sandbox.Policy) {
 		grant := filepath.Join(filepath.Dir(p.Workspace), "grant")
 		for _, d := range []string{p.Workspace, grant} {
 			for _, sub := range []string{".git", "githooks"} {
@@ -156,7 +158,7 @@ func TestAttackLinks(t *testing.T) {
 			}
 		}
 		ownedBy(t, p)
-		ownedBy(t, Policy{Workspace: grant})
+		ownedBy(t, sandbox.Policy{Workspace: grant})
 		p.Write = []string{grant}
 		s := start(t, p)
 		names := []string{".bashrc", "hop", "dotbashrc", ".git/hooks", "githooks", "githooks/pre-commit", ".git/config", "realconfig", ".git=", ".netrc", "newrc"}
@@ -188,7 +190,7 @@ func TestAttackLinks(t *testing.T) {
 // A command that waits for the user's own program to replace a protected file
 // never gets it open for writing.
 func TestAttackReplacedFile(t *testing.T) {
-	eachAttackLevel(t, func(t *testing.T, p Policy) {
+	eachAttackLevel(t, func(t *testing.T, p sandbox.Policy) {
 		git := filepath.Join(p.Workspace, ".git")
 		if err := os.Mkdir(git, 0o755); err != nil {
 			t.Fatal(err)
@@ -233,7 +235,7 @@ func TestAttackReplacedFile(t *testing.T) {
 
 // The mounts come back while a command runs, not only before the next.
 func TestReplacedFileIsPinnedAtOnce(t *testing.T) {
-	eachAttackLevel(t, func(t *testing.T, p Policy) {
+	eachAttackLevel(t, func(t *testing.T, p sandbox.Policy) {
 		rc := filepath.Join(p.Workspace, ".envrc")
 		for _, f := range []string{rc, rc + "2"} {
 			if err := os.WriteFile(f, []byte("mine"), 0o666); err != nil {
@@ -242,7 +244,7 @@ func TestReplacedFileIsPinnedAtOnce(t *testing.T) {
 		}
 		ownedBy(t, p)
 		s := start(t, p)
-		c := spawn(t, s, Command{Argv: []string{"/bin/sh", "-c", "echo ready; until [ -e go ]; do sleep 0.01; done; until ! chmod 600 .envrc 2>/dev/null; do sleep 0.01; done; echo pinned"}, Dir: p.Workspace})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"/bin/sh", "-c", "echo ready; until [ -e go ]; do sleep 0.01; done; until ! chmod 600 .envrc 2>/dev/null; do sleep 0.01; done; echo pinned"}, Dir: p.Workspace})
 		b := make([]byte, 6)
 		if _, err := io.ReadFull(c.Stdout(), b); err != nil {
 			t.Fatal(err)
@@ -262,8 +264,8 @@ func TestReplacedFileIsPinnedAtOnce(t *testing.T) {
 
 // What init does for a command is what the kernel would have done.
 func TestSupervisedCalls(t *testing.T) {
-	eachAttackLevel(t, func(t *testing.T, p Policy) {
-		run := func(p Policy) []string {
+	eachAttackLevel(t, func(t *testing.T, p sandbox.Policy) {
+		run := func(p sandbox.Policy) []string {
 			s := start(t, p)
 			defer s.Close()
 			c := hostile(t, s, p, "battery")
@@ -292,11 +294,11 @@ func TestSupervisedCalls(t *testing.T) {
 
 // A refusal is told of the command it belongs to, with the path and why.
 func TestDenied(t *testing.T) {
-	eachAttackLevel(t, func(t *testing.T, p Policy) {
+	eachAttackLevel(t, func(t *testing.T, p sandbox.Policy) {
 		ownedBy(t, p)
 		s := start(t, p)
 		run := func(line string) *Process {
-			c := spawn(t, s, Command{Argv: []string{"/bin/sh", "-c", line}, Dir: p.Workspace})
+			c := spawn(t, s, sandbox.Command{Argv: []string{"/bin/sh", "-c", line}, Dir: p.Workspace})
 			io.Copy(io.Discard, c.Stdout())
 			c.Wait()
 			return c

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // A base is what the file systems of all sessions of one user have in common:
@@ -28,10 +30,10 @@ type base struct {
 }
 
 // planBase looks at the host and changes nothing.
-func planBase(p *Policy, id identity) *base {
+func planBase(p *sandbox.Policy, id identity) *base {
 	b := &base{}
 	c := &b.cfg
-	c.HostProc = p.Level == LevelNamespacesNoProc
+	c.HostProc = p.Level == sandbox.LevelNamespacesNoProc
 	c.Network = p.Network
 	c.UID = id.uid
 	c.Tmp, c.Shm = p.Limits.Tmp, p.Limits.Shm
@@ -83,7 +85,7 @@ type grant struct {
 	what  string
 }
 
-func grantsOf(p *Policy) []grant {
+func grantsOf(p *sandbox.Policy) []grant {
 	var gs []grant
 	for _, r := range p.Read {
 		gs = append(gs, grant{r, false, "read"})

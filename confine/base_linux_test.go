@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // A base is taken for another one as soon as something of it has changed.
@@ -84,7 +86,7 @@ func TestReadCopy(t *testing.T) {
 
 // Grants around, in and below what the base shows are hung where they belong.
 func TestGrantsAroundTheBase(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		needNamespaces(t, p.Level)
 		shm, err := os.MkdirTemp("/dev/shm", "granted")
 		if err != nil {
@@ -128,7 +130,7 @@ func TestGrantsAroundTheBase(t *testing.T) {
 // never fit.
 func TestBaseKnowsNoSession(t *testing.T) {
 	p := testPolicy(t)
-	if err := p.normalise(); err != nil {
+	if err := normalise(&p); err != nil {
 		t.Fatal(err)
 	}
 	id, err := identify(&p)

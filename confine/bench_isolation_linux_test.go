@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // BenchmarkNeighbour is one "true" in a session while another session does its
@@ -26,7 +28,7 @@ func BenchmarkNeighbour(b *testing.B) {
 			s := start(b, calm)
 			bad := testPolicy(b)
 			other := start(b, bad)
-			p, err := other.Spawn(context.Background(), Command{Argv: []string{"/bin/sh", "-c", l.line}, Env: other.Environ(), Dir: bad.Workspace})
+			p, err := other.Spawn(context.Background(), sandbox.Command{Argv: []string{"/bin/sh", "-c", l.line}, Env: other.Environ(), Dir: bad.Workspace})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -35,7 +37,7 @@ func BenchmarkNeighbour(b *testing.B) {
 			var took []time.Duration
 			for b.Loop() {
 				began := time.Now()
-				c, err := s.Spawn(context.Background(), Command{Argv: []string{"/bin/true"}, Env: s.Environ(), Dir: calm.Workspace})
+				c, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{"/bin/true"}, Env: s.Environ(), Dir: calm.Workspace})
 				if err != nil {
 					b.Fatal(err)
 				}

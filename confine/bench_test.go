@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // One run compares a confined command with the same command unconfined:
@@ -67,7 +69,7 @@ func BenchmarkConfinedExec(b *testing.B) {
 			b.Run(name+kind, func(b *testing.B) {
 				p := testPolicy(b)
 				s := start(b, p)
-				c := Command{Argv: argv, Env: s.Environ(), Dir: p.Workspace, TTY: tty}
+				c := sandbox.Command{Argv: argv, Env: s.Environ(), Dir: p.Workspace, TTY: tty}
 				for b.Loop() {
 					proc, err := s.Spawn(context.Background(), c)
 					if err != nil {
@@ -87,7 +89,7 @@ func BenchmarkConfinedExec(b *testing.B) {
 func BenchmarkParallelConfinedExec(b *testing.B) {
 	p := testPolicy(b)
 	s := start(b, p)
-	c := Command{Argv: benchArgv["true"], Env: s.Environ(), Dir: p.Workspace}
+	c := sandbox.Command{Argv: benchArgv["true"], Env: s.Environ(), Dir: p.Workspace}
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			proc, err := s.Spawn(context.Background(), c)
@@ -110,20 +112,21 @@ func BenchmarkSessionStart(b *testing.B) {
 	for _, name := range []string{"cold", "standby"} {
 		b.Run(name, func(b *testing.B) {
 			p := testPolicy(b)
+			var warm *WarmInit
 			if name == "standby" {
-				p.WarmInit = &WarmInit{}
-				defer p.WarmInit.Close()
+				warm = &WarmInit{}
+				defer warm.Close()
 			}
 			var took []time.Duration
 			for b.Loop() {
 				if name == "standby" {
 					b.StopTimer()
-					p.WarmInit.Prepare(p)
-					p.WarmInit.wait()
+					warm.Prepare(p)
+					warm.wait()
 					b.StartTimer()
 				}
 				began := time.Now()
-				s, err := Start(context.Background(), p)
+				s, err := warm.Start(context.Background(), p)
 				if err != nil {
 					b.Fatal(err)
 				}

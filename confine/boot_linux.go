@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Starting the program that becomes init takes about as long as all that
@@ -24,13 +26,13 @@ type bootKey struct {
 	hostNet    bool // shares the host's network
 	unconfined bool
 	uid, gid   int
-	limits     Limits // of the control group
+	limits     sandbox.Limits // of the control group
 }
 
-func newBootKey(p *Policy, id identity, level Level) bootKey {
+func newBootKey(p *sandbox.Policy, id identity, level sandbox.Level) bootKey {
 	return bootKey{
-		namespaces: level == LevelNamespaces || level == LevelNamespacesNoProc,
-		hostNet:    p.Network == NetworkHost, unconfined: level == LevelNone,
+		namespaces: level == sandbox.LevelNamespaces || level == sandbox.LevelNamespacesNoProc,
+		hostNet:    p.Network == sandbox.NetworkHost, unconfined: level == sandbox.LevelNone,
 		uid: id.uid, gid: id.gid, limits: p.Limits,
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"mcp-sandbox/sandbox"
 )
 
 // cgroup is one session's control group: a directory in each hierarchy that was
@@ -38,7 +40,7 @@ const cgroupHeadroom = 16
 // CPU. It returns what could not be had, one
 // sentence each; a nil cgroup means nothing could, and nothing was made. The
 // error is for a name that is no plain file name.
-func newCgroup(name string, l Limits) (*cgroup, []string, error) {
+func newCgroup(name string, l sandbox.Limits) (*cgroup, []string, error) {
 	return hostCgroups().make(name, l)
 }
 
@@ -111,7 +113,7 @@ type cgroupSetting struct {
 	optional    bool
 }
 
-func cgroupWishes(l Limits) []cgroupWish {
+func cgroupWishes(l sandbox.Limits) []cgroupWish {
 	w := []cgroupWish{{"cpu", cgroupShare, "processors are shared process by process", nil, nil}}
 	if l.Procs > 0 {
 		n := strconv.Itoa(l.Procs + cgroupHeadroom)
@@ -142,7 +144,7 @@ func (m *cgroupMaker) dirName(name string) (string, error) {
 	return m.server + "-" + name, nil
 }
 
-func (m *cgroupMaker) make(name string, l Limits) (*cgroup, []string, error) {
+func (m *cgroupMaker) make(name string, l sandbox.Limits) (*cgroup, []string, error) {
 	dir, err := m.dirName(name)
 	if err != nil {
 		return nil, nil, err

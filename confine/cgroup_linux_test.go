@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 func TestCgroupHierarchies(t *testing.T) {
@@ -95,7 +97,7 @@ func fakeCgroupFS(t *testing.T, v2 bool, subtree string, files ...string) (*cgro
 }
 
 func TestCgroupSettings(t *testing.T) {
-	limits := Limits{Procs: 100, Memory: 1 << 20, CPU: 1.5}
+	limits := sandbox.Limits{Procs: 100, Memory: 1 << 20, CPU: 1.5}
 	for _, c := range []struct {
 		name    string
 		v2      bool
@@ -150,7 +152,7 @@ func TestCgroupSettings(t *testing.T) {
 func TestCgroupRefusesNames(t *testing.T) {
 	m, _ := fakeCgroupFS(t, true, "pids", "pids.max")
 	for _, n := range []string{"", "..", "a/b", "a\x00", "a\nb", strings.Repeat("x", 200)} {
-		if _, _, err := m.make(n, Limits{Procs: 1}); err == nil {
+		if _, _, err := m.make(n, sandbox.Limits{Procs: 1}); err == nil {
 			t.Errorf("%q accepted", n)
 		}
 	}
@@ -171,7 +173,7 @@ func TestCgroupSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := m.make("s", Limits{Procs: 1}); err != nil {
+	if _, _, err := m.make("s", sandbox.Limits{Procs: 1}); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range keep {
@@ -228,7 +230,7 @@ func startIdle(t *testing.T) (*exec.Cmd, func(string)) {
 // cgroups where they are writable; where not, nothing is made and the reason is
 // told.
 func TestCgroupLive(t *testing.T) {
-	limits := Limits{Procs: 40, Memory: 64 << 20, CPU: 1}
+	limits := sandbox.Limits{Procs: 40, Memory: 64 << 20, CPU: 1}
 	g, missing, err := newCgroup("live", limits)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // initConfig is everything init is told, as one flat list of things to do. The
@@ -13,7 +15,7 @@ import (
 type initConfig struct {
 	Namespaces bool // false: the landlock level, no mounts at all
 	Unconfined bool // level none: commands keep the rights of the server
-	Network    Network
+	Network    sandbox.Network
 	UID, GID   int
 
 	Binds []bind // host trees, parents before children
@@ -30,7 +32,7 @@ type initConfig struct {
 	Protect   []string // absolute paths, each below one of ProtectIn
 	ProtectIn []string // the workspace and the writable grants
 
-	Limits Limits
+	Limits sandbox.Limits
 	// Writable are the paths the Landlock domain may change, besides what init
 	// makes itself. ReadOnly matters at the landlock level alone.
 	Writable, ReadOnly []string
@@ -43,7 +45,7 @@ type initConfig struct {
 // baseConfig is what init builds before it is told of a session.
 type baseConfig struct {
 	HostProc bool // show the host's /proc even where a fresh one could be had
-	Network  Network
+	Network  sandbox.Network
 	UID      int
 	Tmp, Shm int64 // sizes in bytes
 
@@ -94,7 +96,7 @@ func (c *baseConfig) encode() *encoder {
 }
 
 func decodeBase(d *decoder) (*baseConfig, error) {
-	c := &baseConfig{HostProc: d.flag(), Network: Network(d.str()), UID: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64()), Dirs: d.strs()}
+	c := &baseConfig{HostProc: d.flag(), Network: sandbox.Network(d.str()), UID: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64()), Dirs: d.strs()}
 	c.Binds, c.Links, c.Files = d.contents()
 	return c, d.done()
 }
@@ -185,7 +187,7 @@ func (c *initConfig) encode() *encoder {
 }
 
 func decodeConfig(d *decoder) (*initConfig, error) {
-	c := &initConfig{Namespaces: d.flag(), Unconfined: d.flag(), Network: Network(d.str()), UID: d.num(), GID: d.num()}
+	c := &initConfig{Namespaces: d.flag(), Unconfined: d.flag(), Network: sandbox.Network(d.str()), UID: d.num(), GID: d.num()}
 	c.Binds, c.Links, c.Files = d.contents()
 	c.Masks = make([]mask, d.count(5))
 	for i := range c.Masks {
@@ -197,7 +199,7 @@ func decodeConfig(d *decoder) (*initConfig, error) {
 	c.Workspace = d.str()
 	c.Protect = d.strs()
 	c.ProtectIn = d.strs()
-	c.Limits = Limits{Procs: d.num(), FileSize: int64(d.u64()), OpenFiles: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64())}
+	c.Limits = sandbox.Limits{Procs: d.num(), FileSize: int64(d.u64()), OpenFiles: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64())}
 	c.Writable = d.strs()
 	c.ReadOnly = d.strs()
 	c.TTYMultiplexer = d.str()

@@ -15,12 +15,12 @@ import (
 // gets on this host: every layer tried for real, what is missing and the remedy
 // in one sentence, and known holes of the running kernel. The last layer, named
 // "level", is the outcome; its state is "unavailable" when Start would refuse.
-func Diagnose(ctx context.Context, p Policy) []Layer {
+func Diagnose(ctx context.Context, p sandbox.Policy) []sandbox.Layer {
 	return diagnose(p, Probe(ctx))
 }
 
-func diagnose(p Policy, c Capabilities) []Layer {
-	layers := []Layer{{Name: "kernel", State: stateOn, Detail: strings.TrimSpace(fmt.Sprintf("%s %s, %s", c.OS, c.Kernel, runtime.GOARCH))}}
+func diagnose(p sandbox.Policy, c Capabilities) []sandbox.Layer {
+	layers := []sandbox.Layer{{Name: "kernel", State: sandbox.StateOn, Detail: strings.TrimSpace(fmt.Sprintf("%s %s, %s", c.OS, c.Kernel, runtime.GOARCH))}}
 	switch c.OS {
 	case "linux":
 		layers = append(layers,
@@ -32,9 +32,9 @@ func diagnose(p Policy, c Capabilities) []Layer {
 			supportLayer(layerMemory, c.Cgroup["memory"], "a memory limit can be set"),
 			supportLayer(layerCPU, c.Cgroup["cpu"], "a CPU limit can be set"))
 		for _, b := range knownBad(c.Kernel) {
-			l := Layer{Name: b.id, State: stateOff, Detail: b.what, Remedy: remedyKernelBug}
+			l := sandbox.Layer{Name: b.id, State: sandbox.StateOff, Detail: b.what, Remedy: remedyKernelBug}
 			if b.closed != "" {
-				l.State, l.Detail = stateOn, b.what+"; closed here: "+b.closed
+				l.State, l.Detail = sandbox.StateOn, b.what+"; closed here: "+b.closed
 			}
 			layers = append(layers, l)
 		}
@@ -43,7 +43,7 @@ func diagnose(p Policy, c Capabilities) []Layer {
 	}
 	pl, missing, err := plan(p, c)
 	if err != nil {
-		outcome := Layer{Name: "level", State: stateUnavailable, Detail: err.Error()}
+		outcome := sandbox.Layer{Name: "level", State: sandbox.StateUnavailable, Detail: err.Error()}
 		var e *sandbox.Error
 		if errors.As(err, &e) && len(missing) > 0 {
 			outcome.Remedy = missing[0].Remedy
@@ -52,21 +52,21 @@ func diagnose(p Policy, c Capabilities) []Layer {
 	}
 	// Gaps of a layer that already says so are not told twice.
 	for _, g := range missing {
-		told := slices.ContainsFunc(layers, func(l Layer) bool {
-			return l.State != stateOn && l.Detail == g.Reason || l.Name == g.Layer && l.State == stateUnavailable
+		told := slices.ContainsFunc(layers, func(l sandbox.Layer) bool {
+			return l.State != sandbox.StateOn && l.Detail == g.Reason || l.Name == g.Layer && l.State == sandbox.StateUnavailable
 		})
 		if !told {
-			layers = append(layers, Layer{Name: g.Layer, State: stateOff, Detail: g.Reason, Remedy: g.Remedy})
+			layers = append(layers, sandbox.Layer{Name: g.Layer, State: sandbox.StateOff, Detail: g.Reason, Remedy: g.Remedy})
 		}
 	}
-	return append(layers, Layer{Name: "level", State: stateOn, Detail: fmt.Sprintf("%s, network %s", pl.Level, pl.Network)})
+	return append(layers, sandbox.Layer{Name: "level", State: sandbox.StateOn, Detail: fmt.Sprintf("%s, network %s", pl.Level, pl.Network)})
 }
 
-func supportLayer(name string, s Support, detail string) Layer {
+func supportLayer(name string, s Support, detail string) sandbox.Layer {
 	if s.OK {
-		return Layer{Name: name, State: stateOn, Detail: detail}
+		return sandbox.Layer{Name: name, State: sandbox.StateOn, Detail: detail}
 	}
-	return Layer{Name: name, State: stateUnavailable, Detail: s.Reason, Remedy: s.Remedy}
+	return sandbox.Layer{Name: name, State: sandbox.StateUnavailable, Detail: s.Reason, Remedy: s.Remedy}
 }
 
 func landlockDetail(abi int) string {

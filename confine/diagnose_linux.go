@@ -3,6 +3,8 @@ package confine
 import (
 	"strconv"
 	"strings"
+
+	"mcp-sandbox/sandbox"
 )
 
 // landlockFixed lists the Landlock errata the kernel has fixed (AC-76).
@@ -17,5 +19,5 @@ func landlockFixed() string {
 }
 
 func seccompDetail() string {
-	return seccompSummary(seccompOptions{Network: NetworkLoopback, ProtectPid1: true})
+	return seccompSummary(seccompOptions{Network: sandbox.NetworkLoopback, ProtectPid1: true})
 }

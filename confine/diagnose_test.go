@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 func TestKernelVersion(t *testing.T) {
@@ -74,35 +76,37 @@ func TestKnownBad(t *testing.T) {
 func TestDiagnoseEveryHost(t *testing.T) {
 	everyHost(func(c Capabilities) {
 		c.Kernel = "6.10.0"
-		layers := diagnose(Policy{}, c)
+		layers := diagnose(sandbox.Policy{}, c)
 		last := layers[len(layers)-1]
-		_, _, err := plan(Policy{}, c)
-		if last.Name != "level" || (err == nil) != (last.State == stateOn) {
+		_, _, err := plan(sandbox.Policy{}, c)
+		if last.Name != "level" || (err == nil) != (last.State == sandbox.StateOn) {
 			t.Fatalf("%+v: ends with %+v, plan says %v", c, last, err)
 		}
 		for _, l := range layers {
-			if l.Name == "" || l.Detail == "" && l.State == stateOn {
+			if l.Name == "" || l.Detail == "" && l.State == sandbox.StateOn {
 				t.Fatalf("%+v: empty %+v", c, l)
 			}
-			if !slices.Contains([]string{stateOn, stateOff, stateUnavailable}, l.State) {
+			if !slices.Contains([]string{sandbox.StateOn, sandbox.StateOff, sandbox.StateUnavailable}, l.State) {
 				t.Fatalf("%+v: state of %+v", c, l)
 			}
-			if strings.HasPrefix(l.Name, "CVE-2024-42318") && l.State != stateOn {
+			if strings.HasPrefix(l.Name, "CVE-2024-42318") && l.State != sandbox.StateOn {
 				t.Fatalf("keyctl is refused, but: %+v", l)
 			}
 		}
-		if c.OS == "linux" && !slices.ContainsFunc(layers, func(l Layer) bool { return l.Name == "CVE-2025-38236" && l.State == stateOff && l.Remedy != "" }) {
+		if c.OS == "linux" && !slices.ContainsFunc(layers, func(l sandbox.Layer) bool {
+			return l.Name == "CVE-2025-38236" && l.State == sandbox.StateOff && l.Remedy != ""
+		}) {
 			t.Fatalf("%+v: the kernel's holes are not told: %+v", c, layers)
 		}
 	})
 }
 
 func TestDiagnose(t *testing.T) {
-	for _, l := range Diagnose(context.Background(), Policy{}) {
+	for _, l := range Diagnose(context.Background(), sandbox.Policy{}) {
 		t.Logf("%-18s %-12s %s | %s", l.Name, l.State, l.Detail, l.Remedy)
 	}
-	layers := Diagnose(context.Background(), Policy{MinLevel: LevelNone, Level: LevelNone})
-	if last := layers[len(layers)-1]; last.State != stateOn || !strings.HasPrefix(last.Detail, string(LevelNone)) {
+	layers := Diagnose(context.Background(), sandbox.Policy{MinLevel: sandbox.LevelNone, Level: sandbox.LevelNone})
+	if last := layers[len(layers)-1]; last.State != sandbox.StateOn || !strings.HasPrefix(last.Detail, string(sandbox.LevelNone)) {
 		t.Errorf("%+v", last)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // The seccomp profile we ship for containers is this package's own table without
@@ -103,7 +105,7 @@ func TestDockerProfileLetsASessionStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	prog, err := buildSeccomp(arch, rules, seccompOptions{Network: NetworkHost})
+	prog, err := buildSeccomp(arch, rules, seccompOptions{Network: sandbox.NetworkHost})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,30 +7,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// Relative is one living process of a command.
-type Relative struct {
-	PID  int
-	Name string
-	// Ports are the TCP ports it listens on.
-	Ports []int
-}
+	"mcp-sandbox/sandbox"
+)
 
 // mostRelatives bounds one answer.
 const mostRelatives = 64
 
 // Family lists the living processes the command has started, its leader
 // included, at most 64, with the TCP ports they listen on.
-func (p *Process) Family(ctx context.Context) ([]Relative, error) {
+func (p *Process) Family(ctx context.Context) ([]sandbox.Relative, error) {
 	a, err := p.s.askFor(ctx, opFamily, func(e *encoder) { e.u32(p.id) })
 	if err != nil {
 		return nil, errorf("internal", err, "the processes could not be listed (%s); try again", errnoText(err))
 	}
 	d := decoder{b: a.data}
-	out := make([]Relative, d.count(12))
+	out := make([]sandbox.Relative, d.count(12))
 	for i := range out {
-		out[i] = Relative{PID: int(d.u32()), Name: d.str(), Ports: make([]int, d.count(2))}
+		out[i] = sandbox.Relative{PID: int(d.u32()), Name: d.str(), Ports: make([]int, d.count(2))}
 		for j := range out[i].Ports {
 			out[i].Ports[j] = int(d.u16())
 		}

@@ -6,12 +6,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 // FuzzSpawnRequest: a payload that is taken says the same when it is written
 // again, byte for byte, so nothing in it was overlooked or read twice.
 func FuzzSpawnRequest(f *testing.F) {
-	for _, q := range []spawnRequest{{}, {id: 1, dir: "/w", argv: []string{"sh", "-c", "x"}, env: []string{"A=b", ""}}} {
+	for _, q := range []spawnRequest{{}, {1, sandbox.Command{Dir: "/w", Argv: []string{"sh", "-c", "x"}, Env: []string{"A=b", ""}, TTY: true, Cols: 3, Rows: 2}}, {2, sandbox.Command{Stdin: sandbox.StdinPipe, SplitStderr: true}}} {
 		e := q.encode()
 		f.Add(e.b[frameHeader+1:])
 	}
@@ -21,8 +23,8 @@ func FuzzSpawnRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		size := len(q.dir)
-		for _, s := range append(q.argv, q.env...) {
+		size := len(q.Dir)
+		for _, s := range append(q.Argv, q.Env...) {
 			size += len(s)
 		}
 		if size > len(payload) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Grant opens a further host path to commands started from now on, at the same
@@ -20,7 +22,7 @@ func (s *Sandbox) Grant(p string, write bool) error {
 	if !filepath.IsAbs(p) {
 		return errorf("invalid_argument", nil, "the path to grant is not absolute, give its whole path")
 	}
-	if l := s.report.Level; l != LevelNamespaces && l != LevelNamespacesNoProc {
+	if l := s.report.Level; l != sandbox.LevelNamespaces && l != sandbox.LevelNamespacesNoProc {
 		return errorf("confinement_unavailable", nil, "the level %s cannot grant paths while it runs, grant them at the start", l)
 	}
 	real, err := filepath.EvalSymlinks(p)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // What a session does must not change or use up what belongs to the host.
@@ -15,8 +17,8 @@ import (
 // tried before the mount, or the owner, has been found to refuse it.
 func TestDeviceNodesCannotBeChanged(t *testing.T) {
 	needTools(t, "python3")
-	eachLevel(t, func(t *testing.T, p Policy) {
-		if p.Level == LevelLandlock && os.Geteuid() == 0 {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
+		if p.Level == sandbox.LevelLandlock && os.Geteuid() == 0 {
 			if err := os.Chown(p.Workspace, 12345, 12346); err != nil {
 				t.Fatal(err)
 			}
@@ -71,7 +73,7 @@ except OSError as e:
 assert len(open("/dev/urandom", "rb").read(8)) == 8
 print("done")
 `
-		out, _ := run(t, s, Command{Argv: append([]string{"python3", "-c", script}, nodes...), Env: s.Environ(), Dir: p.Workspace})
+		out, _ := run(t, s, sandbox.Command{Argv: append([]string{"python3", "-c", script}, nodes...), Env: s.Environ(), Dir: p.Workspace})
 		if out != "done\n" {
 			t.Errorf("%s", out)
 		}
@@ -88,7 +90,7 @@ print("done")
 // Empty files, directories and links take no pages, and yet memory.
 func TestInodesOfScratchAreLimited(t *testing.T) {
 	needTools(t, "python3")
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		p.Limits.Tmp, p.Limits.Shm = 8<<20, 4<<20
 		s := start(t, p)
 		const script = `
@@ -105,7 +107,7 @@ for d in sys.argv[1:]:
     for i in range(n):
         os.unlink("%s/%0200d" % (d, i))
 `
-		out, _ := run(t, s, Command{Argv: []string{"python3", "-c", script, "/tmp", "/var/tmp", "/run", "/dev/shm", "."}, Env: s.Environ(), Dir: homeOf(s)})
+		out, _ := run(t, s, sandbox.Command{Argv: []string{"python3", "-c", script, "/tmp", "/var/tmp", "/run", "/dev/shm", "."}, Env: s.Environ(), Dir: homeOf(s)})
 		if want := "2048 True\n2048 True\n2048 True\n1024 True\n2048 True\n"; out != want {
 			t.Errorf("got %q, want %q", out, want)
 		}
@@ -121,14 +123,14 @@ func TestInotifyOfTheUserIsNotUsedUp(t *testing.T) {
 	if limit < 2*inotifyShare {
 		t.Skipf("the host allows %d instances", limit)
 	}
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		for _, w := range s.Report().Warnings {
 			if strings.HasPrefix(w, gapInotify) {
 				noSkip(t, "%s", w)
 			}
 		}
-		out, _ := run(t, s, Command{Argv: []string{"python3", "-c", `
+		out, _ := run(t, s, sandbox.Command{Argv: []string{"python3", "-c", `
 import ctypes
 n = 0
 while n < 100000 and ctypes.CDLL(None).inotify_init() >= 0:

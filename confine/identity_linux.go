@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"mcp-sandbox/sandbox"
 )
 
 // identity is who commands run as.
@@ -22,7 +24,7 @@ type identity struct {
 // identify derives the identity of a policy: its own for an ordinary server, the
 // owner of the workspace under root, so that what commands make belongs to the
 // right user and no command holds the real root's uid.
-func identify(p *Policy) (identity, error) {
+func identify(p *sandbox.Policy) (identity, error) {
 	uid, gid := p.UID, p.GID
 	self := os.Geteuid()
 	switch {

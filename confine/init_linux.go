@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	denylist "mcp-sandbox/deny"
+	"mcp-sandbox/sandbox"
 )
 
 // controlFD is the socket among the descriptors the server forks init with: 0 and
@@ -301,7 +302,7 @@ func (s *initState) openNull() error {
 }
 
 func (s *initState) loopbackUp() error {
-	if s.base.Network != NetworkLoopback && s.base.Network != NetworkAllow {
+	if s.base.Network != sandbox.NetworkLoopback && s.base.Network != sandbox.NetworkAllow {
 		return nil
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -456,7 +457,7 @@ func (s *initState) landlockDomain() landlockDomain {
 		// Other processes' secrets there are behind the ptrace check, which the
 		// domain fails.
 		d.Rules = append(d.Rules, landlockRule{Path: "/proc", Access: laReadNoExec})
-		d.DenyTCP = s.cfg.Network != NetworkHost
+		d.DenyTCP = s.cfg.Network != sandbox.NetworkHost
 	}
 	for _, p := range s.cfg.ReadOnly {
 		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laRead, Optional: true})

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // A command waits for input when all of its processes sleep and one of them is
@@ -17,34 +19,14 @@ import (
 //
 // On a terminal only its foreground process group counts, as only that can read.
 
-// InputState says whether a command waits for input on its terminal or on the
-// pipe that is its stdin.
-type InputState int
-
-const (
-	// InputUnknown: the kernel does not tell, as on macOS or where a process may
-	// not be looked at.
-	InputUnknown InputState = iota
-	// InputBusy: something runs, or nothing reads.
-	InputBusy
-	// InputShared: a process takes input, but waits for something else as well,
-	// such as a socket, or another one of the command sleeps or waits.
-	InputShared
-	// InputTimed: a process takes input and does something else after a second or
-	// more without any.
-	InputTimed
-	// InputWaits: every process sleeps, and nothing but input wakes them.
-	InputWaits
-)
-
 // AwaitsInput looks at what the command waits for. It is a moment's truth:
 // output that was written before may not have been read yet.
-func (p *Process) AwaitsInput(ctx context.Context) InputState {
+func (p *Process) AwaitsInput(ctx context.Context) sandbox.InputState {
 	n, err := p.s.ask(ctx, opInput, func(e *encoder) { e.u32(p.id) })
-	if err != nil || n < int(InputUnknown) || n > int(InputWaits) {
-		return InputUnknown
+	if err != nil || n < int(sandbox.InputUnknown) || n > int(sandbox.InputWaits) {
+		return sandbox.InputUnknown
 	}
-	return InputState(n)
+	return sandbox.InputState(n)
 }
 
 // inputSource is the file that input comes from.
@@ -69,20 +51,20 @@ func (i *inputSource) is(st *unix.Stat_t) bool {
 }
 
 // input judges what c waits for.
-func (s *initState) input(c *command) InputState {
+func (s *initState) input(c *command) sandbox.InputState {
 	members, source := s.readers(c)
 	if source == nil {
-		return InputBusy
+		return sandbox.InputBusy
 	}
 	first, reader := look(members, source)
-	if first < InputShared || reader == nil {
+	if first < sandbox.InputShared || reader == nil {
 		return first
 	}
 	// Input that was sent but has not arrived wakes nobody yet. Asking the
 	// reader's own descriptor makes the line discipline take it in first
 	// (n_tty_poll); whoever it wakes then no longer sleeps in the second look.
 	if reader.hasInput() {
-		return InputBusy
+		return sandbox.InputBusy
 	}
 	second, _ := look(members, source)
 	return min(first, second)
@@ -193,7 +175,7 @@ func borrow(pid, fd int) int {
 }
 
 // look judges all threads of the members.
-func look(members []task, source *inputSource) (InputState, *openInput) {
+func look(members []task, source *inputSource) (sandbox.InputState, *openInput) {
 	var seen threadTally
 	var reader *openInput
 	for _, t := range members {
@@ -202,7 +184,7 @@ func look(members []task, source *inputSource) (InputState, *openInput) {
 			w, fd := t.waitsFor(tid, source)
 			seen.add(w)
 			if w == threadRuns {
-				return InputBusy, nil
+				return sandbox.InputBusy, nil
 			}
 			if fd >= 0 {
 				reader = &openInput{pid: t.pid, fd: fd}
@@ -230,20 +212,20 @@ type threadTally [threadWaits]int
 
 func (n *threadTally) add(w threadWait) { n[w]++ }
 
-func (n *threadTally) judge() InputState {
+func (n *threadTally) judge() sandbox.InputState {
 	switch {
 	case n[threadRuns] > 0:
-		return InputBusy
+		return sandbox.InputBusy
 	case n[threadHidden] > 0:
-		return InputUnknown
+		return sandbox.InputUnknown
 	case n[threadShared]+n[threadTimed]+n[threadReads] == 0:
-		return InputBusy
+		return sandbox.InputBusy
 	case n[threadOther] > 0:
-		return InputShared
+		return sandbox.InputShared
 	case n[threadReads] > 0:
-		return InputWaits
+		return sandbox.InputWaits
 	case n[threadTimed] > 0:
-		return InputTimed
+		return sandbox.InputTimed
 	}
-	return InputShared
+	return sandbox.InputShared
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // waiters are programs that come to wait for input, and how exactly that is
@@ -14,45 +16,45 @@ import (
 var waiters = []struct {
 	program, line string
 	pipe          bool
-	want          InputState
+	want          sandbox.InputState
 }{
-	{"cat", "cat", false, InputWaits},
-	{"cat", "cat", true, InputWaits},
-	{"sh", "read x", false, InputWaits},
-	{"sh", "read x", true, InputWaits},
-	{"sh", "stty -echo; read x", false, InputWaits},
-	{"sh", "cat | cat", false, InputWaits},
-	{"sh", "yes | (read first; read x < /dev/tty)", false, InputWaits},
-	{"sh", "sleep 1000 & read x", false, InputShared},
-	{"sh", "cat | sleep 1000", false, InputShared},
-	{"bash", "bash --norc -i", false, InputWaits},
-	{"bash", "bash --norc -ic 'sleep 1000 & exec bash --norc -i'", false, InputWaits},
-	{"bash", "bash", true, InputWaits},
-	{"python3", "python3 -q", false, InputWaits},
-	{"python3", `python3 -c 'input("? ")'`, false, InputWaits},
-	{"python3", `python3 -c 'input()'`, true, InputWaits},
-	{"python3", `python3 -c 'import getpass; getpass.getpass()'`, false, InputWaits},
-	{"python3", `python3 -c 'import select, sys; select.select([sys.stdin], [], [])'`, false, InputWaits},
-	{"python3", `python3 -c 'import select, sys; select.select([sys.stdin], [], [], 2.5)'`, false, InputTimed},
-	{"python3", `python3 -c 'import select, sys; p = select.poll(); p.register(0, 1); p.poll()'`, false, InputWaits},
-	{"python3", `python3 -c 'import select, sys; p = select.epoll(); p.register(0, 1); p.poll()'`, false, InputWaits},
-	{"python3", `python3 -c 'import select, socket, sys; a, b = socket.socketpair(); select.select([0, a], [], [])'`, false, InputShared},
-	{"python3", `python3 -c 'import threading, time; threading.Thread(target=time.sleep, args=(1000,), daemon=True).start(); input()'`, false, InputShared},
-	{"node", "node -i", false, InputWaits},
-	{"node", `node -e 'require("readline").createInterface({input: process.stdin}).question("? ", () => {})'`, false, InputWaits},
-	{"npm", "npm init", false, InputTimed}, // it keeps a timer
-	{"less", "seq 1000 | less", false, InputWaits},
-	{"less", "less /etc/services", false, InputWaits},
-	{"vim", "vim -u NONE -N", false, InputTimed},
-	{"gdb", "gdb -q -nx", false, InputWaits},
-	{"ssh-keygen", "ssh-keygen -t ed25519", false, InputWaits},
-	{"openssl", "openssl passwd", false, InputWaits},
-	{"perl", "perl -de 0", false, InputWaits},
-	{"bc", "bc -q", false, InputWaits},
-	{"ed", "ed", false, InputWaits},
-	{"sqlite3", "sqlite3", false, InputWaits},
-	{"top", "top -d 3", false, InputTimed},
-	{"git", "git -c user.name=a -c user.email=b@c init -q r; cd r; git add -i", false, InputWaits},
+	{"cat", "cat", false, sandbox.InputWaits},
+	{"cat", "cat", true, sandbox.InputWaits},
+	{"sh", "read x", false, sandbox.InputWaits},
+	{"sh", "read x", true, sandbox.InputWaits},
+	{"sh", "stty -echo; read x", false, sandbox.InputWaits},
+	{"sh", "cat | cat", false, sandbox.InputWaits},
+	{"sh", "yes | (read first; read x < /dev/tty)", false, sandbox.InputWaits},
+	{"sh", "sleep 1000 & read x", false, sandbox.InputShared},
+	{"sh", "cat | sleep 1000", false, sandbox.InputShared},
+	{"bash", "bash --norc -i", false, sandbox.InputWaits},
+	{"bash", "bash --norc -ic 'sleep 1000 & exec bash --norc -i'", false, sandbox.InputWaits},
+	{"bash", "bash", true, sandbox.InputWaits},
+	{"python3", "python3 -q", false, sandbox.InputWaits},
+	{"python3", `python3 -c 'input("? ")'`, false, sandbox.InputWaits},
+	{"python3", `python3 -c 'input()'`, true, sandbox.InputWaits},
+	{"python3", `python3 -c 'import getpass; getpass.getpass()'`, false, sandbox.InputWaits},
+	{"python3", `python3 -c 'import select, sys; select.select([sys.stdin], [], [])'`, false, sandbox.InputWaits},
+	{"python3", `python3 -c 'import select, sys; select.select([sys.stdin], [], [], 2.5)'`, false, sandbox.InputTimed},
+	{"python3", `python3 -c 'import select, sys; p = select.poll(); p.register(0, 1); p.poll()'`, false, sandbox.InputWaits},
+	{"python3", `python3 -c 'import select, sys; p = select.epoll(); p.register(0, 1); p.poll()'`, false, sandbox.InputWaits},
+	{"python3", `python3 -c 'import select, socket, sys; a, b = socket.socketpair(); select.select([0, a], [], [])'`, false, sandbox.InputShared},
+	{"python3", `python3 -c 'import threading, time; threading.Thread(target=time.sleep, args=(1000,), daemon=True).start(); input()'`, false, sandbox.InputShared},
+	{"node", "node -i", false, sandbox.InputWaits},
+	{"node", `node -e 'require("readline").createInterface({input: process.stdin}).question("? ", () => {})'`, false, sandbox.InputWaits},
+	{"npm", "npm init", false, sandbox.InputTimed}, // it keeps a timer
+	{"less", "seq 1000 | less", false, sandbox.InputWaits},
+	{"less", "less /etc/services", false, sandbox.InputWaits},
+	{"vim", "vim -u NONE -N", false, sandbox.InputTimed},
+	{"gdb", "gdb -q -nx", false, sandbox.InputWaits},
+	{"ssh-keygen", "ssh-keygen -t ed25519", false, sandbox.InputWaits},
+	{"openssl", "openssl passwd", false, sandbox.InputWaits},
+	{"perl", "perl -de 0", false, sandbox.InputWaits},
+	{"bc", "bc -q", false, sandbox.InputWaits},
+	{"ed", "ed", false, sandbox.InputWaits},
+	{"sqlite3", "sqlite3", false, sandbox.InputWaits},
+	{"top", "top -d 3", false, sandbox.InputTimed},
+	{"git", "git -c user.name=a -c user.email=b@c init -q r; cd r; git add -i", false, sandbox.InputWaits},
 }
 
 // workers never wait for input. Each prints "up" when it is on its way.
@@ -89,11 +91,11 @@ func installed(t *testing.T, program string) {
 	}
 }
 
-func startLine(t *testing.T, s *Sandbox, p Policy, line string, pipe bool) *Process {
+func startLine(t *testing.T, s *Sandbox, p sandbox.Policy, line string, pipe bool) *Process {
 	t.Helper()
-	c := Command{Argv: []string{"sh", "-c", line}, Dir: p.Workspace, TTY: !pipe, Cols: 80, Rows: 24}
+	c := sandbox.Command{Argv: []string{"sh", "-c", line}, Dir: p.Workspace, TTY: !pipe, Cols: 80, Rows: 24}
 	if pipe {
-		c.Stdin = StdinPipe
+		c.Stdin = sandbox.StdinPipe
 	}
 	q := spawn(t, s, c)
 	t.Cleanup(func() { q.SignalTree(9) })
@@ -126,7 +128,7 @@ var everywhere = []string{"cat", "sh", "bash", "python3", "node", "less"}
 
 // TestAwaitsInput: programs that wait for input are known to, at every level.
 func TestAwaitsInput(t *testing.T) {
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		for _, w := range waiters {
 			if !strings.HasSuffix(t.Name(), "/namespaces/self") && !slices.Contains(everywhere, w.program) {
@@ -154,7 +156,7 @@ func TestAwaitsInput(t *testing.T) {
 				}
 				// It stays so while nothing is typed.
 				for range 20 {
-					if got := q.AwaitsInput(context.Background()); got < InputShared && w.want != InputTimed {
+					if got := q.AwaitsInput(context.Background()); got < sandbox.InputShared && w.want != sandbox.InputTimed {
 						t.Fatalf("state %d, then %d", w.want, got)
 					}
 				}
@@ -166,11 +168,11 @@ func TestAwaitsInput(t *testing.T) {
 // TestNeverAwaitsInput: what works is never taken to wait, however often it is
 // looked at.
 func TestNeverAwaitsInput(t *testing.T) {
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		for _, w := range workers {
 			// Landlock alone refuses to listen.
-			if p.Level == LevelLandlock && (strings.Contains(w.line, "listen(") || strings.Contains(w.line, "create_server")) {
+			if p.Level == sandbox.LevelLandlock && (strings.Contains(w.line, "listen(") || strings.Contains(w.line, "create_server")) {
 				continue
 			}
 			t.Run(w.line, func(t *testing.T) {
@@ -186,7 +188,7 @@ func TestNeverAwaitsInput(t *testing.T) {
 						t.Fatal("it ended")
 					default:
 					}
-					if got := q.AwaitsInput(context.Background()); got >= InputShared {
+					if got := q.AwaitsInput(context.Background()); got >= sandbox.InputShared {
 						t.Fatalf("look %d says %d", looks, got)
 					}
 				}
@@ -198,12 +200,12 @@ func TestNeverAwaitsInput(t *testing.T) {
 // TestInputTaken: while typed text has not been read, nothing waits; a thread
 // that was not yet woken does not count as waiting.
 func TestInputTaken(t *testing.T) {
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		q := startLine(t, s, p, `stty -echo; printf up; n=0; while read x; do n=$((n+1)); echo $n > count; done`, false)
 		<-consume(q, "up")
 		for i := range 200 {
-			eventually(t, "waits", func() bool { return q.AwaitsInput(context.Background()) == InputWaits })
+			eventually(t, "waits", func() bool { return q.AwaitsInput(context.Background()) == sandbox.InputWaits })
 			got, _ := sh(t, s, p.Workspace, "cat count 2>/dev/null || echo 0")
 			if want := itoa(i) + "\n"; got != want {
 				t.Fatalf("awaits input after %d lines: it has done %q", i, got)
@@ -216,7 +218,7 @@ func TestInputTaken(t *testing.T) {
 }
 
 func TestJudgeInput(t *testing.T) {
-	tally := func(ws ...threadWait) InputState {
+	tally := func(ws ...threadWait) sandbox.InputState {
 		var n threadTally
 		for _, w := range ws {
 			n.add(w)
@@ -225,20 +227,20 @@ func TestJudgeInput(t *testing.T) {
 	}
 	for _, c := range []struct {
 		threads []threadWait
-		want    InputState
+		want    sandbox.InputState
 	}{
-		{nil, InputBusy},
-		{[]threadWait{threadNeutral}, InputBusy},
-		{[]threadWait{threadOther}, InputBusy},
-		{[]threadWait{threadReads}, InputWaits},
-		{[]threadWait{threadReads, threadNeutral, threadNeutral}, InputWaits},
-		{[]threadWait{threadReads, threadOther}, InputShared},
-		{[]threadWait{threadTimed, threadNeutral}, InputTimed},
-		{[]threadWait{threadTimed, threadReads}, InputWaits},
-		{[]threadWait{threadShared}, InputShared},
-		{[]threadWait{threadReads, threadRuns}, InputBusy},
-		{[]threadWait{threadReads, threadHidden}, InputUnknown},
-		{[]threadWait{threadHidden, threadRuns}, InputBusy},
+		{nil, sandbox.InputBusy},
+		{[]threadWait{threadNeutral}, sandbox.InputBusy},
+		{[]threadWait{threadOther}, sandbox.InputBusy},
+		{[]threadWait{threadReads}, sandbox.InputWaits},
+		{[]threadWait{threadReads, threadNeutral, threadNeutral}, sandbox.InputWaits},
+		{[]threadWait{threadReads, threadOther}, sandbox.InputShared},
+		{[]threadWait{threadTimed, threadNeutral}, sandbox.InputTimed},
+		{[]threadWait{threadTimed, threadReads}, sandbox.InputWaits},
+		{[]threadWait{threadShared}, sandbox.InputShared},
+		{[]threadWait{threadReads, threadRuns}, sandbox.InputBusy},
+		{[]threadWait{threadReads, threadHidden}, sandbox.InputUnknown},
+		{[]threadWait{threadHidden, threadRuns}, sandbox.InputBusy},
 	} {
 		if got := tally(c.threads...); got != c.want {
 			t.Errorf("%v: %d, want %d", c.threads, got, c.want)

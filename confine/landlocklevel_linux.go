@@ -9,16 +9,18 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // newLevelLayout plans one level.
-func newLevelLayout(p *Policy, id identity, level Level, b *base) (*layout, error) {
+func newLevelLayout(p *sandbox.Policy, id identity, level sandbox.Level, b *base) (*layout, error) {
 	switch level {
-	case LevelNamespaces, LevelNamespacesNoProc:
+	case sandbox.LevelNamespaces, sandbox.LevelNamespacesNoProc:
 		return newLayout(p, id, b)
-	case LevelLandlock:
+	case sandbox.LevelLandlock:
 		return newLandlockLayout(p, id)
-	case LevelNone:
+	case sandbox.LevelNone:
 		return newOpenLayout(p, id)
 	}
 	return nil, errorf("invalid_argument", nil, "the confinement level %q does not exist on Linux, use auto, namespaces, landlock or none", string(level))
@@ -27,7 +29,7 @@ func newLevelLayout(p *Policy, id identity, level Level, b *base) (*layout, erro
 // newLandlockLayout plans the level without namespaces: nothing is mounted, a
 // Landlock domain opens what the session may read and write, and the filter
 // closes what Landlock cannot see.
-func newLandlockLayout(p *Policy, id identity) (*layout, error) {
+func newLandlockLayout(p *sandbox.Policy, id identity) (*layout, error) {
 	if landlockABI() < 1 {
 		_, err := landlockVersion()
 		if err == nil {
@@ -47,7 +49,7 @@ func newLandlockLayout(p *Policy, id identity) (*layout, error) {
 }
 
 // newOpenLayout plans the level none.
-func newOpenLayout(p *Policy, id identity) (*layout, error) {
+func newOpenLayout(p *sandbox.Policy, id identity) (*layout, error) {
 	l := &layout{p: p, id: id}
 	l.cfg.Unconfined = true
 	if err := l.withoutMounts(); err != nil {

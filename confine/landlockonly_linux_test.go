@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // The landlock level stands without namespaces below it. These tests put both
@@ -38,7 +40,7 @@ func childLandlockOnly(raw json.RawMessage) (any, error) {
 		if err := d.restrict(landlockABI()); err != nil {
 			return nil, err
 		}
-		if err := restrictSeccomp(seccompOptions{Network: NetworkLoopback, LandlockOnly: true}); err != nil {
+		if err := restrictSeccomp(seccompOptions{Network: sandbox.NetworkLoopback, LandlockOnly: true}); err != nil {
 			return nil, err
 		}
 	}

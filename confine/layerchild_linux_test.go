@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Restrictions cannot be undone, so they are tried in a child: the test binary
@@ -133,9 +135,9 @@ func noSkip(t *testing.T, format string, args ...any) {
 // proven in the runs beside it.
 func hostWithoutNamespaces() bool { return os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock" }
 
-func needNamespaces(t testing.TB, l Level) {
+func needNamespaces(t testing.TB, l sandbox.Level) {
 	t.Helper()
-	if hostWithoutNamespaces() && (l == LevelNamespaces || l == LevelNamespacesNoProc) {
+	if hostWithoutNamespaces() && (l == sandbox.LevelNamespaces || l == sandbox.LevelNamespacesNoProc) {
 		t.Skip("this run is about a host without user namespaces")
 	}
 }

@@ -11,12 +11,13 @@ import (
 	"syscall"
 
 	"mcp-sandbox/hostpath"
+	"mcp-sandbox/sandbox"
 )
 
 // layout turns a Policy into what init is to do. It looks at the host and
 // changes nothing.
 type layout struct {
-	p    *Policy
+	p    *sandbox.Policy
 	id   identity
 	base *base // nil at the levels without mounts
 	cfg  initConfig
@@ -37,7 +38,7 @@ func (l *layout) warn(format string, args ...any) {
 }
 
 // newLayout plans what a session at the namespaces level has over its base.
-func newLayout(p *Policy, id identity, b *base) (*layout, error) {
+func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 	l := &layout{p: p, id: id, base: b, tmp: "/tmp"}
 	c := &l.cfg
 	c.Namespaces = true

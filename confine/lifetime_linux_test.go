@@ -21,8 +21,8 @@ import (
 
 // AC-47: limits hold and say so.
 func TestLimits(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
-		p.Limits = Limits{Procs: 60, FileSize: 1 << 20, OpenFiles: 100, Tmp: 2 << 20, Shm: 1 << 20}
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
+		p.Limits = sandbox.Limits{Procs: 60, FileSize: 1 << 20, OpenFiles: 100, Tmp: 2 << 20, Shm: 1 << 20}
 		s := start(t, p)
 		want(t, s, p.Workspace, "ulimit -n; ulimit -c; head -c 3000000 /dev/zero > big 2>/dev/null; stat -c %s big; rm big; head -c 900000 /dev/zero > /tmp/a; cat /tmp/a /tmp/a > /tmp/b 2>/dev/null; cat /tmp/a > /tmp/c 2>/dev/null; stat -c %s /tmp/c", "100\n0\n1048576\n"+map[bool]string{true: ""}[false]+statOf(t, s, p))
 		if os.Geteuid() == 0 && !s.cgroup.Has("pids") && strings.Contains(t.Name(), "self") {
@@ -31,7 +31,7 @@ func TestLimits(t *testing.T) {
 		out, _ := sh(t, s, p.Workspace, "for i in $(seq 200); do sleep 5 & done 2>/dev/null; echo end; kill $(jobs -p) 2>/dev/null; true")
 		_ = out
 		// The bomb is contained, init lives and so does the next command.
-		c := spawn(t, s, Command{Argv: []string{"/bin/bash", "-c", "b() { b | b & }; b; b; wait"}, Dir: p.Workspace})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"/bin/bash", "-c", "b() { b | b & }; b; b; wait"}, Dir: p.Workspace})
 		eventually(t, "the bomb has grown to the limit", func() bool { n, _ := c.TreeAlive(); return n > 20 })
 		if n, _ := c.TreeAlive(); n > 80 {
 			t.Errorf("%d processes under a limit of 60", n)
@@ -45,7 +45,7 @@ func TestLimits(t *testing.T) {
 }
 
 // statOf is the size the third file of TestLimits gets: what is left of /tmp.
-func statOf(t *testing.T, s *Sandbox, p Policy) string {
+func statOf(t *testing.T, s *Sandbox, p sandbox.Policy) string {
 	out, _ := sh(t, s, p.Workspace, "head -c 900000 /dev/zero > /tmp/a; cat /tmp/a /tmp/a > /tmp/b 2>/dev/null; cat /tmp/a > /tmp/c 2>/dev/null; stat -c %s /tmp/c; rm -f /tmp/?")
 	n, err := strconv.Atoi(strings.TrimSpace(out))
 	if err != nil || n >= 900000 {
@@ -57,7 +57,7 @@ func statOf(t *testing.T, s *Sandbox, p Policy) string {
 // AC-46: nothing is left of a sandbox whose server is killed, and nothing of
 // one that is closed.
 func TestNothingIsLeft(t *testing.T) {
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		// A place of its own: tests of other packages run at the same time.
 		own := filepath.Join(filepath.Dir(p.Workspace), "tmp")
 		if err := os.Mkdir(own, 0o755); err != nil {
@@ -68,7 +68,7 @@ func TestNothingIsLeft(t *testing.T) {
 		fds, routines := fdCount(t), runtime.NumGoroutine()
 		for range 3 {
 			s := start(t, p)
-			c, err := s.Spawn(context.Background(), Command{Argv: []string{"sh", "-c", "for i in 1 2 3 4; do setsid nohup sh -c 'trap \"\" TERM; while :; do sleep 1; done' & done; kill -STOP $$"}, Env: s.Environ(), Dir: p.Workspace})
+			c, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{"sh", "-c", "for i in 1 2 3 4; do setsid nohup sh -c 'trap \"\" TERM; while :; do sleep 1; done' & done; kill -STOP $$"}, Env: s.Environ(), Dir: p.Workspace})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +82,7 @@ func TestNothingIsLeft(t *testing.T) {
 			if err := unix.Kill(pid, 0); err != unix.ESRCH {
 				t.Errorf("init %d is still there: %v", pid, err)
 			}
-			if _, err := s.Spawn(context.Background(), Command{Argv: []string{"true"}, Dir: "/"}); err == nil {
+			if _, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{"true"}, Dir: "/"}); err == nil {
 				t.Error("a closed sandbox started a command")
 			}
 		}
@@ -106,7 +106,7 @@ func TestCancel(t *testing.T) {
 			time.Sleep(time.Duration(i) * 20 * time.Microsecond)
 			cancel()
 		}()
-		c, err := s.Spawn(ctx, Command{Argv: []string{"sleep", "1000"}, Env: s.Environ(), Dir: p.Workspace, TTY: i%2 == 0})
+		c, err := s.Spawn(ctx, sandbox.Command{Argv: []string{"sleep", "1000"}, Env: s.Environ(), Dir: p.Workspace, TTY: i%2 == 0})
 		if err == nil {
 			c.SignalTree(syscall.SIGKILL)
 			c.Stdout().Close()
@@ -149,7 +149,7 @@ func TestSpawnErrors(t *testing.T) {
 		{[]string{"true", strings.Repeat("x", 5<<20)}, p.Workspace, "too_large"},
 		{[]string{"true", strings.Repeat("x", 1<<20)}, p.Workspace, "exec_failed"},
 	} {
-		_, err := s.Spawn(context.Background(), Command{Argv: c.argv, Env: s.Environ(), Dir: c.dir})
+		_, err := s.Spawn(context.Background(), sandbox.Command{Argv: c.argv, Env: s.Environ(), Dir: c.dir})
 		var e *sandbox.Error
 		if !errors.As(err, &e) || e.Code() != c.code {
 			t.Errorf("%.40q in %s: %v, want %s", c.argv, c.dir, err, c.code)
@@ -174,7 +174,7 @@ func TestParallelSpawns(t *testing.T) {
 	for i := range 64 {
 		go func() {
 			line := fmt.Sprintf("echo out%d; echo err%d >&2; exit %d", i, i, i)
-			c, err := s.Spawn(context.Background(), Command{Argv: []string{"/bin/sh", "-c", line}, Env: s.Environ(), Dir: p.Workspace, SplitStderr: true})
+			c, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{"/bin/sh", "-c", line}, Env: s.Environ(), Dir: p.Workspace, SplitStderr: true})
 			if err != nil {
 				errs <- err
 				return

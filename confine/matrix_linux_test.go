@@ -25,7 +25,7 @@ import (
 
 type matrixArg struct {
 	Host       degradedHost
-	Policy     Policy
+	Policy     sandbox.Policy
 	Outside    string // a directory with a canary file "f"
 	Socket     string // a unix socket outside
 	TCP        string // port of a listener on the host's loopback
@@ -35,7 +35,7 @@ type matrixArg struct {
 
 type matrixAnswer struct {
 	Code, Err string // of Start
-	Report    Report
+	Report    sandbox.Report
 	Output    string // of the script
 	Status    int
 }
@@ -60,7 +60,7 @@ func childMatrix(raw json.RawMessage) (any, error) {
 	}
 	defer s.Close()
 	a.Report = s.Report()
-	p, err := s.Spawn(context.Background(), Command{Argv: []string{"/bin/sh", "-c", arg.TestScript}, Env: append(s.Environ(), "LC_ALL=C"), Dir: arg.Policy.Workspace})
+	p, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{"/bin/sh", "-c", arg.TestScript}, Env: append(s.Environ(), "LC_ALL=C"), Dir: arg.Policy.Workspace})
 	if err != nil {
 		return nil, fmt.Errorf("spawn: %w", err)
 	}
@@ -81,7 +81,7 @@ func TestMatrixOfHosts(t *testing.T) {
 	}
 	filter := func(rules ...syscallRule) []unix.SockFilter {
 		t.Helper()
-		prog, err := buildSeccomp(arch, rules, seccompOptions{Network: NetworkHost})
+		prog, err := buildSeccomp(arch, rules, seccompOptions{Network: sandbox.NetworkHost})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,22 +100,22 @@ func TestMatrixOfHosts(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		host      degradedHost
-		ask, min  Level
-		want      Level // "" for refused
+		ask, min  sandbox.Level
+		want      sandbox.Level // "" for refused
 		mustsay   string
 		landlocks bool
 	}{
-		{"full host", degradedHost{}, "", "", LevelNamespaces, "", true},
-		{"full host, landlock by name", degradedHost{}, LevelLandlock, "", LevelLandlock, "", true},
-		{"no user namespaces", degradedHost{Namespace: true, NoUserNS: true}, "", "", LevelLandlock, "max_user_namespaces", true},
-		{"no user namespaces, namespaces asked", degradedHost{Namespace: true, NoUserNS: true}, LevelNamespaces, "", "", "", true},
-		{"no user namespaces, minimum namespaces-noproc", degradedHost{Namespace: true, NoUserNS: true}, "", LevelNamespacesNoProc, "", "", true},
-		{"Docker's filter", degradedHost{Filter: docker}, "", "", LevelLandlock, "filter", true},
-		{"Docker's filter, minimum namespaces", degradedHost{Filter: docker}, "", LevelNamespaces, "", "", true},
-		{"masked /proc", degradedHost{Namespace: true, MaskProc: true}, "", "", LevelNamespacesNoProc, "masked", true},
-		{"masked /proc, minimum namespaces", degradedHost{Namespace: true, MaskProc: true}, "", LevelNamespaces, "", "", true},
-		{"Landlock denied", degradedHost{Filter: filter(noLandlock)}, "", "", LevelNamespaces, "Landlock", false},
-		{"Landlock denied, landlock asked", degradedHost{Filter: filter(noLandlock)}, LevelLandlock, "", "", "", false},
+		{"full host", degradedHost{}, "", "", sandbox.LevelNamespaces, "", true},
+		{"full host, landlock by name", degradedHost{}, sandbox.LevelLandlock, "", sandbox.LevelLandlock, "", true},
+		{"no user namespaces", degradedHost{Namespace: true, NoUserNS: true}, "", "", sandbox.LevelLandlock, "max_user_namespaces", true},
+		{"no user namespaces, namespaces asked", degradedHost{Namespace: true, NoUserNS: true}, sandbox.LevelNamespaces, "", "", "", true},
+		{"no user namespaces, minimum namespaces-noproc", degradedHost{Namespace: true, NoUserNS: true}, "", sandbox.LevelNamespacesNoProc, "", "", true},
+		{"Docker's filter", degradedHost{Filter: docker}, "", "", sandbox.LevelLandlock, "filter", true},
+		{"Docker's filter, minimum namespaces", degradedHost{Filter: docker}, "", sandbox.LevelNamespaces, "", "", true},
+		{"masked /proc", degradedHost{Namespace: true, MaskProc: true}, "", "", sandbox.LevelNamespacesNoProc, "masked", true},
+		{"masked /proc, minimum namespaces", degradedHost{Namespace: true, MaskProc: true}, "", sandbox.LevelNamespaces, "", "", true},
+		{"Landlock denied", degradedHost{Filter: filter(noLandlock)}, "", "", sandbox.LevelNamespaces, "Landlock", false},
+		{"Landlock denied, landlock asked", degradedHost{Filter: filter(noLandlock)}, sandbox.LevelLandlock, "", "", "", false},
 		{"Landlock and namespaces denied", degradedHost{Filter: filter(noClone, noClone3, noLandlock)}, "", "", "", "", false},
 		{"seccomp denied", degradedHost{Filter: filter(noSeccomp)}, "", "", "", "", true},
 	} {
@@ -125,7 +125,7 @@ func TestMatrixOfHosts(t *testing.T) {
 			}
 			arg := matrixArg{Host: c.host, ServerPid: os.Getpid()}
 			dir := testWorkspace(t)
-			arg.Policy = Policy{Workspace: dir, UID: -1, GID: -1, Path: os.Getenv("PATH"), Level: c.ask, MinLevel: c.min}
+			arg.Policy = sandbox.Policy{Workspace: dir, UID: -1, GID: -1, Path: os.Getenv("PATH"), Level: c.ask, MinLevel: c.min}
 			// t.TempDir holds the test's name, too long for a unix socket's path.
 			base, err := os.MkdirTemp("", "m")
 			if err != nil {
@@ -234,7 +234,7 @@ func TestMatrixOfHosts(t *testing.T) {
 			if !strings.Contains(said, c.mustsay) {
 				t.Errorf("the report does not say %q: %+v", c.mustsay, a.Report)
 			}
-			if c.mustsay != "" && !slices.ContainsFunc(a.Report.Layers, func(l Layer) bool { return l.State != stateOn && l.Remedy != "" }) {
+			if c.mustsay != "" && !slices.ContainsFunc(a.Report.Layers, func(l sandbox.Layer) bool { return l.State != sandbox.StateOn && l.Remedy != "" }) {
 				t.Errorf("no layer of the report is missing with a remedy: %+v", a.Report.Layers)
 			}
 			if b, err := os.ReadFile(canary); err != nil || string(b) != "canary" {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // AC-74: ordinary work runs inside, offline.
@@ -39,7 +41,7 @@ a = socket.socket(socket.AF_UNIX); a.bind("s"); a.listen(); b = socket.socket(so
 		{"cargo", []string{"cargo"}, false, `export CARGO_HOME=$PWD/home CARGO_TERM_COLOR=never; cargo new --quiet --vcs none --name m c && cd c && cargo build --quiet --offline && ./target/debug/m`, "Hello, world!\n"},
 		{"less", []string{"less"}, true, `echo paged > l; less -FX l | cat`, "paged\r\n"},
 	}
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		// With the guard on, which every call that makes a name passes.
 		p.Protect = []string{".vscode", ".envrc", ".git/hooks", ".git/config"}
 		s := start(t, p)
@@ -60,7 +62,7 @@ a = socket.socket(socket.AF_UNIX); a.bind("s"); a.listen(); b = socket.socket(so
 				if _, st := sh(t, s, p.Workspace, "mkdir "+dir); st.Code != 0 {
 					t.Fatal(st)
 				}
-				c := spawn(t, s, Command{Argv: []string{"/bin/sh", "-c", w.line}, Dir: dir, TTY: w.tty})
+				c := spawn(t, s, sandbox.Command{Argv: []string{"/bin/sh", "-c", w.line}, Dir: dir, TTY: w.tty})
 				var out string
 				if w.tty {
 					out = readTerminal(t, c)
@@ -79,7 +81,7 @@ a = socket.socket(socket.AF_UNIX); a.bind("s"); a.listen(); b = socket.socket(so
 
 // AC-74: programs that take the whole screen work in a terminal and answer keys.
 func TestFullScreenPrograms(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		if _, st := sh(t, s, p.Workspace, "seq -f 'line %g' 500 > long"); st.Code != 0 {
 			t.Fatal(st)
@@ -96,7 +98,7 @@ func TestFullScreenPrograms(t *testing.T) {
 		} {
 			t.Run(c.argv[0], func(t *testing.T) {
 				needTools(t, c.argv[0])
-				p2 := spawn(t, s, Command{Argv: c.argv, Dir: p.Workspace, TTY: true, Cols: 100, Rows: 30})
+				p2 := spawn(t, s, sandbox.Command{Argv: c.argv, Dir: p.Workspace, TTY: true, Cols: 100, Rows: 30})
 				master := p2.Stdout()
 				master.SetReadDeadline(time.Now().Add(60 * time.Second))
 				screen, buf := "", make([]byte, 4096)
@@ -126,14 +128,14 @@ func TestFullScreenPrograms(t *testing.T) {
 // A host that masks /proc gives the level namespaces-noproc: reported, with the
 // host's /proc read-only, and trees are still found.
 func TestHostProc(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
-		p.Level = LevelNamespacesNoProc
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
+		p.Level = sandbox.LevelNamespacesNoProc
 		s := start(t, p)
-		if l := s.Report().Level; l != LevelNamespacesNoProc {
+		if l := s.Report().Level; l != sandbox.LevelNamespacesNoProc {
 			t.Errorf("level %s", l)
 		}
 		for name, line := range escapes {
-			c := spawn(t, s, Command{Argv: []string{"sh", "-c", line}, Dir: p.Workspace})
+			c := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", line}, Dir: p.Workspace})
 			io.ReadFull(c.Stdout(), make([]byte, 6))
 			if n, err := c.TreeAlive(); n == 0 || err != nil {
 				t.Errorf("%s: %d alive, %v", name, n, err)
@@ -144,7 +146,7 @@ func TestHostProc(t *testing.T) {
 			eventually(t, "all dead", func() bool { n, _ := c.TreeAlive(); return n == 0 })
 		}
 		want(t, s, p.Workspace, "(echo x > /proc/sys/kernel/core_pattern) 2>/dev/null; bash -c 'cat <(echo sub)'; cat /proc/"+itoa(os.Getpid())+"/environ 2>/dev/null | head -c 1; echo done", "sub\ndone\n")
-		p.Level, p.MinLevel = LevelNamespacesNoProc, LevelNamespaces
+		p.Level, p.MinLevel = sandbox.LevelNamespacesNoProc, sandbox.LevelNamespaces
 		if s, err := Start(t.Context(), p); err == nil {
 			s.Close()
 			t.Error("a level below the minimum was started")

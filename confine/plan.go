@@ -75,12 +75,12 @@ const (
 
 // Plan is what Start does for a policy on a host.
 type Plan struct {
-	Level      Level
+	Level      sandbox.Level
 	Namespaces bool // user, mount, pid, ipc, uts, cgroup, and net unless Network is host
 	Proc       ProcMode
 	// Network is the mode that is really in force; it is never wider than the
 	// policy's.
-	Network Network
+	Network sandbox.Network
 	// LandlockABI is the ABI to build the domain for, 0 for none.
 	LandlockABI   int
 	ScopeSignal   bool // the Landlock domain keeps signals inside
@@ -95,15 +95,15 @@ type Plan struct {
 
 // levelRank orders the levels for MinLevel. Seatbelt and landlock share a rank:
 // both leave the host's processes and names visible. An unknown level has none.
-func levelRank(l Level) (int, bool) {
+func levelRank(l sandbox.Level) (int, bool) {
 	switch l {
-	case LevelNone:
+	case sandbox.LevelNone:
 		return 0, true
-	case LevelLandlock, LevelSeatbelt:
+	case sandbox.LevelLandlock, sandbox.LevelSeatbelt:
 		return 1, true
-	case LevelNamespacesNoProc:
+	case sandbox.LevelNamespacesNoProc:
 		return 2, true
-	case LevelNamespaces:
+	case sandbox.LevelNamespaces:
 		return 3, true
 	}
 	return 0, false
@@ -111,10 +111,10 @@ func levelRank(l Level) (int, bool) {
 
 // CheckLevels refuses levels that no host of this system has, and a level below
 // the minimum. Codes: invalid_argument.
-func CheckLevels(want, least Level) error {
-	usable := func(l Level) bool {
+func CheckLevels(want, least sandbox.Level) error {
+	usable := func(l sandbox.Level) bool {
 		_, ok := levelRank(l)
-		return l == "" || l == LevelAuto || ok && (l == LevelNone || (l == LevelSeatbelt) == (runtime.GOOS == "darwin"))
+		return l == "" || l == sandbox.LevelAuto || ok && (l == sandbox.LevelNone || (l == sandbox.LevelSeatbelt) == (runtime.GOOS == "darwin"))
 	}
 	names := "auto, namespaces, namespaces-noproc, landlock or none"
 	if runtime.GOOS == "darwin" {
@@ -137,23 +137,23 @@ func CheckLevels(want, least Level) error {
 // never weakens in silence: whatever of the strongest confinement is missing is
 // in the gaps, and a level below p.MinLevel is an error. LevelNone is only ever
 // the answer to LevelNone.
-func plan(p Policy, c Capabilities) (Plan, []Gap, error) {
+func plan(p sandbox.Policy, c Capabilities) (Plan, []Gap, error) {
 	want, network := p.Level, p.Network
 	if want == "" {
-		want = LevelAuto
+		want = sandbox.LevelAuto
 	}
 	if network == "" {
-		network = NetworkLoopback
+		network = sandbox.NetworkLoopback
 	}
-	if !slices.Contains([]Network{NetworkNone, NetworkLoopback, NetworkAllow, NetworkHost}, network) {
+	if !slices.Contains([]sandbox.Network{sandbox.NetworkNone, sandbox.NetworkLoopback, sandbox.NetworkAllow, sandbox.NetworkHost}, network) {
 		return Plan{}, nil, errorf("invalid_argument", nil, "unknown network mode %q, use none, loopback, allow or host", network)
 	}
-	if _, ok := levelRank(want); !ok && want != LevelAuto {
+	if _, ok := levelRank(want); !ok && want != sandbox.LevelAuto {
 		return Plan{}, nil, errorf("invalid_argument", nil,
 			"unknown confinement level %q, use auto, namespaces, namespaces-noproc, landlock, seatbelt or none", want)
 	}
 	least := 0
-	if p.MinLevel != "" && p.MinLevel != LevelAuto {
+	if p.MinLevel != "" && p.MinLevel != sandbox.LevelAuto {
 		var ok bool
 		if least, ok = levelRank(p.MinLevel); !ok {
 			return Plan{}, nil, errorf("invalid_argument", nil,
@@ -165,9 +165,9 @@ func plan(p Policy, c Capabilities) (Plan, []Gap, error) {
 			"confinement %q is below the minimum %q, ask for a stronger level or lower the minimum", want, p.MinLevel)
 	}
 
-	candidates := []Level{want}
-	if want == LevelAuto {
-		candidates = []Level{LevelNamespaces, LevelNamespacesNoProc, LevelLandlock, LevelSeatbelt}
+	candidates := []sandbox.Level{want}
+	if want == sandbox.LevelAuto {
+		candidates = []sandbox.Level{sandbox.LevelNamespaces, sandbox.LevelNamespacesNoProc, sandbox.LevelLandlock, sandbox.LevelSeatbelt}
 	}
 	var obstacles []Gap
 	for _, l := range candidates {
@@ -191,21 +191,21 @@ func plan(p Policy, c Capabilities) (Plan, []Gap, error) {
 
 // lacks lists what keeps a level from being used here; ok is false when nothing
 // does.
-func (c Capabilities) lacks(l Level) (missing []Gap, ok bool) {
+func (c Capabilities) lacks(l sandbox.Level) (missing []Gap, ok bool) {
 	need := func(layer string, s Support) {
 		if !s.OK {
 			missing = append(missing, Gap{layer, s.Reason, s.Remedy})
 		}
 	}
 	switch l {
-	case LevelNone:
-	case LevelSeatbelt:
+	case sandbox.LevelNone:
+	case sandbox.LevelSeatbelt:
 		if c.OS != "darwin" {
 			need(layerSeatbelt, Support{Reason: "Seatbelt exists on macOS only"})
 			break
 		}
 		need(layerSeatbelt, c.Seatbelt)
-	case LevelLandlock:
+	case sandbox.LevelLandlock:
 		if c.OS != "linux" {
 			need(layerLandlock, Support{Reason: "Landlock exists on Linux only"})
 			break
@@ -218,7 +218,7 @@ func (c Capabilities) lacks(l Level) (missing []Gap, ok bool) {
 			break
 		}
 		need(layerNamespaces, c.Namespaces)
-		if l == LevelNamespaces && c.Namespaces.OK {
+		if l == sandbox.LevelNamespaces && c.Namespaces.OK {
 			need(layerProc, c.FreshProc)
 		}
 		// Without the filter vsock, raw kernel interfaces and terminal injection
@@ -235,20 +235,20 @@ func (c Capabilities) landlock() Support {
 	return s
 }
 
-func planAt(l Level, network Network, c Capabilities) Plan {
+func planAt(l sandbox.Level, network sandbox.Network, c Capabilities) Plan {
 	pl := Plan{Level: l, Network: network, Proc: procNone}
 	switch l {
-	case LevelNone, LevelSeatbelt:
+	case sandbox.LevelNone, sandbox.LevelSeatbelt:
 		return pl
-	case LevelNamespaces:
+	case sandbox.LevelNamespaces:
 		pl.Namespaces, pl.Proc = true, procFresh
-	case LevelNamespacesNoProc:
+	case sandbox.LevelNamespacesNoProc:
 		pl.Namespaces, pl.Proc = true, procHost
-	case LevelLandlock:
+	case sandbox.LevelLandlock:
 		pl.Subreaper = true
-		if network != NetworkHost {
+		if network != sandbox.NetworkHost {
 			// There is no private loopback, and the host's is not the session's.
-			pl.Network = NetworkNone
+			pl.Network = sandbox.NetworkNone
 			pl.DenyTCP = c.LandlockABI >= 4
 		}
 	}
@@ -268,26 +268,26 @@ func planAt(l Level, network Network, c Capabilities) Plan {
 
 // gaps lists what pl does without, measured against LevelNamespaces with all
 // layers and the limits of p.
-func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
+func gaps(pl Plan, p sandbox.Policy, asked sandbox.Network, c Capabilities) []Gap {
 	var g []Gap
 	add := func(layer, reason, remedy string) { g = append(g, Gap{layer, reason, remedy}) }
 	switch pl.Level {
-	case LevelNone:
+	case sandbox.LevelNone:
 		add(layerNamespaces, "confinement is off by request: commands have all the rights of the server", "start without --confine none")
 		return g
-	case LevelSeatbelt:
+	case sandbox.LevelSeatbelt:
 		add(layerNamespaces, "macOS has no namespaces: the number and names of the host's processes stay visible", "")
-		if pl.Network == NetworkLoopback || pl.Network == NetworkAllow {
+		if pl.Network == sandbox.NetworkLoopback || pl.Network == sandbox.NetworkAllow {
 			add(layerNetwork, "macOS has one loopback for all: commands can listen on it and connect to nothing but the server's own listeners", "")
 		}
 		if p.Limits.Memory > 0 || p.Limits.CPU > 0 {
 			add(layerMemory, "macOS enforces no memory or CPU limit for a session", "")
 		}
 		return g
-	case LevelNamespacesNoProc:
+	case sandbox.LevelNamespacesNoProc:
 		add(layerProc, c.FreshProc.Reason, c.FreshProc.Remedy)
 		add(layerProcesses, "the host's process list can be read, with its command lines, and process numbers in /proc are the host's", c.FreshProc.Remedy)
-	case LevelLandlock:
+	case sandbox.LevelLandlock:
 		if c.Namespaces.OK {
 			add(layerNamespaces, "namespaces are not used by request", "start without --confine landlock")
 		} else {
@@ -300,7 +300,7 @@ func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
 		} else {
 			add(layerProcesses, "your other processes on this host can be signalled, and the command lines of all of them can be read", "use Linux 6.12 or newer")
 		}
-		if asked == NetworkLoopback || asked == NetworkAllow {
+		if asked == sandbox.NetworkLoopback || asked == sandbox.NetworkAllow {
 			add(layerNetwork, fmt.Sprintf("network %q needs namespaces: commands have no network at all", asked), "")
 		}
 		add(layerNetwork, "unix sockets cannot be made, only connected stream pairs, so none of the host can be reached", "")
@@ -313,7 +313,7 @@ func gaps(pl Plan, p Policy, asked Network, c Capabilities) []Gap {
 			add(layerLandlock, lost, "use a newer kernel")
 		}
 	}
-	if pl.Network == NetworkHost {
+	if pl.Network == sandbox.NetworkHost {
 		add(layerNetwork, "the host's network is shared by request, its loopback services included", "start with --network loopback")
 		if !pl.ScopeAbstract {
 			add(layerNetwork, "abstract unix sockets of the host (X11, D-Bus) can be reached", "start with --network loopback, or use Linux 6.12 or newer")
@@ -354,11 +354,11 @@ func because(reason string) string {
 
 // refusal is the error when no level will do: what was asked, why not, and the
 // first remedy there is.
-func refusal(want, least Level, obstacles []Gap) *sandbox.Error {
+func refusal(want, least sandbox.Level, obstacles []Gap) *sandbox.Error {
 	asked := fmt.Sprintf("confinement %q", want)
-	if want == LevelAuto {
+	if want == sandbox.LevelAuto {
 		asked = "confinement"
-		if least != "" && least != LevelAuto {
+		if least != "" && least != sandbox.LevelAuto {
 			asked = fmt.Sprintf("confinement of at least %q", least)
 		}
 	}

@@ -19,7 +19,7 @@ func supported(ok bool, reason string) Support {
 	return no(reason)
 }
 
-var allLevels = []Level{"", LevelAuto, LevelNamespaces, LevelNamespacesNoProc, LevelLandlock, LevelSeatbelt, LevelNone, "nonsense"}
+var allLevels = []sandbox.Level{"", sandbox.LevelAuto, sandbox.LevelNamespaces, sandbox.LevelNamespacesNoProc, sandbox.LevelLandlock, sandbox.LevelSeatbelt, sandbox.LevelNone, "nonsense"}
 
 // everyHost calls f with each combination of what a host can lend.
 func everyHost(f func(Capabilities)) {
@@ -45,17 +45,17 @@ func everyHost(f func(Capabilities)) {
 }
 
 // feasible is the specification in its plainest words.
-func feasible(l Level, c Capabilities) bool {
+func feasible(l sandbox.Level, c Capabilities) bool {
 	switch l {
-	case LevelNone:
+	case sandbox.LevelNone:
 		return true
-	case LevelSeatbelt:
+	case sandbox.LevelSeatbelt:
 		return c.OS == "darwin" && c.Seatbelt.OK
-	case LevelLandlock:
+	case sandbox.LevelLandlock:
 		return c.OS == "linux" && c.LandlockABI > 0 && c.Seccomp.OK
-	case LevelNamespacesNoProc:
+	case sandbox.LevelNamespacesNoProc:
 		return c.OS == "linux" && c.Namespaces.OK && c.Seccomp.OK
-	case LevelNamespaces:
+	case sandbox.LevelNamespaces:
 		return c.OS == "linux" && c.Namespaces.OK && c.FreshProc.OK && c.Seccomp.OK
 	}
 	return false
@@ -63,14 +63,14 @@ func feasible(l Level, c Capabilities) bool {
 
 // AC-33, AC-73: every level asked, every minimum, every network, every host.
 func TestPlanEveryCombination(t *testing.T) {
-	strength := map[Level]int{LevelNone: 0, LevelSeatbelt: 1, LevelLandlock: 1, LevelNamespacesNoProc: 2, LevelNamespaces: 3}
+	strength := map[sandbox.Level]int{sandbox.LevelNone: 0, sandbox.LevelSeatbelt: 1, sandbox.LevelLandlock: 1, sandbox.LevelNamespacesNoProc: 2, sandbox.LevelNamespaces: 3}
 	cases, refused := 0, 0
 	everyHost(func(c Capabilities) {
 		for _, want := range allLevels {
 			for _, least := range allLevels {
-				for _, network := range []Network{"", NetworkNone, NetworkLoopback, NetworkAllow, NetworkHost, "nonsense"} {
+				for _, network := range []sandbox.Network{"", sandbox.NetworkNone, sandbox.NetworkLoopback, sandbox.NetworkAllow, sandbox.NetworkHost, "nonsense"} {
 					cases++
-					p := Policy{Level: want, MinLevel: least, Network: network, Limits: Limits{Memory: 1}}
+					p := sandbox.Policy{Level: want, MinLevel: least, Network: network, Limits: sandbox.Limits{Memory: 1}}
 					got, gaps, err := plan(p, c)
 					fail := func(format string, args ...any) {
 						t.Helper()
@@ -79,11 +79,11 @@ func TestPlanEveryCombination(t *testing.T) {
 					}
 
 					minimum := strength[least] // 0 for "" and auto
-					var expect Level
-					auto := want == "" || want == LevelAuto
+					var expect sandbox.Level
+					auto := want == "" || want == sandbox.LevelAuto
 					valid := want != "nonsense" && least != "nonsense" && network != "nonsense"
 					if auto {
-						for _, l := range []Level{LevelNamespaces, LevelNamespacesNoProc, LevelLandlock, LevelSeatbelt} {
+						for _, l := range []sandbox.Level{sandbox.LevelNamespaces, sandbox.LevelNamespacesNoProc, sandbox.LevelLandlock, sandbox.LevelSeatbelt} {
 							if feasible(l, c) && strength[l] >= minimum {
 								expect = l
 								break
@@ -110,10 +110,10 @@ func TestPlanEveryCombination(t *testing.T) {
 					if err != nil || got.Level != expect {
 						fail("want level %q", expect)
 					}
-					if got.Level == LevelNone && want != LevelNone {
+					if got.Level == sandbox.LevelNone && want != sandbox.LevelNone {
 						fail("none without being asked for by name")
 					}
-					linux := got.Level != LevelNone && got.Level != LevelSeatbelt
+					linux := got.Level != sandbox.LevelNone && got.Level != sandbox.LevelSeatbelt
 					if got.Seccomp != linux {
 						fail("seccomp %v", got.Seccomp)
 					}
@@ -123,30 +123,30 @@ func TestPlanEveryCombination(t *testing.T) {
 					if linux && c.LandlockABI != got.LandlockABI {
 						fail("Landlock is there and not used, or the reverse")
 					}
-					if got.Subreaper != (got.Level == LevelLandlock) {
+					if got.Subreaper != (got.Level == sandbox.LevelLandlock) {
 						fail("subreaper %v", got.Subreaper)
 					}
-					if got.Level == LevelLandlock && network != NetworkHost && got.Network != NetworkNone {
+					if got.Level == sandbox.LevelLandlock && network != sandbox.NetworkHost && got.Network != sandbox.NetworkNone {
 						fail("network without a namespace: %q", got.Network)
 					}
-					if got.Level == LevelNamespaces && network == "" && got.Network != NetworkLoopback {
+					if got.Level == sandbox.LevelNamespaces && network == "" && got.Network != sandbox.NetworkLoopback {
 						fail("default network %q", got.Network)
 					}
 					// Whatever is missing is told.
 					told := func(reason string) bool {
 						return slices.ContainsFunc(gaps, func(g Gap) bool { return strings.Contains(g.Reason, reason) })
 					}
-					if got.Level == LevelLandlock && !c.Namespaces.OK && !told("no userns") ||
-						got.Level == LevelNamespacesNoProc && !c.FreshProc.OK && !told("masked proc") ||
+					if got.Level == sandbox.LevelLandlock && !c.Namespaces.OK && !told("no userns") ||
+						got.Level == sandbox.LevelNamespacesNoProc && !c.FreshProc.OK && !told("masked proc") ||
 						linux && c.LandlockABI == 0 && !told("no landlock") ||
 						linux && c.LandlockABI > 0 && c.LandlockABI < 6 && !told("abstract unix sockets are not restricted") ||
 						linux && !c.Cgroup["memory"].OK && !told("memory limit is not enforced") ||
-						linux && network == NetworkHost && !told("shared by request") ||
-						linux && network == NetworkHost && c.LandlockABI < 6 && !told("abstract unix sockets of the host") ||
-						got.Level == LevelNone && !told("off by request") {
+						linux && network == sandbox.NetworkHost && !told("shared by request") ||
+						linux && network == sandbox.NetworkHost && c.LandlockABI < 6 && !told("abstract unix sockets of the host") ||
+						got.Level == sandbox.LevelNone && !told("off by request") {
 						fail("something missing is not told")
 					}
-					if got.Level == LevelNamespaces && c.LandlockABI >= 6 && c.Cgroup["pids"].OK && network != NetworkHost && len(gaps) != 0 {
+					if got.Level == sandbox.LevelNamespaces && c.LandlockABI >= 6 && c.Cgroup["pids"].OK && network != sandbox.NetworkHost && len(gaps) != 0 {
 						fail("a complete confinement has gaps")
 					}
 				}
@@ -162,13 +162,13 @@ func TestPlanEveryCombination(t *testing.T) {
 func TestPlanRefusal(t *testing.T) {
 	c := Capabilities{OS: "linux", Namespaces: no("user namespaces are off"), Seccomp: yes(), Landlock: no("Landlock is not in the lsm= list")}
 	for _, tc := range []struct {
-		p    Policy
+		p    sandbox.Policy
 		want []string
 	}{
-		{Policy{}, []string{"confinement cannot be had", "user namespaces are off", "Landlock is not in the lsm= list", "cure user namespaces are off"}},
-		{Policy{MinLevel: LevelNamespaces}, []string{`at least "namespaces"`, "user namespaces are off"}},
-		{Policy{Level: LevelLandlock}, []string{`confinement "landlock"`, "cure Landlock"}},
-		{Policy{Level: LevelSeatbelt}, []string{"macOS only", "mcp-sandbox doctor"}},
+		{sandbox.Policy{}, []string{"confinement cannot be had", "user namespaces are off", "Landlock is not in the lsm= list", "cure user namespaces are off"}},
+		{sandbox.Policy{MinLevel: sandbox.LevelNamespaces}, []string{`at least "namespaces"`, "user namespaces are off"}},
+		{sandbox.Policy{Level: sandbox.LevelLandlock}, []string{`confinement "landlock"`, "cure Landlock"}},
+		{sandbox.Policy{Level: sandbox.LevelSeatbelt}, []string{"macOS only", "mcp-sandbox doctor"}},
 	} {
 		_, _, err := plan(tc.p, c)
 		if err == nil {

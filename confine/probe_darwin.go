@@ -7,6 +7,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Probe runs a program under a small profile and checks that it is refused what
@@ -14,7 +16,7 @@ import (
 func Probe(ctx context.Context) Capabilities {
 	c := Capabilities{OS: runtime.GOOS, UID: os.Geteuid(), Cgroup: map[string]Support{}}
 	c.Kernel, _ = unix.Sysctl("kern.osrelease")
-	profile, params, err := seatbeltProfile(seatbeltSpec{Workspace: "/private/var/empty", Tmp: "/private/var/empty", Network: NetworkNone})
+	profile, params, err := seatbeltProfile(seatbeltSpec{Workspace: "/private/var/empty", Tmp: "/private/var/empty", Network: sandbox.NetworkNone})
 	if err != nil {
 		c.Seatbelt = Support{Reason: "the probing profile cannot be written", Remedy: "report this as a bug"}
 		return c

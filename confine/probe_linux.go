@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // probeName is the argv[0] of the child that tries the layers.
@@ -230,7 +232,7 @@ func probeSeccomp() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	prog, err := seccompProgram(seccompOptions{Network: NetworkNone, LandlockOnly: true})
+	prog, err := seccompProgram(seccompOptions{Network: sandbox.NetworkNone, LandlockOnly: true})
 	if err != nil {
 		return unix.ENOTSUP
 	}
@@ -256,7 +258,7 @@ var probeCount atomic.Int64
 
 // probeCgroup makes a group with one limit and removes it.
 func probeCgroup(controller string) Support {
-	l := map[string]Limits{"pids": {Procs: 64}, "memory": {Memory: 64 << 20}, "cpu": {CPU: 1}}[controller]
+	l := map[string]sandbox.Limits{"pids": {Procs: 64}, "memory": {Memory: 64 << 20}, "cpu": {CPU: 1}}[controller]
 	g, missing, err := newCgroup("probe"+strconv.FormatInt(probeCount.Add(1), 10), l)
 	const remedy = "run the server in a cgroup of its own, for example with systemd-run --user --scope -p Delegate=yes, or as root"
 	if err != nil {

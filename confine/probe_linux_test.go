@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // The probe tells what is so: on this host each answer is compared with a second
@@ -226,32 +228,32 @@ func TestProbeDegradedHosts(t *testing.T) {
 		rules    []syscallRule
 		host     degradedHost
 		check    func(Capabilities) bool
-		level    Level
+		level    sandbox.Level
 		gapWords string
 	}{
 		{"Docker's default filter", denied(unix.EPERM, "unshare", "mount", "clone"), degradedHost{},
 			func(c Capabilities) bool {
 				return !c.Namespaces.OK && strings.Contains(c.Namespaces.Reason, "filter") && c.Landlock.OK && c.Seccomp.OK
-			}, LevelLandlock, "as the default profile of Docker"},
+			}, sandbox.LevelLandlock, "as the default profile of Docker"},
 		{"Landlock denied", denied(unix.EPERM, "landlock_create_ruleset"), degradedHost{},
-			func(c Capabilities) bool { return c.Namespaces.OK && !c.Landlock.OK && c.Seccomp.OK }, LevelNamespaces, "refuses Landlock"},
+			func(c Capabilities) bool { return c.Namespaces.OK && !c.Landlock.OK && c.Seccomp.OK }, sandbox.LevelNamespaces, "refuses Landlock"},
 		{"Landlock not built in", denied(unix.ENOSYS, "landlock_create_ruleset"), degradedHost{},
-			func(c Capabilities) bool { return c.Namespaces.OK && !c.Landlock.OK && c.LandlockABI == 0 }, LevelNamespaces, "Landlock"},
+			func(c Capabilities) bool { return c.Namespaces.OK && !c.Landlock.OK && c.LandlockABI == 0 }, sandbox.LevelNamespaces, "Landlock"},
 		{"both denied", denied(unix.EPERM, "clone", "landlock_create_ruleset"), degradedHost{},
 			func(c Capabilities) bool { return !c.Namespaces.OK && !c.Landlock.OK }, "", "refuses user namespaces"},
 		{"max_user_namespaces is 0", nil, degradedHost{Namespace: true, NoUserNS: true},
 			func(c Capabilities) bool {
 				return !c.Namespaces.OK && strings.Contains(c.Namespaces.Remedy, "max_user_namespaces") && c.Landlock.OK
-			}, LevelLandlock, "max_user_namespaces is 0"},
+			}, sandbox.LevelLandlock, "max_user_namespaces is 0"},
 		{"masked /proc", nil, degradedHost{Namespace: true, MaskProc: true},
-			func(c Capabilities) bool { return c.Namespaces.OK && !c.FreshProc.OK && c.Landlock.OK }, LevelNamespacesNoProc, "masked"},
+			func(c Capabilities) bool { return c.Namespaces.OK && !c.FreshProc.OK && c.Landlock.OK }, sandbox.LevelNamespacesNoProc, "masked"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			arch, err := nativeSeccompArch()
 			if err != nil {
 				t.Fatal(err)
 			}
-			prog, err := buildSeccomp(arch, c.rules, seccompOptions{Network: NetworkHost})
+			prog, err := buildSeccomp(arch, c.rules, seccompOptions{Network: sandbox.NetworkHost})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -263,16 +265,16 @@ func TestProbeDegradedHosts(t *testing.T) {
 			if !c.check(got) {
 				t.Errorf("%+v", got)
 			}
-			pl, gaps, err := plan(Policy{}, got)
+			pl, gaps, err := plan(sandbox.Policy{}, got)
 			if pl.Level != c.level || (err != nil) != (c.level == "") {
 				t.Errorf("level %q (%v), want %q", pl.Level, err, c.level)
 			}
 			if !slices.ContainsFunc(gaps, func(g Gap) bool { return strings.Contains(g.Reason, c.gapWords) }) {
 				t.Errorf("no gap says %q: %+v", c.gapWords, gaps)
 			}
-			layers := diagnose(Policy{}, got)
+			layers := diagnose(sandbox.Policy{}, got)
 			outcome := layers[len(layers)-1]
-			if outcome.Name != "level" || (outcome.State == stateOn) != (c.level != "") {
+			if outcome.Name != "level" || (outcome.State == sandbox.StateOn) != (c.level != "") {
 				t.Errorf("doctor ends with %+v", outcome)
 			}
 		})

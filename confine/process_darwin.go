@@ -14,6 +14,8 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Process is one command in a sandbox. Its methods are safe for concurrent use.
@@ -24,7 +26,7 @@ type Process struct {
 	tree                  *processTree
 
 	done   chan struct{}
-	status ExitStatus
+	status sandbox.ExitStatus
 	ended  time.Time
 }
 
@@ -45,7 +47,7 @@ func (p *Process) Stderr() *os.File { return p.stderr }
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until Done.
-func (p *Process) Wait() ExitStatus {
+func (p *Process) Wait() sandbox.ExitStatus {
 	<-p.done
 	return p.status
 }
@@ -119,11 +121,19 @@ func setTerminalSize(f *os.File, cols, rows uint16) error {
 
 // Spawn starts a command under a profile of its own. Errors are as on Linux:
 // exec_failed, not_found or not_a_directory for Dir, cancelled.
-func (s *Sandbox) Spawn(ctx context.Context, c Command) (*Process, error) {
+func (s *Sandbox) Spawn(ctx context.Context, c sandbox.Command) (sandbox.Process, error) {
+	p, err := s.spawn(ctx, c)
+	if err != nil {
+		return nil, err // not a nil *Process, which would be a Process
+	}
+	return p, nil
+}
+
+func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the command started")
 	}
-	if err := c.check(); err != nil {
+	if err := checkCommand(c); err != nil {
 		return nil, err
 	}
 	// sandbox-exec tells a missing program only by its exit status, so look first.
@@ -174,7 +184,7 @@ func (s *Sandbox) commandLine(argv []string, tty string) ([]string, error) {
 	limits := "ulimit -c 0; ulimit -f " + strconv.FormatInt(max(s.lim.FileSize/blocks, 1), 10) +
 		" 2>/dev/null; ulimit -n " + strconv.Itoa(s.lim.OpenFiles) + ` 2>/dev/null; exec "$@"`
 	argv = append([]string{"/bin/sh", "-c", limits, "sh"}, argv...)
-	if s.level == LevelNone {
+	if s.level == sandbox.LevelNone {
 		return argv, nil
 	}
 	spec := s.spec
@@ -192,13 +202,13 @@ func (p *Process) reap() {
 	p.ended = time.Now()
 	switch {
 	case err != nil:
-		p.status = ExitStatus{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL}
+		p.status = sandbox.ExitStatus{Code: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL}
 	default:
 		ws := state.Sys().(syscall.WaitStatus)
 		if ws.Signaled() {
-			p.status = ExitStatus{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
+			p.status = sandbox.ExitStatus{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
 		} else {
-			p.status = ExitStatus{Code: ws.ExitStatus()}
+			p.status = sandbox.ExitStatus{Code: ws.ExitStatus()}
 		}
 	}
 	close(p.done)
@@ -210,7 +220,7 @@ func (p *Process) reap() {
 }
 
 // check refuses what no kernel would take, before anything is made.
-func (c *Command) check() error {
+func checkCommand(c sandbox.Command) error {
 	if len(c.Argv) == 0 || c.Argv[0] == "" {
 		return errorf("invalid_argument", nil, "the command is empty, name a program")
 	}
@@ -237,7 +247,7 @@ func (c *Command) check() error {
 }
 
 // findProgram searches PATH of the command's own environment, as execvp(3).
-func findProgram(c Command) (string, error) {
+func findProgram(c sandbox.Command) (string, error) {
 	name := c.Argv[0]
 	candidates := []string{name}
 	if !strings.Contains(name, "/") {
@@ -288,7 +298,7 @@ type commandIO struct {
 	tty                   string
 }
 
-func openCommandIO(c Command) (_ *commandIO, err error) {
+func openCommandIO(c sandbox.Command) (_ *commandIO, err error) {
 	io := &commandIO{}
 	defer func() {
 		if err != nil {
@@ -299,7 +309,7 @@ func openCommandIO(c Command) (_ *commandIO, err error) {
 	if c.TTY {
 		return io, io.openTerminal(c)
 	}
-	if c.Stdin == StdinPipe {
+	if c.Stdin == sandbox.StdinPipe {
 		if io.theirs[0], io.stdin, err = os.Pipe(); err != nil {
 			return nil, err
 		}
@@ -317,7 +327,7 @@ func openCommandIO(c Command) (_ *commandIO, err error) {
 }
 
 // openTerminal makes the master nonblocking, which is what gives deadlines.
-func (io *commandIO) openTerminal(c Command) error {
+func (io *commandIO) openTerminal(c sandbox.Command) error {
 	master, slave, err := pty.Open()
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Process is one command in a sandbox. Its methods are safe for concurrent use.
@@ -25,7 +27,7 @@ type Process struct {
 
 	done   chan struct{}
 	alone  bool // nothing lived in the sandbox when the leader had ended
-	status ExitStatus
+	status sandbox.ExitStatus
 	ended  time.Time
 
 	mu        sync.Mutex
@@ -52,7 +54,7 @@ func (p *Process) Stderr() *os.File { return p.stderr }
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Wait blocks until Done. When the sandbox itself ended the status is SIGKILL.
-func (p *Process) Wait() ExitStatus {
+func (p *Process) Wait() sandbox.ExitStatus {
 	<-p.done
 	return p.status
 }
@@ -148,7 +150,7 @@ type stdio struct {
 	theirs []int  // in the order of the wire
 }
 
-func openStdio(c *Command, uid int) (*stdio, error) {
+func openStdio(c *sandbox.Command, uid int) (*stdio, error) {
 	s := &stdio{ours: [3]int{-1, -1, -1}}
 	open := func(i int) error {
 		var p [2]int
@@ -172,7 +174,7 @@ func openStdio(c *Command, uid int) (*stdio, error) {
 		return unix.SetNonblock(our, true)
 	}
 	var err error
-	if c.Stdin == StdinPipe {
+	if c.Stdin == sandbox.StdinPipe {
 		err = open(0)
 	}
 	if err == nil {
@@ -209,27 +211,28 @@ func (s *stdio) closeOurs() {
 // could not be: code exec_failed when it is not there, not_found or
 // not_a_directory for Dir, limit_reached when the session has no process left,
 // cancelled when ctx ends first, in which case nothing of the command remains.
-func (s *Sandbox) Spawn(ctx context.Context, c Command) (*Process, error) {
-	if err := c.check(); err != nil {
+func (s *Sandbox) Spawn(ctx context.Context, c sandbox.Command) (sandbox.Process, error) {
+	p, err := s.spawn(ctx, c)
+	if err != nil {
+		return nil, err // not a nil *Process, which would be a Process
+	}
+	return p, nil
+}
+
+func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error) {
+	if err := checkCommand(c); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the command started")
 	}
-	q := spawnRequest{dir: c.Dir, argv: c.Argv, env: c.Env, cols: c.Cols, rows: c.Rows}
 	pipes := &stdio{ours: [3]int{-1, -1, -1}}
 	if c.TTY {
-		q.flags = spawnTTY
-		if q.cols == 0 || q.rows == 0 {
-			q.cols, q.rows = 80, 24
+		c.Stdin, c.SplitStderr = sandbox.StdinNull, false
+		if c.Cols == 0 || c.Rows == 0 {
+			c.Cols, c.Rows = 80, 24
 		}
 	} else {
-		if c.Stdin == StdinPipe {
-			q.flags |= spawnStdin
-		}
-		if c.SplitStderr {
-			q.flags |= spawnStderr
-		}
 		var err error
 		if pipes, err = openStdio(&c, s.uid); err != nil {
 			return nil, errorf("limit_reached", err, "the server has no descriptors left for pipes, end other commands first")
@@ -241,7 +244,7 @@ func (s *Sandbox) Spawn(ctx context.Context, c Command) (*Process, error) {
 		pipes.closeOurs()
 		return nil, err
 	}
-	q.id = p.id
+	q := spawnRequest{p.id, c}
 	err := s.send(q.encode(), pipes.theirs...)
 	pipes.closeTheirs()
 	if err != nil {
@@ -292,7 +295,7 @@ func (p *Process) adopt(s *stdio) {
 }
 
 // check refuses what no kernel would take, before anything is made.
-func (c *Command) check() error {
+func checkCommand(c sandbox.Command) error {
 	if len(c.Argv) == 0 || c.Argv[0] == "" {
 		return errorf("invalid_argument", nil, "the command is empty, name a program")
 	}
@@ -310,9 +313,9 @@ func (c *Command) check() error {
 }
 
 // exitStatus translates a wait status.
-func exitStatus(ws unix.WaitStatus) ExitStatus {
+func exitStatus(ws unix.WaitStatus) sandbox.ExitStatus {
 	if ws.Signaled() {
-		return ExitStatus{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
+		return sandbox.ExitStatus{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
 	}
-	return ExitStatus{Code: ws.ExitStatus()}
+	return sandbox.ExitStatus{Code: ws.ExitStatus()}
 }

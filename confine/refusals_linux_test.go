@@ -30,27 +30,27 @@ func TestPolicyRefused(t *testing.T) {
 	words := map[string]string{}
 	for _, c := range []struct {
 		name, code string
-		change     func(p *Policy)
+		change     func(p *sandbox.Policy)
 	}{
-		{"no such level", "invalid_argument", func(p *Policy) { p.Level = "strong" }},
-		{"no such minimum", "invalid_argument", func(p *Policy) { p.MinLevel = "strong" }},
-		{"below the minimum", "invalid_argument", func(p *Policy) { p.Level, p.MinLevel = LevelLandlock, LevelNamespaces }},
-		{"another system's level", "confinement_unavailable", func(p *Policy) { p.Level = LevelSeatbelt }},
-		{"no such network", "invalid_argument", func(p *Policy) { p.Network = "wide" }},
-		{"a negative limit", "invalid_argument", func(p *Policy) { p.Limits.Procs = -1 }},
-		{"no number of processors", "invalid_argument", func(p *Policy) { p.Limits.CPU = 1 << 20 }},
-		{"a relative workspace", "invalid_argument", func(p *Policy) { p.Workspace = "ws" }},
-		{"a NUL", "invalid_argument", func(p *Policy) { p.Read = []string{"/a\x00b"} }},
-		{"a system directory", "invalid_argument", func(p *Policy) { p.Workspace = "/usr" }},
-		{"below a system directory", "invalid_argument", func(p *Policy) { p.Workspace = "/etc/x" }},
-		{"a protected path outside", "invalid_argument", func(p *Policy) { p.Protect = []string{"../x"} }},
-		{"a workspace that is not there", "not_found", func(p *Policy) { p.Workspace += "/none" }},
-		{"a workspace that is a file", "not_a_directory", func(p *Policy) { p.Workspace += "/file" }},
-		{"a read grant that is not there", "invalid_argument", func(p *Policy) { p.Read = []string{p.Workspace + "/none"} }},
-		{"a read grant of everything", "invalid_argument", func(p *Policy) { p.Read = []string{"/"} }},
-		{"a link to everything", "invalid_argument", func(p *Policy) { p.Write = []string{p.Workspace + "/root"} }},
-		{"a home elsewhere", "invalid_argument", func(p *Policy) { p.Home = "/var/elsewhere" }},
-		{"a negative user", "invalid_argument", func(p *Policy) { p.UID = -5 }},
+		{"no such level", "invalid_argument", func(p *sandbox.Policy) { p.Level = "strong" }},
+		{"no such minimum", "invalid_argument", func(p *sandbox.Policy) { p.MinLevel = "strong" }},
+		{"below the minimum", "invalid_argument", func(p *sandbox.Policy) { p.Level, p.MinLevel = sandbox.LevelLandlock, sandbox.LevelNamespaces }},
+		{"another system's level", "confinement_unavailable", func(p *sandbox.Policy) { p.Level = sandbox.LevelSeatbelt }},
+		{"no such network", "invalid_argument", func(p *sandbox.Policy) { p.Network = "wide" }},
+		{"a negative limit", "invalid_argument", func(p *sandbox.Policy) { p.Limits.Procs = -1 }},
+		{"no number of processors", "invalid_argument", func(p *sandbox.Policy) { p.Limits.CPU = 1 << 20 }},
+		{"a relative workspace", "invalid_argument", func(p *sandbox.Policy) { p.Workspace = "ws" }},
+		{"a NUL", "invalid_argument", func(p *sandbox.Policy) { p.Read = []string{"/a\x00b"} }},
+		{"a system directory", "invalid_argument", func(p *sandbox.Policy) { p.Workspace = "/usr" }},
+		{"below a system directory", "invalid_argument", func(p *sandbox.Policy) { p.Workspace = "/etc/x" }},
+		{"a protected path outside", "invalid_argument", func(p *sandbox.Policy) { p.Protect = []string{"../x"} }},
+		{"a workspace that is not there", "not_found", func(p *sandbox.Policy) { p.Workspace += "/none" }},
+		{"a workspace that is a file", "not_a_directory", func(p *sandbox.Policy) { p.Workspace += "/file" }},
+		{"a read grant that is not there", "invalid_argument", func(p *sandbox.Policy) { p.Read = []string{p.Workspace + "/none"} }},
+		{"a read grant of everything", "invalid_argument", func(p *sandbox.Policy) { p.Read = []string{"/"} }},
+		{"a link to everything", "invalid_argument", func(p *sandbox.Policy) { p.Write = []string{p.Workspace + "/root"} }},
+		{"a home elsewhere", "invalid_argument", func(p *sandbox.Policy) { p.Home = "/var/elsewhere" }},
+		{"a negative user", "invalid_argument", func(p *sandbox.Policy) { p.UID = -5 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := testPolicy(t)
@@ -79,7 +79,7 @@ func TestPolicyRefused(t *testing.T) {
 // TestCallsRefused: what a running sandbox cannot do it says, and an ended one
 // says that it has ended.
 func TestCallsRefused(t *testing.T) {
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		ctx := context.Background()
 		_, err := s.Dial(ctx, 0)
@@ -92,17 +92,17 @@ func TestCallsRefused(t *testing.T) {
 		wantRefused(t, "listen udp", err, "invalid_argument")
 		wantRefused(t, "grant a relative path", s.Grant("x", false), "invalid_argument")
 		missing, everything := "not_found", "invalid_argument"
-		if p.Level != LevelNamespaces {
+		if p.Level != sandbox.LevelNamespaces {
 			missing, everything = "confinement_unavailable", "confinement_unavailable"
 		}
 		wantRefused(t, "grant what is not there", s.Grant(filepath.Join(p.Workspace, "none"), false), missing)
 		wantRefused(t, "grant everything", s.Grant("/", false), everything)
 		cancelled, cancel := context.WithCancel(ctx)
 		cancel()
-		_, err = s.Spawn(cancelled, Command{Argv: []string{"true"}, Env: s.Environ(), Dir: p.Workspace})
+		_, err = s.Spawn(cancelled, sandbox.Command{Argv: []string{"true"}, Env: s.Environ(), Dir: p.Workspace})
 		wantRefused(t, "spawn", err, "cancelled")
 
-		c := spawn(t, s, Command{Argv: []string{"/bin/sh", "-c", "read x"}, Dir: p.Workspace, Stdin: StdinPipe})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"/bin/sh", "-c", "read x"}, Dir: p.Workspace, Stdin: sandbox.StdinPipe})
 		if c.Pid() <= 0 || !c.Ended().IsZero() {
 			t.Errorf("pid %d, ended %v", c.Pid(), c.Ended())
 		}
@@ -126,20 +126,20 @@ func TestCallsRefused(t *testing.T) {
 		c.Stdin().Close()
 		c.Stdout().Close()
 
-		live := spawn(t, s, Command{Argv: []string{"/bin/sleep", "1000"}, Dir: p.Workspace})
+		live := spawn(t, s, sandbox.Command{Argv: []string{"/bin/sleep", "1000"}, Dir: p.Workspace})
 		defer live.Stdout().Close()
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		<-s.Done()
 		<-live.Done()
-		_, err = s.Spawn(ctx, Command{Argv: []string{"true"}, Env: s.Environ(), Dir: p.Workspace})
+		_, err = s.Spawn(ctx, sandbox.Command{Argv: []string{"true"}, Env: s.Environ(), Dir: p.Workspace})
 		wantRefused(t, "spawn after the end", err, "session_not_found")
 		_, err = s.Listen("tcp", "127.0.0.1:0")
 		wantRefused(t, "listen after the end", err, "session_not_found")
 		_, err = s.Dial(ctx, 80)
 		wantRefused(t, "dial after the end", err, "session_not_found")
-		if p.Level == LevelNamespaces {
+		if p.Level == sandbox.LevelNamespaces {
 			wantRefused(t, "grant after the end", s.Grant(p.Workspace, false), "session_not_found")
 		}
 		wantRefused(t, "signal after the end", live.Signal(syscall.SIGTERM), "process_not_found")
@@ -153,7 +153,7 @@ func TestCallsRefused(t *testing.T) {
 // folder that cannot be entered are told apart; what lies in the working
 // directory is not found by a relative entry of PATH.
 func TestSpawnRefused(t *testing.T) {
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		for name, mode := range map[string]os.FileMode{"ls-of-the-folder": 0o755, "not-executable": 0o644} {
 			if err := os.WriteFile(filepath.Join(p.Workspace, name), []byte("#!/bin/sh\necho ran\n"), mode); err != nil {
 				t.Fatal(err)
@@ -176,7 +176,7 @@ func TestSpawnRefused(t *testing.T) {
 			{"a closed folder", "ls", "/bin:/usr/bin", p.Workspace + "/closed", "permission_denied"},
 			{"through a closed folder", "ls", "/bin:/usr/bin", p.Workspace + "/closed/x", "permission_denied"},
 		} {
-			proc, err := s.Spawn(context.Background(), Command{Argv: []string{c.program}, Env: []string{"PATH=" + c.path}, Dir: c.dir})
+			proc, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{c.program}, Env: []string{"PATH=" + c.path}, Dir: c.dir})
 			if err == nil {
 				proc.Stdout().Close()
 				proc.Wait()
@@ -194,14 +194,14 @@ func TestSpawnRefused(t *testing.T) {
 func TestManyShortCommands(t *testing.T) {
 	p := testPolicy(t)
 	s := start(t, p)
-	long := spawn(t, s, Command{Argv: []string{"/bin/sleep", "1000"}, Dir: p.Workspace})
+	long := spawn(t, s, sandbox.Command{Argv: []string{"/bin/sleep", "1000"}, Dir: p.Workspace})
 	defer long.Stdout().Close()
 	n := 2*sweepEvery + 50 // what has ended is forgotten by the second look
 	if testing.Short() {
 		n = sweepEvery + 50
 	}
 	for i := range n {
-		c := spawn(t, s, Command{Argv: []string{"/bin/true"}, Dir: p.Workspace})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"/bin/true"}, Dir: p.Workspace})
 		if st := c.Wait(); st.Code != 0 {
 			t.Fatalf("command %d: %+v", i, st)
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"mcp-sandbox/sandbox"
 )
 
 func (l *layout) environ() []string {
@@ -42,24 +44,24 @@ func (l *layout) capabilities(gaps map[string]string, cg *cgroup) Capabilities {
 
 // report says which layers hold, from what init and the control groups
 // answered, not from what was planned.
-func (l *layout) report(level Level, answered []string, cg *cgroup) Report {
+func (l *layout) report(level sandbox.Level, answered []string, cg *cgroup) sandbox.Report {
 	missing := map[string]string{}
 	for _, g := range answered {
 		k, v, _ := strings.Cut(g, "=")
 		missing[k] = v
 	}
-	if _, ok := missing[gapProc]; ok && level == LevelNamespaces {
-		level = LevelNamespacesNoProc
+	if _, ok := missing[gapProc]; ok && level == sandbox.LevelNamespaces {
+		level = sandbox.LevelNamespacesNoProc
 	}
-	r := Report{Level: level}
+	r := sandbox.Report{Level: level}
 	c := l.capabilities(missing, cg)
 	pl := planAt(level, l.p.Network, c)
 	on := func(name, format string, args ...any) {
-		r.Layers = append(r.Layers, Layer{Name: name, State: stateOn, Detail: fmt.Sprintf(format, args...)})
+		r.Layers = append(r.Layers, sandbox.Layer{Name: name, State: sandbox.StateOn, Detail: fmt.Sprintf(format, args...)})
 	}
 	if pl.Namespaces {
 		kinds := "user, mount, pid, ipc, uts, cgroup"
-		if l.p.Network != NetworkHost {
+		if l.p.Network != sandbox.NetworkHost {
 			kinds += ", net"
 		}
 		on(layerNamespaces, "%s", kinds)
@@ -89,7 +91,7 @@ func (l *layout) report(level Level, answered []string, cg *cgroup) Report {
 	if cg.Has(cgroupShare) {
 		on(layerShare, "as large as any other session's, however many processes it has")
 	}
-	if len(l.p.Protect) > 0 && level != LevelNone {
+	if len(l.p.Protect) > 0 && level != sandbox.LevelNone {
 		off := ""
 		if why, ok := missing[gapSupervisor]; ok {
 			off = "only what exists is kept, by mounts: commands can make what does not (" + why + ")"
@@ -100,7 +102,7 @@ func (l *layout) report(level Level, answered []string, cg *cgroup) Report {
 		if off == "" {
 			on("protected paths", "%d", len(l.p.Protect))
 		} else {
-			r.Layers = append(r.Layers, Layer{Name: "protected paths", State: stateOff, Detail: off})
+			r.Layers = append(r.Layers, sandbox.Layer{Name: "protected paths", State: sandbox.StateOff, Detail: off})
 		}
 	}
 	for _, g := range gaps(pl, *l.p, l.p.Network, c) {
@@ -108,7 +110,7 @@ func (l *layout) report(level Level, answered []string, cg *cgroup) Report {
 		if g.Layer == layerPids && pl.Namespaces && l.id.uid != 0 {
 			continue
 		}
-		r.Layers = append(r.Layers, Layer{Name: g.Layer, State: stateOff, Detail: g.Reason, Remedy: g.Remedy})
+		r.Layers = append(r.Layers, sandbox.Layer{Name: g.Layer, State: sandbox.StateOff, Detail: g.Reason, Remedy: g.Remedy})
 		if g.Layer == layerShare {
 			continue // nothing stands open: no warning in every session
 		}

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // MaybeRunChild does nothing on macOS: no re-executed child is needed. It must
@@ -27,13 +29,13 @@ func MaybeRunChild() {}
 // commands started. There is no init: commands are children of the server, and
 // orphans are found by the process table.
 type Sandbox struct {
-	level Level
+	level sandbox.Level
 	gaps  []Gap
 	log   *slog.Logger
 	env   []string
 	dir   string // the session's own directory: home and tmp
 	cred  *syscall.Credential
-	lim   Limits
+	lim   sandbox.Limits
 
 	mu       sync.Mutex
 	spec     seatbeltSpec
@@ -46,7 +48,7 @@ type Sandbox struct {
 
 // Start makes a sandbox. See the package documentation for what macOS cannot
 // give: processes of the host stay visible, and there is no private loopback.
-func Start(ctx context.Context, p Policy) (*Sandbox, error) {
+func Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}
@@ -57,7 +59,7 @@ func Start(ctx context.Context, p Policy) (*Sandbox, error) {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Sandbox{level: pl.Level, gaps: gaps, log: p.Log, lim: p.Limits.withDefaults(),
+	s := &Sandbox{level: pl.Level, gaps: gaps, log: p.Log, lim: withDefaults(p.Limits),
 		procs: map[*Process]struct{}{}, done: make(chan struct{})}
 	if err := s.prepare(p, pl); err != nil {
 		if s.dir != "" {
@@ -70,7 +72,7 @@ func Start(ctx context.Context, p Policy) (*Sandbox, error) {
 
 // prepare resolves the policy's paths, since Seatbelt compares resolved ones,
 // and makes the session's own directory.
-func (s *Sandbox) prepare(p Policy, pl Plan) error {
+func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 	workspace, err := resolveGrant("workspace", p.Workspace)
 	if err != nil {
 		return err
@@ -212,7 +214,7 @@ func bothNames(paths []string) []string {
 
 // identityOf is who runs the commands: the policy's word, else the server
 // itself, else under a root server the owner of the workspace.
-func identityOf(p Policy, workspace string) (uid, gid int) {
+func identityOf(p sandbox.Policy, workspace string) (uid, gid int) {
 	uid, gid = p.UID, p.GID
 	if os.Geteuid() != 0 {
 		return os.Geteuid(), os.Getegid()
@@ -231,15 +233,15 @@ func identityOf(p Policy, workspace string) (uid, gid int) {
 }
 
 // Report says which confinement the sandbox has.
-func (s *Sandbox) Report() Report {
-	r := Report{Level: s.level}
-	state := stateOn
-	if s.level == LevelNone {
-		state = stateOff
+func (s *Sandbox) Report() sandbox.Report {
+	r := sandbox.Report{Level: s.level}
+	state := sandbox.StateOn
+	if s.level == sandbox.LevelNone {
+		state = sandbox.StateOff
 	}
-	r.Layers = append(r.Layers, Layer{Name: layerSeatbelt, State: state, Detail: "a profile for each command, denying by default"})
+	r.Layers = append(r.Layers, sandbox.Layer{Name: layerSeatbelt, State: state, Detail: "a profile for each command, denying by default"})
 	for _, g := range s.gaps {
-		r.Layers = append(r.Layers, Layer{Name: g.Layer, State: stateOff, Detail: g.Reason, Remedy: g.Remedy})
+		r.Layers = append(r.Layers, sandbox.Layer{Name: g.Layer, State: sandbox.StateOff, Detail: g.Reason, Remedy: g.Remedy})
 	}
 	return r
 }

@@ -16,13 +16,13 @@ import (
 
 // These run on a Mac only; elsewhere the profile's text is what is tested.
 
-func macSandbox(t *testing.T, change func(*Policy)) (*Sandbox, string) {
+func macSandbox(t *testing.T, change func(*sandbox.Policy)) (*Sandbox, string) {
 	t.Helper()
 	ws, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := Policy{Workspace: ws, UID: -1, GID: -1, Path: os.Getenv("PATH")}
+	p := sandbox.Policy{Workspace: ws, UID: -1, GID: -1, Path: os.Getenv("PATH")}
 	if change != nil {
 		change(&p)
 	}
@@ -41,9 +41,9 @@ func macSandbox(t *testing.T, change func(*Policy)) (*Sandbox, string) {
 	return s, ws
 }
 
-func macRun(t *testing.T, s *Sandbox, dir, script string, tty bool) (string, ExitStatus) {
+func macRun(t *testing.T, s *Sandbox, dir, script string, tty bool) (string, sandbox.ExitStatus) {
 	t.Helper()
-	p, err := s.Spawn(context.Background(), Command{Argv: []string{"sh", "-c", script}, Env: s.Environ(), Dir: dir, TTY: tty})
+	p, err := s.spawn(context.Background(), sandbox.Command{Argv: []string{"sh", "-c", script}, Env: s.Environ(), Dir: dir, TTY: tty})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestMacOutsideIsClosed(t *testing.T) {
 	if err := os.WriteFile(canary, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, ws := macSandbox(t, func(p *Policy) { p.Protect = []string{".git/hooks"}; p.StateDirs = []string{outside} })
+	s, ws := macSandbox(t, func(p *sandbox.Policy) { p.Protect = []string{".git/hooks"}; p.StateDirs = []string{outside} })
 	l, err := s.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestMacOutsideIsClosed(t *testing.T) {
 // AC-44.
 func TestMacTreeDies(t *testing.T) {
 	s, ws := macSandbox(t, nil)
-	p, err := s.Spawn(context.Background(), Command{Argv: []string{"sh", "-c", "sleep 1000 & nohup sleep 1000 >/dev/null 2>&1 & echo up; wait"}, Env: s.Environ(), Dir: ws})
+	p, err := s.spawn(context.Background(), sandbox.Command{Argv: []string{"sh", "-c", "sleep 1000 & nohup sleep 1000 >/dev/null 2>&1 & echo up; wait"}, Env: s.Environ(), Dir: ws})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,13 +121,13 @@ func TestMacTreeDies(t *testing.T) {
 
 func TestMacSpawnErrors(t *testing.T) {
 	s, ws := macSandbox(t, nil)
-	for code, c := range map[string]Command{
+	for code, c := range map[string]sandbox.Command{
 		"exec_failed":      {Argv: []string{"no-such-program"}, Env: s.Environ(), Dir: ws},
 		"invalid_argument": {Env: s.Environ(), Dir: ws},
 		"not_found":        {Argv: []string{"true"}, Env: s.Environ(), Dir: ws + "/none"},
 		"not_a_directory":  {Argv: []string{"true"}, Env: s.Environ(), Dir: "/bin/ls"},
 	} {
-		_, err := s.Spawn(context.Background(), c)
+		_, err := s.spawn(context.Background(), c)
 		var e *sandbox.Error
 		if !errors.As(err, &e) || e.Code() != code {
 			t.Errorf("%s: %v", code, err)

@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Sandbox is one running confinement. Its methods are safe for concurrent use.
 type Sandbox struct {
-	report Report
+	report sandbox.Report
 	env    []string
 	log    *slog.Logger
 	uid    int // of the commands
@@ -54,7 +56,7 @@ type answer struct {
 var errGone = errors.New("the sandbox has ended")
 
 // Report says which confinement the sandbox has.
-func (s *Sandbox) Report() Report {
+func (s *Sandbox) Report() sandbox.Report {
 	r := s.report
 	r.Layers = slices.Clone(r.Layers)
 	r.Warnings = slices.Clone(r.Warnings)
@@ -87,7 +89,7 @@ func (s *Sandbox) end() {
 	if !first {
 		return
 	}
-	if s.report.Level == LevelNamespaces || s.report.Level == LevelNamespacesNoProc {
+	if s.report.Level == sandbox.LevelNamespaces || s.report.Level == sandbox.LevelNamespacesNoProc {
 		s.kill()
 		return
 	}
@@ -152,7 +154,7 @@ func (s *Sandbox) read(in *frameReader) {
 	s.mu.Unlock()
 	s.sock.Close()
 	for _, p := range procs {
-		p.end(ExitStatus{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}, s.gone())
+		p.end(sandbox.ExitStatus{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL}, s.gone())
 	}
 	for _, c := range pending {
 		c <- answer{err: errGone}
@@ -243,7 +245,7 @@ func (s *Sandbox) oomKilled() bool {
 
 // end records how a process ended. failed is what Spawn returns if it still
 // waits.
-func (p *Process) end(st ExitStatus, failed error) {
+func (p *Process) end(st sandbox.ExitStatus, failed error) {
 	p.status = st
 	p.ended = time.Now()
 	select {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 func TestMain(m *testing.M) {
@@ -44,11 +46,11 @@ func testWorkspace(t testing.TB) string {
 	return ws
 }
 
-func testPolicy(t testing.TB) Policy {
-	return Policy{Workspace: testWorkspace(t), UID: -1, GID: -1, Path: os.Getenv("PATH"), Level: LevelNamespaces}
+func testPolicy(t testing.TB) sandbox.Policy {
+	return sandbox.Policy{Workspace: testWorkspace(t), UID: -1, GID: -1, Path: os.Getenv("PATH"), Level: sandbox.LevelNamespaces}
 }
 
-func start(t testing.TB, p Policy) *Sandbox {
+func start(t testing.TB, p sandbox.Policy) *Sandbox {
 	t.Helper()
 	needNamespaces(t, p.Level)
 	s, err := Start(context.Background(), p)
@@ -60,9 +62,9 @@ func start(t testing.TB, p Policy) *Sandbox {
 }
 
 // sh runs a shell line in the workspace and returns its output and status.
-func sh(t testing.TB, s *Sandbox, dir, line string) (string, ExitStatus) {
+func sh(t testing.TB, s *Sandbox, dir, line string) (string, sandbox.ExitStatus) {
 	t.Helper()
-	p, err := s.Spawn(context.Background(), Command{Argv: []string{"/bin/sh", "-c", line}, Env: append(s.Environ(), "LANG=C.UTF-8"), Dir: dir})
+	p, err := s.spawn(context.Background(), sandbox.Command{Argv: []string{"/bin/sh", "-c", line}, Env: append(s.Environ(), "LANG=C.UTF-8"), Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +78,12 @@ func sh(t testing.TB, s *Sandbox, dir, line string) (string, ExitStatus) {
 }
 
 // spawn starts argv and fails the test when it cannot.
-func spawn(t testing.TB, s *Sandbox, c Command) *Process {
+func spawn(t testing.TB, s *Sandbox, c sandbox.Command) *Process {
 	t.Helper()
 	if c.Env == nil {
 		c.Env = append(s.Environ(), "LANG=C.UTF-8", "TERM=xterm")
 	}
-	p, err := s.Spawn(context.Background(), c)
+	p, err := s.spawn(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +123,7 @@ func readTerminal(t testing.TB, p *Process) string {
 
 // eachIdentity runs f as every user this process can start sessions for: itself,
 // and an ordinary user when it is root.
-func eachIdentity(t *testing.T, f func(t *testing.T, p Policy)) {
+func eachIdentity(t *testing.T, f func(t *testing.T, p sandbox.Policy)) {
 	t.Run("self", func(t *testing.T) { f(t, testPolicy(t)) })
 	if os.Geteuid() != 0 {
 		return
@@ -136,7 +138,7 @@ func eachIdentity(t *testing.T, f func(t *testing.T, p Policy)) {
 }
 
 func TestSpawn(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		for _, c := range []struct {
 			line, want string
@@ -162,9 +164,9 @@ func TestSpawn(t *testing.T) {
 }
 
 func TestTerminal(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
-		c := spawn(t, s, Command{Argv: []string{"sh", "-c", "tty; stty size; test -t 0 && test -t 2 && echo all; tty < /dev/tty; exit 4"}, Dir: p.Workspace, TTY: true, Cols: 101, Rows: 33})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", "tty; stty size; test -t 0 && test -t 2 && echo all; tty < /dev/tty; exit 4"}, Dir: p.Workspace, TTY: true, Cols: 101, Rows: 33})
 		out := readTerminal(t, c)
 		if want := "/dev/pts/0\r\n33 101\r\nall\r\n/dev/tty\r\n"; out != want {
 			t.Errorf("got %q, want %q", out, want)
@@ -176,7 +178,7 @@ func TestTerminal(t *testing.T) {
 }
 
 // run runs one command and returns its output and status.
-func run(t testing.TB, s *Sandbox, c Command) (string, ExitStatus) {
+func run(t testing.TB, s *Sandbox, c sandbox.Command) (string, sandbox.ExitStatus) {
 	t.Helper()
 	p := spawn(t, s, c)
 	p.Stdout().SetReadDeadline(time.Now().Add(120 * time.Second))

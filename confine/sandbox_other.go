@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Other systems have no confinement: everything fails closed.
@@ -29,16 +31,18 @@ func Probe(context.Context) Capabilities {
 type Sandbox struct{}
 
 // Start always fails with confinement_unavailable, also for LevelNone.
-func Start(context.Context, Policy) (*Sandbox, error) { return nil, errUnsupported() }
+func Start(context.Context, sandbox.Policy) (*Sandbox, error) { return nil, errUnsupported() }
 
-func (s *Sandbox) Report() Report                                   { return Report{} }
-func (s *Sandbox) Environ() []string                                { return nil }
-func (s *Sandbox) Spawn(context.Context, Command) (*Process, error) { return nil, errUnsupported() }
-func (s *Sandbox) Grant(string, bool) error                         { return errUnsupported() }
-func (s *Sandbox) Listen(string, string) (net.Listener, error)      { return nil, errUnsupported() }
-func (s *Sandbox) Dial(context.Context, int) (net.Conn, error)      { return nil, errUnsupported() }
-func (s *Sandbox) Done() <-chan struct{}                            { return nil }
-func (s *Sandbox) Close() error                                     { return nil }
+func (s *Sandbox) Report() sandbox.Report { return sandbox.Report{} }
+func (s *Sandbox) Environ() []string      { return nil }
+func (s *Sandbox) Spawn(context.Context, sandbox.Command) (sandbox.Process, error) {
+	return nil, errUnsupported()
+}
+func (s *Sandbox) Grant(string, bool) error                    { return errUnsupported() }
+func (s *Sandbox) Listen(string, string) (net.Listener, error) { return nil, errUnsupported() }
+func (s *Sandbox) Dial(context.Context, int) (net.Conn, error) { return nil, errUnsupported() }
+func (s *Sandbox) Done() <-chan struct{}                       { return nil }
+func (s *Sandbox) Close() error                                { return nil }
 
 // Process cannot be made here.
 type Process struct{}
@@ -48,7 +52,7 @@ func (p *Process) Stdin() *os.File                 { return nil }
 func (p *Process) Stdout() *os.File                { return nil }
 func (p *Process) Stderr() *os.File                { return nil }
 func (p *Process) Done() <-chan struct{}           { return nil }
-func (p *Process) Wait() ExitStatus                { return ExitStatus{} }
+func (p *Process) Wait() sandbox.ExitStatus        { return sandbox.ExitStatus{} }
 func (p *Process) Ended() time.Time                { return time.Time{} }
 func (p *Process) Signal(syscall.Signal) error     { return errUnsupported() }
 func (p *Process) SignalTree(syscall.Signal) error { return errUnsupported() }

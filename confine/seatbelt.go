@@ -7,6 +7,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"mcp-sandbox/sandbox"
 )
 
 // The Seatbelt level runs each command under sandbox-exec(1) with a profile made
@@ -32,7 +34,7 @@ type seatbeltSpec struct {
 	// Protect are absolute paths in the workspace that cannot be made, changed
 	// or swapped.
 	Protect []string
-	Network Network
+	Network sandbox.Network
 	// Ports are those of listeners the server made for the session (the proxy);
 	// the only ones commands may connect to on this host.
 	Ports []int
@@ -220,8 +222,8 @@ func (w *seatbeltWriter) network(s seatbeltSpec) {
 	}
 	w.line("(allow system-socket (socket-domain AF_UNIX))")
 	switch s.Network {
-	case NetworkNone:
-	case NetworkLoopback, NetworkAllow:
+	case sandbox.NetworkNone:
+	case sandbox.NetworkLoopback, sandbox.NetworkAllow:
 		// macOS has one loopback for all: listening is harmless, but connecting
 		// would reach every service of the host, so only named ports are open.
 		w.line(`(allow network-bind network-inbound (local ip "localhost:*"))`)
@@ -231,7 +233,7 @@ func (w *seatbeltWriter) network(s seatbeltSpec) {
 			}
 			w.line(`(allow network-outbound (remote ip "localhost:` + strconv.Itoa(port) + `"))`)
 		}
-	case NetworkHost:
+	case sandbox.NetworkHost:
 		w.line("(allow network-bind network-inbound (local ip))")
 		w.line("(allow network-outbound (remote ip))")
 		w.line(`(allow network-outbound (literal "/private/var/run/mDNSResponder"))`)

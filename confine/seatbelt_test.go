@@ -20,7 +20,7 @@ var golden embed.FS
 
 var updateGolden = flag.Bool("update", false, "rewrite the golden files")
 
-func seatbeltExample(n Network) seatbeltSpec {
+func seatbeltExample(n sandbox.Network) seatbeltSpec {
 	return seatbeltSpec{
 		Workspace:  "/Users/ann/work",
 		Home:       "/private/var/folders/x/T/mcp-sandbox-1/home",
@@ -38,9 +38,9 @@ func seatbeltExample(n Network) seatbeltSpec {
 
 func TestSeatbeltGolden(t *testing.T) {
 	for name, s := range map[string]seatbeltSpec{
-		"none": seatbeltExample(NetworkNone), "loopback": seatbeltExample(NetworkLoopback), "host": seatbeltExample(NetworkHost),
-		"allow":   func() seatbeltSpec { s := seatbeltExample(NetworkAllow); s.Ports = []int{50123}; return s }(),
-		"minimal": {Workspace: "/w", Home: "/w", Tmp: "/private/tmp/s", Network: NetworkNone},
+		"none": seatbeltExample(sandbox.NetworkNone), "loopback": seatbeltExample(sandbox.NetworkLoopback), "host": seatbeltExample(sandbox.NetworkHost),
+		"allow":   func() seatbeltSpec { s := seatbeltExample(sandbox.NetworkAllow); s.Ports = []int{50123}; return s }(),
+		"minimal": {Workspace: "/w", Home: "/w", Tmp: "/private/tmp/s", Network: sandbox.NetworkNone},
 	} {
 		profile, params, err := seatbeltProfile(s)
 		if err != nil {
@@ -71,10 +71,10 @@ func TestSeatbeltGolden(t *testing.T) {
 
 // What must be true of every profile, golden or not.
 func TestSeatbeltProfileIsSound(t *testing.T) {
-	hostile := seatbeltExample(NetworkHost)
+	hostile := seatbeltExample(sandbox.NetworkHost)
 	hostile.Workspace = `/Users/a"b) (allow default) ;`
 	hostile.Protect = []string{hostile.Workspace + `/.git/hooks`}
-	for name, s := range map[string]seatbeltSpec{"host": seatbeltExample(NetworkHost), "none": seatbeltExample(NetworkNone), "hostile names": hostile} {
+	for name, s := range map[string]seatbeltSpec{"host": seatbeltExample(sandbox.NetworkHost), "none": seatbeltExample(sandbox.NetworkNone), "hostile names": hostile} {
 		profile, params, err := seatbeltProfile(s)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -162,7 +162,7 @@ func lastRule(t *testing.T, s seatbeltSpec, op, file string) string {
 }
 
 func TestSeatbeltDecisions(t *testing.T) {
-	s := seatbeltExample(NetworkNone)
+	s := seatbeltExample(sandbox.NetworkNone)
 	for _, c := range []struct{ op, file, want string }{
 		{"file-read-data", "/Users/ann/work/main.go", "allow"},
 		{"file-write-data", "/Users/ann/work/main.go", "allow"},
@@ -205,7 +205,7 @@ func TestSeatbeltDecisions(t *testing.T) {
 	}
 	// A writable grant inside a read-only one is writable; the same path in both
 	// is read-only; the workspace itself stays writable whatever is granted.
-	s = seatbeltSpec{Workspace: "/r/w", Home: "/r/w", Tmp: "/t", Read: []string{"/r", "/both", "/r/w"}, Write: []string{"/r/out", "/both"}, Network: NetworkNone}
+	s = seatbeltSpec{Workspace: "/r/w", Home: "/r/w", Tmp: "/t", Read: []string{"/r", "/both", "/r/w"}, Write: []string{"/r/out", "/both"}, Network: sandbox.NetworkNone}
 	for file, want := range map[string]string{"/r/out/f": "allow", "/r/x": "deny", "/both/f": "deny", "/r/w/f": "allow", "/t/f": "allow"} {
 		if got := lastRule(t, s, "file-write-data", file); got != want {
 			t.Errorf("write %s: %s, want %s", file, got, want)
@@ -215,7 +215,7 @@ func TestSeatbeltDecisions(t *testing.T) {
 
 func TestSeatbeltRefuses(t *testing.T) {
 	change := func(f func(*seatbeltSpec)) seatbeltSpec {
-		s := seatbeltExample(NetworkAllow)
+		s := seatbeltExample(sandbox.NetworkAllow)
 		f(&s)
 		return s
 	}

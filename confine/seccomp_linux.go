@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // The seccomp layer is a deny list with a ceiling: system calls newer than the
@@ -25,7 +27,7 @@ import (
 type seccompOptions struct {
 	// Network decides which socket families exist. "host" at the landlock level
 	// means the real network, by the operator's word.
-	Network Network
+	Network sandbox.Network
 	// LandlockOnly is set where no namespaces lie below: everything that reaches
 	// beyond the session by a path or an id, and that Landlock cannot see, is
 	// closed here.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // seccompData is struct seccomp_data.
@@ -133,7 +135,7 @@ func (c clause) holds(d seccompData) bool {
 
 func allSeccompOptions() []seccompOptions {
 	var out []seccompOptions
-	for _, n := range []Network{"none", "loopback", "allow", "host"} {
+	for _, n := range []sandbox.Network{"none", "loopback", "allow", "host"} {
 		for _, ll := range []bool{false, true} {
 			for _, p1 := range []bool{false, true} {
 				for _, ns := range []bool{false, true} {
@@ -474,7 +476,7 @@ func TestInitRules(t *testing.T) {
 	refused, ok := retErrno(unix.EPERM), uint32(retAllow)
 	for _, arch := range []seccompArch{seccompAMD64, seccompARM64} {
 		rules := initRules(pid, key)
-		prog, err := buildSeccomp(arch, rules, seccompOptions{Network: NetworkNone, LandlockOnly: true})
+		prog, err := buildSeccomp(arch, rules, seccompOptions{Network: sandbox.NetworkNone, LandlockOnly: true})
 		if err != nil {
 			t.Fatal(err)
 		}

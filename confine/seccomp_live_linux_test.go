@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 type seccompChildArg struct {
@@ -148,7 +150,7 @@ func childSeccompThread(json.RawMessage) (any, error) {
 		answer <- probe()
 	}()
 	<-answer
-	if err := restrictSeccomp(seccompOptions{Network: NetworkNone}); err != nil {
+	if err := restrictSeccomp(seccompOptions{Network: sandbox.NetworkNone}); err != nil {
 		return nil, err
 	}
 	ask <- true

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // canary plants a file outside every grant and fails the test if it was touched.
@@ -53,7 +55,7 @@ func want(t *testing.T, s *Sandbox, dir, line, out string) {
 // AC-07, AC-16, AC-18, AC-35: nothing outside is read, written, made or changed
 // in mode, owner, time or attributes, by whatever path.
 func TestOutsideIsOutOfReach(t *testing.T) {
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		secret := canary(t)
 		s := start(t, p)
 		dir := filepath.Dir(secret)
@@ -67,7 +69,7 @@ func TestOutsideIsOutOfReach(t *testing.T) {
 		}
 		// The landlock level leaves mode and times of the user's own files open,
 		// and says so.
-		if p.Level == LevelNamespaces {
+		if p.Level == sandbox.LevelNamespaces {
 			lines = append(lines, "chmod 0600 "+secret+"; touch -d 2001-01-01 "+secret+"; chown 1:1 "+secret+"; setfattr -n user.x -v y "+secret)
 		}
 		for _, l := range lines {
@@ -139,7 +141,7 @@ func TestSecretsAreHidden(t *testing.T) {
 // git still works; the host never shows anything of ours.
 func TestProtectedPaths(t *testing.T) {
 	needTools(t, "git")
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		git := exec.Command("git", "init", "-q", p.Workspace)
 		git.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null")
 		if out, err := git.CombinedOutput(); err != nil {
@@ -213,7 +215,7 @@ func listing(t *testing.T, dir string) string {
 // AC-24, AC-27: no new namespace, no capability, no way to regain one, no kernel
 // tunable, also for uid 0.
 func TestNoPrivileges(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		want(t, s, p.Workspace, `grep -E '^(Cap(Inh|Prm|Eff|Amb)|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\t '`,
 			"CapInh:0000000000000000\nCapPrm:0000000000000000\nCapEff:0000000000000000\nCapAmb:0000000000000000\nNoNewPrivs:1\nSeccomp:2\n")
@@ -239,10 +241,10 @@ func TestDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		for _, tty := range []bool{false, true} {
-			c := spawn(t, s, Command{Argv: []string{"/bin/ls", "/proc/self/fd"}, Dir: p.Workspace, TTY: tty})
+			c := spawn(t, s, sandbox.Command{Argv: []string{"/bin/ls", "/proc/self/fd"}, Dir: p.Workspace, TTY: tty})
 			// ls itself opens the fourth.
 			if out := strings.Fields(readTerminal(t, c)); strings.Join(out, " ") != "0 1 2 3" {
 				t.Errorf("tty %v: %v", tty, out)
@@ -255,10 +257,10 @@ func TestDescriptors(t *testing.T) {
 // AC-28: init survives every signal from inside and cannot be traced; processes
 // outside are not there.
 func TestInitSurvivesSignals(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		for range 5 {
-			c := spawn(t, s, Command{Argv: []string{"/bin/bash", "-c", "for i in $(seq 64); do kill -$i 1; done 2>/dev/null; kill -9 -1"}, Dir: p.Workspace})
+			c := spawn(t, s, sandbox.Command{Argv: []string{"/bin/bash", "-c", "for i in $(seq 64); do kill -$i 1; done 2>/dev/null; kill -9 -1"}, Dir: p.Workspace})
 			io.ReadAll(c.Stdout())
 			c.Wait()
 		}
@@ -323,9 +325,9 @@ reach("vsock", lambda: socket.socket(40, socket.SOCK_STREAM, 0))
 reach("alg", lambda: socket.socket(38, socket.SOCK_SEQPACKET, 0))
 print("done")
 `, path, tl.Addr().(*net.TCPAddr).Port, tl.Addr().(*net.TCPAddr).Port)
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
-		c := spawn(t, s, Command{Argv: []string{"/usr/bin/python3", "-c", script}, Dir: p.Workspace})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"/usr/bin/python3", "-c", script}, Dir: p.Workspace})
 		if out, _ := io.ReadAll(c.Stdout()); string(out) != "done\n" {
 			t.Errorf("%s", out)
 		}
@@ -352,7 +354,7 @@ func TestListenAndDial(t *testing.T) {
 			c.Close()
 		}
 	}()
-	c := spawn(t, s, Command{Argv: []string{"/usr/bin/python3", "-c", `
+	c := spawn(t, s, sandbox.Command{Argv: []string{"/usr/bin/python3", "-c", `
 import socket
 print(socket.create_connection(("127.0.0.1", 3128)).makefile().readline(), end="")
 l = socket.create_server(("127.0.0.1", 80)); print("up", flush=True)
@@ -399,7 +401,7 @@ func TestGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, s, p.Workspace, "echo y > "+rw+"/g; cat "+rw+"/g; cat "+dir+"/f; unshare -U true 2>/dev/null || echo still", "y\ngranted\nstill\n")
-	c := spawn(t, s, Command{Argv: []string{"sh", "-c", "sleep 1000 & exec sleep 1000"}, Dir: p.Workspace})
+	c := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", "sleep 1000 & exec sleep 1000"}, Dir: p.Workspace})
 	eventually(t, "the new spawner marks its commands", func() bool { n, _ := c.TreeAlive(); return n == 2 })
 	for _, bad := range []string{"relative", "/", filepath.Join(dir, "missing")} {
 		if err := s.Grant(bad, false); err == nil {

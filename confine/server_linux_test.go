@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 const testServerEnv = "CONFINE_TEST_SERVER"
@@ -26,12 +28,12 @@ func runTestServer() {
 	level, rest, _ := strings.Cut(os.Getenv(testServerEnv), ":")
 	ws, tag, _ := strings.Cut(rest, ":")
 	standby := &WarmInit{}
-	s, err := Start(context.Background(), Policy{Workspace: ws, UID: -1, GID: -1, Level: Level(level), WarmInit: standby})
+	s, err := standby.Start(context.Background(), sandbox.Policy{Workspace: ws, UID: -1, GID: -1, Level: sandbox.Level(level)})
 	if err != nil {
 		fail(err)
 	}
 	line := `for i in 1 2 3 4 5; do setsid nohup sh -c 'trap "" TERM HUP INT; while :; do sleep ` + tag + `; done' >/dev/null 2>&1 & (setsid sleep ` + tag + ` &) ; done; echo up; sleep ` + tag
-	c, err := s.Spawn(context.Background(), Command{Argv: []string{"/bin/sh", "-c", line}, Env: s.Environ(), Dir: ws})
+	c, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{"/bin/sh", "-c", line}, Env: s.Environ(), Dir: ws})
 	if err != nil {
 		fail(err)
 	}
@@ -62,9 +64,9 @@ func tagged(tag string) int {
 // process, neither of its sessions nor waiting for one, and no directory.
 func TestServerKilled(t *testing.T) {
 	for _, c := range []struct {
-		level   Level
+		level   sandbox.Level
 		stopped bool
-	}{{LevelNamespaces, false}, {LevelNamespaces, true}, {LevelLandlock, false}} {
+	}{{sandbox.LevelNamespaces, false}, {sandbox.LevelNamespaces, true}, {sandbox.LevelLandlock, false}} {
 		t.Run(fmt.Sprintf("%s/%v", c.level, c.stopped), func(t *testing.T) {
 			needNamespaces(t, c.level)
 			exe, err := os.Executable()
@@ -89,7 +91,7 @@ func TestServerKilled(t *testing.T) {
 			if _, err := fmt.Fscan(out, &pid, &waiting); err != nil {
 				t.Fatal(err)
 			}
-			if waiting == 0 && c.level == LevelNamespaces {
+			if waiting == 0 && c.level == sandbox.LevelNamespaces {
 				t.Fatal("no init waits for the next session")
 			}
 			eventually(t, "its processes run", func() bool { return tagged(tag) >= 10 })
@@ -113,13 +115,13 @@ func TestServerKilled(t *testing.T) {
 // The level none runs commands with the rights of the server, only by name.
 func TestLevelNone(t *testing.T) {
 	p := testPolicy(t)
-	p.Level = LevelNone
+	p.Level = sandbox.LevelNone
 	s := start(t, p)
 	want(t, s, p.Workspace, "echo x > f; cat f; test -w $HOME && test -w $TMPDIR && ls -d /var/lib/dpkg && kill -0 "+itoa(os.Getpid())+" && echo free", "x\n/var/lib/dpkg\nfree\n")
-	if l := s.Report().Level; l != LevelNone {
+	if l := s.Report().Level; l != sandbox.LevelNone {
 		t.Errorf("level %s", l)
 	}
-	p.MinLevel = LevelLandlock
+	p.MinLevel = sandbox.LevelLandlock
 	if s, err := Start(t.Context(), p); err == nil {
 		s.Close()
 		t.Error("a level below the minimum was started")
@@ -128,7 +130,7 @@ func TestLevelNone(t *testing.T) {
 
 // A state directory that holds the workspace stays hidden around it.
 func TestWorkspaceInStateDir(t *testing.T) {
-	for _, l := range []Level{LevelNamespaces, LevelLandlock} {
+	for _, l := range []sandbox.Level{sandbox.LevelNamespaces, sandbox.LevelLandlock} {
 		p := testPolicy(t)
 		p.Level = l
 		state := filepath.Dir(p.Workspace)

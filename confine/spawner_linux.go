@@ -5,13 +5,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-)
 
-// spawn flags on the wire.
-const (
-	spawnTTY uint8 = 1 << iota
-	spawnStdin
-	spawnStderr
+	"mcp-sandbox/sandbox"
 )
 
 // serve is init's main loop. It runs on the restricted thread and forks inline;
@@ -43,27 +38,29 @@ func (s *initState) serve(in *frameReader) {
 
 // spawnRequest is one opSpawn frame.
 type spawnRequest struct {
-	id         uint32
-	flags      uint8
-	cols, rows uint16
-	dir        string
-	argv, env  []string
+	id uint32
+	sandbox.Command
 }
 
 func (q *spawnRequest) encode() *encoder {
 	e := newFrame(opSpawn)
 	e.u32(q.id)
-	e.u8(q.flags)
-	e.u16(q.cols)
-	e.u16(q.rows)
-	e.str(q.dir)
-	e.strs(q.argv)
-	e.strs(q.env)
+	e.flag(q.TTY)
+	e.u16(q.Cols)
+	e.u16(q.Rows)
+	e.u8(uint8(q.Stdin))
+	e.flag(q.SplitStderr)
+	e.str(q.Dir)
+	e.strs(q.Argv)
+	e.strs(q.Env)
 	return e
 }
 
 func decodeSpawn(d *decoder) (spawnRequest, error) {
-	q := spawnRequest{id: d.u32(), flags: d.u8(), cols: d.u16(), rows: d.u16(), dir: d.str(), argv: d.strs(), env: d.strs()}
+	q := spawnRequest{id: d.u32()}
+	q.TTY, q.Cols, q.Rows = d.flag(), d.u16(), d.u16()
+	q.Stdin, q.SplitStderr = sandbox.Stdin(d.u8()), d.flag()
+	q.Dir, q.Argv, q.Env = d.str(), d.strs(), d.strs()
 	return q, d.done()
 }
 
@@ -98,9 +95,9 @@ func (s *initState) spawn(f *frame) {
 	var stdio [3]uintptr
 	master := -1
 	sys := &syscall.SysProcAttr{Setsid: true}
-	if q.flags&spawnTTY != 0 {
+	if q.TTY {
 		var peer int
-		open := func() { master, peer, err = s.openTerminal(q.cols, q.rows) }
+		open := func() { master, peer, err = s.openTerminal(q.Cols, q.Rows) }
 		if s.cfg.Namespaces {
 			open()
 		} else {
@@ -118,10 +115,10 @@ func (s *initState) spawn(f *frame) {
 		sys.Setctty, sys.Ctty = true, 0
 	} else {
 		want := 1
-		if q.flags&spawnStdin != 0 {
+		if q.Stdin == sandbox.StdinPipe {
 			want++
 		}
-		if q.flags&spawnStderr != 0 {
+		if q.SplitStderr {
 			want++
 		}
 		if len(f.fds) != want {
@@ -131,7 +128,7 @@ func (s *initState) spawn(f *frame) {
 		// Stdin first, if any; the frame's owner closes them all.
 		rest := f.fds
 		stdio[0] = uintptr(s.null)
-		if q.flags&spawnStdin != 0 {
+		if q.Stdin == sandbox.StdinPipe {
 			stdio[0], rest = uintptr(rest[0]), rest[1:]
 		}
 		stdio[1], stdio[2] = uintptr(rest[0]), uintptr(rest[len(rest)-1])
@@ -150,7 +147,7 @@ func (s *initState) spawn(f *frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
-		pid, err = syscall.ForkExec(path, q.argv, &syscall.ProcAttr{Dir: q.dir, Env: q.env, Files: stdio[:], Sys: sys})
+		pid, err = syscall.ForkExec(path, q.Argv, &syscall.ProcAttr{Dir: q.Dir, Env: q.Env, Files: stdio[:], Sys: sys})
 	}
 	if err != nil {
 		r.marks.release(mark)
@@ -162,7 +159,7 @@ func (s *initState) spawn(f *frame) {
 		return
 	}
 	c := &command{id: q.id, pid: pid, mark: mark, terminal: master >= 0}
-	if q.flags&spawnStdin != 0 {
+	if q.Stdin == sandbox.StdinPipe {
 		c.pipeDev, c.pipeIno = fileIdentity(int(stdio[0]))
 	}
 	r.started(c)
@@ -197,7 +194,7 @@ func (s *initState) refuse(id uint32, r refused) {
 // an error of the fork itself is about the program.
 func findProgram(q *spawnRequest) (string, refused) {
 	var st unix.Stat_t
-	if err := unix.Stat(q.dir, &st); err != nil {
+	if err := unix.Stat(q.Dir, &st); err != nil {
 		switch err {
 		case unix.ENOENT:
 			return "", refused{"not_found", unix.ENOENT}
@@ -209,15 +206,15 @@ func findProgram(q *spawnRequest) (string, refused) {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return "", refused{"not_a_directory", unix.ENOTDIR}
 	}
-	if err := unix.Access(q.dir, unix.X_OK); err != nil {
+	if err := unix.Access(q.Dir, unix.X_OK); err != nil {
 		return "", refused{"permission_denied", errnoOf(err)}
 	}
-	name := q.argv[0]
+	name := q.Argv[0]
 	if strings.Contains(name, "/") {
 		return name, refused{}
 	}
 	search := ""
-	for _, kv := range q.env {
+	for _, kv := range q.Env {
 		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
 			search = v
 		}

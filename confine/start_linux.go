@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // startTimeout bounds how long init may take; a start is a few milliseconds.
@@ -20,8 +22,13 @@ const startTimeout = 30 * time.Second
 // Start makes a sandbox. The levels that Level and MinLevel allow are tried
 // strongest first. It fails with code confinement_unavailable when none starts,
 // and with invalid_argument, not_found or not_a_directory for a bad Policy.
-func Start(ctx context.Context, p Policy) (*Sandbox, error) {
-	if err := p.normalise(); err != nil {
+func Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
+	return (*WarmInit)(nil).Start(ctx, p)
+}
+
+// Start is [Start] with the waiting init, where it fits; then the next is booted.
+func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
+	if err := normalise(&p); err != nil {
 		return nil, err
 	}
 	id, err := identify(&p)
@@ -29,8 +36,8 @@ func Start(ctx context.Context, p Policy) (*Sandbox, error) {
 		return nil, err
 	}
 	var failures []string
-	for _, level := range p.levels() {
-		s, err := startLevel(ctx, &p, id, level)
+	for _, level := range levels(&p) {
+		s, err := w.startLevel(ctx, &p, id, level)
 		if err == nil {
 			s.report.Warnings = append(failures, s.report.Warnings...)
 			return s, nil
@@ -55,7 +62,7 @@ func (u *unavailable) Error() string { return u.step + ": " + u.err.Error() }
 func (u *unavailable) Unwrap() error { return u.err }
 
 // weaker says whether l is below least; nothing is below "".
-func weaker(l, least Level) bool {
+func weaker(l, least sandbox.Level) bool {
 	have, _ := levelRank(l)
 	need, _ := levelRank(least)
 	return least != "" && have < need
@@ -64,44 +71,44 @@ func weaker(l, least Level) bool {
 // levels are the levels to try, strongest first. LevelNamespacesNoProc is not
 // tried by itself: it is what LevelNamespaces becomes on a host with a masked
 // /proc.
-func (p *Policy) levels() []Level {
-	if p.Level != LevelAuto {
-		return []Level{p.Level}
+func levels(p *sandbox.Policy) []sandbox.Level {
+	if p.Level != sandbox.LevelAuto {
+		return []sandbox.Level{p.Level}
 	}
-	ls := []Level{LevelNamespaces}
-	if !weaker(LevelLandlock, p.MinLevel) {
-		ls = append(ls, LevelLandlock)
+	ls := []sandbox.Level{sandbox.LevelNamespaces}
+	if !weaker(sandbox.LevelLandlock, p.MinLevel) {
+		ls = append(ls, sandbox.LevelLandlock)
 	}
 	return ls
 }
 
 // normalise fills defaults and refuses what cannot be meant.
-func (p *Policy) normalise() error {
+func normalise(p *sandbox.Policy) error {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
 	if p.Level == "" {
-		p.Level = LevelAuto
+		p.Level = sandbox.LevelAuto
 	}
 	if p.Network == "" {
-		p.Network = NetworkLoopback
+		p.Network = sandbox.NetworkLoopback
 	}
-	if _, ok := levelRank(p.Level); !ok && p.Level != LevelAuto {
+	if _, ok := levelRank(p.Level); !ok && p.Level != sandbox.LevelAuto {
 		return errorf("invalid_argument", nil, "the confinement level %q does not exist, use auto, namespaces, namespaces-noproc, landlock or none", string(p.Level))
 	}
-	if p.MinLevel == LevelAuto {
+	if p.MinLevel == sandbox.LevelAuto {
 		p.MinLevel = ""
 	}
 	if _, ok := levelRank(p.MinLevel); !ok && p.MinLevel != "" {
 		return errorf("invalid_argument", nil, "the minimum confinement level %q does not exist, use namespaces, namespaces-noproc, landlock or none", string(p.MinLevel))
 	}
-	if p.Level != LevelAuto && weaker(p.Level, p.MinLevel) {
+	if p.Level != sandbox.LevelAuto && weaker(p.Level, p.MinLevel) {
 		return errorf("invalid_argument", nil, "the level %s is below the minimum %s, change one of them", p.Level, p.MinLevel)
 	}
-	if p.Level == LevelSeatbelt {
+	if p.Level == sandbox.LevelSeatbelt {
 		return errorf("confinement_unavailable", nil, "Seatbelt exists on macOS only, use auto, namespaces or landlock")
 	}
-	if !slices.Contains([]Network{NetworkNone, NetworkLoopback, NetworkAllow, NetworkHost}, p.Network) {
+	if !slices.Contains([]sandbox.Network{sandbox.NetworkNone, sandbox.NetworkLoopback, sandbox.NetworkAllow, sandbox.NetworkHost}, p.Network) {
 		return errorf("invalid_argument", nil, "the network mode %q does not exist, use none, loopback, allow or host", string(p.Network))
 	}
 	l := p.Limits
@@ -111,7 +118,7 @@ func (p *Policy) normalise() error {
 	if !(l.CPU <= 1<<16) {
 		return errorf("invalid_argument", nil, "the CPU limit is no number of processors, give one such as 1.5")
 	}
-	p.Limits = l.withDefaults()
+	p.Limits = withDefaults(l)
 	for _, list := range []struct {
 		what  string
 		paths []string
@@ -152,7 +159,7 @@ func (p *Policy) normalise() error {
 }
 
 // startLevel starts one level and checks what came of it.
-func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sandbox, error) {
+func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identity, level sandbox.Level) (*Sandbox, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}
@@ -166,7 +173,7 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 	waiting := make(chan struct{})
 	go func() {
 		defer close(waiting)
-		if b = p.WarmInit.take(key, base); b == nil {
+		if b = w.take(key, base); b == nil {
 			b, bootErr = boot(key, base, p.Log)
 		}
 	}()
@@ -189,20 +196,20 @@ func startLevel(ctx context.Context, p *Policy, id identity, level Level) (*Sand
 		return nil, err
 	}
 	min := p.MinLevel
-	if p.Level == LevelNamespaces {
-		min = LevelNamespaces
+	if p.Level == sandbox.LevelNamespaces {
+		min = sandbox.LevelNamespaces
 	}
 	if weaker(s.report.Level, min) {
 		s.Close()
 		return nil, errorf("confinement_unavailable", nil, "this host gives the level %s, below the %s asked for; lower the minimum or run the doctor command for the remedy", s.report.Level, min)
 	}
-	p.WarmInit.refill(key, base, p.Log)
+	w.refill(key, base, p.Log)
 	return s, nil
 }
 
 // launch sends init its configuration and waits until it is ready. It takes b
 // over, and removes what l made when it fails.
-func launch(ctx context.Context, p *Policy, l *layout, b *initProcess, level Level) (*Sandbox, error) {
+func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, level sandbox.Level) (*Sandbox, error) {
 	go logPanics(p.Log, b.stderr)
 	cg, sock := b.cgroup, b.sock
 	s := &Sandbox{

@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // TestGrantsAtStart: a read grant is read and no more, a write grant is written,
 // both also through a link that leads to them, and what lies beside them is not
 // there.
 func TestGrantsAtStart(t *testing.T) {
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		base := filepath.Dir(p.Workspace)
 		for _, d := range []string{"read", "write", "beside"} {
 			dir := filepath.Join(base, d)
@@ -56,7 +58,7 @@ cat `+base+`/beside/f 2>/dev/null || echo hidden`)
 // TestGrantRefusedInside: a running session is not given what its user cannot
 // reach.
 func TestGrantRefusedInside(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		base := filepath.Dir(p.Workspace)
 		closed := filepath.Join(base, "closed")

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // chain is a program that forks a chain of processes, each the child of the one
@@ -41,7 +43,7 @@ while True:
 
 func startTagged(t *testing.T, s *Sandbox, dir, tag, program string, args ...string) *Process {
 	t.Helper()
-	c := spawn(t, s, Command{Argv: append([]string{"python3", "-c", program}, append(args, tag)...), Dir: dir})
+	c := spawn(t, s, sandbox.Command{Argv: append([]string{"python3", "-c", program}, append(args, tag)...), Dir: dir})
 	// A long line of forks waits for the processor at each.
 	c.Stdout().SetReadDeadline(time.Now().Add(10 * time.Minute))
 	if l, err := bufio.NewReader(c.Stdout()).ReadString('\n'); l != "up\n" {
@@ -60,7 +62,7 @@ func TestNothingSurvives(t *testing.T) {
 	if testing.Short() {
 		depth = "100"
 	}
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		for _, c := range []struct {
 			name, program string
 			args          []string
@@ -68,7 +70,7 @@ func TestNothingSurvives(t *testing.T) {
 			t.Run(c.name+"/command", func(t *testing.T) {
 				// Where only /proc tells what a command has started, what forks
 				// faster than it can be read ends with the session.
-				if c.name == "potato" && p.Level == LevelLandlock {
+				if c.name == "potato" && p.Level == sandbox.LevelLandlock {
 					return
 				}
 				s, tag := start(t, p), newTag()
@@ -101,13 +103,13 @@ func TestNothingSurvives(t *testing.T) {
 // neither end nor stop it, by any call, and cannot signal everybody.
 func TestInitCannotBeSignalled(t *testing.T) {
 	needTools(t, "python3")
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		pid := 1
-		if p.Level == LevelLandlock {
+		if p.Level == sandbox.LevelLandlock {
 			pid = s.pid
 		}
-		out, _ := run(t, s, Command{Argv: []string{"python3", "-c", `
+		out, _ := run(t, s, sandbox.Command{Argv: []string{"python3", "-c", `
 import ctypes, errno, fcntl, os, signal, sys
 init = int(sys.argv[1])
 libc = ctypes.CDLL(None, use_errno=True)
@@ -144,7 +146,7 @@ for name, act in acts.items():
 print("done")
 `, itoa(pid)}, Dir: p.Workspace})
 		// At the namespaces level -1 is everybody else of the session.
-		if p.Level == LevelNamespaces {
+		if p.Level == sandbox.LevelNamespaces {
 			var rest []string
 			for _, l := range strings.Split(out, "\n") {
 				if !strings.HasPrefix(l, "everybody") {
@@ -166,7 +168,7 @@ print("done")
 // still has.
 func TestControlGroupIsEmptied(t *testing.T) {
 	p := testPolicy(t)
-	p.Level = LevelLandlock
+	p.Level = sandbox.LevelLandlock
 	s := start(t, p)
 	if s.cgroup == nil {
 		t.Skip("no control group can be made here")
@@ -184,13 +186,13 @@ func TestControlGroupIsEmptied(t *testing.T) {
 // The limit on processes holds without namespaces.
 func TestProcessLimitWithoutNamespaces(t *testing.T) {
 	needTools(t, "python3")
-	eachIdentity(t, func(t *testing.T, p Policy) {
-		p.Level, p.Limits.Procs = LevelLandlock, 50
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
+		p.Level, p.Limits.Procs = sandbox.LevelLandlock, 50
 		s := start(t, p)
 		if s.uid == 0 && !s.cgroup.Has("pids") {
 			t.Skip("nothing limits uid 0 here, and the report says so")
 		}
-		out, _ := run(t, s, Command{Argv: []string{"python3", "-c", `
+		out, _ := run(t, s, sandbox.Command{Argv: []string{"python3", "-c", `
 import os, time
 n = 0
 try:
@@ -214,8 +216,8 @@ os.killpg(0, 9)
 // as they are; a command may still set its own.
 func TestSchedulingOfOthers(t *testing.T) {
 	needTools(t, "python3", "nice", "taskset")
-	eachIdentity(t, func(t *testing.T, p Policy) {
-		p.Level = LevelLandlock
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
+		p.Level = sandbox.LevelLandlock
 		s := start(t, p)
 		victim := exec.Command("sleep", "1000")
 		if os.Geteuid() == 0 {
@@ -235,7 +237,7 @@ func TestSchedulingOfOthers(t *testing.T) {
 			return fmt.Sprint(set, nice, policy, io)
 		}
 		before := state()
-		out, _ := run(t, s, Command{Argv: []string{"python3", "-c", `
+		out, _ := run(t, s, sandbox.Command{Argv: []string{"python3", "-c", `
 import ctypes, errno, os, platform, sys
 pid = int(sys.argv[1])
 libc = ctypes.CDLL(None, use_errno=True)

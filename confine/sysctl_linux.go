@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // gapInotify names the gap of a session that may use up its user's inotify
@@ -42,7 +44,7 @@ func (s *initState) namespaceSysctls() error {
 			}
 		}
 	}
-	if s.base.Network == NetworkHost {
+	if s.base.Network == sandbox.NetworkHost {
 		return nil
 	}
 	if err := writeSysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"); err != nil {

@@ -8,13 +8,15 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // AC-25: a program in a terminal pushes no input into any terminal it can open,
 // sees no terminal but its own, and job control works all the same.
 func TestTerminalInjection(t *testing.T) {
 	needTools(t, "python3", "bash")
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		const inject = `import fcntl, glob, os
 tried = 0
@@ -33,12 +35,12 @@ for name in ["/dev/tty", "/dev/stdin"] + glob.glob("/dev/pts/*") + [0, 1, 2]:
                 print(name, e)
 print("done", tried > 6)
 `
-		c := spawn(t, s, Command{Argv: []string{"/usr/bin/python3", "-c", inject}, Dir: p.Workspace, TTY: true})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"/usr/bin/python3", "-c", inject}, Dir: p.Workspace, TTY: true})
 		if out := readTerminal(t, c); out != "done True\r\n" {
 			t.Errorf("got %q", out)
 		}
 
-		c = spawn(t, s, Command{Argv: []string{"bash", "--norc", "-i"}, Dir: p.Workspace, TTY: true})
+		c = spawn(t, s, sandbox.Command{Argv: []string{"bash", "--norc", "-i"}, Dir: p.Workspace, TTY: true})
 		master := c.Stdout()
 		foreground := func() (pgrp int) {
 			rc, err := master.SyscallConn()
@@ -88,7 +90,7 @@ print("done", tried > 6)
 // as confined as any: nothing is promised, or decided, by the name of a program.
 func TestRenamedProgramsAreConfined(t *testing.T) {
 	needTools(t, "python3")
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		secret := canary(t)
 		s := start(t, p)
 		line := `echo mine > f
@@ -106,7 +108,7 @@ echo end`
 // command poisoned, act inside only, and never on what the server starts next.
 func TestStartUpFilesAreConfined(t *testing.T) {
 	needTools(t, "bash")
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		secret := canary(t)
 		p.Home = p.Workspace
 		s := start(t, p)
@@ -114,14 +116,14 @@ func TestStartUpFilesAreConfined(t *testing.T) {
 		want(t, s, p.Workspace, `for f in .bashrc .bash_profile .profile env; do echo '`+hostile+`' > $f; done
 export BASH_ENV=$PWD/env LD_PRELOAD=/none.so PATH=$PWD:$PATH GIT_DIR=/x PAGER=false; echo set`, "set\n")
 		for _, argv := range [][]string{{"bash", "-lc", "true"}, {"bash", "-ic", "true"}, {"bash", "-c", "true"}} {
-			c := spawn(t, s, Command{Argv: argv, Env: append(s.Environ(), "BASH_ENV="+p.Workspace+"/env"), Dir: p.Workspace})
+			c := spawn(t, s, sandbox.Command{Argv: argv, Env: append(s.Environ(), "BASH_ENV="+p.Workspace+"/env"), Dir: p.Workspace})
 			out, _ := io.ReadAll(c.Stdout())
 			if st := c.Wait(); st.Code != 0 || strings.Contains(string(out), "canary") {
 				t.Errorf("%q: %+v %q", argv, st, out)
 			}
 		}
 		want(t, s, p.Workspace, "grep -c ran ran", "4\n") // a login shell reads both
-		c := spawn(t, s, Command{Argv: []string{"/usr/bin/env"}, Env: []string{"ONLY=this"}, Dir: p.Workspace})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"/usr/bin/env"}, Env: []string{"ONLY=this"}, Dir: p.Workspace})
 		if out, _ := io.ReadAll(c.Stdout()); string(out) != "ONLY=this\n" {
 			t.Errorf("a later command has %q", out)
 		}
@@ -135,15 +137,15 @@ func TestCPULimit(t *testing.T) {
 	p.Limits.CPU = 0.2
 	s := start(t, p)
 	if !s.cgroup.Has("cpu") {
-		if !hasLayer(s.Report(), layerCPU, stateOff) {
+		if !hasLayer(s.Report(), layerCPU, sandbox.StateOff) {
 			t.Errorf("the missing limit is not reported: %+v", s.Report())
 		}
 		return
 	}
-	if !hasLayer(s.Report(), layerCPU, stateOn) {
+	if !hasLayer(s.Report(), layerCPU, sandbox.StateOn) {
 		t.Errorf("the limit is not reported: %+v", s.Report())
 	}
-	spawn(t, s, Command{Argv: []string{"/bin/sh", "-c", "while :; do :; done"}, Dir: p.Workspace})
+	spawn(t, s, sandbox.Command{Argv: []string{"/bin/sh", "-c", "while :; do :; done"}, Dir: p.Workspace})
 	eventually(t, "the session is throttled", func() bool {
 		for _, d := range s.cgroup.dirs {
 			if n, err := cgroupCount(readWord(d.path+"/cpu.stat"), "nr_throttled"); err == nil && n > 0 {

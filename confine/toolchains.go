@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mcp-sandbox/hostpath"
+	"mcp-sandbox/sandbox"
 )
 
 // A toolchain is more than its bin directory: python needs its lib, cargo its
@@ -210,7 +211,7 @@ type osView struct {
 }
 
 // viewOf is the host as the toolchains of p may be looked for in it.
-func viewOf(p *Policy, left func(dir string)) osView {
+func viewOf(p *sandbox.Policy, left func(dir string)) osView {
 	v := osView{left: left}
 	for _, d := range append([]string{p.Workspace}, p.Write...) {
 		if real, err := filepath.EvalSymlinks(d); err == nil {

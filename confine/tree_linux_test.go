@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // eventually waits for a condition, not for a time.
@@ -25,10 +27,10 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 // levels runs f at every confinement level this host gives.
-func eachLevel(t *testing.T, f func(t *testing.T, p Policy)) {
-	for _, l := range []Level{LevelNamespaces, LevelLandlock} {
+func eachLevel(t *testing.T, f func(t *testing.T, p sandbox.Policy)) {
+	for _, l := range []sandbox.Level{sandbox.LevelNamespaces, sandbox.LevelLandlock} {
 		t.Run(string(l), func(t *testing.T) {
-			eachIdentity(t, func(t *testing.T, p Policy) {
+			eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 				p.Level = l
 				f(t, p)
 			})
@@ -51,9 +53,9 @@ var escapes = map[string]string{
 // AC-44: nothing a command started survives the kill of its tree, and nothing
 // of another command is hurt.
 func TestSignalTree(t *testing.T) {
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
-		other := spawn(t, s, Command{Argv: []string{"sh", "-c", "setsid sleep 1000 & exec sleep 1000"}, Dir: p.Workspace})
+		other := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", "setsid sleep 1000 & exec sleep 1000"}, Dir: p.Workspace})
 		eventually(t, "the other command has its child", func() bool { n, _ := other.TreeAlive(); return n == 2 })
 		for name, line := range escapes {
 			for _, leaderLives := range []bool{true, false} {
@@ -62,7 +64,7 @@ func TestSignalTree(t *testing.T) {
 					line += "; sleep 1000"
 				}
 				t.Run(fmt.Sprintf("%s/%v", name, leaderLives), func(t *testing.T) {
-					c := spawn(t, s, Command{Argv: []string{"sh", "-c", line}, Dir: p.Workspace})
+					c := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", line}, Dir: p.Workspace})
 					if l, err := bufio.NewReader(c.Stdout()).ReadString('\n'); l != "ready\n" {
 						t.Fatal(l, err)
 					}
@@ -89,7 +91,7 @@ func TestSignalTree(t *testing.T) {
 			t.Errorf("the other command has %d processes, %v", n, err)
 		}
 		// A polite signal reaches stopped processes as well.
-		c := spawn(t, s, Command{Argv: []string{"sh", "-c", escapes["stopped"] + "; sleep 1000"}, Dir: p.Workspace})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", escapes["stopped"] + "; sleep 1000"}, Dir: p.Workspace})
 		bufio.NewReader(c.Stdout()).ReadString('\n')
 		if err := c.SignalTree(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -104,7 +106,7 @@ func TestSignalTree(t *testing.T) {
 // A command cannot shed or copy the mark by which its tree is found.
 func TestMarkCannotBeChanged(t *testing.T) {
 	needTools(t, "python3")
-	eachLevel(t, func(t *testing.T, p Policy) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		s := start(t, p)
 		script := `
 import ctypes, os, resource
@@ -122,7 +124,7 @@ if "` + string(p.Level) + `" == "landlock":
     if resource.getrlimit(3): pass
 print("done")
 `
-		c := spawn(t, s, Command{Argv: []string{"/usr/bin/python3", "-c", script}, Dir: p.Workspace})
+		c := spawn(t, s, sandbox.Command{Argv: []string{"/usr/bin/python3", "-c", script}, Dir: p.Workspace})
 		out, _ := io.ReadAll(c.Stdout())
 		if string(out) != "done\n" {
 			t.Errorf("%s", out)
@@ -169,7 +171,7 @@ func TestManyCommandsWithOrphans(t *testing.T) {
 		go func() {
 			for i := w; i < n; i += 8 {
 				line := fmt.Sprintf("(setsid sleep 0.01 &) ; echo %d; exit %d", i, i%200)
-				proc, err := s.Spawn(context.Background(), Command{Argv: []string{"/bin/sh", "-c", line}, Env: s.Environ(), Dir: p.Workspace})
+				proc, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{"/bin/sh", "-c", line}, Env: s.Environ(), Dir: p.Workspace})
 				if err != nil {
 					t.Error(err)
 					results <- result{i, "", -1}

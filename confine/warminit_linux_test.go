@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // wait returns when the init on its way up waits.
@@ -33,7 +35,7 @@ func descriptors(t *testing.T) int {
 // A waiting init becomes the next session, is never used twice, and is gone with
 // its descriptors and its group after Close.
 func TestStandby(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p Policy) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
 		needNamespaces(t, p.Level)
 		warm, err := Start(t.Context(), p) // opens what stays open, such as the program
 		if err != nil {
@@ -43,13 +45,12 @@ func TestStandby(t *testing.T) {
 		before := descriptors(t)
 		sb := &WarmInit{}
 		defer sb.Close()
-		p.WarmInit = sb
 		sb.Prepare(p)
 		b := sb.wait()
 		if b == nil {
 			t.Fatal("nothing waits")
 		}
-		s, err := Start(t.Context(), p)
+		s, err := sb.Start(t.Context(), p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +73,7 @@ func TestStandby(t *testing.T) {
 		}
 		eventually(t, "its descriptors are closed", func() bool { return descriptors(t) <= before })
 		// A closed one starts sessions as if it were not there.
-		again := start(t, p)
+		again := startWarm(t, sb, p)
 		want(t, again, p.Workspace, "echo on", "on\n")
 		if sb.wait() != nil {
 			t.Error("an init was started after Close")
@@ -80,21 +81,31 @@ func TestStandby(t *testing.T) {
 	})
 }
 
+func startWarm(t *testing.T, w *WarmInit, p sandbox.Policy) *Sandbox {
+	t.Helper()
+	s, err := w.Start(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 // One that does not fit, that died, or that was forked before a mount of the host
 // is not used.
 func TestStandbyNotUsed(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		spoil func(t *testing.T, p *Policy, b *initProcess)
+		spoil func(t *testing.T, p *sandbox.Policy, b *initProcess)
 		root  bool
 	}{
-		{"another network", func(t *testing.T, p *Policy, b *initProcess) { p.Network = NetworkHost }, false},
-		{"other limits", func(t *testing.T, p *Policy, b *initProcess) { p.Limits.Procs = 77 }, false},
-		{"killed", func(t *testing.T, p *Policy, b *initProcess) {
+		{"another network", func(t *testing.T, p *sandbox.Policy, b *initProcess) { p.Network = sandbox.NetworkHost }, false},
+		{"other limits", func(t *testing.T, p *sandbox.Policy, b *initProcess) { p.Limits.Procs = 77 }, false},
+		{"killed", func(t *testing.T, p *sandbox.Policy, b *initProcess) {
 			unix.Kill(b.pid, unix.SIGKILL)
 			eventually(t, "it has ended", func() bool { return b.ended() })
 		}, false},
-		{"mount", func(t *testing.T, p *Policy, b *initProcess) {
+		{"mount", func(t *testing.T, p *sandbox.Policy, b *initProcess) {
 			dir := t.TempDir()
 			if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
 				t.Fatal(err)
@@ -108,15 +119,15 @@ func TestStandbyNotUsed(t *testing.T) {
 			}
 			p := testPolicy(t)
 			needNamespaces(t, p.Level)
-			p.WarmInit = &WarmInit{}
-			defer p.WarmInit.Close()
-			p.WarmInit.Prepare(p)
-			b := p.WarmInit.wait()
+			warm := &WarmInit{}
+			defer warm.Close()
+			warm.Prepare(p)
+			b := warm.wait()
 			if b == nil {
 				t.Fatal("nothing waits")
 			}
 			c.spoil(t, &p, b)
-			s := start(t, p)
+			s := startWarm(t, warm, p)
 			if s.pid == b.pid {
 				t.Error("it was used")
 			}
@@ -178,7 +189,7 @@ func TestForkedInsideGroup(t *testing.T) {
 			t.Errorf("thread %s of the server is in a session's group", th.Name())
 		}
 	}
-	if s.cgroup.Has(cgroupShare) != hasLayer(s.Report(), layerShare, stateOn) {
+	if s.cgroup.Has(cgroupShare) != hasLayer(s.Report(), layerShare, sandbox.StateOn) {
 		t.Errorf("the report does not say whether the session has its share: %+v", s.Report().Layers)
 	}
 }
@@ -191,7 +202,7 @@ func (c *cgroup) list() []cgroupDir {
 	return c.dirs
 }
 
-func hasLayer(r Report, name, state string) bool {
+func hasLayer(r sandbox.Report, name, state string) bool {
 	for _, l := range r.Layers {
 		if l.Name == name && l.State == state {
 			return true

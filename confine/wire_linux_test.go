@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // chunks delivers a stream in pieces of n bytes, without descriptors.
@@ -97,11 +99,11 @@ func TestDescriptorsFollowTheirFrame(t *testing.T) {
 
 func TestConfigRoundTrip(t *testing.T) {
 	c := &initConfig{
-		Namespaces: true, Network: NetworkAllow, UID: 5, GID: -1,
+		Namespaces: true, Network: sandbox.NetworkAllow, UID: 5, GID: -1,
 		Binds: []bind{{Path: "/a\xff", Write: true, Device: true, Optional: true, Tree: -1, Dev: 7, Ino: 9}},
 		Links: []link{{"/l", "t"}}, Files: []file{{"/f", "content", 0o644}}, Masks: []mask{{"/c", true}},
 		Home: "/h", Private: "/p", Workspace: "/w", Protect: []string{"/w/x"}, ProtectIn: []string{"/w"},
-		Limits:   Limits{Procs: 1, FileSize: 2, OpenFiles: 3, Tmp: 4, Shm: 5},
+		Limits:   sandbox.Limits{Procs: 1, FileSize: 2, OpenFiles: 3, Tmp: 4, Shm: 5},
 		Writable: []string{"/w"}, ReadOnly: []string{"/r"}, TTYMultiplexer: "/dev/ptmx",
 		Seccomp: []unix.SockFilter{{Code: 1, Jt: 2, Jf: 3, K: 4}}, Landlock: true,
 	}
@@ -119,7 +121,7 @@ func TestConfigRoundTrip(t *testing.T) {
 
 func TestBaseRoundTrip(t *testing.T) {
 	c := &baseConfig{
-		HostProc: true, Network: NetworkAllow, UID: 7, Tmp: 4, Shm: 5, Dirs: []string{"/d"},
+		HostProc: true, Network: sandbox.NetworkAllow, UID: 7, Tmp: 4, Shm: 5, Dirs: []string{"/d"},
 		Binds: []bind{{Path: "/a", Tree: 3}}, Links: []link{{"/l", "t"}}, Files: []file{{"/f", "content", 0o644}},
 	}
 	e := c.encode()
@@ -137,7 +139,7 @@ func TestBaseRoundTrip(t *testing.T) {
 // No stream makes the reader panic, allocate without bound or hand out more
 // than was sent.
 func FuzzFrames(f *testing.F) {
-	q := spawnRequest{id: 1, dir: "/", argv: []string{"a"}, env: []string{"b=c"}}
+	q := spawnRequest{1, sandbox.Command{Dir: "/", Argv: []string{"a"}, Env: []string{"b=c"}}}
 	b, _ := q.encode().finish(0)
 	f.Add(b, 3)
 	f.Add([]byte{255, 255, 255, 255, 0, 1}, 100)
@@ -153,7 +155,7 @@ func FuzzFrames(f *testing.F) {
 				return
 			}
 			d := fr.decoder
-			if q, err := decodeSpawn(&d); err == nil && len(q.argv) > len(stream) {
+			if q, err := decodeSpawn(&d); err == nil && len(q.Argv) > len(stream) {
 				t.Fatal("more arguments than bytes")
 			}
 			d = fr.decoder

@@ -10,6 +10,7 @@ import (
 
 	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/ptyproc/ptyproctest"
+	"mcp-sandbox/sandbox"
 )
 
 // BenchmarkStart compares a whole command through the table with the same
@@ -31,7 +32,7 @@ func BenchmarkStart(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			table := ptyproc.NewTable(c.sp, ptyproc.Options{SpoolDir: b.TempDir()})
 			defer table.Close()
-			r := ptyproc.StartRequest{Spec: ptyproc.Spec{Argv: []string{"true"}, Env: os.Environ(), Dir: "/", TTY: c.tty}, Yield: 10 * time.Second}
+			r := ptyproc.StartRequest{Command: sandbox.Command{Argv: []string{"true"}, Env: os.Environ(), Dir: "/", TTY: c.tty}, Yield: 10 * time.Second}
 			b.ReportAllocs()
 			for b.Loop() {
 				if res, err := table.Start(context.Background(), r); err != nil || res.Exit == nil {
@@ -45,7 +46,7 @@ func BenchmarkStart(b *testing.B) {
 // treeless leaves out the walk over /proc.
 type treeless struct{ ptyproctest.Unconfined }
 
-func (t treeless) Spawn(ctx context.Context, s ptyproc.Spec) (ptyproc.Child, error) {
+func (t treeless) Spawn(ctx context.Context, s sandbox.Command) (sandbox.Process, error) {
 	c, err := t.Unconfined.Spawn(ctx, s)
 	if err != nil {
 		return nil, err
@@ -53,7 +54,7 @@ func (t treeless) Spawn(ctx context.Context, s ptyproc.Spec) (ptyproc.Child, err
 	return leafChild{c}, nil
 }
 
-type leafChild struct{ ptyproc.Child }
+type leafChild struct{ sandbox.Process }
 
 func (c leafChild) TreeAlive() (int, error) {
 	select {
@@ -76,7 +77,7 @@ func BenchmarkThroughput(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			table := ptyproc.NewTable(treeless{}, ptyproc.Options{})
 			defer table.Close()
-			r := ptyproc.StartRequest{Spec: ptyproc.Spec{Argv: []string{"sh", "-c", script}, Env: os.Environ(), Dir: "/", TTY: tty}, Yield: 45 * time.Second}
+			r := ptyproc.StartRequest{Command: sandbox.Command{Argv: []string{"sh", "-c", script}, Env: os.Environ(), Dir: "/", TTY: tty}, Yield: 45 * time.Second}
 			b.SetBytes(size)
 			for b.Loop() {
 				if res, err := table.Start(context.Background(), r); err != nil || res.Exit == nil {

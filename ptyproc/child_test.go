@@ -21,7 +21,7 @@ type puppet struct {
 	write   *os.File // what the process writes to
 	read    *os.File // what the process reads from
 	done    chan struct{}
-	exit    ExitStatus
+	exit    sandbox.ExitStatus
 	end     time.Time
 
 	alive    atomic.Int64
@@ -46,7 +46,7 @@ func newPuppet(t *testing.T) *puppet {
 	return p
 }
 
-func (p *puppet) die(e ExitStatus) {
+func (p *puppet) die(e sandbox.ExitStatus) {
 	p.exit, p.end = e, time.Now()
 	p.alive.Add(-1)
 	close(p.done)
@@ -54,9 +54,10 @@ func (p *puppet) die(e ExitStatus) {
 
 func (p *puppet) Pid() int                      { return 42 }
 func (p *puppet) Stdin() *os.File               { return p.in }
-func (p *puppet) Output() *os.File              { return p.out }
+func (p *puppet) Stdout() *os.File              { return p.out }
+func (p *puppet) Stderr() *os.File              { return nil }
 func (p *puppet) Done() <-chan struct{}         { return p.done }
-func (p *puppet) Wait() ExitStatus              { <-p.done; return p.exit }
+func (p *puppet) Wait() sandbox.ExitStatus      { <-p.done; return p.exit }
 func (p *puppet) Ended() time.Time              { <-p.done; return p.end }
 func (p *puppet) Resize(uint16, uint16) error   { return nil }
 func (p *puppet) Signal(s syscall.Signal) error { return p.SignalTree(s) }
@@ -66,7 +67,7 @@ func (p *puppet) SignalTree(s syscall.Signal) error {
 	defer p.mu.Unlock()
 	p.signals = append(p.signals, s)
 	if s == syscall.SIGKILL && !p.immortal.Load() && !isClosed(p.done) {
-		p.die(ExitStatus{Code: 137, Signal: s})
+		p.die(sandbox.ExitStatus{Code: 137, Signal: s})
 		_ = p.write.Close()
 	}
 	return nil
@@ -90,18 +91,20 @@ func (p *puppet) TreeAlive() (int, error) {
 	return int(p.alive.Load()), nil
 }
 
-type spawnFunc func(context.Context, Spec) (Child, error)
+type spawnFunc func(context.Context, sandbox.Command) (sandbox.Process, error)
 
-func (f spawnFunc) Spawn(ctx context.Context, s Spec) (Child, error) { return f(ctx, s) }
+func (f spawnFunc) Spawn(ctx context.Context, s sandbox.Command) (sandbox.Process, error) {
+	return f(ctx, s)
+}
 
 func puppetTable(t *testing.T, p *puppet, o Options) *Table {
 	t.Helper()
-	table := NewTable(spawnFunc(func(context.Context, Spec) (Child, error) { return p, nil }), o)
+	table := NewTable(spawnFunc(func(context.Context, sandbox.Command) (sandbox.Process, error) { return p, nil }), o)
 	t.Cleanup(table.Close)
 	return table
 }
 
-var someCommand = StartRequest{Spec: Spec{Argv: []string{"x"}, Stdin: StdinPipe}, KeepStdin: true, Yield: time.Minute}
+var someCommand = StartRequest{Command: sandbox.Command{Argv: []string{"x"}, Stdin: sandbox.StdinPipe}, KeepStdin: true, Yield: time.Minute}
 
 func start(t *testing.T, table *Table, r StartRequest) Result {
 	t.Helper()
@@ -118,7 +121,7 @@ func TestLateOutput(t *testing.T) {
 	p := newPuppet(t)
 	table := puppetTable(t, p, Options{})
 	go func() {
-		p.die(ExitStatus{Code: 3})
+		p.die(sandbox.ExitStatus{Code: 3})
 		time.Sleep(3 * drainMost)
 		_, _ = io.WriteString(p.write, "late")
 		_ = p.write.Close()
@@ -144,7 +147,7 @@ func TestExitAtDeadline(t *testing.T) {
 	}
 	_, _ = io.WriteString(p.write, "last")
 	_ = p.write.Close()
-	p.die(ExitStatus{})
+	p.die(sandbox.ExitStatus{})
 	if res = table.result(proc); string(res.Output) != "last" || res.ID != 0 {
 		t.Errorf("%+v %q", res, res.Output)
 	}
@@ -154,7 +157,7 @@ func TestOutOfMemory(t *testing.T) {
 	p := newPuppet(t)
 	table := puppetTable(t, p, Options{})
 	_ = p.write.Close()
-	p.die(ExitStatus{Code: 137, Signal: syscall.SIGKILL, OOM: true})
+	p.die(sandbox.ExitStatus{Code: 137, Signal: syscall.SIGKILL, OOM: true})
 	if r := start(t, table, someCommand); !r.Exit.OOM || r.Exit.Code != 137 {
 		t.Errorf("%+v", r.Exit)
 	}
@@ -166,7 +169,7 @@ func TestUncountedTree(t *testing.T) {
 	p := newPuppet(t)
 	table := puppetTable(t, p, Options{})
 	p.broken.Store(true)
-	p.die(ExitStatus{Code: 5})
+	p.die(sandbox.ExitStatus{Code: 5})
 	r := start(t, table, someCommand)
 	if r.ID == 0 || r.Running || r.BackgroundChildren == 0 {
 		t.Fatalf("%+v", r)
@@ -221,7 +224,7 @@ func TestUnkillable(t *testing.T) {
 	if _, err := p.out.Read(make([]byte, 1)); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("output after close: %v", err)
 	}
-	p.die(ExitStatus{})
+	p.die(sandbox.ExitStatus{})
 }
 
 func TestSpawnFails(t *testing.T) {
@@ -234,7 +237,7 @@ func TestSpawnFails(t *testing.T) {
 		{&os.PathError{Op: "fork/exec", Path: "/host/secret/x", Err: syscall.ENOENT}, "exec_failed", "no such file"},
 		{errors.New("strange /host/secret"), "exec_failed", "could not be started"},
 	} {
-		table := NewTable(spawnFunc(func(context.Context, Spec) (Child, error) { return nil, c.err }), Options{MaxProcesses: 1})
+		table := NewTable(spawnFunc(func(context.Context, sandbox.Command) (sandbox.Process, error) { return nil, c.err }), Options{MaxProcesses: 1})
 		for range 3 { // a failed start gives its place back
 			_, err := table.Start(context.Background(), someCommand)
 			if sandbox.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "/host") {
@@ -250,7 +253,7 @@ func TestSpawnFails(t *testing.T) {
 func TestCloseDuringSpawn(t *testing.T) {
 	p := newPuppet(t)
 	spawning, closed := make(chan struct{}), make(chan struct{})
-	table := NewTable(spawnFunc(func(context.Context, Spec) (Child, error) {
+	table := NewTable(spawnFunc(func(context.Context, sandbox.Command) (sandbox.Process, error) {
 		close(spawning)
 		<-closed
 		return p, nil

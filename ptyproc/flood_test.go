@@ -9,6 +9,7 @@ import (
 
 	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/ptyproc/ptyproctest"
+	"mcp-sandbox/sandbox"
 )
 
 // TestFlood is the output part of AC-47: a process that writes without end
@@ -25,8 +26,8 @@ func TestFlood(t *testing.T) {
 		var written int64
 		ctx, enough := context.WithCancel(context.Background())
 		_, err := table.Start(ctx, ptyproc.StartRequest{
-			Spec:  ptyproc.Spec{Argv: []string{"yes"}, Env: os.Environ(), Dir: "/", TTY: tty},
-			Yield: 45 * time.Second,
+			Command: sandbox.Command{Argv: []string{"yes"}, Env: os.Environ(), Dir: "/", TTY: tty},
+			Yield:   45 * time.Second,
 			Progress: func(p ptyproc.Progress) {
 				var m runtime.MemStats
 				runtime.ReadMemStats(&m)

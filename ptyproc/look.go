@@ -3,27 +3,13 @@ package ptyproc
 import (
 	"context"
 	"time"
-)
 
-// InputState says whether a child waits for input.
-type InputState int
-
-const (
-	// InputUnknown: the system does not tell.
-	InputUnknown InputState = iota
-	// InputBusy: something runs, or nothing reads.
-	InputBusy
-	// InputShared: it takes input, but something else may go on.
-	InputShared
-	// InputTimed: it takes input and does something else after a second or more.
-	InputTimed
-	// InputWaits: nothing happens until input comes.
-	InputWaits
+	"mcp-sandbox/sandbox"
 )
 
 // InputChild is a Child that knows whether it waits for input.
 type InputChild interface {
-	AwaitsInput(context.Context) InputState
+	AwaitsInput(context.Context) sandbox.InputState
 }
 
 const (
@@ -83,13 +69,13 @@ func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, 
 	state := l.child.AwaitsInput(ctx)
 	after := time.Now()
 	l.spent += after.Sub(now)
-	l.unseen = state == InputUnknown
+	l.unseen = state == sandbox.InputUnknown
 	var quiet time.Duration
 	switch state {
-	case InputWaits:
-	case InputTimed:
+	case sandbox.InputWaits:
+	case sandbox.InputTimed:
 		quiet = quietTimed
-	case InputShared:
+	case sandbox.InputShared:
 		quiet = quietShared
 	default:
 		l.takes = time.Time{}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // process is one record of the table. Lock order: Table.mu before process.mu.
@@ -20,7 +22,7 @@ type process struct {
 	id      int
 	command string
 	tty     bool
-	child   Child
+	child   sandbox.Process
 	started time.Time
 	screen  *screen // nil without a terminal
 	timer   *time.Timer
@@ -67,9 +69,9 @@ type process struct {
 	interactive bool
 }
 
-func newProcess(t *Table, id int, r StartRequest, child Child, started time.Time) *process {
+func newProcess(t *Table, id int, r StartRequest, child sandbox.Process, started time.Time) *process {
 	p := &process{
-		t: t, id: id, command: r.Command, tty: r.TTY, child: child, started: started,
+		t: t, id: id, command: r.Title, tty: r.TTY, child: child, started: started,
 		eof: make(chan struct{}), lastUsed: t.o.Now(), writing: make(chan struct{}, 1),
 		buf: outputBuffer{headCap: t.o.HeadBytes, tailCap: t.o.TailBytes},
 		// Start waits for it from before it is in the table.
@@ -78,8 +80,8 @@ func newProcess(t *Table, id int, r StartRequest, child Child, started time.Time
 	if p.command == "" {
 		p.command = strings.Join(r.Argv, " ")
 	}
-	p.neverOpen = !r.TTY && r.Stdin != StdinPipe
-	p.interactive = r.TTY || r.Stdin == StdinPipe && r.KeepStdin
+	p.neverOpen = !r.TTY && r.Stdin != sandbox.StdinPipe
+	p.interactive = r.TTY || r.Stdin == sandbox.StdinPipe && r.KeepStdin
 	p.stdinOpen.Store(!p.neverOpen)
 	if r.TTY {
 		p.screen = newScreen(int(r.Cols), int(r.Rows))
@@ -91,7 +93,7 @@ func newProcess(t *Table, id int, r StartRequest, child Child, started time.Time
 // that Close either sees the process or keeps it from starting.
 func (p *process) run(r StartRequest) {
 	p.t.work.Go(p.pump)
-	if !r.TTY && r.Stdin == StdinPipe && (r.StdinText != "" || !r.KeepStdin) {
+	if !r.TTY && r.Stdin == sandbox.StdinPipe && (r.StdinText != "" || !r.KeepStdin) {
 		p.writing <- struct{}{}
 		p.t.work.Go(func() { p.feed(r.StdinText, !r.KeepStdin) })
 	}
@@ -105,7 +107,7 @@ var readBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return 
 
 // pump moves the output into the bounded buffer as fast as it comes.
 func (p *process) pump() {
-	out := p.child.Output()
+	out := p.child.Stdout()
 	b := readBuffers.Get().(*[]byte)
 	// EIO is how a terminal says that its last other end was closed, see pty(7).
 	// The kernel looks for input first and at the close after it, so what was
@@ -169,7 +171,7 @@ func (p *process) readMore(out *os.File, b []byte) error {
 func (p *process) drained() bool {
 	p.reading.Lock()
 	defer p.reading.Unlock()
-	rc, err := p.child.Output().SyscallConn()
+	rc, err := p.child.Stdout().SyscallConn()
 	if err != nil {
 		return true
 	}
@@ -304,7 +306,7 @@ func (p *process) closeFiles() {
 			p.timer.Stop()
 		}
 		p.closeStdin()
-		if f := p.child.Output(); f != nil {
+		if f := p.child.Stdout(); f != nil {
 			_ = f.Close()
 		}
 	})
@@ -330,7 +332,7 @@ func (p *process) background() int {
 }
 
 // family lists what runs of the command, nil where that is not known.
-func (p *process) family() []Relative {
+func (p *process) family() []sandbox.Relative {
 	c, ok := p.child.(FamilyChild)
 	if !ok {
 		return nil

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"mcp-sandbox/sandbox"
 )
 
 // byLastUse lists the processes, least recently used first. Needs t.mu.
@@ -136,7 +138,7 @@ func shorten(command string) string {
 	return command
 }
 
-func exitText(e *ExitStatus) string {
+func exitText(e *sandbox.ExitStatus) string {
 	switch {
 	case e == nil:
 		return "an unknown status"

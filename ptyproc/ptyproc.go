@@ -18,66 +18,15 @@ package ptyproc
 import (
 	"context"
 	"log/slog"
-	"os"
-	"syscall"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
-// Stdin says what a command without a terminal reads.
-type Stdin int
-
-const (
-	// StdinNull is the null device.
-	StdinNull Stdin = iota
-	// StdinPipe is a pipe whose write end is Child.Stdin.
-	StdinPipe
-)
-
-// Spec is one program to run.
-type Spec struct {
-	Argv, Env []string
-	Dir       string
-	TTY       bool
-	// Cols and Rows are the terminal's size; 0 is 120 and 30.
-	Cols, Rows uint16
-	Stdin      Stdin
-}
-
-// ExitStatus is how a process ended. Code is 128+n when signal n killed it. OOM
-// is set when the memory limit did.
-type ExitStatus struct {
-	Code   int
-	Signal syscall.Signal
-	OOM    bool
-}
-
-// Child is a started command: a leader and everything that descends from it.
-// The table owns Stdin and Output and closes them; both must be pollable (see
-// os.File.SetDeadline).
-type Child interface {
-	Pid() int
-	// Stdin is a pipe, the terminal's master, or nil.
-	Stdin() *os.File
-	// Output is the merged stdout and stderr, or the terminal's master, which is
-	// the same file as Stdin.
-	Output() *os.File
-	// Done is closed when the leader has ended; Wait and Ended are valid then.
-	Done() <-chan struct{}
-	Wait() ExitStatus
-	Ended() time.Time
-	// Signal reaches the leader, SignalTree it and all its descendants, also
-	// those that left its session or were stopped.
-	Signal(syscall.Signal) error
-	SignalTree(syscall.Signal) error
-	// TreeAlive counts the live processes of the tree, the leader among them.
-	TreeAlive() (int, error)
-	Resize(cols, rows uint16) error
-}
-
-// Spawner starts commands; the confinement is one. Its errors may have a
-// Code() string of their own, which is kept.
+// Spawner starts commands; a sandbox is one. A coded error of its Spawn is kept.
+// The table owns the files of the process and closes them.
 type Spawner interface {
-	Spawn(ctx context.Context, spec Spec) (Child, error)
+	Spawn(ctx context.Context, c sandbox.Command) (sandbox.Process, error)
 }
 
 // Defaults of Options.
@@ -169,9 +118,9 @@ func (o Options) withDefaults() Options {
 
 // StartRequest is one command and how to wait for it.
 type StartRequest struct {
-	Spec
-	// Command is shown in listings; "" is the joined Argv.
-	Command string
+	sandbox.Command
+	// Title is shown in listings as the command; "" is the joined Argv.
+	Title string
 	// StdinText is written to a StdinPipe in the background; the pipe is then
 	// closed unless KeepStdin.
 	StdinText string
@@ -207,7 +156,7 @@ type Result struct {
 	ID      int
 	Running bool
 	// Exit is set once the leader has ended.
-	Exit     *ExitStatus
+	Exit     *sandbox.ExitStatus
 	TimedOut bool
 	// Output is valid UTF-8 in the order written. A character is never split
 	// over two replies.
@@ -240,20 +189,12 @@ type Result struct {
 	// BackgroundChildren counts what still runs of an ended command.
 	BackgroundChildren int
 	// Background are some of them, where the system tells.
-	Background []Relative
-}
-
-// Relative is one living process of a command.
-type Relative struct {
-	PID  int
-	Name string
-	// Ports are the TCP ports it listens on.
-	Ports []int
+	Background []sandbox.Relative
 }
 
 // FamilyChild is a Child that can list the living processes of its tree.
 type FamilyChild interface {
-	Family(context.Context) ([]Relative, error)
+	Family(context.Context) ([]sandbox.Relative, error)
 }
 
 // The states of Info.
@@ -277,11 +218,11 @@ type Info struct {
 	Started  time.Time
 	LastUsed time.Time
 	TTY      bool
-	Exit     *ExitStatus
+	Exit     *sandbox.ExitStatus
 	// BackgroundChildren counts what still runs of an ended command.
 	BackgroundChildren int
 	// Background are some of them, where the system tells.
-	Background []Relative
+	Background []sandbox.Relative
 	// Unread is the number of output bytes no reply has carried yet.
 	Unread int64
 	// OutputID names the kept output for ReadOutput, "" when none is kept.

@@ -92,11 +92,11 @@ func work(t *testing.T, table *ptyproc.Table, worker int) {
 	for i, script := range scripts() {
 		tty := random.IntN(3) == 0
 		r := ptyproc.StartRequest{
-			Spec:      ptyproc.Spec{Argv: []string{"sh", "-c", script}, Env: os.Environ(), Dir: "/", TTY: tty},
+			Command:   sandbox.Command{Argv: []string{"sh", "-c", script}, Env: os.Environ(), Dir: "/", TTY: tty},
 			KeepStdin: true, Yield: 250 * time.Millisecond, Progress: func(ptyproc.Progress) {},
 		}
 		if !tty {
-			r.Stdin = ptyproc.StdinPipe
+			r.Stdin = sandbox.StdinPipe
 		}
 		if random.IntN(4) == 0 {
 			r.Timeout = 100 * time.Millisecond

@@ -71,7 +71,7 @@ func (t *Table) Start(ctx context.Context, r StartRequest) (Result, error) {
 	if len(r.Argv) == 0 || r.Argv[0] == "" {
 		return Result{}, errorf("invalid_argument", nil, "the command has no program, give at least its name")
 	}
-	if r.StdinText != "" && (r.TTY || r.Stdin != StdinPipe) {
+	if r.StdinText != "" && (r.TTY || r.Stdin != sandbox.StdinPipe) {
 		return Result{}, errorf("invalid_argument", nil, "stdin text needs a pipe, start without a terminal and with stdin open")
 	}
 	if err := ctx.Err(); err != nil {
@@ -103,7 +103,7 @@ func (t *Table) spawn(ctx context.Context, r StartRequest) (*process, error) {
 		return nil, err
 	}
 	started := t.o.Now()
-	child, err := t.spawner.Spawn(ctx, r.Spec)
+	child, err := t.spawner.Spawn(ctx, r.Command)
 	if err != nil {
 		t.mu.Lock()
 		delete(t.procs, id)

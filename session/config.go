@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/snapshot"
 )
 
@@ -39,10 +40,10 @@ type Config struct {
 	// ReadOnly refuses every change through the file tools.
 	ReadOnly bool
 	// Network is none, loopback (default), allow or host.
-	Network string
-	Limits  Limits
+	Network sandbox.Network
+	Limits  sandbox.Limits
 	// Level is auto (default) or a level by name; MinLevel refuses weaker ones.
-	Level, MinLevel string
+	Level, MinLevel sandbox.Level
 	// MaxYield caps how long a call may wait for a command; 0 is 45 s.
 	MaxYield time.Duration
 	// OnCancel is "kill" (default) or "leave": what a cancelled call does to the
@@ -194,13 +195,15 @@ func (c *Config) secretEnv() []string {
 	return out
 }
 
-func oneOf(what, got string, allowed ...string) error {
-	for _, a := range allowed {
-		if got == a {
-			return nil
-		}
+func oneOf[T ~string](what string, got T, allowed ...T) error {
+	if slices.Contains(allowed, got) {
+		return nil
 	}
-	return errorf("invalid_argument", nil, "%s is %q, use one of %s", what, got, strings.Join(allowed[1:], ", "))
+	names := make([]string, len(allowed)-1)
+	for i, a := range allowed[1:] {
+		names[i] = string(a)
+	}
+	return errorf("invalid_argument", nil, "%s is %q, use one of %s", what, got, strings.Join(names, ", "))
 }
 
 // checkEnvName refuses what execve(2) would pass on but no shell could read.

@@ -3,20 +3,17 @@ package session
 import (
 	"context"
 	"os"
-
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/sandbox"
 )
 
 // Result is what a command has produced since the last reply about it.
 type Result = ptyproc.Result
-
-// ExitStatus is how a process ended.
-type ExitStatus = ptyproc.ExitStatus
 
 // ProcessInfo is one row of the process list.
 type ProcessInfo = ptyproc.Info
@@ -24,9 +21,6 @@ type ProcessInfo = ptyproc.Info
 // StateBackground is the state of an ended command of which something still
 // runs.
 const StateBackground = ptyproc.StateBackground
-
-// Relative is one living process of a command.
-type Relative = ptyproc.Relative
 
 // Screen is what a person would see on a terminal at one moment.
 type Screen = ptyproc.Screen
@@ -94,14 +88,14 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 		return Result{}, err
 	}
 	req := ptyproc.StartRequest{
-		Spec:    ptyproc.Spec{Argv: argv, Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows)},
-		Command: r.Cmd, KeepStdin: r.KeepOpen, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
+		Command: sandbox.Command{Argv: argv, Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows)},
+		Title:   r.Cmd, KeepStdin: r.KeepOpen, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
 	}
 	if r.Stdin != nil {
 		req.StdinText = *r.Stdin
 	}
 	if r.Stdin != nil || r.KeepOpen {
-		req.Stdin = ptyproc.StdinPipe
+		req.Stdin = sandbox.StdinPipe
 	}
 	res, err := s.withNotices(s.table.Start(ctx, req))
 	res.Notices = append(notices, res.Notices...)

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"mcp-sandbox/audit"
-	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/sandbox"
 )
 
@@ -133,10 +132,10 @@ func (s *Session) runGit(ctx context.Context, e item, dir string, fd *os.File) e
 		target = host + ":443"
 	}
 	c := s.config
-	sb, err := s.launcher.Start(ctx, Confinement{
+	sb, err := s.launcher.Start(ctx, sandbox.Policy{
 		Workspace: dir, WorkspaceFile: fd, UID: -1, GID: -1, Path: c.Path, Read: c.Read, DenyRead: c.hidden(),
 		StateDirs: s.state.dirs(), TempDir: dir + "-tmp", Network: "loopback", Limits: c.Limits, Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
-	})
+	}, Callbacks{})
 	if err != nil {
 		return err
 	}
@@ -216,22 +215,22 @@ func fetchRef(git func(...string) (string, error), url, ref string) (string, err
 var errGit = errors.New("git failed")
 
 // git runs one command and gives the end of what it said.
-func (s *Session) git(ctx context.Context, sb Sandbox, dir string, env, args []string) (string, error) {
-	p, err := sb.Spawn(ctx, ptyproc.Spec{Argv: append([]string{"git"}, args...), Env: env, Dir: dir})
+func (s *Session) git(ctx context.Context, sb sandbox.Sandbox, dir string, env, args []string) (string, error) {
+	p, err := sb.Spawn(ctx, sandbox.Command{Argv: append([]string{"git"}, args...), Env: env, Dir: dir})
 	if err != nil {
 		if sandbox.CodeOf(err) == "exec_failed" {
 			return "", errorf("exec_failed", err, "git could not be started in the sandbox, install git or use local_dir")
 		}
 		return "", err
 	}
-	defer p.Output().Close()
+	defer p.Stdout().Close()
 	stop := context.AfterFunc(ctx, func() { _ = p.SignalTree(9) })
 	defer stop()
 	tail := make(chan string, 1)
-	go func() { tail <- readTail(p.Output(), gitOutput) }()
+	go func() { tail <- readTail(p.Stdout(), gitOutput) }()
 	st := p.Wait()
 	// What git left in the background must not hold the answer.
-	_ = p.Output().SetReadDeadline(time.Now().Add(time.Second))
+	_ = p.Stdout().SetReadDeadline(time.Now().Add(time.Second))
 	out := <-tail
 	if st.Code != 0 {
 		return out, errGit

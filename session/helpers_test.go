@@ -17,7 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/sandbox"
 )
 
 func TestMain(m *testing.M) {
@@ -35,10 +35,10 @@ type fakeLauncher struct {
 	fail error
 	mu   sync.Mutex
 	made []*fakeSandbox
-	seen []Confinement
+	seen []sandbox.Policy
 }
 
-func (l *fakeLauncher) Start(_ context.Context, c Confinement) (Sandbox, error) {
+func (l *fakeLauncher) Start(_ context.Context, c sandbox.Policy, _ Callbacks) (sandbox.Sandbox, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.seen = append(l.seen, c)
@@ -61,8 +61,8 @@ type fakeSandbox struct {
 func (s *fakeSandbox) Environ() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "TMPDIR=" + os.TempDir()}
 }
-func (s *fakeSandbox) Report() Report        { return Report{Level: "namespaces"} }
-func (s *fakeSandbox) Done() <-chan struct{} { return s.done }
+func (s *fakeSandbox) Report() sandbox.Report { return sandbox.Report{Level: "namespaces"} }
+func (s *fakeSandbox) Done() <-chan struct{}  { return s.done }
 func (s *fakeSandbox) Close() error {
 	s.once.Do(func() {
 		s.mu.Lock()
@@ -85,7 +85,7 @@ func (s *fakeSandbox) Listen(network, addr string) (net.Listener, error) {
 	return net.Listen(network, addr)
 }
 
-func (s *fakeSandbox) Spawn(_ context.Context, spec ptyproc.Spec) (ptyproc.Child, error) {
+func (s *fakeSandbox) Spawn(_ context.Context, spec sandbox.Command) (sandbox.Process, error) {
 	path, err := exec.LookPath(spec.Argv[0])
 	if err != nil {
 		return nil, errorf("exec_failed", err, "exec_failed")
@@ -123,15 +123,16 @@ type fakeChild struct {
 
 func (c *fakeChild) Pid() int              { return c.cmd.Process.Pid }
 func (c *fakeChild) Stdin() *os.File       { return nil }
-func (c *fakeChild) Output() *os.File      { return c.out }
+func (c *fakeChild) Stdout() *os.File      { return c.out }
+func (c *fakeChild) Stderr() *os.File      { return nil }
 func (c *fakeChild) Done() <-chan struct{} { return c.done }
 func (c *fakeChild) Ended() time.Time      { <-c.done; return c.ended }
-func (c *fakeChild) Wait() ptyproc.ExitStatus {
+func (c *fakeChild) Wait() sandbox.ExitStatus {
 	<-c.done
 	if ws := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ws.Signaled() {
-		return ptyproc.ExitStatus{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
+		return sandbox.ExitStatus{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
 	}
-	return ptyproc.ExitStatus{Code: c.cmd.ProcessState.ExitCode()}
+	return sandbox.ExitStatus{Code: c.cmd.ProcessState.ExitCode()}
 }
 func (c *fakeChild) Signal(sig syscall.Signal) error {
 	if err := syscall.Kill(-c.Pid(), sig); err != nil && !errors.Is(err, syscall.ESRCH) {

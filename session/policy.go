@@ -11,6 +11,7 @@ import (
 
 	"mcp-sandbox/deny"
 	"mcp-sandbox/hostpath"
+	"mcp-sandbox/sandbox"
 )
 
 // hidden are the patterns of what no door shows, the server's own files among
@@ -36,7 +37,14 @@ func (c *Config) hidden() []string {
 // denyList is what the file tools, snapshots and manifests of a workspace leave
 // alone. Codes: invalid_argument.
 func (c *Config) denyList(root string, stateDirs []string) (*deny.List, error) {
-	l, err := deny.Parse(slices.Concat(c.hidden(), stateDirs), root, slices.Concat(c.Read, c.Write))
+	return denyList(sandbox.Policy{
+		Workspace: root, Read: c.Read, Write: c.Write, DenyRead: c.hidden(), StateDirs: stateDirs,
+	})
+}
+
+// denyList is what p hides, the server's own directories among it.
+func denyList(p sandbox.Policy) (*deny.List, error) {
+	l, err := deny.Parse(slices.Concat(p.DenyRead, p.StateDirs), p.Workspace, slices.Concat(p.Read, p.Write))
 	if err != nil {
 		return nil, errorf("invalid_argument", nil, "--deny-read: %v", err)
 	}

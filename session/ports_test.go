@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // insideNet is a network of its own: only its listeners can be dialled.
@@ -32,7 +34,7 @@ func (n *insideNet) Dial(ctx context.Context, port int) (net.Conn, error) {
 
 type insideLauncher struct{ n *insideNet }
 
-func (l insideLauncher) Start(ctx context.Context, c Confinement) (Sandbox, error) {
+func (l insideLauncher) Start(ctx context.Context, c sandbox.Policy, up Callbacks) (sandbox.Sandbox, error) {
 	l.n.fakeSandbox = &fakeSandbox{done: make(chan struct{}), home: c.Workspace}
 	return l.n, nil
 }

@@ -58,7 +58,7 @@ type Session struct {
 	established bool // was started once, so what it holds is worth keeping
 	env         []string
 	receipts    []Receipt
-	sandbox     Sandbox
+	sandbox     sandbox.Sandbox
 	files       *workspace.FS
 	table       *ptyproc.Table
 	snaps       snapshots
@@ -106,13 +106,13 @@ func (s *Session) Created() time.Time { return s.created }
 func (s *Session) Files() *workspace.FS { return s.files }
 
 // Sandbox is the confinement the session's commands run in, nil before Start.
-func (s *Session) Sandbox() Sandbox { return s.sandbox }
+func (s *Session) Sandbox() sandbox.Sandbox { return s.sandbox }
 
 // Limits are the resource limits the session was configured with.
-func (s *Session) Limits() Limits { return s.config.Limits }
+func (s *Session) Limits() sandbox.Limits { return s.config.Limits }
 
 // Network is the configured network mode.
-func (s *Session) Network() string { return s.config.Network }
+func (s *Session) Network() sandbox.Network { return s.config.Network }
 
 // create makes a session of which nothing runs yet. What is made is recorded
 // first, so that a kill at any moment leaves nothing unknown.
@@ -306,33 +306,21 @@ func (s *Session) run(ctx context.Context) (err error) {
 		return err // a running session may have replaced one since the start
 	}
 	protect, inGrants := s.protected()
-	hidden, err := c.denyList(s.root, s.state.dirs())
-	if err != nil {
-		return err
-	}
-	s.sandbox, err = s.launcher.Start(ctx, Confinement{
+	p := sandbox.Policy{
 		Workspace: s.root, WorkspaceFile: s.rootFD, UID: -1, GID: -1, Home: home,
 		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.hidden(), Protect: protect,
 		StateDirs: s.state.dirs(), TempDir: s.temp, Network: c.Network, Limits: c.Limits,
-		Level: c.Level, MinLevel: c.MinLevel, Log: s.log, Note: s.note, Ask: s.ask,
-	})
+		Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
+	}
+	files, err := s.fileOptions(p)
 	if err != nil {
 		return err
 	}
-
-	ownerUID, ownerGID := s.fileOwner()
-	grants := make([]workspace.Grant, 0, len(c.Read)+len(c.Write))
-	for _, p := range c.Write {
-		grants = append(grants, workspace.Grant{Path: p})
+	files.ProtectGrants = slices.Concat(inGrants, nestedProtected())
+	if s.sandbox, err = s.launcher.Start(ctx, p, Callbacks{Note: s.note, Ask: s.ask}); err != nil {
+		return err
 	}
-	for _, p := range c.Read {
-		grants = append(grants, workspace.Grant{Path: p, ReadOnly: true})
-	}
-	s.files, err = workspace.Open(s.root, workspace.Options{
-		Grants: grants, OwnerUID: ownerUID, OwnerGID: ownerGID, ActAsOwner: ownerUID > 0, ReadOnly: c.ReadOnly,
-		Protect: slices.Concat(protect, nestedProtected()), ProtectGrants: slices.Concat(inGrants, nestedProtected()), Deny: hidden,
-	})
-	if err != nil {
+	if s.files, err = workspace.Open(p.Workspace, files); err != nil {
 		return err
 	}
 	s.table = ptyproc.NewTable(s.sandbox, ptyproc.Options{
@@ -358,6 +346,27 @@ func (s *Session) protected() (workspace, grants []string) {
 		return s.config.Protect, grants
 	}
 	return slices.Concat(grants, protectedRepositories(s.root)), grants
+}
+
+// fileOptions are the policy of commands for the file tools, and through them
+// for snapshots. Codes: invalid_argument.
+func (s *Session) fileOptions(p sandbox.Policy) (workspace.Options, error) {
+	hidden, err := denyList(p)
+	if err != nil {
+		return workspace.Options{}, err
+	}
+	uid, gid := s.fileOwner()
+	grants := make([]workspace.Grant, 0, len(p.Read)+len(p.Write))
+	for _, path := range p.Write {
+		grants = append(grants, workspace.Grant{Path: path})
+	}
+	for _, path := range p.Read {
+		grants = append(grants, workspace.Grant{Path: path, ReadOnly: true})
+	}
+	return workspace.Options{
+		Grants: grants, OwnerUID: uid, OwnerGID: gid, ActAsOwner: uid > 0, ReadOnly: s.config.ReadOnly,
+		Protect: slices.Concat(p.Protect, nestedProtected()), Deny: hidden,
+	}, nil
 }
 
 func (s *Session) homeInWorkspace() bool {

@@ -14,13 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
 // noLauncher is for tests in which no sandbox may be started.
 type noLauncher struct{ t *testing.T }
 
-func (l noLauncher) Start(context.Context, session.Confinement) (session.Sandbox, error) {
+func (l noLauncher) Start(context.Context, sandbox.Policy, session.Callbacks) (sandbox.Sandbox, error) {
 	l.t.Error("a sandbox was started")
 	return nil, errors.New("no sandbox")
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -46,7 +47,7 @@ type relative struct {
 	Ports []int  `json:"ports,omitempty"`
 }
 
-func newRelatives(rs []session.Relative) []relative {
+func newRelatives(rs []sandbox.Relative) []relative {
 	out := make([]relative, len(rs))
 	for i, r := range rs {
 		out[i] = relative(r)

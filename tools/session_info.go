@@ -7,7 +7,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
-	"mcp-sandbox/session"
+	"mcp-sandbox/sandbox"
 )
 
 func sessionInfoTool() tool {
@@ -25,13 +25,13 @@ func sessionInfoTool() tool {
 // default of the level.
 type info struct {
 	// Sandbox is the name its address gives it, empty without one.
-	Sandbox     string         `json:"sandbox,omitempty"`
-	Workspace   workspaceInfo  `json:"workspace"`
-	Confinement session.Report `json:"confinement"`
-	Network     string         `json:"network"`
-	Limits      map[string]any `json:"limits"`
-	Encoding    string         `json:"encoding"`
-	Usage       map[string]any `json:"usage"`
+	Sandbox     string          `json:"sandbox,omitempty"`
+	Workspace   workspaceInfo   `json:"workspace"`
+	Confinement sandbox.Report  `json:"confinement"`
+	Network     sandbox.Network `json:"network"`
+	Limits      map[string]any  `json:"limits"`
+	Encoding    string          `json:"encoding"`
+	Usage       map[string]any  `json:"usage"`
 	// Manifest draws what the workspace was made with, empty without a manifest.
 	Manifest string `json:"manifest,omitempty"`
 	Exposed  []int  `json:"exposed_ports,omitempty"`

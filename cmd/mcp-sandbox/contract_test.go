@@ -6,6 +6,7 @@ import (
 
 	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/ptyproc/ptyproctest"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -24,9 +25,9 @@ func TestProcessContract(t *testing.T) {
 			ptyproctest.Run(t, func(t *testing.T) ptyproc.Spawner {
 				root := t.TempDir()
 				openPath(t, root)
-				sb, err := launcher{}.Start(t.Context(), session.Confinement{
-					Workspace: root, UID: -1, GID: -1, Path: os.Getenv("PATH"), Network: "loopback", Level: level,
-				})
+				sb, err := launcher{}.Start(t.Context(), sandbox.Policy{
+					Workspace: root, UID: -1, GID: -1, Path: os.Getenv("PATH"), Network: "loopback", Level: sandbox.Level(level),
+				}, session.Callbacks{})
 				if err != nil {
 					unconfinable(t, err.Error())
 				}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mcp-sandbox/confine"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -15,10 +16,10 @@ import (
 type doctorReport struct {
 	Version string          `json:"version"`
 	Kernel  string          `json:"kernel"`
-	Level   string          `json:"level"`
+	Level   sandbox.Level   `json:"level"`
 	Ok      bool            `json:"ok"`
 	Problem string          `json:"problem,omitempty"`
-	Layers  []session.Layer `json:"layers"`
+	Layers  []sandbox.Layer `json:"layers"`
 	// Warnings are what the settings themselves give away, such as the network.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -80,12 +81,12 @@ func diagnose(cmd *cobra.Command, s *settings) doctorReport {
 		seen[l.Name] = true
 	}
 	// What the running session says of itself goes before what the host lends.
-	for _, l := range confine.Diagnose(ctx, confine.Policy{
-		Workspace: os.TempDir(), UID: -1, GID: -1, Network: confine.Network(m.Config().Network),
-		Limits: confine.Limits(s.session.Limits), Level: confine.Level(s.session.Level), MinLevel: confine.Level(s.session.MinLevel),
+	for _, l := range confine.Diagnose(ctx, sandbox.Policy{
+		Workspace: os.TempDir(), UID: -1, GID: -1, Network: m.Config().Network,
+		Limits: s.session.Limits, Level: s.session.Level, MinLevel: s.session.MinLevel,
 	}) {
 		if !seen[l.Name] {
-			r.Layers = append(r.Layers, session.Layer(l))
+			r.Layers = append(r.Layers, l)
 		}
 	}
 	return r

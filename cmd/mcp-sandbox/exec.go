@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"mcp-sandbox/confine"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
@@ -97,9 +96,9 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 		return 0, err
 	}
 	cols, rows := windowSize()
-	p, err := sess.Sandbox().(*confined).Sandbox.Spawn(ctx, confine.Command{
+	p, err := sess.Sandbox().Spawn(ctx, sandbox.Command{
 		Argv: []string{sess.Shell(), "-c", line}, Env: env, Dir: sess.Root(),
-		TTY: tty, Cols: cols, Rows: rows, Stdin: confine.StdinPipe, SplitStderr: true,
+		TTY: tty, Cols: cols, Rows: rows, Stdin: sandbox.StdinPipe, SplitStderr: true,
 	})
 	if err != nil {
 		return 0, err
@@ -122,8 +121,10 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 	}
 	status := p.Wait()
 	drain(&out, p)
-	for _, n := range sess.Sandbox().(*confined).Notices() {
-		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", n)
+	if s, ok := sess.Sandbox().(session.Noticer); ok {
+		for _, n := range s.Notices() {
+			fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", n)
+		}
 	}
 	return status.Code, nil
 }
@@ -132,7 +133,7 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 // command has ended: what it wrote itself is in the pipe already.
 const drainFor = 200 * time.Millisecond
 
-func drain(out *sync.WaitGroup, p *confine.Process) {
+func drain(out *sync.WaitGroup, p sandbox.Process) {
 	deadline := time.Now().Add(drainFor)
 	_ = p.Stdout().SetReadDeadline(deadline)
 	if p.Stderr() != nil {
@@ -143,7 +144,7 @@ func drain(out *sync.WaitGroup, p *confine.Process) {
 
 // passSignals hands the caller's interrupt to the command and window changes to
 // its terminal. The end of ctx (TERM, HUP, a second interrupt) kills it.
-func passSignals(ctx context.Context, p *confine.Process, tty bool) (stop func()) {
+func passSignals(ctx context.Context, p sandbox.Process, tty bool) (stop func()) {
 	sig := make(chan os.Signal, 8)
 	signal.Notify(sig, syscall.SIGWINCH)
 	done := make(chan struct{})
@@ -173,7 +174,7 @@ func passSignals(ctx context.Context, p *confine.Process, tty bool) (stop func()
 	}
 }
 
-func killLater(p *confine.Process, done <-chan struct{}) {
+func killLater(p sandbox.Process, done <-chan struct{}) {
 	t := time.NewTimer(2 * time.Second)
 	defer t.Stop()
 	select {

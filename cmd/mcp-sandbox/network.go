@@ -75,19 +75,19 @@ const proxyAddress = "127.0.0.1:3128"
 
 // open starts a session's proxy on a listener made inside its network: there is
 // no route out and so nothing to go around the proxy.
-func (g *gateway) open(sb *confine.Sandbox, c session.Confinement) (*sessionProxy, error) {
+func (g *gateway) open(sb *confine.Sandbox, p sandbox.Policy, up session.Callbacks) (*sessionProxy, error) {
 	// Elsewhere the listener would be on the host's own loopback, a way out for
 	// every user of the machine, and the session could not reach it.
-	if level := sb.Report().Level; level != confine.LevelNamespaces && level != confine.LevelNamespacesNoProc {
+	if level := sb.Report().Level; level != sandbox.LevelNamespaces && level != sandbox.LevelNamespacesNoProc {
 		return nil, sandbox.Errorf("confinement_unavailable", nil, "an allow-list network needs namespaces and this host lends the level %s only, see mcp-sandbox doctor or use --network none", level)
 	}
 	l, err := sb.Listen("tcp", proxyAddress)
 	if err != nil {
 		return nil, err
 	}
-	s := &sessionProxy{gateway: g, confinement: c, served: make(chan struct{})}
-	o := egress.Options{Log: c.Log, OnDenial: s.note, MaxBytes: g.settings.maxBytes, MaxConns: g.settings.maxConns}
-	if g.settings.elicit && c.Ask != nil {
+	s := &sessionProxy{gateway: g, up: up, served: make(chan struct{})}
+	o := egress.Options{Log: p.Log, OnDenial: s.note, MaxBytes: g.settings.maxBytes, MaxConns: g.settings.maxConns}
+	if g.settings.elicit && up.Ask != nil {
 		o.Ask = s.ask
 	}
 	g.mu.Lock()
@@ -97,8 +97,8 @@ func (g *gateway) open(sb *confine.Sandbox, c session.Confinement) (*sessionProx
 	g.mu.Unlock()
 	go func() {
 		defer close(s.served)
-		if err := s.proxy.Serve(l); err != nil && c.Log != nil {
-			c.Log.Debug("the network proxy ended", "error", err)
+		if err := s.proxy.Serve(l); err != nil && p.Log != nil {
+			p.Log.Debug("the network proxy ended", "error", err)
 		}
 	}()
 	return s, nil
@@ -117,10 +117,10 @@ func (g *gateway) set(p *egress.Policy) {
 // sessionProxy is one session's proxy and what it refused since the model was
 // last told.
 type sessionProxy struct {
-	gateway     *gateway
-	confinement session.Confinement
-	proxy       *egress.Proxy
-	served      chan struct{}
+	gateway *gateway
+	up      session.Callbacks
+	proxy   *egress.Proxy
+	served  chan struct{}
 
 	mu      sync.Mutex
 	refused []string
@@ -155,7 +155,7 @@ const (
 
 // record puts a denial into the audit log.
 func (s *sessionProxy) record(d egress.Denial) {
-	if s.confinement.Note == nil {
+	if s.up.Note == nil {
 		return
 	}
 	s.mu.Lock()
@@ -181,7 +181,7 @@ func (s *sessionProxy) record(d egress.Denial) {
 	if d.Limit {
 		code = "limit_reached"
 	}
-	s.confinement.Note("network.denied", code, data)
+	s.up.Note("network.denied", code, data)
 }
 
 // ask puts a host that no rule names to the user. The text holds the host as it
@@ -189,7 +189,7 @@ func (s *sessionProxy) record(d egress.Denial) {
 func (s *sessionProxy) ask(ctx context.Context, host string, port int) egress.Answer {
 	where := net.JoinHostPort(host, strconv.Itoa(port))
 	question := "A command in the sandbox wants to connect to " + where + ", which no rule allows. Allow " + where + " for this session?"
-	switch s.confinement.Ask(ctx, "network.ask", question, map[string]any{"host": host, "port": port}) {
+	switch s.up.Ask(ctx, "network.ask", question, map[string]any{"host": host, "port": port}) {
 	case session.AnswerAccept:
 		return egress.Granted
 	case session.AnswerRefuse:

@@ -68,7 +68,7 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 		fmt.Fprintln(os.Stderr, "mcp-sandbox is an MCP server: a client starts it and speaks JSON-RPC on stdin.\nTo add it to a client: mcp-sandbox config claude-desktop (or claude-code, cursor, vscode, ...).\nTo try it without one: mcp-sandbox exec -- 'id; ls'\nWaiting for a client; Ctrl-D ends.")
 	}
 	launch := launcher{s.gateway, &confine.WarmInit{}}
-	defer launch.standby.Close()
+	defer launch.warm.Close()
 	m, err := session.NewManager(s.session, launch)
 	if err != nil {
 		return err

@@ -121,7 +121,7 @@ func (h *httpSettings) local() (bool, error) {
 // serveHTTP serves many clients until ctx is done.
 func serveHTTP(ctx context.Context, s *settings) (err error) {
 	launch := launcher{s.gateway, &confine.WarmInit{}}
-	defer launch.standby.Close()
+	defer launch.warm.Close()
 	m, err := session.NewManager(s.session, launch)
 	if err != nil {
 		return err

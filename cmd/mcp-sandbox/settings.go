@@ -46,9 +46,9 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.session.StateDir, "state-dir", "", "the server's own directory (default: $XDG_STATE_HOME/mcp-sandbox)")
 	f.StringVar(&s.session.Shell, "shell", "", "shell that runs commands: a program name or an absolute path (default: bash where it exists, else sh)")
 	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace when it is our own)")
-	f.StringVar(&s.session.Level, "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
-	f.StringVar(&s.session.MinLevel, "min-confinement", "", "refuse to run below this level (default: any but none, or the one named by --confine)")
-	f.StringVar(&s.session.Network, "network", "loopback", "none, loopback, allow (see --allow-host) or host")
+	f.StringVar((*string)(&s.session.Level), "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
+	f.StringVar((*string)(&s.session.MinLevel), "min-confinement", "", "refuse to run below this level (default: any but none, or the one named by --confine)")
+	f.StringVar((*string)(&s.session.Network), "network", "loopback", "none, loopback, allow (see --allow-host) or host")
 	f.StringArrayVar(&s.session.Read, "read", nil, "host path commands and file tools may read")
 	f.StringArrayVar(&s.session.Write, "write", nil, "host path commands and file tools may change")
 	f.StringArrayVar(&s.session.DenyRead, "deny-read", nil, "path or pattern (**/.env, *.pem) that commands, file tools and snapshots can never read, even inside the workspace; a relative one starts at --root")
@@ -90,7 +90,7 @@ func (s *settings) load(f *pflag.FlagSet) error {
 	if err := s.loadHTTP(); err != nil {
 		return err
 	}
-	if err := confine.CheckLevels(confine.Level(s.session.Level), confine.Level(s.session.MinLevel)); err != nil {
+	if err := confine.CheckLevels(sandbox.Level(s.session.Level), sandbox.Level(s.session.MinLevel)); err != nil {
 		return err
 	}
 	if s.maxYieldMS < 250 || s.maxYieldMS > 600_000 {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/sandbox"
 )
 
 func exitCases() []contract {
@@ -25,15 +26,15 @@ func exitCases() []contract {
 func exitStatus(f *fixture) {
 	for _, c := range []struct {
 		script string
-		want   ptyproc.ExitStatus
+		want   sandbox.ExitStatus
 	}{
-		{"true", ptyproc.ExitStatus{}},
-		{"exit 3", ptyproc.ExitStatus{Code: 3}},
-		{"exit 255", ptyproc.ExitStatus{Code: 255}},
-		{"exit 137", ptyproc.ExitStatus{Code: 137}},
-		{"no-such-command-here", ptyproc.ExitStatus{Code: 127}},
-		{"kill -KILL $$", ptyproc.ExitStatus{Code: 137, Signal: syscall.SIGKILL}},
-		{"kill -TERM $$", ptyproc.ExitStatus{Code: 143, Signal: syscall.SIGTERM}},
+		{"true", sandbox.ExitStatus{}},
+		{"exit 3", sandbox.ExitStatus{Code: 3}},
+		{"exit 255", sandbox.ExitStatus{Code: 255}},
+		{"exit 137", sandbox.ExitStatus{Code: 137}},
+		{"no-such-command-here", sandbox.ExitStatus{Code: 127}},
+		{"kill -KILL $$", sandbox.ExitStatus{Code: 137, Signal: syscall.SIGKILL}},
+		{"kill -TERM $$", sandbox.ExitStatus{Code: 143, Signal: syscall.SIGTERM}},
 	} {
 		r := f.sh(c.script)
 		if *r.Exit != c.want || r.ID != 0 || r.TimedOut || r.BackgroundChildren != 0 || r.Wall <= 0 {
@@ -73,7 +74,7 @@ func quickCommands(f *fixture) {
 func manyAtATime(f *fixture) {
 	const many = 200
 	r := f.request("echo up; read x; echo got $x; exit 7")
-	r.Stdin, r.KeepStdin, r.Yield = ptyproc.StdinPipe, true, 250*time.Millisecond
+	r.Stdin, r.KeepStdin, r.Yield = sandbox.StdinPipe, true, 250*time.Millisecond
 	ids := make([]int, many)
 	var wg sync.WaitGroup
 	for i := range ids {

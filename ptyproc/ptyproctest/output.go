@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/sandbox"
 )
 
 func outputCases() []contract {
@@ -43,7 +44,7 @@ func streamOrder(f *fixture) {
 // splitCharacter is part of AC-53.
 func splitCharacter(f *fixture) {
 	r := f.request(`[ -t 0 ] && stty -echo; printf 'a\303'; read x; printf '\251b\342\202'; read x; printf 'c\n'`)
-	r.Stdin, r.KeepStdin = ptyproc.StdinPipe, true
+	r.Stdin, r.KeepStdin = sandbox.StdinPipe, true
 	res := f.launch(r, "a")
 	if s := string(res.Output); s != "a" {
 		f.Errorf("half a character handed out: %q", s)
@@ -161,7 +162,7 @@ func spoolLines(f *fixture) {
 // spoolRunning shows that the spool holds what earlier replies have carried.
 func spoolRunning(f *fixture) {
 	r := f.request(`[ -t 0 ] && stty -echo; echo begin; read x; ` + fmt.Sprintf(countTo, 3000) + `; echo middle; read x; echo end`)
-	r.Stdin, r.KeepStdin = ptyproc.StdinPipe, true
+	r.Stdin, r.KeepStdin = sandbox.StdinPipe, true
 	res := f.launch(r, "begin")
 	if res.OutputID != "" {
 		f.Errorf("a file for %d bytes", len(res.Output))
@@ -232,7 +233,7 @@ func backgroundOutput(f *fixture) {
 // pollSettles would take an hour if a poll used up its time.
 func pollSettles(f *fixture) {
 	r := f.request(`[ -t 0 ] && stty -echo; echo ready; while read x; do echo one $x; sleep 0.01; echo two $x; done; sleep 1000`)
-	r.Stdin, r.KeepStdin = ptyproc.StdinPipe, true
+	r.Stdin, r.KeepStdin = sandbox.StdinPipe, true
 	res := f.launch(r, "ready")
 	res = f.write(res.ID, "go\n", false, time.Hour)
 	if !res.Running || text(res.Output) != "one go\ntwo go\n" {

@@ -100,13 +100,13 @@ func (f *fixture) request(script string) ptyproc.StartRequest { return request(s
 
 func request(script string, tty bool) ptyproc.StartRequest {
 	return ptyproc.StartRequest{
-		Spec: ptyproc.Spec{
+		Command: sandbox.Command{
 			Argv: []string{"sh", "-c", script},
 			Env:  []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm-256color", "LANG=C.UTF-8", "PS1=$ "},
 			Dir:  "/", TTY: tty,
 		},
-		Command: script,
-		Yield:   20 * time.Second,
+		Title: script,
+		Yield: 20 * time.Second,
 	}
 }
 
@@ -114,7 +114,7 @@ func (f *fixture) start(r ptyproc.StartRequest) ptyproc.Result {
 	f.Helper()
 	res, err := f.table.Start(context.Background(), r)
 	if err != nil {
-		f.Fatalf("start %q: %v", r.Command, err)
+		f.Fatalf("start %q: %v", r.Title, err)
 	}
 	return res
 }
@@ -135,7 +135,7 @@ func (f *fixture) whole(req ptyproc.StartRequest) ptyproc.Result {
 	f.Helper()
 	r := f.start(req)
 	if r.Running {
-		f.Fatalf("%q still runs after %v: %q", req.Command, r.Wall, r.Output)
+		f.Fatalf("%q still runs after %v: %q", req.Title, r.Wall, r.Output)
 	}
 	return r
 }
@@ -146,7 +146,7 @@ func (f *fixture) launch(r ptyproc.StartRequest, want string) ptyproc.Result {
 	r.Yield, r.WaitFor = 250*time.Millisecond, output(want)
 	res := f.start(r)
 	if !res.Running {
-		f.Fatalf("%q ended: %+v %q", r.Command, res.Exit, res.Output)
+		f.Fatalf("%q ended: %+v %q", r.Title, res.Exit, res.Output)
 	}
 	if want == "" || strings.Contains(string(res.Output), want) {
 		return res

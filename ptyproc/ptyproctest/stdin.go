@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/sandbox"
 )
 
 func stdinCases() []contract {
@@ -31,7 +32,7 @@ func stdinCases() []contract {
 
 func (f *fixture) withStdin(script, given string, keep bool) ptyproc.StartRequest {
 	r := f.request(script)
-	r.Stdin, r.StdinText, r.KeepStdin = ptyproc.StdinPipe, given, keep
+	r.Stdin, r.StdinText, r.KeepStdin = sandbox.StdinPipe, given, keep
 	return r
 }
 

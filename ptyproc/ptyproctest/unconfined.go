@@ -16,6 +16,7 @@ import (
 	"github.com/creack/pty"
 
 	"mcp-sandbox/ptyproc"
+	"mcp-sandbox/sandbox"
 )
 
 // Unconfined starts commands as they are. It knows the tree of a command by a
@@ -27,7 +28,7 @@ type Unconfined struct{}
 func NewUnconfined(*testing.T) ptyproc.Spawner { return Unconfined{} }
 
 // Spawn implements ptyproc.Spawner.
-func (Unconfined) Spawn(_ context.Context, s ptyproc.Spec) (ptyproc.Child, error) {
+func (Unconfined) Spawn(_ context.Context, s sandbox.Command) (sandbox.Process, error) {
 	c := &child{mark: "PTYPROC_TEST=" + rand.Text(), done: make(chan struct{})}
 	cmd := exec.Command(s.Argv[0], s.Argv[1:]...)
 	cmd.Dir, cmd.Env = s.Dir, append(append([]string{}, s.Env...), c.mark)
@@ -59,7 +60,7 @@ func (Unconfined) Spawn(_ context.Context, s ptyproc.Spec) (ptyproc.Child, error
 		theirs = append(theirs, w)
 		c.out = r
 		cmd.Stdout, cmd.Stderr = w, w
-		if s.Stdin == ptyproc.StdinPipe {
+		if s.Stdin == sandbox.StdinPipe {
 			r, w, err := os.Pipe()
 			if err != nil {
 				return nil, errors.Join(err, c.out.Close())
@@ -85,16 +86,16 @@ type child struct {
 	mark    string
 	in, out *os.File
 	done    chan struct{}
-	status  ptyproc.ExitStatus
+	status  sandbox.ExitStatus
 	ended   time.Time
 }
 
 func (c *child) reap() {
 	_ = c.cmd.Wait()
 	ws := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	c.status = ptyproc.ExitStatus{Code: ws.ExitStatus()}
+	c.status = sandbox.ExitStatus{Code: ws.ExitStatus()}
 	if ws.Signaled() {
-		c.status = ptyproc.ExitStatus{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
+		c.status = sandbox.ExitStatus{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
 	}
 	c.ended = time.Now()
 	close(c.done)
@@ -102,9 +103,10 @@ func (c *child) reap() {
 
 func (c *child) Pid() int                 { return c.cmd.Process.Pid }
 func (c *child) Stdin() *os.File          { return c.in }
-func (c *child) Output() *os.File         { return c.out }
+func (c *child) Stdout() *os.File         { return c.out }
+func (c *child) Stderr() *os.File         { return nil }
 func (c *child) Done() <-chan struct{}    { return c.done }
-func (c *child) Wait() ptyproc.ExitStatus { <-c.done; return c.status }
+func (c *child) Wait() sandbox.ExitStatus { <-c.done; return c.status }
 func (c *child) Ended() time.Time         { <-c.done; return c.ended }
 
 func (c *child) Signal(sig syscall.Signal) error { return c.cmd.Process.Signal(sig) }

@@ -1,0 +1,87 @@
+package sandbox
+
+import (
+	"log/slog"
+	"os"
+)
+
+// Level is how strong a confinement is.
+type Level string
+
+// The levels, strongest first. LevelAuto is only a request: it takes the
+// strongest that starts, and never LevelNone.
+const (
+	LevelAuto             Level = "auto"
+	LevelNamespaces       Level = "namespaces"        // all layers
+	LevelNamespacesNoProc Level = "namespaces-noproc" // as above, the host masks /proc
+	LevelLandlock         Level = "landlock"          // Landlock and seccomp only
+	LevelSeatbelt         Level = "seatbelt"          // macOS
+	LevelNone             Level = "none"              // no confinement, only by name
+)
+
+// Network is what of the network a command sees.
+type Network string
+
+// The network modes. NetworkAllow is NetworkLoopback with a proxy listening
+// inside.
+const (
+	NetworkNone     Network = "none"     // no sockets but AF_UNIX
+	NetworkLoopback Network = "loopback" // a private 127.0.0.1
+	NetworkAllow    Network = "allow"    // a private 127.0.0.1, a proxy on it
+	NetworkHost     Network = "host"     // the host's network
+)
+
+// Policy is what a sandbox may reach. All paths are host paths; each is found
+// at the same path inside.
+//
+// Every field must have a row in the table of who enforces it, see
+// TestEveryFieldIsEnforced in cmd/mcp-sandbox: a field that one of its users
+// forgets is a promise that is not kept.
+type Policy struct {
+	// Workspace is an absolute, symlink-free path of a directory, readable and
+	// writable at the same path inside.
+	Workspace string
+	// WorkspaceFile, if set, is the server's own descriptor of Workspace: a
+	// directory of another identity found under the name is refused.
+	WorkspaceFile *os.File
+	// UID and GID run the commands. -1 derives them: the caller's own, or the
+	// owner of the workspace under a root server.
+	UID, GID int
+	// Home is "" for a private home that ends with the sandbox, else an absolute
+	// path that is readable and writable inside (the workspace).
+	Home string
+	// Path is the PATH whose toolchains are readable inside (the server's own).
+	Path string
+	// Read and Write are further absolute paths. A missing one is an error.
+	Read, Write []string
+	// DenyRead hides what lies in the workspace or a granted tree: the patterns of
+	// package deny.
+	DenyRead []string
+	// Protect holds paths relative to the workspace that commands can neither
+	// make, change nor swap.
+	Protect []string
+	// StateDirs are the server's own directories, never visible inside.
+	StateDirs []string
+	// TempDir is where a level without mounts of its own makes the session's
+	// temporary directory and home; it must not exist and is removed at the end.
+	// A caller that notes the name first can remove it after being killed. "" is
+	// a fresh name below os.TempDir.
+	TempDir string
+	Network Network
+	Limits  Limits
+	// Level is the wished level, "" is LevelAuto. MinLevel refuses weaker ones,
+	// "" accepts any that Level allows.
+	Level, MinLevel Level
+	Log             *slog.Logger
+}
+
+// Limits bound one sandbox. Zero means the default named at each field.
+type Limits struct {
+	Procs     int     // processes and threads of the session, 1024
+	FileSize  int64   // bytes one file may grow to (RLIMIT_FSIZE), 4 GiB
+	OpenFiles int     // descriptors of one process (RLIMIT_NOFILE), 4096
+	Tmp       int64   // bytes of the private /tmp, /var/tmp, /run and home together, 1 GiB
+	Shm       int64   // bytes of /dev/shm, 256 MiB
+	Memory    int64   // bytes of all processes, where a cgroup is writable; default unlimited
+	CPU       float64 // cores of all processes, where a cgroup is writable; default unlimited
+}
