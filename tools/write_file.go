@@ -21,7 +21,7 @@ func writeFileTool() tool {
 			mcp.WithString("mode", mcp.Enum("overwrite", "append", "create"), mcp.Description("Default overwrite; create refuses an existing file")),
 			mcp.WithString("encoding", mcp.Enum("utf-8", "base64"), mcp.Description("Default utf-8")),
 			mcp.WithBoolean("executable", mcp.Description("Default: as it was")),
-			mcp.WithBoolean("force", mcp.Description("Also a read-only file")),
+			mcp.WithBoolean("force"),
 		),
 		run: writeFile,
 	}
