@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/manifest"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/snapshot"
 )
@@ -70,7 +71,7 @@ type Config struct {
 	// is kept and resumed. The name must not give the key away.
 	NameOf func(key string) string
 	// Manifest is what a new workspace holds and commands see; nil is nothing.
-	Manifest *Manifest
+	Manifest *manifest.Manifest
 	// Expose are the ports that expose_port may open; see AnyPort.
 	Expose []int
 	// Private are files of the server's own, such as its audit log and manifest.
@@ -113,7 +114,7 @@ func (c *Config) now() time.Time {
 func (c *Config) validate() error {
 	for _, kv := range c.Env {
 		name, _, ok := strings.Cut(kv, "=")
-		if err := checkEnvName(name); err != nil {
+		if err := sandbox.CheckEnvName(name); err != nil {
 			return err
 		}
 		if !ok {
@@ -204,12 +205,4 @@ func oneOf[T ~string](what string, got T, allowed ...T) error {
 		names[i] = string(a)
 	}
 	return errorf("invalid_argument", nil, "%s is %q, use one of %s", what, got, strings.Join(names, ", "))
-}
-
-// checkEnvName refuses what execve(2) would pass on but no shell could read.
-func checkEnvName(name string) error {
-	if name == "" || strings.ContainsAny(name, "=\x00") {
-		return errorf("invalid_argument", nil, "the environment name %q is empty or holds '=' or NUL, use a plain name", name)
-	}
-	return nil
 }

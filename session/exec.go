@@ -124,7 +124,7 @@ func (s *Session) environ(extra map[string]string, tty bool) ([]string, error) {
 	env = append(env, s.env...)
 	env = append(env, s.config.Env...)
 	for name, value := range extra {
-		if err := checkEnvName(name); err != nil {
+		if err := sandbox.CheckEnvName(name); err != nil {
 			return nil, err
 		}
 		if strings.ContainsRune(value, 0) {

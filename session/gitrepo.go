@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/manifest"
 	"mcp-sandbox/sandbox"
 )
 
@@ -24,6 +24,9 @@ type InnerListener interface {
 	Listen(network, addr string) (net.Listener, error)
 }
 
+// commitForm tells a commit's name from a branch's.
+var commitForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-fA-F]{7,64}$`) })
+
 const (
 	// gitTimeout bounds one repository.
 	gitTimeout = 5 * time.Minute
@@ -31,98 +34,36 @@ const (
 	gitOutput = 4 << 10
 )
 
-type repoForms struct{ host, repo, commit *regexp.Regexp }
-
-var repoForm = sync.OnceValue(func() repoForms {
-	return repoForms{
-		host:   regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`),
-		repo:   regexp.MustCompile(`^[A-Za-z0-9_~][A-Za-z0-9._~-]*(/[A-Za-z0-9_~.][A-Za-z0-9._~-]*)+$`),
-		commit: regexp.MustCompile(`^[0-9a-fA-F]{7,64}$`),
-	}
-})
-
-// checkRepo refuses whatever git could take for an option, another protocol or
-// another place (AC-17). The reasons in brackets are the reference's.
-func checkRepo(e item) error {
-	fail := func(format string, args ...any) error {
-		return errorf("invalid_argument", nil, "the entry %q: "+format, append([]any{e.path}, args...)...)
-	}
-	forms := repoForm()
-	if e.Host != "" && !forms.host.MatchString(e.Host) {
-		return fail("the host %q is no host name, write one such as github.com", e.Host)
-	}
-	if !forms.repo.MatchString(e.Repo) || slices.Contains(strings.Split(e.Repo, "/"), "..") {
-		return fail("the repo %q is not of the form owner/name", e.Repo)
-	}
-	if r := e.Ref; r != "" {
-		if strings.HasPrefix(r, "-") {
-			return fail("the ref %q starts with a dash, which git would take for an option, name a branch, tag or commit", r)
-		}
-		if strings.ContainsAny(r, " ~^:?*[\\\x7f") || strings.Contains(r, "..") || strings.Contains(r, "@{") ||
-			strings.ContainsFunc(r, func(c rune) bool { return c < ' ' }) {
-			return fail("the ref %q is no branch, tag or commit (git-check-ref-format(1)), correct it", r)
-		}
-	}
-	if p := e.Subpath; p != "" {
-		switch {
-		case strings.HasPrefix(p, "/"):
-			return fail("the subpath %q is absolute, write it relative to the repository", p)
-		case strings.Contains(p, `\`) || drivePath().MatchString(p):
-			return fail("the subpath %q is a Windows path (windows_path), write it with slashes", p)
-		case slices.Contains(strings.Split(p, "/"), ".."):
-			return fail("the subpath %q leaves the repository (parent_traversal), write where it really lies", p)
-		case strings.TrimSpace(p) == "" || path.Clean(p) == "." || strings.ContainsRune(p, 0):
-			return fail("the subpath %q names nothing (empty), leave it out", p)
-		}
-	}
-	return nil
-}
-
 // passedToGit are the settings of the manifest's environment that git gets: the
 // authorities it trusts. Their files must be granted to be seen inside.
 var passedToGit = []string{"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 
 // cloneRepo fetches a repository in a sandbox of its own, whose only way out is
-// a tunnel to the named host, and opens the folder to copy from. What git wrote
-// is hostile until copied. Codes: exec_failed (no git), exec_timeout, not_found,
-// confinement_unavailable, internal.
-func (s *Session) cloneRepo(ctx context.Context, e item) (_ *os.File, done func(), err error) {
+// a tunnel to the named host, and names the directory it is in. What git wrote
+// is hostile. Codes: exec_failed (no git), exec_timeout, confinement_unavailable,
+// internal.
+func (s *Session) cloneRepo(ctx context.Context, entry string, e manifest.Entry) (checkout string, done func(), err error) {
 	dir := s.temp + "-git-" + randomHex(4)
 	fd, err := makeOwnedAt(dir)
 	if err != nil {
-		return nil, nil, errorf("internal", err, "the entry %q: no temporary folder could be made, check that the temporary folder exists and has room", e.path)
+		return "", nil, errorf("internal", err, "the entry %q: no temporary directory could be made; check that the temporary directory exists and has room", entry)
 	}
 	clean := func() {
 		if err := removeOwned(dir, fd); err != nil {
-			s.log.Warn("the folder of a clone was not removed", "error", err)
+			s.log.Warn("the directory of a clone was not removed", "error", err)
 		}
 		fd.Close()
 	}
-	defer func() {
-		if err != nil {
-			clean()
-		}
-	}()
 	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()
-	if err := s.runGit(ctx, e, dir, fd); err != nil {
-		return nil, nil, err
+	if err := s.runGit(ctx, entry, e, dir, fd); err != nil {
+		clean()
+		return "", nil, err
 	}
-	f, err := openLinkFree(dir, path.Join("repo", path.Clean("./"+e.Subpath)))
-	if err == nil {
-		var fi os.FileInfo
-		if fi, err = f.Stat(); err == nil && !fi.IsDir() {
-			f.Close()
-			err = os.ErrNotExist
-		}
-	}
-	if err != nil {
-		return nil, nil, errorf("not_found", err, "the entry %q: the repository has no folder %q, check subpath", e.path, e.Subpath)
-	}
-	return f, func() { f.Close(); clean() }, nil
+	return filepath.Join(dir, "repo"), clean, nil
 }
 
-func (s *Session) runGit(ctx context.Context, e item, dir string, fd *os.File) error {
+func (s *Session) runGit(ctx context.Context, entry string, e manifest.Entry, dir string, fd *os.File) error {
 	host := e.Host
 	if host == "" {
 		host = "github.com"
@@ -142,11 +83,11 @@ func (s *Session) runGit(ctx context.Context, e item, dir string, fd *os.File) e
 	defer sb.Close()
 	inner, ok := sb.(InnerListener)
 	if !ok {
-		return errorf("confinement_unavailable", nil, "the entry %q: this confinement has no network that can be limited to %s, fetch the repository yourself and use local_dir", e.path, host)
+		return errorf("confinement_unavailable", nil, "the entry %q: this confinement has no network that can be limited to %s, fetch the repository yourself and use local_dir", entry, host)
 	}
 	l, err := inner.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return errorf("confinement_unavailable", err, "the entry %q: this confinement has no network that can be limited to %s, fetch the repository yourself and use local_dir", e.path, host)
+		return errorf("confinement_unavailable", err, "the entry %q: this confinement has no network that can be limited to %s, fetch the repository yourself and use local_dir", entry, host)
 	}
 	tunnel := newTunnel(l, target)
 	defer tunnel.close()
@@ -171,19 +112,19 @@ func (s *Session) runGit(ctx context.Context, e item, dir string, fd *os.File) e
 	var coded *sandbox.Error
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return errorf("exec_timeout", err, "the entry %q: git took over %v and was ended, fetch the repository yourself and use local_dir", e.path, gitTimeout)
+		return errorf("exec_timeout", err, "the entry %q: git took over %v and was ended, fetch the repository yourself and use local_dir", entry, gitTimeout)
 	case ctx.Err() != nil:
 		return errorf("cancelled", ctx.Err(), "the call was cancelled while %s was fetched, nothing was changed", e.Repo)
 	case errors.As(err, &coded):
 		return coded
 	}
-	return errorf("exec_failed", err, "the entry %q: git could not fetch %s from %s (%s), check host, repo and ref", e.path, e.Repo, host, lastLine(out))
+	return errorf("exec_failed", err, "the entry %q: git could not fetch %s from %s (%s), check host, repo and ref", entry, e.Repo, host, lastLine(out))
 }
 
 // fetchRef takes a commit by its name where the server lets it, and otherwise a
 // branch or tag, which may be called like one.
 func fetchRef(git func(...string) (string, error), url, ref string) (string, error) {
-	if repoForm().commit.MatchString(ref) {
+	if commitForm().MatchString(ref) {
 		for _, args := range [][]string{
 			{"init", "-q", "--template=", "repo"},
 			{"-C", "repo", "remote", "add", "origin", url},

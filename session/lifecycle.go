@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
 
+	"mcp-sandbox/manifest"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/snapshot"
 )
@@ -106,7 +108,7 @@ func (s *Session) Start(ctx context.Context) (err error) {
 	}
 	defer func() { span.End(ctx, s.id, errorCode(err), nil) }()
 
-	env, secrets, err := s.config.Manifest.resolveEnv(ctx)
+	env, secrets, err := s.config.Manifest.Environ(ctx)
 	if err != nil {
 		return err
 	}
@@ -140,19 +142,15 @@ func (s *Session) applyManifest(ctx context.Context) error {
 	if m == nil || len(m.Entries) == 0 {
 		return nil
 	}
-	items, err := m.flatten()
-	if err != nil {
-		return err
-	}
-	if s.resumed != nil || s.established {
-		items = slices.DeleteFunc(items, func(e item) bool { return !e.Ephemeral })
-		if s.resumed != nil && s.resumed.Manifest != "" && s.resumed.Manifest != m.digest(s.key) {
-			s.log.Warn("the manifest has changed since the session was made: its environment, grants and ephemeral entries count, its other entries do not")
-		}
+	if s.resumed != nil && s.resumed.Manifest != "" && s.resumed.Manifest != m.Digest(s.key) {
+		s.log.Warn("the manifest has changed since the session was made: its environment, grants and ephemeral entries count, its other entries do not")
 	}
 	root, err := os.OpenRoot(s.root)
+	if errors.Is(err, fs.ErrPermission) {
+		return errorf("permission_denied", err, "the workspace cannot be opened; check its permissions")
+	}
 	if err != nil {
-		return entryError(err, "", "the workspace cannot be opened")
+		return errorf("session_not_found", err, "the workspace is gone; start a new session")
 	}
 	defer root.Close()
 	if fi, err := root.Stat("."); err != nil || !sameFolder(fi, s.rootFD) {
@@ -164,25 +162,26 @@ func (s *Session) applyManifest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a := &applier{
-		hidden:   hidden,
-		manifest: m, items: items, root: root, side: sideName(s.id), uid: uid, gid: gid, clone: s.cloneRepo,
-		replace: func(p string) bool { return s.owned || slices.Contains(known, p) },
+	t := manifest.Target{
+		Root: root, EphemeralOnly: s.resumed != nil || s.established, Hidden: hidden, UID: uid, GID: gid, Clone: s.cloneRepo,
+		Side: sideName(s.id), Remove: func(dir string) error { return removeIn(root, dir) },
+		Replace: func(p string) bool { return s.owned || slices.Contains(known, p) },
 	}
 	if !s.owned {
-		a.made = func(paths []string) error {
+		t.Record = func(paths []string) error {
 			all := slices.Concat(known, paths)
 			slices.Sort(all)
 			return s.state.setLedger(s.root, slices.Compact(all))
 		}
 	}
-	if err := a.apply(ctx); err != nil {
+	done, err := m.Apply(ctx, t)
+	if err != nil {
 		return err
 	}
-	if len(a.kept) > 0 {
-		s.log.Info("entries of the manifest were there already and were kept", "paths", a.kept)
+	if len(done.Kept) > 0 {
+		s.log.Info("entries of the manifest existed and were kept", "paths", done.Kept)
 	}
-	s.receipts = a.receipts
+	s.receipts = done.Receipts
 	return nil
 }
 
@@ -245,8 +244,8 @@ func (s *Session) State() ([]byte, error) {
 func (s *Session) savedState() savedState {
 	return savedState{
 		Name: s.config.Name, SessionID: s.id, Created: s.created.UTC(), Saved: s.config.now().UTC(),
-		Workspace: s.root, Owned: s.owned, Manifest: s.config.Manifest.digest(s.key),
-		Snapshot: s.snapshotID, Ports: s.config.Expose, Ephemeral: s.config.Manifest.ephemeral(),
+		Workspace: s.root, Owned: s.owned, Manifest: s.config.Manifest.Digest(s.key),
+		Snapshot: s.snapshotID, Ports: s.config.Expose, Ephemeral: s.config.Manifest.Ephemeral(),
 	}
 }
 

@@ -289,8 +289,21 @@ func removeSide(d recordData, side string) error {
 	} else if dev, ino := identity(fi); dev != d.Dev || ino != d.Ino {
 		return nil
 	}
-	openFoldersIn(root, side)
-	return root.RemoveAll(side)
+	return removeIn(root, side)
+}
+
+// sideName is the directory of a session in its workspace where a manifest is
+// staged. The random id in it lets a later server know it as its own.
+func sideName(id string) string { return ".mcp-sandbox-" + id + ".new" }
+
+// removeIn removes a directory of root. A manifest's entry may have permissions
+// that keep even its owner out, so those are given back first.
+func removeIn(root *os.Root, dir string) error {
+	if r, err := root.OpenRoot(dir); err == nil {
+		chmodFolders(r)
+		r.Close()
+	}
+	return root.RemoveAll(dir)
 }
 
 func (r *record) remove() error {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/manifest"
 )
 
 func TestResume(t *testing.T) {
@@ -144,7 +145,7 @@ func TestStateHasNoSecrets(t *testing.T) {
 	if err := os.WriteFile(file, []byte("s3ntinel-file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	man, err := ParseManifest([]byte(`{"environment": {"A": "s3ntinel-plain", "B": {"from_env": "HOST_SECRET"},
+	man, err := manifest.Parse([]byte(`{"environment": {"A": "s3ntinel-plain", "B": {"from_env": "HOST_SECRET"},
 		"C": {"from_file": "secret"}, "D": {"value": "s3ntinel-eph", "ephemeral": true}},
 		"entries": {"f": {"type": "file", "content": "s3ntinel-content"}}}`), false, filepath.Dir(file))
 	if err != nil {

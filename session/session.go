@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mcp-sandbox/manifest"
 	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/workspace"
@@ -57,7 +58,7 @@ type Session struct {
 	phase       atomic.Int32
 	established bool // was started once, so what it holds is worth keeping
 	env         []string
-	receipts    []Receipt
+	receipts    []manifest.Receipt
 	sandbox     sandbox.Sandbox
 	files       *workspace.FS
 	table       *ptyproc.Table
@@ -288,11 +289,18 @@ func (s *Session) mergeManifest() {
 	if m == nil {
 		return
 	}
-	read, write, _ := m.grants()
+	var read, write []string
+	for _, g := range m.Grants {
+		if p := filepath.Clean(g.Path); g.ReadOnly {
+			read = append(read, p)
+		} else {
+			write = append(write, p)
+		}
+	}
 	s.config.Read = slices.Concat(s.config.Read, read)
 	s.config.Write = slices.Concat(s.config.Write, write)
 	s.config.Expose = slices.Concat(s.config.Expose, m.Ports)
-	s.config.snapshotSkip = m.ephemeral()
+	s.config.snapshotSkip = m.Ephemeral()
 }
 
 // run starts the sandbox and what works on it.

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/manifest"
 	"mcp-sandbox/session"
 )
 
@@ -39,7 +40,7 @@ func (s *settings) loadSession() error {
 	}
 	s.session.Expose = ports
 	if s.sessionFlags.manifest != "" {
-		if s.session.Manifest, err = session.LoadManifest(s.sessionFlags.manifest); err != nil {
+		if s.session.Manifest, err = manifest.Load(s.sessionFlags.manifest); err != nil {
 			return err
 		}
 		// Its grants and root count for what is out of a session's reach.

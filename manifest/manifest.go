@@ -1,4 +1,10 @@
-package session
+// Package manifest reads what a new workspace holds and what its commands see,
+// refuses what could never be made, and puts the entries into a workspace.
+//
+// A manifest comes from whoever starts the server; what its sources hold is
+// trusted for its content alone: no link is followed and nothing hidden is
+// copied. Running git is left to the caller, who has a sandbox for it.
+package manifest
 
 import (
 	"bytes"
@@ -19,8 +25,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"mcp-sandbox/hostpath"
 	"mcp-sandbox/sandbox"
-	"mcp-sandbox/workspace"
 )
 
 // Manifest says what a new workspace holds and what its commands see. It comes
@@ -122,24 +128,24 @@ func (v *EnvValue) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MaxManifest bounds a manifest file, in bytes.
-const MaxManifest = 64 << 20
+// MaxBytes bounds a manifest file, in bytes.
+const MaxBytes = 64 << 20
 
-// LoadManifest reads a manifest: TOML when its name ends in .toml, else JSON.
+// Load reads a manifest: TOML when its name ends in .toml, else JSON.
 // Unknown keys, and anything this product does not do, are refused by name.
 // Codes: invalid_argument, not_found, too_large, path_outside_workspace.
-func LoadManifest(path string) (*Manifest, error) {
+func Load(path string) (*Manifest, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, errorf("not_found", err, "the manifest %q cannot be read, check its path and permissions", path)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, MaxManifest+1))
+	b, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
 	if err != nil {
 		return nil, errorf("invalid_argument", err, "the manifest %q cannot be read, name a plain file", path)
 	}
-	if len(b) > MaxManifest {
-		return nil, errorf("too_large", nil, "the manifest is over %d MiB, put large content in files and name them as local_file", MaxManifest>>20)
+	if len(b) > MaxBytes {
+		return nil, errorf("too_large", nil, "the manifest is over %d MiB, put large content in files and name them as local_file", MaxBytes>>20)
 	}
 	abs, err := filepath.Abs(path)
 	if err == nil {
@@ -148,12 +154,12 @@ func LoadManifest(path string) (*Manifest, error) {
 	if err != nil {
 		return nil, errorf("not_found", err, "the manifest %q cannot be resolved, name it in full", path)
 	}
-	return ParseManifest(b, strings.EqualFold(filepath.Ext(path), ".toml"), filepath.Dir(abs))
+	return Parse(b, strings.EqualFold(filepath.Ext(path), ".toml"), filepath.Dir(abs))
 }
 
-// ParseManifest is LoadManifest for text that is at hand; base is the absolute
+// Parse is Load for text that is at hand; base is the absolute
 // folder that sources are relative to.
-func ParseManifest(text []byte, isTOML bool, base string) (*Manifest, error) {
+func Parse(text []byte, isTOML bool, base string) (*Manifest, error) {
 	if isTOML {
 		// TOML is turned into JSON, so that both forms have one set of rules.
 		var tree map[string]any
@@ -240,7 +246,7 @@ func (m *Manifest) check() error {
 		return errorf("invalid_argument", nil, "the manifest lists groups: commands of a session run as one unprivileged identity and groups cannot be made, remove groups")
 	}
 	for name, v := range m.Environment {
-		if err := checkEnvName(name); err != nil {
+		if err := sandbox.CheckEnvName(name); err != nil {
 			return err
 		}
 		if v.Value != nil && strings.ContainsRune(*v.Value, 0) {
@@ -408,41 +414,18 @@ func (e item) mode(fallback os.FileMode) (os.FileMode, error) {
 	return os.FileMode(n), nil
 }
 
-// ephemeral lists the topmost ephemeral paths.
-func (m *Manifest) ephemeral() []string {
+// Ephemeral lists the topmost ephemeral paths.
+func (m *Manifest) Ephemeral() []string {
 	if m == nil {
 		return nil
 	}
 	items, _ := m.flatten()
-	var out []string
-	for _, e := range items {
-		if e.Ephemeral && !slices.ContainsFunc(out, func(o string) bool { return within(e.path, o) }) {
-			out = append(out, e.path)
-		}
-	}
-	return out
+	return ephemeralOf(items)
 }
 
-// grants are the manifest's as the sandbox and the file tools take them.
-func (m *Manifest) grants() (read, write []string, files []workspace.Grant) {
-	if m == nil {
-		return
-	}
-	for _, g := range m.Grants {
-		p := filepath.Clean(g.Path)
-		if g.ReadOnly {
-			read = append(read, p)
-		} else {
-			write = append(write, p)
-		}
-		files = append(files, workspace.Grant{Path: p, ReadOnly: g.ReadOnly, Description: g.Description})
-	}
-	return
-}
-
-// digest tells two manifests apart. It is keyed, because a plain hash of a
+// Digest tells two manifests apart. It is keyed, because a plain hash of a
 // manifest lets a short secret in it be guessed.
-func (m *Manifest) digest(key []byte) string {
+func (m *Manifest) Digest(key []byte) string {
 	if m == nil {
 		return ""
 	}
@@ -451,4 +434,9 @@ func (m *Manifest) digest(key []byte) string {
 	h.Write([]byte("mcp-sandbox manifest 1\n"))
 	h.Write(b)
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// within reports whether path lies strictly below dir; both clean.
+func within(path, dir string) bool {
+	return path != dir && hostpath.Within(path, dir)
 }

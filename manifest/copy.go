@@ -1,4 +1,4 @@
-package session
+package manifest
 
 import (
 	"context"
@@ -63,7 +63,7 @@ func (a *applier) source(e item) (*os.File, error) {
 			continue
 		}
 		rel, _ := filepath.Rel(base, p)
-		if a.hidden.Covers(p) || a.hidden.Covers(filepath.Join(real, rel)) {
+		if a.Hidden.Covers(p) || a.Hidden.Covers(filepath.Join(real, rel)) {
 			return nil, errorf("permission_denied", nil, "the entry %q: its src is hidden by --deny-read or is the server's own, leave it out", e.path)
 		}
 		f, err := openLinkFree(real, rel)
@@ -82,10 +82,14 @@ func (a *applier) source(e item) (*os.File, error) {
 
 var errLink = errors.New("a symbolic link is in the way")
 
-// openLinkFree opens each component by its parent's descriptor. O_NONBLOCK keeps
+// openLinkFree opens each component by its parent's descriptor; base is resolved
+// and no link itself. O_NONBLOCK keeps
 // a FIFO from hanging the server.
 func openLinkFree(base, rel string) (*os.File, error) {
-	fd, err := unix.Open(base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ELOOP {
+		err = errLink
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +164,7 @@ func (a *applier) copyDir(ctx context.Context, tree *os.Root, e item, from *os.F
 			return errorf("cancelled", err, "the call was cancelled while the manifest was applied, nothing was changed")
 		}
 		child := item{Entry{}, path.Join(e.path, name)}
-		if a.hidden.CoversEntry(from.Name(), name) {
+		if a.Hidden.CoversEntry(from.Name(), name) {
 			continue
 		}
 		fd, err := openNoFollow(int(from.Fd()), name)

@@ -1,4 +1,4 @@
-package session
+package manifest
 
 import (
 	"context"
@@ -26,55 +26,90 @@ type Receipt struct {
 // parallelEntries is how many entries are made at the same time.
 const parallelEntries = 4
 
-// applier puts a manifest into a workspace. Everything is made in a side folder
-// first and moved into place when all of it is there, so that an entry that
-// fails leaves nothing. Files that are there already are kept: a workspace may
-// be a person's own folder, and its edits are worth more than what a manifest
-// said at first. Ephemeral entries replace what an earlier start put there.
+// Target is the workspace that a manifest is applied to.
+type Target struct {
+	Root *os.Root
+	// EphemeralOnly leaves out every other entry: a resumed session has its files.
+	EphemeralOnly bool
+	// Side is the name of a staging directory in Root that does not exist yet.
+	// Apply makes it and removes it with Remove.
+	Side string
+	// Remove removes a directory of Root, also one that holds directories without
+	// the owner's permissions.
+	Remove func(dir string) error
+	// Hidden is what no entry copies; nil is nothing.
+	Hidden *deny.List
+	// UID and GID own what is made; -1 is the server's own identity.
+	UID, GID int
+	// Replace says whether an ephemeral path that exists may be replaced: only
+	// what an earlier session made.
+	Replace func(path string) bool
+	// Record is given the ephemeral paths before they are moved into place, so
+	// that a later Replace knows them even after a crash. It may be nil.
+	Record func(paths []string) error
+	// Clone fetches the repository of a git_repo entry, whose path is given for
+	// messages, and names the directory of the checkout. done removes it.
+	Clone func(ctx context.Context, path string, e Entry) (dir string, done func(), err error)
+}
+
+// Result is what Apply did.
+type Result struct {
+	Receipts []Receipt // of every file that was written, in no order
+	Kept     []string  // paths that existed and were left as they are
+}
+
+// applier puts a manifest into a workspace. Everything is staged in a side
+// directory and moved into place when all of it is there, so that an entry that
+// fails leaves nothing. Files that exist are kept: a workspace may be a person's
+// own directory, and its edits are worth more than what a manifest said at
+// first. Ephemeral entries replace what an earlier start put there.
 type applier struct {
+	Target
 	manifest *Manifest
 	items    []item
-	root     *os.Root
-	hidden   *deny.List // what no entry copies
-	side     string     // name of the side folder in root
-	uid, gid int        // owner of what is made, -1 for the server's own
-	// replace says whether an ephemeral path may be made anew although something
-	// is there: it must be of our making.
-	replace func(path string) bool
-	// made is told the ephemeral paths before they are moved into place.
-	made func(paths []string) error
-	// clone fetches a repository and gives a folder to copy from.
-	clone func(ctx context.Context, e item) (dir *os.File, done func(), err error)
 
 	mu       sync.Mutex
 	receipts []Receipt
 	kept     []string
 }
 
-// sideName is the side folder of a session in its workspace. The random id in it
-// lets a later server know it as ours.
-func sideName(id string) string { return ".mcp-sandbox-" + id + ".new" }
+// Apply makes the entries in t. On an error the workspace is as before, and the
+// result is empty. Codes: invalid_argument, not_found, not_a_directory,
+// already_exists, permission_denied, unsupported_file_type, disk_full, cancelled,
+// internal, and those of Clone.
+func (m *Manifest) Apply(ctx context.Context, t Target) (Result, error) {
+	items, err := m.flatten()
+	if err != nil {
+		return Result{}, err
+	}
+	if t.EphemeralOnly {
+		items = slices.DeleteFunc(items, func(e item) bool { return !e.Ephemeral })
+	}
+	a := &applier{Target: t, manifest: m, items: items}
+	if err := a.apply(ctx); err != nil {
+		return Result{}, err
+	}
+	return Result{Receipts: a.receipts, Kept: a.kept}, nil
+}
 
-// apply makes the items. On any error the workspace is as before.
 func (a *applier) apply(ctx context.Context) (err error) {
 	if len(a.items) == 0 {
 		return nil
 	}
-	if err := a.root.Mkdir(a.side, 0o700); err != nil {
+	if err := a.Root.Mkdir(a.Side, 0o700); err != nil {
 		return entryError(err, "", "the workspace cannot be written")
 	}
 	defer func() {
-		openFoldersIn(a.root, a.side)
-		if e := a.root.RemoveAll(a.side); e != nil && err == nil {
-			err = entryError(e, "", "the side folder cannot be removed")
+		if e := a.Remove(a.Side); e != nil && err == nil {
+			err = entryError(e, "", "the side directory cannot be removed")
 		}
 	}()
 	for _, sub := range []string{"tree", "old"} {
-		if err := a.root.Mkdir(path.Join(a.side, sub), 0o755); err != nil {
+		if err := a.Root.Mkdir(path.Join(a.Side, sub), 0o755); err != nil {
 			return entryError(err, "", "the workspace cannot be written")
 		}
 	}
-	tree, err := a.root.OpenRoot(path.Join(a.side, "tree"))
+	tree, err := a.Root.OpenRoot(path.Join(a.Side, "tree"))
 	if err != nil {
 		return entryError(err, "", "the workspace cannot be read")
 	}
@@ -91,8 +126,8 @@ func (a *applier) apply(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if a.made != nil {
-		if err := a.made(ephemeralOf(a.items)); err != nil {
+	if a.Record != nil {
+		if err := a.Record(ephemeralOf(a.items)); err != nil {
 			return errorf("internal", err, "the ephemeral entries could not be recorded in the state folder, check --state-dir")
 		}
 	}
@@ -191,7 +226,7 @@ func (a *applier) make(ctx context.Context, tree *os.Root, e item) error {
 			}
 		}
 	case "git_repo":
-		f, done, err := a.clone(ctx, e)
+		f, done, err := a.checkout(ctx, e)
 		if err != nil {
 			return err
 		}
@@ -215,14 +250,14 @@ func (a *applier) make(ctx context.Context, tree *os.Root, e item) error {
 
 // own gives everything made to the session's identity.
 func (a *applier) own(tree *os.Root, dir string) error {
-	if a.uid < 0 {
+	if a.UID < 0 {
 		return nil
 	}
 	return fs.WalkDir(tree.FS(), dir, func(p string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		return tree.Lchown(p, a.uid, a.gid)
+		return tree.Lchown(p, a.UID, a.GID)
 	})
 }
 
@@ -242,14 +277,14 @@ func (a *applier) plan(tree *os.Root, dir string) ([]step, error) {
 	var out []step
 	for _, d := range entries {
 		p := path.Join(dir, d.Name())
-		there, err := a.root.Lstat(p)
+		there, err := a.Root.Lstat(p)
 		switch {
 		case os.IsNotExist(err):
 			out = append(out, step{path: p})
 		case err != nil:
 			return nil, entryError(err, p, "it cannot be looked at")
 		case slices.Contains(units, p):
-			if !a.replace(p) {
+			if !a.Replace(p) {
 				same, err := a.same(tree, p, there)
 				if err != nil {
 					return nil, err
@@ -285,7 +320,7 @@ func (a *applier) same(tree *os.Root, p string, there fs.FileInfo) (bool, error)
 	if err != nil {
 		return false, entryError(err, p, "it cannot be read")
 	}
-	y, err := a.root.ReadFile(p)
+	y, err := a.Root.ReadFile(p)
 	if err != nil {
 		return false, entryError(err, p, "it cannot be read")
 	}
@@ -295,15 +330,15 @@ func (a *applier) same(tree *os.Root, p string, there fs.FileInfo) (bool, error)
 // move puts everything into place, and takes it back when a step fails.
 func (a *applier) move(steps []step) error {
 	for i, st := range steps {
-		from := path.Join(a.side, "tree", st.path)
-		old := path.Join(a.side, "old", fmt.Sprint(i))
+		from := path.Join(a.Side, "tree", st.path)
+		old := path.Join(a.Side, "old", fmt.Sprint(i))
 		err := error(nil)
 		if st.replace {
-			err = a.root.Rename(st.path, old)
+			err = a.Root.Rename(st.path, old)
 		}
 		if err == nil {
-			if err = a.root.Rename(from, st.path); err != nil && st.replace {
-				err = errors.Join(err, a.root.Rename(old, st.path))
+			if err = a.Root.Rename(from, st.path); err != nil && st.replace {
+				err = errors.Join(err, a.Root.Rename(old, st.path))
 			}
 		}
 		if err == nil {
@@ -311,9 +346,9 @@ func (a *applier) move(steps []step) error {
 		}
 		for j := i - 1; j >= 0; j-- {
 			back := steps[j]
-			err = errors.Join(err, a.root.Rename(back.path, path.Join(a.side, "tree", back.path)))
+			err = errors.Join(err, a.Root.Rename(back.path, path.Join(a.Side, "tree", back.path)))
 			if back.replace {
-				err = errors.Join(err, a.root.Rename(path.Join(a.side, "old", fmt.Sprint(j)), back.path))
+				err = errors.Join(err, a.Root.Rename(path.Join(a.Side, "old", fmt.Sprint(j)), back.path))
 			}
 		}
 		return entryError(err, st.path, "it cannot be moved into place")
@@ -352,13 +387,4 @@ func entryError(err error, p, what string) error {
 		return errorf(code, err, "the manifest cannot be applied: %s, %s", what, hint)
 	}
 	return errorf(code, err, "the entry %q: %s, %s", p, what, hint)
-}
-
-// openFoldersIn gives back the owner's rights on what is about to be removed: an
-// entry may have permissions without them.
-func openFoldersIn(root *os.Root, dir string) {
-	if r, err := root.OpenRoot(dir); err == nil {
-		chmodFolders(r)
-		r.Close()
-	}
 }

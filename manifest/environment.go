@@ -1,4 +1,4 @@
-package session
+package manifest
 
 import (
 	"bytes"
@@ -14,10 +14,10 @@ import (
 // maxEnvFile bounds a value taken from a file, in bytes.
 const maxEnvFile = 64 << 10
 
-// resolveEnv takes the values from where they are, all at the same time. One
+// Environ takes the values from where they are, all at the same time. One
 // final newline of a file is not part of the value. secrets are those that logs
 // must not show. Codes: not_found, invalid_argument, cancelled.
-func (m *Manifest) resolveEnv(ctx context.Context) (env, secrets []string, err error) {
+func (m *Manifest) Environ(ctx context.Context) (env, secrets []string, err error) {
 	if m == nil || len(m.Environment) == 0 {
 		return nil, nil, nil
 	}
@@ -26,7 +26,7 @@ func (m *Manifest) resolveEnv(ctx context.Context) (env, secrets []string, err e
 	done := make(chan int, len(names))
 	for i, name := range names {
 		go func() {
-			values[i], errs[i] = m.resolveOne(name)
+			values[i], errs[i] = m.environValue(name)
 			done <- i
 		}()
 	}
@@ -50,7 +50,7 @@ func (m *Manifest) resolveEnv(ctx context.Context) (env, secrets []string, err e
 	return env, secrets, nil
 }
 
-func (m *Manifest) resolveOne(name string) (string, error) {
+func (m *Manifest) environValue(name string) (string, error) {
 	v := m.Environment[name]
 	switch {
 	case v.Value != nil:
