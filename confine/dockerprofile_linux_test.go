@@ -46,8 +46,8 @@ type dockerRules struct {
 
 func wantDockerProfile() dockerProfile {
 	byErrno := map[unix.Errno][]string{}
-	for i := range seccompTable {
-		r := &seccompTable[i]
+	for i := range tableRules {
+		r := &tableRules[i]
 		if r.clauses == nil && r.when != landlockOnly && r.when != supervised && !slices.Contains(leftOpen, r.name) {
 			byErrno[r.errno] = append(byErrno[r.errno], r.name)
 		}
@@ -95,8 +95,8 @@ func TestDockerProfileLetsASessionStart(t *testing.T) {
 	full := hostCapabilities(t)
 	var rules []syscallRule
 	for _, group := range wantDockerProfile().Syscalls {
-		for i := range seccompTable {
-			if r := seccompTable[i]; slices.Contains(group.Names, r.name) {
+		for i := range tableRules {
+			if r := tableRules[i]; slices.Contains(group.Names, r.name) {
 				rules = append(rules, syscallRule{name: r.name, amd64: r.amd64, arm64: r.arm64, errno: unix.Errno(group.ErrnoRet)})
 			}
 		}

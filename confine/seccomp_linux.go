@@ -158,7 +158,7 @@ func seccompProgram(o seccompOptions) ([]unix.SockFilter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return buildSeccomp(arch, seccompTable, o)
+	return buildSeccomp(arch, seccompTable(), o)
 }
 
 // buildSeccomp assembles the filter:
@@ -275,7 +275,7 @@ func seccompSummary(o seccompOptions) string {
 	if err != nil {
 		return err.Error()
 	}
-	rules, err := rulesFor(arch, seccompTable, o)
+	rules, err := rulesFor(arch, seccompTable(), o)
 	if err != nil {
 		return err.Error()
 	}

@@ -42,7 +42,7 @@ func childSeccompTable(raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := rulesFor(arch, seccompTable, arg.Options)
+	rules, err := rulesFor(arch, tableRules, arg.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -70,8 +70,8 @@ func TestSeccompLiveTable(t *testing.T) {
 		if len(got) < 50 {
 			t.Fatalf("only %d calls tried", len(got))
 		}
-		for i := range seccompTable {
-			r := &seccompTable[i]
+		for i := range tableRules {
+			r := &tableRules[i]
 			if e, tried := got[r.name]; tried && unix.Errno(e) != r.errno {
 				t.Errorf("%+v %s: %v, want %v", o, r.name, unix.Errno(e), r.errno)
 			}
