@@ -112,7 +112,7 @@ type fileSink struct {
 }
 
 // open takes O_NONBLOCK so that a FIFO planted under the name cannot hang the
-// server, and O_NOFOLLOW so that a link cannot send the log elsewhere (AC-13).
+// server, and O_NOFOLLOW so that a link cannot send the log elsewhere (open(2)).
 func (s *fileSink) open() error {
 	fd, err := unix.Open(s.path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -174,7 +174,7 @@ func (s *fileSink) append(line []byte) (done bool, err error) {
 	}
 	n, err := s.f.Write(line)
 	if err != nil && n > 0 {
-		// Half a line would spoil the next record too (AC-11).
+		// Half a line would spoil the next record too.
 		err = errors.Join(err, s.f.Truncate(fi.Size()))
 	}
 	return true, err

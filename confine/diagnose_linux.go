@@ -7,7 +7,7 @@ import (
 	"mcp-sandbox/sandbox"
 )
 
-// landlockFixed lists the Landlock errata the kernel has fixed (AC-76).
+// landlockFixed lists the Landlock errata the kernel has fixed (LANDLOCK_CREATE_RULESET_ERRATA).
 func landlockFixed() string {
 	var fixed []string
 	for n, bits := 1, landlockErrata(); bits != 0; n, bits = n+1, bits>>1 {

@@ -177,7 +177,7 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 // commandLine puts argv under the profile. Between the two a shell sets the
 // limits, for Go has no hook between fork and exec. It must stand inside the
 // profile: it reads the command's environment, and an exported function in there
-// is code (AC-32). RLIMIT_NPROC is left alone, since macOS counts all processes
+// is code (CVE-2014-6271). RLIMIT_NPROC is left alone, since macOS counts all processes
 // of the user; a limit that is lower already stays.
 func (s *Sandbox) commandLine(argv []string, tty string) ([]string, error) {
 	const blocks = 512 // of ulimit -f

@@ -166,7 +166,7 @@ func seccompProgram(o seccompOptions) ([]unix.SockFilter, error) {
 //	arch check -> ceiling -> binary search over the numbers -> one body per call
 //
 // A foreign architecture is killed rather than answered: its numbers mean other
-// calls (int 0x80 on amd64, CVE class of AC-30), and a 32-bit program that gets
+// calls (int 0x80 on amd64, seccomp(2)), and a 32-bit program that gets
 // ENOSYS for everything including exit ends in a loop instead of a clear
 // SIGSYS. The x32 entry (bit 30 of the number) lies above the ceiling and gets
 // the ENOSYS of a kernel built without it.

@@ -213,7 +213,7 @@ func (h *head) destination(fixed *endpoint) (e endpoint, path, written string, e
 	if fixed != nil && e != *fixed {
 		return e, "", written, mismatch(written, fixed.String())
 	}
-	// The name that is judged and the name the server hears are one (AC-40).
+	// The name that is judged and the name the server hears are one (RFC 9112, 3.2.2).
 	if len(hosts) == 1 {
 		named, err := parseHostPort(hosts[0], 80)
 		if err != nil {

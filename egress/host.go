@@ -233,7 +233,7 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
-// quoteHost makes hostile text safe for logs and terminals (AC-56) and bounds it.
+// quoteHost makes hostile text safe for logs and terminals (CVE-2003-0063) and bounds it.
 func quoteHost(s string) string {
 	const most = 80
 	if len(s) > most {

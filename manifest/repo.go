@@ -20,7 +20,7 @@ var repoForm = sync.OnceValue(func() repoForms {
 })
 
 // checkRepo refuses whatever git could take for an option, another protocol or
-// another place (AC-17). The reasons in brackets are the reference's.
+// another place (CVE-2017-1000117: a host that begins with a dash). The reasons in brackets are the reference's.
 func checkRepo(e item) error {
 	fail := func(format string, args ...any) error {
 		return errorf("invalid_argument", nil, "the entry %q: "+format, append([]any{e.path}, args...)...)

@@ -75,7 +75,7 @@ type Config struct {
 	// Expose are the ports that expose_port may open; see AnyPort.
 	Expose []int
 	// Private are files of the server's own, such as its audit log and manifest.
-	// They may not lie where commands or file tools reach (AC-20).
+	// They may not lie where commands or file tools reach.
 	Private []string
 	// MaxSessions bounds how many live at once; 0 is 64.
 	MaxSessions int

@@ -94,7 +94,7 @@ func (s *Session) runGit(ctx context.Context, entry string, e manifest.Entry, di
 
 	env := append(slices.Clone(sb.Environ()), "TERM=dumb", "LANG=C.UTF-8",
 		// No prompt, no configuration but ours, no protocol but https, no program
-		// of the repository's choice (AC-15).
+		// of the repository's choice (CVE-2024-32002).
 		"GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ALLOW_PROTOCOL=https",
 		"GIT_LFS_SKIP_SMUDGE=1", "GIT_ADVICE=0",
 		"https_proxy=http://"+l.Addr().String(), "HTTPS_PROXY=http://"+l.Addr().String())

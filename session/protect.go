@@ -9,7 +9,7 @@ import (
 // DefaultProtected are the paths inside a caller-chosen workspace that neither
 // commands nor file tools may make, change or swap: each of them is run or
 // trusted by a program outside the sandbox (git, editors, agents, shells), so
-// writing one is a way out of it (AC-21, CVE-2026-25725). They are relative to
+// writing one is a way out of it (CVE-2026-25725). They are relative to
 // the workspace root.
 func DefaultProtected() []string {
 	return []string{

@@ -186,7 +186,7 @@ func (s *Session) makeRoot() (err error) {
 }
 
 // openRoot takes the descriptor before anything runs inside, so that a later
-// rename or swap of the path cannot move the session to another folder (AC-10).
+// rename or swap of the path cannot move the session to another directory.
 func (s *Session) openRoot() (err error) {
 	if s.rootFD, err = openRoot(s.root); err != nil {
 		return errorf("not_found", err, "the workspace could not be opened, check that it is a folder this server may use")

@@ -66,7 +66,7 @@ func (e *entry) addHole(n int64) {
 }
 
 // The mode bits that are stored. setuid and setgid of files give rights, and
-// a restore run as root would hand out root's (AC-14).
+// a restore run as root would hand out root's (execve(2)).
 const (
 	fileModeMask = 0o1777
 	dirModeMask  = 0o3777

@@ -73,7 +73,7 @@ func damaged(format string, a ...any) error {
 }
 
 // quote shows a path with every byte that could act on a terminal or a log
-// escaped (AC-56), and cut to a length a person reads.
+// escaped (CVE-2003-0063), and cut to a length a person reads.
 func quote(path string) string {
 	if len(path) > maxReportedPath {
 		return fmt.Sprintf("%q...", path[:maxReportedPath])

@@ -121,7 +121,7 @@ func appendText(b []byte, s string) []byte {
 }
 
 // manifestReader decodes a manifest and believes nothing: whoever could write
-// the store could have written it by hand (AC-14). Every entry must be a
+// the store could have written it by hand. Every entry must be a
 // plain name directly below a folder met before, in order, of a kind and mode
 // that restore would itself have stored.
 type manifestReader struct {

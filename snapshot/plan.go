@@ -331,7 +331,7 @@ func (p *planner) both(c, t *entry, above bool) error {
 	}
 	p.changed++
 	if c.linked || c.hard != "" {
-		// Its inode may have a name outside, whose mode is not ours (AC-06).
+		// Its inode may have a name outside, whose mode belongs to others (link(2)).
 		return p.put(opReplace, t)
 	}
 	p.ops = append(p.ops, op{kind: opMeta, path: t.path, from: c, to: t})

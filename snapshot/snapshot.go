@@ -16,7 +16,7 @@
 //
 // The workspace belongs to a process that may be hostile and running: the
 // package reaches it only beneath the root's descriptor, never follows a link
-// in it, and runs no program (AC-05, AC-14, AC-15). It does not stop that
+// in it, and runs no program. It does not stop that
 // process; a file written during a snapshot is stored as it was read.
 package snapshot
 
@@ -124,7 +124,7 @@ type Repo struct {
 }
 
 // New opens the snapshots of a workspace. It refuses a local store that lies
-// inside the workspace, where the sandboxed process could rewrite it (AC-20).
+// inside the workspace, where the sandboxed process could rewrite it.
 func New(store Store, o Options) (*Repo, error) {
 	if store == nil {
 		return nil, invalid("no store was given, open one first")

@@ -17,7 +17,7 @@ const maxPath = 4095
 // tree reaches the workspace through the descriptor of its root only. Names
 // are resolved by the kernel beneath it (openat2(2)) or one component at a time
 // with O_NOFOLLOW, so a link put in the way in mid-walk, a "..", or a mount is
-// refused instead of followed (AC-04, AC-05, AC-10).
+// refused instead of followed (path_resolution(7), open(2)).
 type tree struct {
 	root *os.File
 	fd   int
@@ -53,7 +53,7 @@ func (t *tree) openDir(rel string) (int, error) {
 }
 
 // openFile opens a file that lstat said is regular. O_NONBLOCK: should it have
-// been swapped for a FIFO since, the open returns at once (AC-09); the caller
+// been swapped for a FIFO since, the open returns at once (fifo(7)); the caller
 // checks the type again on the descriptor.
 func (t *tree) openFile(rel string) (int, error) { return t.open(rel, openFileFlags) }
 

@@ -33,7 +33,7 @@ var (
 	errUnnamed = errors.New("unnamed file cannot be given a name")
 )
 
-// tempName is unpredictable, so nobody can have put a link there (AC-13), and
+// tempName is unpredictable, so nobody can have put a link there (symlink(7)), and
 // starts with a dot, so listings leave it out while it exists.
 func tempName() string {
 	var b [10]byte

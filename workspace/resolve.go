@@ -116,7 +116,7 @@ func (f *FS) locate(abs string) (*root, []string, bool) {
 // case where the file system folds case) by comparing inodes of the prefixes of
 // abs. Nothing is opened by that name: a match only says which descriptor to
 // start from. The kernel's own alias trees are left out, they exist to lead
-// elsewhere (AC-07).
+// elsewhere (proc_pid_root(5)).
 func (f *FS) locateAlias(abs string) (*root, string) {
 	for _, k := range []string{"/proc", "/sys", "/dev/fd"} {
 		if _, ok := below(k, abs); ok {
@@ -141,7 +141,7 @@ func (f *FS) locateAlias(abs string) (*root, string) {
 }
 
 // below reports whether p is base or inside it, component by component: a
-// sibling that merely shares the prefix is not (AC-01).
+// sibling that merely shares the prefix is not (CVE-2025-53110).
 func below(base, p string) (rel string, ok bool) {
 	if p == base {
 		return "", true

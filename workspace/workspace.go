@@ -105,7 +105,7 @@ type FS struct {
 }
 
 // root is one place paths may lead to, held by descriptor so that renaming or
-// replacing its name changes nothing (AC-10).
+// replacing its name changes nothing.
 type root struct {
 	dir      *os.File // the directory; for a file grant, the directory holding it
 	leaf     string   // the granted name in dir when the grant is a single file
