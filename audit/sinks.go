@@ -28,7 +28,7 @@ import (
 func OpenSink(destination string, sync bool, log *slog.Logger) (Sink, error) {
 	switch {
 	case destination == "" || strings.ContainsRune(destination, 0):
-		return nil, sandbox.Errorf("invalid_argument", nil, "the audit log has no name, give a file, stderr or an http address")
+		return nil, sandbox.Errorf("invalid_argument", nil, "the audit log has no name; give a file, stderr or an http address")
 	case destination == "-" || destination == "stderr":
 		return NewWriter(os.Stderr), nil
 	case strings.HasPrefix(destination, "http://"), strings.HasPrefix(destination, "https://"):
@@ -94,11 +94,11 @@ func OpenFile(path string, o FileOptions) (Sink, error) {
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, sandbox.Errorf("invalid_argument", err, "the audit log %q cannot be made absolute, name it in full", path)
+		return nil, sandbox.Errorf("invalid_argument", err, "the audit log %q cannot be made absolute; name it in full", path)
 	}
 	s := &fileSink{path: abs, options: o}
 	if err := s.open(); err != nil {
-		return nil, sandbox.Errorf("permission_denied", err, "the audit log %q cannot be opened, name a plain file in a folder this server may write", path)
+		return nil, sandbox.Errorf("permission_denied", err, "the audit log %q cannot be opened; name a plain file in a folder this server may write", path)
 	}
 	return s, nil
 }
@@ -229,7 +229,7 @@ func NewHTTP(address string, o HTTPOptions) (Sink, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		// Not quoted: it may hold a password.
-		return nil, sandbox.Errorf("invalid_argument", nil, "the audit log's address is not a whole http or https address, write https://host/path")
+		return nil, sandbox.Errorf("invalid_argument", nil, "the audit log's address is not a whole http or https address; write https://host/path")
 	}
 	if o.Queue <= 0 {
 		o.Queue = 4096

@@ -84,13 +84,13 @@ func (p *Proxy) open(c *client, e endpoint) (*flow, *sandbox.Error) {
 	}
 	conn, addr, err := p.dialFirst(ctx, addrs, e.port)
 	if err != nil {
-		return nil, sandbox.Errorf(codeInternal, err, "could not connect to %s: %s, check that the service is up", e, reason(err))
+		return nil, sandbox.Errorf(codeInternal, err, "could not connect to %s: %s; check that the service is up", e, reason(err))
 	}
 	f := &flow{Conn: conn, to: e, addr: addr, client: c, proxy: p}
 	if d, ok := p.register(f, policy); !ok {
 		conn.Close()
 		if d.Reason == "" {
-			return nil, sandbox.Errorf(codeInternal, net.ErrClosed, "the session has ended, start another")
+			return nil, sandbox.Errorf(codeInternal, net.ErrClosed, "the session has ended; start another")
 		}
 		return nil, p.denyEndpoint(e, d)
 	}
@@ -126,7 +126,7 @@ func (p *Proxy) judged(ctx context.Context, policy *Policy, e endpoint) ([]netip
 	if e.name != "" {
 		var err error
 		if addrs, err = p.resolve(ctx, e.name); err != nil || len(addrs) == 0 {
-			return nil, sandbox.Errorf(codeInternal, err, "could not resolve %s, check the name", e.name)
+			return nil, sandbox.Errorf(codeInternal, err, "could not resolve %s; check the name", e.name)
 		}
 	}
 	own, err := p.hostAddrs()

@@ -181,7 +181,7 @@ func (p *Proxy) Serve(l net.Listener) error {
 			return nil
 		}
 		if errors.Is(err, net.ErrClosed) {
-			return sandbox.Errorf(codeInternal, err, "the proxy's listener was closed, restart the session")
+			return sandbox.Errorf(codeInternal, err, "the proxy's listener was closed; restart the session")
 		}
 		// Out of descriptors, or a connection reset before it was accepted: both
 		// pass, and a proxy that stops on them is a way to switch it off.

@@ -113,7 +113,7 @@ func (x *exchange) run(path string) bool {
 		x.keep = false
 	}
 	if errors.Is(bodyErr, errFraming) && !x.begun {
-		x.p.refuse(x.c, http.StatusBadRequest, codeInvalid, "the request's body is malformed, correct its framing")
+		x.p.refuse(x.c, http.StatusBadRequest, codeInvalid, "the request's body is malformed; correct its framing")
 		return false
 	}
 	if err != nil {
@@ -137,7 +137,7 @@ func (x *exchange) fail(err error) bool {
 		x.p.refuseError(x.c, spent)
 		return false
 	}
-	x.p.refuse(x.c, http.StatusBadGateway, "unreachable", "the answer of "+x.f.to.String()+" could not be had: "+reason(err)+", try again")
+	x.p.refuse(x.c, http.StatusBadGateway, "unreachable", "no response from "+x.f.to.String()+": "+reason(err)+"; try again")
 	return false
 }
 

@@ -185,7 +185,7 @@ func (h *head) destination(fixed *endpoint) (e endpoint, path, written string, e
 	rest, absolute := h.target, false
 	if i := strings.Index(h.target, "://"); i >= 0 && h.target[0] != '/' {
 		if lowerASCII(h.target[:i]) != "http" {
-			return e, "", "", badRequest("only http URLs are forwarded, use CONNECT for https")
+			return e, "", "", badRequest("only http URLs are forwarded; use CONNECT for https")
 		}
 		rest, absolute = h.target[i+3:], true
 	}
@@ -205,7 +205,7 @@ func (h *head) destination(fixed *endpoint) (e endpoint, path, written string, e
 	case fixed != nil && strings.HasPrefix(rest, "/"):
 		e, path = *fixed, rest
 	default:
-		return e, "", "", badRequest("the request's target is not a full http URL, use this proxy as a proxy")
+		return e, "", "", badRequest("the request's target is not a full http URL; use this proxy as a proxy")
 	}
 	if strings.ContainsRune(path, '#') {
 		return e, "", "", badRequest("the request's target has a fragment")

@@ -36,7 +36,7 @@ func (p *Proxy) serveHTTP(c *client, fixed *endpoint) {
 		}
 		if fixed == nil && !p.authorised(h) {
 			p.o.Log.Info("egress: wrong credential", "protocol", "http")
-			p.refuse(c, http.StatusProxyAuthRequired, codeNotAllowed, "this proxy needs its session's credential, use the proxy address of the environment")
+			p.refuse(c, http.StatusProxyAuthRequired, codeNotAllowed, "this proxy needs its session's credential; use the proxy address of the environment")
 			return
 		}
 		if h.method == http.MethodConnect {

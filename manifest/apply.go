@@ -128,7 +128,7 @@ func (a *applier) apply(ctx context.Context) (err error) {
 	}
 	if a.Record != nil {
 		if err := a.Record(ephemeralOf(a.items)); err != nil {
-			return errorf("internal", err, "the ephemeral entries could not be recorded in the state folder, check --state-dir")
+			return errorf("internal", err, "the ephemeral entries could not be recorded in the state directory; check --state-dir")
 		}
 	}
 	return a.move(moves)
@@ -179,7 +179,7 @@ func (a *applier) makeAll(ctx context.Context, tree *os.Root, wave []item) error
 		if sandbox.CodeOf(err) != "" {
 			return err
 		}
-		return errorf("cancelled", err, "the call was cancelled while the manifest was applied, nothing was changed")
+		return errorf("cancelled", err, "the call was cancelled while the manifest was applied; nothing was changed")
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func (a *applier) makeAll(ctx context.Context, tree *os.Root, wave []item) error
 func (a *applier) make(ctx context.Context, tree *os.Root, e item) error {
 	if dir := path.Dir(e.path); dir != "." {
 		if err := tree.MkdirAll(dir, 0o755); err != nil {
-			return entryError(err, e.path, "its folder cannot be made")
+			return entryError(err, e.path, "its directory cannot be made")
 		}
 	}
 	switch e.Type {
@@ -219,7 +219,7 @@ func (a *applier) make(ctx context.Context, tree *os.Root, e item) error {
 			}
 			defer f.Close()
 			if fi, err := f.Stat(); err != nil || !fi.IsDir() {
-				return errorf("not_a_directory", err, "the entry %q: its src is no folder, use local_file", e.path)
+				return errorf("not_a_directory", err, "the entry %q: its src is not a directory; use local_file", e.path)
 			}
 			if err := a.copyDir(ctx, tree, e, f, false); err != nil {
 				return err
@@ -261,7 +261,7 @@ func (a *applier) own(tree *os.Root, dir string) error {
 	})
 }
 
-// step is one move from the side folder into place.
+// step is one move from the side directory into place.
 type step struct {
 	path    string
 	replace bool
@@ -290,7 +290,7 @@ func (a *applier) plan(tree *os.Root, dir string) ([]step, error) {
 					return nil, err
 				}
 				if !same {
-					return nil, errorf("already_exists", nil, "the workspace has %q, which the manifest's ephemeral entry would replace and no earlier session made, move it away or drop the entry", p)
+					return nil, errorf("already_exists", nil, "the workspace has %q, which the manifest's ephemeral entry would replace and no earlier session made; move it away or drop the entry", p)
 				}
 				continue
 			}
@@ -302,7 +302,7 @@ func (a *applier) plan(tree *os.Root, dir string) ([]step, error) {
 			}
 			out = append(out, below...)
 		case d.IsDir() != there.IsDir():
-			return nil, errorf("already_exists", nil, "the workspace has %q as another kind than the manifest's, move it away or change the entry", p)
+			return nil, errorf("already_exists", nil, "the workspace has %q as another kind than the manifest's; move it away or change the entry", p)
 		default:
 			a.kept = append(a.kept, p)
 		}
@@ -373,18 +373,18 @@ func entryError(err error, p, what string) error {
 	code, hint := "internal", "check the workspace and try again"
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return errorf("cancelled", err, "the call was cancelled while the manifest was applied, nothing was changed")
+		return errorf("cancelled", err, "the call was cancelled while the manifest was applied; nothing was changed")
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		code, hint = "disk_full", "make room"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EROFS):
 		code, hint = "permission_denied", "check the permissions"
 	case errors.Is(err, syscall.ENOTDIR):
-		code, hint = "not_a_directory", "a part of its path is no folder"
+		code, hint = "not_a_directory", "a part of its path is not a directory"
 	case errors.Is(err, syscall.ENAMETOOLONG):
 		code, hint = "invalid_argument", "use a shorter name"
 	}
 	if p == "" {
-		return errorf(code, err, "the manifest cannot be applied: %s, %s", what, hint)
+		return errorf(code, err, "the manifest cannot be applied: %s; %s", what, hint)
 	}
-	return errorf(code, err, "the entry %q: %s, %s", p, what, hint)
+	return errorf(code, err, "the entry %q: %s; %s", p, what, hint)
 }

@@ -21,10 +21,10 @@ func (a *applier) write(tree *os.Root, e item, from io.Reader, fallback fs.FileM
 	if err != nil {
 		return err
 	}
-	// An entry may lie over a file that a folder above brought; a link there must
+	// An entry may lie over a file that a directory above brought; a link there must
 	// not be written through.
 	if err := tree.Remove(e.path); err != nil && !os.IsNotExist(err) {
-		return entryError(err, e.path, "what a folder above brought cannot be replaced")
+		return entryError(err, e.path, "what a directory above brought cannot be replaced")
 	}
 	f, err := tree.OpenFile(e.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -42,7 +42,7 @@ func (a *applier) write(tree *os.Root, e item, from io.Reader, fallback fs.FileM
 	return nil
 }
 
-// source opens what src names, link-free all the way from the manifest's folder
+// source opens what src names, link-free all the way from the manifest's directory
 // or the granted path it lies in.
 func (a *applier) source(e item) (*os.File, error) {
 	p := e.Src
@@ -64,20 +64,20 @@ func (a *applier) source(e item) (*os.File, error) {
 		}
 		rel, _ := filepath.Rel(base, p)
 		if a.Hidden.Covers(p) || a.Hidden.Covers(filepath.Join(real, rel)) {
-			return nil, errorf("permission_denied", nil, "the entry %q: its src is hidden by --deny-read or is the server's own, leave it out", e.path)
+			return nil, errorf("permission_denied", nil, "the entry %q: its src is hidden by --deny-read or is the server's own; leave it out", e.path)
 		}
 		f, err := openLinkFree(real, rel)
 		switch {
 		case err == nil:
 			return f, nil
 		case errors.Is(err, errLink):
-			return nil, errorf("unsupported_file_type", err, "the entry %q: its src is a symbolic link or leads through one, name the real path", e.path)
+			return nil, errorf("unsupported_file_type", err, "the entry %q: its src is a symbolic link or leads through one; name the real path", e.path)
 		case os.IsNotExist(err):
-			return nil, errorf("not_found", err, "the entry %q: its src does not exist, check the path", e.path)
+			return nil, errorf("not_found", err, "the entry %q: its src does not exist; check the path", e.path)
 		}
 		return nil, entryError(err, e.path, "its src cannot be read")
 	}
-	return nil, errorf("permission_denied", nil, "the entry %q: its src lies outside the manifest's folder (outside_base_dir), move it there or grant its path in extra_path_grants", e.path)
+	return nil, errorf("permission_denied", nil, "the entry %q: its src lies outside the manifest's directory (outside_base_dir); move it there or grant its path in extra_path_grants", e.path)
 }
 
 var errLink = errors.New("a symbolic link is in the way")
@@ -121,7 +121,7 @@ func (a *applier) copyFile(ctx context.Context, tree *os.Root, e item, f *os.Fil
 		return entryError(err, e.path, "its src cannot be read")
 	}
 	if !before.Mode().IsRegular() {
-		return errorf("unsupported_file_type", nil, "the entry %q: its src is no plain file, name a file", e.path)
+		return errorf("unsupported_file_type", nil, "the entry %q: its src is not a regular file; name a file", e.path)
 	}
 	mode := fs.FileMode(0o644)
 	if before.Mode().Perm()&0o111 != 0 {
@@ -132,7 +132,7 @@ func (a *applier) copyFile(ctx context.Context, tree *os.Root, e item, f *os.Fil
 	}
 	after, err := f.Stat()
 	if err != nil || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
-		return errorf("internal", err, "the entry %q: its src changed while it was copied (path_changed_during_copy), try again", e.path)
+		return errorf("internal", err, "the entry %q: its src changed while it was copied (path_changed_during_copy); try again", e.path)
 	}
 	return nil
 }
@@ -150,8 +150,8 @@ func (c *contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// copyDir copies the content of a folder. Links are copied as they are when the
-// folder is a repository's and refused in a person's: there they lead to files
+// copyDir copies the content of a directory. Links are copied as they are when the
+// directory is a repository's and refused in a person's: there they lead to files
 // that were meant and would be missing.
 func (a *applier) copyDir(ctx context.Context, tree *os.Root, e item, from *os.File, links bool) error {
 	names, err := from.Readdirnames(-1)
@@ -161,7 +161,7 @@ func (a *applier) copyDir(ctx context.Context, tree *os.Root, e item, from *os.F
 	slices.Sort(names)
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
-			return errorf("cancelled", err, "the call was cancelled while the manifest was applied, nothing was changed")
+			return errorf("cancelled", err, "the call was cancelled while the manifest was applied; nothing was changed")
 		}
 		child := item{Entry{}, path.Join(e.path, name)}
 		if a.Hidden.CoversEntry(from.Name(), name) {
@@ -170,7 +170,7 @@ func (a *applier) copyDir(ctx context.Context, tree *os.Root, e item, from *os.F
 		fd, err := openNoFollow(int(from.Fd()), name)
 		if errors.Is(err, errLink) {
 			if !links {
-				return errorf("unsupported_file_type", err, "the entry %q: %q in its src is a symbolic link, replace it by what it leads to", e.path, name)
+				return errorf("unsupported_file_type", err, "the entry %q: %q in its src is a symbolic link; replace it by what it leads to", e.path, name)
 			}
 			target, err := readLink(int(from.Fd()), name)
 			if err == nil {

@@ -13,13 +13,13 @@ import (
 const maxDescription = 5000
 
 // Describe draws the manifest (not the disk) as a tree of the given depth, with
-// each entry's whole path and description beside it, in the reference's form:
-// folders end in "/", comments are aligned, names sorted, and what is over 5000
+// each entry's whole path and description next to it, in the reference's form:
+// directories end in "/", comments are aligned, names sorted, and what is over 5000
 // characters is cut with a note of how many are missing. A depth below 1 is
 // invalid_argument.
 func (m *Manifest) Describe(root string, depth int) (string, error) {
 	if depth < 1 {
-		return "", errorf("invalid_argument", nil, "depth is %d, use 1 or more", depth)
+		return "", errorf("invalid_argument", nil, "depth is %d; use 1 or more", depth)
 	}
 	top := &node{children: map[string]*node{}}
 	if m != nil {
@@ -67,7 +67,7 @@ func (m *Manifest) Describe(root string, depth int) (string, error) {
 	return string(text), nil
 }
 
-// node is one name of the drawn tree. Folders that only occur in paths of
+// node is one name of the drawn tree. Directories that only occur in paths of
 // entries are drawn too.
 type node struct {
 	dir         bool

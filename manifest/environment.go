@@ -38,7 +38,7 @@ func (m *Manifest) Environ(ctx context.Context) (env, secrets []string, err erro
 			}
 		case <-ctx.Done():
 			// A file on a dead network mount can hang; the call must not.
-			return nil, nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the environment was read, call again")
+			return nil, nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the environment was read; call again")
 		}
 	}
 	for i, name := range names {
@@ -58,7 +58,7 @@ func (m *Manifest) environValue(name string) (string, error) {
 	case v.FromEnv != "":
 		text, ok := os.LookupEnv(v.FromEnv)
 		if !ok {
-			return "", errorf("not_found", nil, "the environment value of %q comes from %q, which the server's environment does not have, set it", name, v.FromEnv)
+			return "", errorf("not_found", nil, "the environment value of %q comes from %q, which the server's environment does not have; set it", name, v.FromEnv)
 		}
 		return text, nil
 	}
@@ -68,15 +68,15 @@ func (m *Manifest) environValue(name string) (string, error) {
 	}
 	f, err := os.Open(p)
 	if err != nil {
-		return "", errorf("not_found", err, "the environment value of %q comes from a file that cannot be read, check from_file", name)
+		return "", errorf("not_found", err, "the environment value of %q comes from a file that cannot be read; check from_file", name)
 	}
 	defer f.Close()
 	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return "", errorf("invalid_argument", err, "the environment value of %q comes from what is no plain file, check from_file", name)
+		return "", errorf("invalid_argument", err, "the environment value of %q does not come from a regular file; check from_file", name)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxEnvFile+1))
 	if err != nil || len(b) > maxEnvFile || bytes.IndexByte(b, 0) >= 0 {
-		return "", errorf("invalid_argument", err, "the file of the environment value %q cannot be one: it is unreadable, over %d bytes or holds NUL", name, maxEnvFile)
+		return "", errorf("invalid_argument", err, "the file of the environment value %q is unusable; it must be readable, at most %d bytes and free of NUL", name, maxEnvFile)
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
 }

@@ -35,7 +35,7 @@ import (
 type Manifest struct {
 	// Version is 1, or 0 for the same.
 	Version int `json:"version,omitempty"`
-	// Root is an absolute folder to work in, kept at the end; "" makes an owned
+	// Root is an absolute directory to work in, kept at the end; "" makes an owned
 	// temporary one.
 	Root        string              `json:"root,omitempty"`
 	Entries     map[string]Entry    `json:"entries,omitempty"`
@@ -46,21 +46,21 @@ type Manifest struct {
 	Users  []any `json:"users,omitempty"`
 	Groups []any `json:"groups,omitempty"`
 
-	// base is the folder of the manifest file; sources are relative to it.
+	// base is the directory of the manifest file; sources are relative to it.
 	base string
 }
 
-// Entry is one file or folder of the workspace. Its key is a slash-separated
+// Entry is one file or directory of the workspace. Its key is a slash-separated
 // relative path.
 type Entry struct {
 	// Type is file, dir, local_file, local_dir or git_repo.
 	Type        string `json:"type"`
 	Description string `json:"description,omitempty"`
-	// Ephemeral entries are made anew at every start, also of a resumed session,
+	// Ephemeral entries are made again at every start, also of a resumed session,
 	// and are left out of snapshots.
 	Ephemeral bool `json:"ephemeral,omitempty"`
 	// Permissions is an octal text such as "0644". Without it a file is 0644, a
-	// folder 0755, and a copy executable when its source is.
+	// directory 0755, and a copy executable when its source is.
 	Permissions string `json:"permissions,omitempty"`
 	// Group is known only to be refused by name.
 	Group string `json:"group,omitempty"`
@@ -71,13 +71,13 @@ type Entry struct {
 	Children map[string]Entry `json:"children,omitempty"` // dir
 
 	// Src is the source of local_file and local_dir: relative to the manifest's
-	// folder, or absolute in it or in a granted path.
+	// directory, or absolute in it or in a granted path.
 	Src string `json:"src,omitempty"`
 
 	Host    string `json:"host,omitempty"`    // git_repo: github.com, or host:port
 	Repo    string `json:"repo,omitempty"`    // git_repo: owner/name
 	Ref     string `json:"ref,omitempty"`     // git_repo: branch, tag or commit
-	Subpath string `json:"subpath,omitempty"` // git_repo: only this folder of it
+	Subpath string `json:"subpath,omitempty"` // git_repo: only this directory of it
 }
 
 // EnvValue is one environment value: given, or taken from the server's own
@@ -137,28 +137,28 @@ const MaxBytes = 64 << 20
 func Load(path string) (*Manifest, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, errorf("not_found", err, "the manifest %q cannot be read, check its path and permissions", path)
+		return nil, errorf("not_found", err, "the manifest %q cannot be read; check its path and permissions", path)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
 	if err != nil {
-		return nil, errorf("invalid_argument", err, "the manifest %q cannot be read, name a plain file", path)
+		return nil, errorf("invalid_argument", err, "the manifest %q cannot be read; name a plain file", path)
 	}
 	if len(b) > MaxBytes {
-		return nil, errorf("too_large", nil, "the manifest is over %d MiB, put large content in files and name them as local_file", MaxBytes>>20)
+		return nil, errorf("too_large", nil, "the manifest is over %d MiB; put large content in files and name them as local_file", MaxBytes>>20)
 	}
 	abs, err := filepath.Abs(path)
 	if err == nil {
 		abs, err = filepath.EvalSymlinks(abs)
 	}
 	if err != nil {
-		return nil, errorf("not_found", err, "the manifest %q cannot be resolved, name it in full", path)
+		return nil, errorf("not_found", err, "the manifest %q cannot be resolved; name it in full", path)
 	}
 	return Parse(b, strings.EqualFold(filepath.Ext(path), ".toml"), filepath.Dir(abs))
 }
 
 // Parse is Load for text that is at hand; base is the absolute
-// folder that sources are relative to.
+// directory that sources are relative to.
 func Parse(text []byte, isTOML bool, base string) (*Manifest, error) {
 	if isTOML {
 		// TOML is turned into JSON, so that both forms have one set of rules.
@@ -177,7 +177,7 @@ func Parse(text []byte, isTOML bool, base string) (*Manifest, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(m); err != nil {
-		return nil, errorf("invalid_argument", err, "the manifest is not right: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return nil, errorf("invalid_argument", err, "invalid manifest: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return nil, errorf("invalid_argument", nil, "trailing data after the manifest's JSON object; remove it")
@@ -211,7 +211,7 @@ func checkDoubledKeys(text []byte) error {
 				}
 				key, _ := k.(string)
 				if seen[strings.ToLower(key)] {
-					return errorf("invalid_argument", nil, "the manifest has the key %q twice in one object, keep one", key)
+					return errorf("invalid_argument", nil, "the manifest has the key %q twice in one object; keep one", key)
 				}
 				seen[strings.ToLower(key)] = true
 			}
@@ -234,36 +234,36 @@ func checkDoubledKeys(text []byte) error {
 // check refuses everything that could be known to fail, before anything is made.
 func (m *Manifest) check() error {
 	if m.Version != 0 && m.Version != 1 {
-		return errorf("invalid_argument", nil, "the manifest has version %d, this server knows version 1", m.Version)
+		return errorf("invalid_argument", nil, "the manifest has version %d; use version 1", m.Version)
 	}
 	if m.Root != "" && !filepath.IsAbs(m.Root) {
-		return errorf("invalid_argument", nil, "the manifest's root %q is not absolute, write the whole path or leave it out for a temporary folder", m.Root)
+		return errorf("invalid_argument", nil, "the manifest's root %q is not absolute; write the whole path or leave it out for a temporary directory", m.Root)
 	}
 	if len(m.Users) > 0 {
-		return errorf("invalid_argument", nil, "the manifest lists users: commands of a session run as one unprivileged identity and accounts cannot be made, remove users")
+		return errorf("invalid_argument", nil, "the manifest lists users: a session runs as one unprivileged identity; remove users")
 	}
 	if len(m.Groups) > 0 {
-		return errorf("invalid_argument", nil, "the manifest lists groups: commands of a session run as one unprivileged identity and groups cannot be made, remove groups")
+		return errorf("invalid_argument", nil, "the manifest lists groups: a session runs as one unprivileged identity; remove groups")
 	}
 	for name, v := range m.Environment {
 		if err := sandbox.CheckEnvName(name); err != nil {
 			return err
 		}
 		if v.Value != nil && strings.ContainsRune(*v.Value, 0) {
-			return errorf("invalid_argument", nil, "the environment value of %q holds a NUL byte, remove it", name)
+			return errorf("invalid_argument", nil, "the environment value of %q holds a NUL byte; remove it", name)
 		}
 	}
 	for _, g := range m.Grants {
 		if g.HostPath != "" {
-			return errorf("invalid_argument", nil, "the grant of %q has a host_path: a granted path is found at the same path inside, remove host_path", g.Path)
+			return errorf("invalid_argument", nil, "the grant of %q has a host_path: a granted path is found at the same path inside; remove host_path", g.Path)
 		}
 		if !filepath.IsAbs(g.Path) || filepath.Clean(g.Path) == "/" || strings.ContainsRune(g.Path, 0) {
-			return errorf("invalid_argument", nil, "the granted path %q is not an absolute path below /, write the whole path of a file or folder", g.Path)
+			return errorf("invalid_argument", nil, "the granted path %q is not an absolute path below /; write the whole path of a file or directory", g.Path)
 		}
 	}
 	for _, p := range m.Ports {
 		if p < 1 || p > 65535 {
-			return errorf("invalid_argument", nil, "the exposed port %d is not from 1 to 65535", p)
+			return errorf("invalid_argument", nil, "the exposed port %d is out of range; use 1 to 65535", p)
 		}
 	}
 	entries, err := m.flatten()
@@ -300,14 +300,14 @@ func (m *Manifest) flatten() ([]item, error) {
 				rel = prefix + "/" + rel
 			}
 			if other, ok := seen[rel]; ok {
-				return errorf("invalid_argument", nil, "the entries %q and %q are the same path, keep one", other, key)
+				return errorf("invalid_argument", nil, "the entries %q and %q are the same path; keep one", other, key)
 			}
 			seen[rel] = key
 			e := es[key]
 			e.Ephemeral = e.Ephemeral || ephemeral
 			out = append(out, item{e, rel})
 			if e.Type != "dir" && len(e.Children) > 0 {
-				return errorf("invalid_argument", nil, "the entry %q is a %s and has children, only a dir can", rel, e.Type)
+				return errorf("invalid_argument", nil, "the entry %q is a %s and has children; only a dir can have them", rel, e.Type)
 			}
 			if err := add(rel, e.Children, e.Ephemeral); err != nil {
 				return err
@@ -319,13 +319,13 @@ func (m *Manifest) flatten() ([]item, error) {
 		return nil, err
 	}
 	slices.SortFunc(out, func(a, b item) int { return strings.Compare(a.path, b.path) })
-	// Nothing can lie below what is no folder.
+	// Only a directory has anything below it.
 	kinds := map[string]string{}
 	for _, e := range out {
 		kinds[e.path] = e.Type
 		for dir := filepath.Dir(e.path); dir != "."; dir = filepath.Dir(dir) {
 			if k := kinds[dir]; k == "file" || k == "local_file" {
-				return nil, errorf("invalid_argument", nil, "the entry %q lies below %q, which is a file, make that a dir", e.path, dir)
+				return nil, errorf("invalid_argument", nil, "the entry %q lies below %q, which is a file; make that a dir", e.path, dir)
 			}
 		}
 	}
@@ -340,14 +340,14 @@ func entryPath(key string) (string, error) {
 	p := strings.ReplaceAll(key, `\`, "/")
 	switch {
 	case strings.ContainsRune(key, 0):
-		return "", errorf("invalid_argument", nil, "the entry path %q holds a NUL byte, remove it", key)
+		return "", errorf("invalid_argument", nil, "the entry path %q holds a NUL byte; remove it", key)
 	case strings.HasPrefix(p, "/") || drivePath().MatchString(p):
-		return "", errorf("path_outside_workspace", nil, "the entry path %q is absolute, write it relative to the workspace", key)
+		return "", errorf("path_outside_workspace", nil, "the entry path %q is absolute; write it relative to the workspace", key)
 	case slices.Contains(strings.Split(p, "/"), ".."):
-		return "", errorf("path_outside_workspace", nil, "the entry path %q has a .. part (escape_root), write where it really lies", key)
+		return "", errorf("path_outside_workspace", nil, "the entry path %q has a .. part (escape_root); write where it really lies", key)
 	}
 	if p = filepath.Clean(p); p == "." {
-		return "", errorf("invalid_argument", nil, "the entry path %q is the workspace itself, name something in it", key)
+		return "", errorf("invalid_argument", nil, "the entry path %q is the workspace itself; name something in it", key)
 	}
 	return p, nil
 }
@@ -358,7 +358,7 @@ func (e item) check() error {
 		return errorf(code, nil, "the entry %q "+format, append([]any{e.path}, args...)...)
 	}
 	if e.Group != "" {
-		return fail("invalid_argument", "names a group: a session has one identity, remove group")
+		return fail("invalid_argument", "names a group: a session has one identity; remove group")
 	}
 	if _, err := e.mode(0); err != nil {
 		return err
@@ -374,29 +374,29 @@ func (e item) check() error {
 	fields, known := allowed[e.Type]
 	if !known {
 		if e.Type == "" {
-			return fail("invalid_argument", "has no type, use file, dir, local_file, local_dir or git_repo")
+			return fail("invalid_argument", "has no type; use file, dir, local_file, local_dir or git_repo")
 		}
-		return fail("invalid_argument", "has the type %q, use file, dir, local_file, local_dir or git_repo; mounts are not done here", e.Type)
+		return fail("invalid_argument", "has the type %q; use file, dir, local_file, local_dir or git_repo (mounts are not done here)", e.Type)
 	}
 	for _, name := range slices.Sorted(maps.Keys(used)) {
 		if used[name] && !slices.Contains(fields, name) {
-			return fail("invalid_argument", "is a %s and has %s, which does not go with it", e.Type, name)
+			return fail("invalid_argument", "is a %s and has %s, which does not go with it; remove it", e.Type, name)
 		}
 	}
 	switch e.Type {
 	case "file":
 		if e.Content != nil && len(e.ContentBase64) > 0 {
-			return fail("invalid_argument", "has both content and content_base64, keep one")
+			return fail("invalid_argument", "has both content and content_base64; keep one")
 		}
 	case "local_file":
 		if e.Src == "" {
-			return fail("invalid_argument", "has no src, name the file to copy")
+			return fail("invalid_argument", "has no src; name the file to copy")
 		}
 	case "git_repo":
 		return checkRepo(e)
 	}
 	if strings.ContainsRune(e.Src, 0) {
-		return fail("invalid_argument", "has a src with a NUL byte, remove it")
+		return fail("invalid_argument", "has a src with a NUL byte; remove it")
 	}
 	return nil
 }
@@ -409,7 +409,7 @@ func (e item) mode(fallback os.FileMode) (os.FileMode, error) {
 	}
 	n, err := strconv.ParseUint(strings.TrimPrefix(e.Permissions, "0o"), 8, 32)
 	if err != nil || n > 0o777 {
-		return 0, errorf("invalid_argument", nil, "the entry %q has the permissions %q, write three octal digits such as 0644", e.path, e.Permissions)
+		return 0, errorf("invalid_argument", nil, "the entry %q has the permissions %q; write three octal digits such as 0644", e.path, e.Permissions)
 	}
 	return os.FileMode(n), nil
 }

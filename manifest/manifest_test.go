@@ -193,7 +193,7 @@ func FuzzManifest(f *testing.F) {
 }
 
 // TestCopiesNothingHidden: an entry does not copy what the session may
-// not read, nor what lies in the server's own folder.
+// not read, nor what lies in the server's own directory.
 func TestCopiesNothingHidden(t *testing.T) {
 	base, root := t.TempDir(), t.TempDir()
 	for _, f := range []string{"d/key", "d/open"} {

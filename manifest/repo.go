@@ -27,30 +27,30 @@ func checkRepo(e item) error {
 	}
 	forms := repoForm()
 	if e.Host != "" && !forms.host.MatchString(e.Host) {
-		return fail("the host %q is no host name, write one such as github.com", e.Host)
+		return fail("the host %q is not a host name; write one such as github.com", e.Host)
 	}
 	if !forms.repo.MatchString(e.Repo) || slices.Contains(strings.Split(e.Repo, "/"), "..") {
-		return fail("the repo %q is not of the form owner/name", e.Repo)
+		return fail("the repo %q is malformed; write owner/name", e.Repo)
 	}
 	if r := e.Ref; r != "" {
 		if strings.HasPrefix(r, "-") {
-			return fail("the ref %q starts with a dash, which git would take for an option, name a branch, tag or commit", r)
+			return fail("the ref %q starts with a dash, which git would take for an option; name a branch, tag or commit", r)
 		}
 		if strings.ContainsAny(r, " ~^:?*[\\\x7f") || strings.Contains(r, "..") || strings.Contains(r, "@{") ||
 			strings.ContainsFunc(r, func(c rune) bool { return c < ' ' }) {
-			return fail("the ref %q is no branch, tag or commit (git-check-ref-format(1)), correct it", r)
+			return fail("the ref %q is not the name of a branch, tag or commit (git-check-ref-format(1)); correct it", r)
 		}
 	}
 	if p := e.Subpath; p != "" {
 		switch {
 		case strings.HasPrefix(p, "/"):
-			return fail("the subpath %q is absolute, write it relative to the repository", p)
+			return fail("the subpath %q is absolute; write it relative to the repository", p)
 		case strings.Contains(p, `\`) || drivePath().MatchString(p):
-			return fail("the subpath %q is a Windows path (windows_path), write it with slashes", p)
+			return fail("the subpath %q is a Windows path (windows_path); write it with slashes", p)
 		case slices.Contains(strings.Split(p, "/"), ".."):
-			return fail("the subpath %q leaves the repository (parent_traversal), write where it really lies", p)
+			return fail("the subpath %q leaves the repository (parent_traversal); write where it really lies", p)
 		case strings.TrimSpace(p) == "" || path.Clean(p) == "." || strings.ContainsRune(p, 0):
-			return fail("the subpath %q names nothing (empty), leave it out", p)
+			return fail("the subpath %q names nothing (empty); leave it out", p)
 		}
 	}
 	return nil

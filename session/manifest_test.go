@@ -115,13 +115,13 @@ func TestManifestSources(t *testing.T) {
 	outside := t.TempDir()
 	for _, tc := range []struct{ entry, code, mention string }{
 		{`"type": "local_file", "src": "nothing"`, "not_found", "does not exist"},
-		{`"type": "local_file", "src": "src"`, "unsupported_file_type", "no plain file"},
-		{`"type": "local_dir", "src": "src/plain"`, "not_a_directory", "no folder"},
+		{`"type": "local_file", "src": "src"`, "unsupported_file_type", "not a regular file"},
+		{`"type": "local_dir", "src": "src/plain"`, "not_a_directory", "not a directory"},
 		{`"type": "local_file", "src": "passwd"`, "unsupported_file_type", "symbolic link"},
 		{`"type": "local_file", "src": "linked/alias/f"`, "unsupported_file_type", "symbolic link"},
 		{`"type": "local_dir", "src": "linked"`, "unsupported_file_type", "symbolic link"},
-		{`"type": "local_dir", "src": "odd"`, "unsupported_file_type", "plain file"},
-		{`"type": "local_file", "src": "odd/fifo"`, "unsupported_file_type", "plain file"},
+		{`"type": "local_dir", "src": "odd"`, "unsupported_file_type", "regular file"},
+		{`"type": "local_file", "src": "odd/fifo"`, "unsupported_file_type", "regular file"},
 		{`"type": "local_file", "src": "../x"`, "permission_denied", "outside_base_dir"},
 		{`"type": "local_dir", "src": "` + outside + `"`, "permission_denied", "outside_base_dir"},
 		{`"type": "local_file", "src": "/etc/passwd"`, "permission_denied", "outside_base_dir"},

@@ -40,9 +40,9 @@ func fail(err error, format string, a ...any) error {
 	what := fmt.Sprintf(format, a...)
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return sandbox.Errorf(CodeCancelled, err, "%s: it was cancelled, try again", what)
+		return sandbox.Errorf(CodeCancelled, err, "%s: it was cancelled; try again", what)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return sandbox.Errorf(CodeDiskFull, err, "%s: no space is left, free some and try again", what)
+		return sandbox.Errorf(CodeDiskFull, err, "%s: no space is left; free some and try again", what)
 	}
 	return sandbox.Errorf(CodeFailed, err, "%s: %s", what, reason(err))
 }

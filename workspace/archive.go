@@ -95,9 +95,9 @@ func (a *archive) unpack(want string) (string, error) {
 	}
 	switch {
 	case want == "tar" && !isTar, want == "" && kind == "" && !isTar:
-		return "", fail(codeUnsupported, "%s is not a tar or zip archive or a compressed file, check it with the file command", quote(a.name))
+		return "", fail(codeUnsupported, "%s is not a tar or zip archive or a compressed file; check it with the file command", quote(a.name))
 	case want != "" && want != "tar" && want != kind:
-		return "", fail(codeInvalid, "the archive is not %s, leave the format out", want)
+		return "", fail(codeInvalid, "the archive is not %s; leave the format out", want)
 	case isTar && (want == "" || want == "tar"):
 		format := "tar"
 		if kind != "" {
@@ -168,7 +168,7 @@ func singleName(name, kind string) string {
 // add counts members before anything is done for one.
 func (a *archive) add(m member) error {
 	if a.seen++; a.seen > a.limits.MaxMembers {
-		return fail(codeTooLarge, "the archive has more than %d members, unpack it with a command", a.limits.MaxMembers)
+		return fail(codeTooLarge, "the archive has more than %d members; unpack it with a command", a.limits.MaxMembers)
 	}
 	if err := a.ctx.Err(); err != nil {
 		return err
@@ -222,12 +222,12 @@ func (a *archive) zip() error {
 	zr, err := zip.NewReader(in, a.size)
 	if err != nil && err != zip.ErrInsecurePath {
 		if in.left < 0 {
-			return fail(codeTooLarge, "the directory of the zip file is larger than %d bytes, unpack it with a command", maxDirectory)
+			return fail(codeTooLarge, "the directory of the zip file is larger than %d bytes; unpack it with a command", maxDirectory)
 		}
 		return a.damaged(err)
 	}
 	if len(zr.File) > a.limits.MaxMembers {
-		return fail(codeTooLarge, "the archive has %d members and at most %d are taken, unpack it with a command", len(zr.File), a.limits.MaxMembers)
+		return fail(codeTooLarge, "the archive has %d members and at most %d are taken; unpack it with a command", len(zr.File), a.limits.MaxMembers)
 	}
 	in.free = true
 	for _, z := range zr.File {
@@ -241,7 +241,7 @@ func (a *archive) zip() error {
 func (a *archive) zipMember(z *zip.File) error {
 	m := member{name: z.Name, mode: z.Mode().Perm(), modTime: z.Modified, kind: KindFile}
 	if z.Flags&1 != 0 {
-		return fail(codeUnsafeArchive, "the member %s is encrypted, unpack the archive with a command and its password", quote(z.Name))
+		return fail(codeUnsafeArchive, "the member %s is encrypted; unpack the archive with a command and its password", quote(z.Name))
 	}
 	if z.CreatorVersion>>8 != 3 && z.CreatorVersion>>8 != 19 { // neither Unix nor macOS: no mode was stored
 		m.mode = 0o666
@@ -261,7 +261,7 @@ func (a *archive) zipMember(z *zip.File) error {
 		m.kind = KindDevice
 	}
 	if z.Method != zip.Store && z.Method != zip.Deflate {
-		return fail(codeUnsupported, "the member %s is compressed by method %d, unpack the archive with a command", quote(z.Name), z.Method)
+		return fail(codeUnsupported, "the member %s is compressed by method %d; unpack the archive with a command", quote(z.Name), z.Method)
 	}
 	r, err := z.Open()
 	if err != nil {
@@ -292,7 +292,7 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	if b.left <= 0 {
-		return 0, fail(codeTooLarge, "the archive unpacks to more than is allowed, unpack it with a command")
+		return 0, fail(codeTooLarge, "the archive unpacks to more than is allowed; unpack it with a command")
 	}
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)

@@ -13,7 +13,7 @@ func (f *FS) copyTree(ctx context.Context, fromDir int, from string, toDir int, 
 		return err
 	}
 	if depth > maxDepth {
-		return fail(codeLimit, "%s is nested too deep to be copied to another file system, move its parts", quote(given))
+		return fail(codeLimit, "%s is nested too deep to be copied to another file system; move its parts", quote(given))
 	}
 	st, err := statAt(fromDir, from)
 	if err != nil {
@@ -47,7 +47,7 @@ func (f *FS) copyTree(ctx context.Context, fromDir int, from string, toDir int, 
 			return err
 		}
 		if more {
-			return fail(codeLimit, "%s holds too many files to be copied to another file system, move its parts", quote(given))
+			return fail(codeLimit, "%s holds too many files to be copied to another file system; move its parts", quote(given))
 		}
 		for _, e := range entries {
 			if err := f.copyTree(ctx, src, e.name, dst, e.name, given, depth+1); err != nil {

@@ -76,7 +76,7 @@ func (f *FS) Extract(ctx context.Context, req ExtractRequest) (ExtractResult, er
 		return ExtractResult{}, fromErrno(unwrapPath(err), req.Path)
 	}
 	if st.Size() > req.Limits.MaxInput {
-		return ExtractResult{}, fail(codeTooLarge, "the archive is %d bytes long and at most %d are taken, unpack it with a command", st.Size(), req.Limits.MaxInput)
+		return ExtractResult{}, fail(codeTooLarge, "the archive is %d bytes long and at most %d are taken; unpack it with a command", st.Size(), req.Limits.MaxInput)
 	}
 	if req.Destination == "" {
 		req.Destination = path.Dir(src.display())
@@ -111,11 +111,11 @@ func (r *ExtractRequest) fill() error {
 	case "tar.gz", "tgz", "tar.bz2", "tbz2", "tar.xz", "txz", "tar.zst":
 		r.Format = "tar"
 	default:
-		return fail(codeInvalid, "the archive format %q is unknown, use tar, zip, gz, bz2, xz or zst, or leave it out", shorten(r.Format, 40))
+		return fail(codeInvalid, "the archive format %q is unknown; use tar, zip, gz, bz2, xz or zst, or leave it out", shorten(r.Format, 40))
 	}
 	l := &r.Limits
 	if l.MaxInput < 0 || l.MaxOutput < 0 || l.MaxMembers < 0 {
-		return fail(codeInvalid, "an archive limit is negative, give a number above 0")
+		return fail(codeInvalid, "an archive limit is negative; give a number above 0")
 	}
 	if l.MaxInput == 0 {
 		l.MaxInput = DefaultExtractLimits.MaxInput

@@ -45,7 +45,7 @@ func (s *stage) both(from, to int, at []string, clash func(dirEntry, *unix.Stat_
 		return err
 	}
 	if more {
-		return fail(codeTooLarge, "a directory of the archive holds more than %d names, unpack it with a command", maxEntries)
+		return fail(codeTooLarge, "a directory of the archive holds more than %d names; unpack it with a command", maxEntries)
 	}
 	for _, e := range entries {
 		st, err := statAt(to, e.name)
@@ -109,7 +109,7 @@ func (s *stage) merge(from, to int, at []string, moved *[]movedName) error {
 		}
 		st, err := statAt(to, e.name)
 		if err != nil || kindOf(st) != KindFile {
-			return fail(codeExists, "%s was made by somebody else meanwhile, try again", quote(strings.Join(comps, "/")))
+			return fail(codeExists, "%s was made by somebody else meanwhile; try again", quote(strings.Join(comps, "/")))
 		}
 		if err := s.exchange(from, to, e.name); err != nil {
 			return err

@@ -65,7 +65,7 @@ func (f *FS) newStage(ctx context.Context, dst *resolved, req ExtractRequest) (*
 	case err != nil:
 		return nil, err
 	case kindOf(st) != KindDirectory:
-		return nil, fail(codeNotDirectory, "%s is not a directory, name a directory to unpack into", quote(req.Destination))
+		return nil, fail(codeNotDirectory, "%s is not a directory; name a directory to unpack into", quote(req.Destination))
 	default:
 		s.base, err = openSubdir(dst.fd, dst.name)
 	}
@@ -307,7 +307,7 @@ func (s *stage) fill(out *os.File, m member) error {
 		}
 		n, err := m.body.Read(buf)
 		if s.bytes += int64(n); s.bytes > s.limits.MaxOutput {
-			return fail(codeTooLarge, "the archive unpacks to more than %d bytes (reached in %s), unpack it with a command", s.limits.MaxOutput, quote(m.name))
+			return fail(codeTooLarge, "the archive unpacks to more than %d bytes (reached in %s); unpack it with a command", s.limits.MaxOutput, quote(m.name))
 		}
 		if n > 0 {
 			if _, werr := out.Write(buf[:n]); werr != nil {
@@ -390,7 +390,7 @@ func (s *stage) install() error {
 		}
 		err = renameNoReplace(s.base, s.name, p.fd, p.name)
 		if errors.Is(err, unix.EEXIST) {
-			return fail(codeExists, "%s was made by somebody else meanwhile, try again", quote(s.dst.given))
+			return fail(codeExists, "%s was made by somebody else meanwhile; try again", quote(s.dst.given))
 		}
 		return err
 	}

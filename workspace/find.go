@@ -43,7 +43,7 @@ func (f *FS) Find(ctx context.Context, req FindRequest) (FindResult, error) {
 		req.Path = "."
 	}
 	if req.Max < 0 {
-		return FindResult{}, fail(codeInvalid, "the number of results is negative, give one above 0")
+		return FindResult{}, fail(codeInvalid, "the number of results is negative; give one above 0")
 	}
 	if req.Max == 0 {
 		req.Max = DefaultFindMax
@@ -66,7 +66,7 @@ func (f *FS) Find(ctx context.Context, req FindRequest) (FindResult, error) {
 			return err
 		}
 		if kindOf(st) != KindDirectory {
-			return fail(codeNotDirectory, "%s is not a directory, name a directory to search in", quote(start))
+			return fail(codeNotDirectory, "%s is not a directory; name a directory to search in", quote(start))
 		}
 		var found newest
 		t := &tour{ctx: ctx, all: req.All}
@@ -112,17 +112,17 @@ type glob struct {
 
 func compileGlob(pattern string) (*glob, error) {
 	if pattern == "" || strings.ContainsRune(pattern, 0) || len(pattern) > maxPath {
-		return nil, fail(codeInvalid, "the file pattern is empty, too long or holds a NUL byte, give a glob such as **/*.go")
+		return nil, fail(codeInvalid, "the file pattern is empty, too long or holds a NUL byte; give a glob such as **/*.go")
 	}
 	g := &glob{pattern: strings.TrimPrefix(pattern, "./")}
 	g.pattern, g.negate = strings.CutPrefix(g.pattern, "!")
 	g.pattern, g.dirs = strings.CutSuffix(g.pattern, "/")
 	g.slash = strings.Contains(g.pattern, "/")
 	if strings.HasPrefix(g.pattern, "/") {
-		return nil, fail(codeInvalid, "the file pattern %s is absolute, give the directory as path and a pattern below it", quote(pattern))
+		return nil, fail(codeInvalid, "the file pattern %s is absolute; give the directory as path and a pattern below it", quote(pattern))
 	}
 	if g.pattern == "" || !doublestar.ValidatePattern(g.pattern) {
-		return nil, fail(codeInvalid, "the file pattern %s is not a valid glob, check its brackets and braces", quote(pattern))
+		return nil, fail(codeInvalid, "the file pattern %s is not a valid glob; check its brackets and braces", quote(pattern))
 	}
 	if alternatives(g.pattern) > maxAlternatives {
 		return nil, fail(codeInvalid, "the file pattern has more than %d combinations of its braces, search for fewer at a time", maxAlternatives)

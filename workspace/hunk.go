@@ -205,7 +205,7 @@ func (h *hunk) mismatch(text, given string, n, of int, lines []fileLine, cursor 
 	for _, head := range h.headers {
 		i, ok := seek(lines, []string{head}, cursor, cursor, -1)
 		if !ok {
-			return fail(codePatchFailed, "hunk %d of %d for %s: the line %q after @@ was not found, read the file and correct the patch", n+1, of, quote(given), shorten(head, 200))
+			return fail(codePatchFailed, "hunk %d of %d for %s: the line %q after @@ was not found; read the file and correct the patch", n+1, of, quote(given), shorten(head, 200))
 		}
 		cursor = i + 1
 	}
@@ -214,6 +214,6 @@ func (h *hunk) mismatch(text, given string, n, of int, lines []fileLine, cursor 
 	if _, ok := seek(lines, old, 0, 0, -1); ok && cursor > 0 {
 		why = " (they stand earlier in the file: hunks must be in the order of the file)"
 	}
-	return fail(codePatchFailed, "hunk %d of %d for %s: its %d old lines were not found%s, read the file and correct the patch%s",
+	return fail(codePatchFailed, "hunk %d of %d for %s: its %d old lines were not found%s; read the file and correct the patch%s",
 		n+1, of, quote(given), len(old), why, nearest(text, strings.Join(old, "\n")))
 }

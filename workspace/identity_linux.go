@@ -55,7 +55,7 @@ func (f *FS) checkIdentity() error {
 		return nil // an ordinary user acts as itself
 	}
 	if f.opts.OwnerUID <= 0 || f.opts.OwnerGID <= 0 || os.Getegid() != 0 {
-		return fail(codeInvalid, "acting as the owner needs the user and group of an ordinary user, set both")
+		return fail(codeInvalid, "acting as the owner needs the user and group of an ordinary user; set both")
 	}
 	groups, err := unix.Getgroups()
 	if err != nil {

@@ -42,7 +42,7 @@ func (w *ignoreWork) spend(n int) error {
 		return err
 	}
 	if w.left < 0 {
-		return fail(codeLimit, "the ignore files here have too many rules for so many names, set all to true to leave them unread, or name a smaller directory")
+		return fail(codeLimit, "the ignore files here have too many rules for so many names; set all to true to leave them unread, or name a smaller directory")
 	}
 	return nil
 }

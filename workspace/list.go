@@ -53,7 +53,7 @@ type ListResult struct {
 // so one large directory does not hide its siblings.
 func (f *FS) List(ctx context.Context, req ListRequest) (ListResult, error) {
 	if req.Depth < 0 || req.Max < 0 {
-		return ListResult{}, fail(codeInvalid, "depth and the number of entries cannot be negative, give numbers above 0")
+		return ListResult{}, fail(codeInvalid, "depth and the number of entries cannot be negative; give numbers above 0")
 	}
 	if req.Path == "" {
 		req.Path = "."

@@ -86,7 +86,7 @@ func (f *FS) destination(dst, name string) (*resolved, error) {
 
 func (f *FS) permitMove(from, to *resolved, st *unix.Stat_t) error {
 	if from.root == to.root && hasPrefix(to.comps, from.comps) {
-		return fail(codeInvalid, "%s cannot be moved into itself, choose another destination", quote(from.given))
+		return fail(codeInvalid, "%s cannot be moved into itself; choose another destination", quote(from.given))
 	}
 	// Whatever takes the place of a parent of a protected path would bring its
 	// own content there.

@@ -62,17 +62,17 @@ type patcher struct {
 // refused.
 func (f *FS) ApplyPatch(ctx context.Context, patch string) (PatchResult, error) {
 	if len(patch) > MaxPatchBytes {
-		return PatchResult{}, fail(codeTooLarge, "the patch is %d bytes long and at most %d are taken, split it", len(patch), MaxPatchBytes)
+		return PatchResult{}, fail(codeTooLarge, "the patch is %d bytes long and at most %d are taken; split it", len(patch), MaxPatchBytes)
 	}
 	if strings.ContainsRune(patch, 0) {
-		return PatchResult{}, fail(codeInvalid, "the patch holds a NUL byte, remove it")
+		return PatchResult{}, fail(codeInvalid, "the patch holds a NUL byte; remove it")
 	}
 	ops, err := parsePatch(patch)
 	if err != nil {
 		return PatchResult{}, err
 	}
 	if len(ops) > MaxPatchFiles {
-		return PatchResult{}, fail(codeTooLarge, "the patch changes %d files and at most %d are taken, split it", len(ops), MaxPatchFiles)
+		return PatchResult{}, fail(codeTooLarge, "the patch changes %d files and at most %d are taken; split it", len(ops), MaxPatchFiles)
 	}
 	leave, err := f.enter()
 	if err != nil {
@@ -114,7 +114,7 @@ func (t *patcher) file(given string, follow bool) (*patchFile, string, error) {
 	}
 	defer p.close()
 	if p.isRoot() {
-		return nil, "", fail(codeIsDirectory, "%s is a directory, name a file", quote(given))
+		return nil, "", fail(codeIsDirectory, "%s is a directory; name a file", quote(given))
 	}
 	if p.root.leaf != "" {
 		return nil, "", fail(codeInvalid, "%s is granted as a single file, change it with edit_file", quote(given))
@@ -157,7 +157,7 @@ func (t *patcher) load(ctx context.Context, s *patchFile, text bool) error {
 				return err
 			}
 			if t.total += int64(len(raw)); t.total > maxPatchTotal {
-				return fail(codeTooLarge, "the files of the patch are more than %d bytes together, split it", maxPatchTotal)
+				return fail(codeTooLarge, "the files of the patch are more than %d bytes together; split it", maxPatchTotal)
 			}
 			s.doc, s.text, s.was = d, d.text, &d.st
 			return nil
@@ -190,9 +190,9 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 	done := PatchedFile{Op: op.op, Path: shown}
 	switch {
 	case op.op == "add" && s.exists:
-		return done, fail(codeExists, "%s already exists, update it instead of adding it", quote(op.path))
+		return done, fail(codeExists, "%s already exists; update it instead of adding it", quote(op.path))
 	case op.op != "add" && !s.exists:
-		return done, fail(codeNotFound, "%s does not exist, check the path with ls or add the file", quote(op.path))
+		return done, fail(codeNotFound, "%s does not exist; check the path with ls or add the file", quote(op.path))
 	}
 	switch op.op {
 	case "add":
@@ -206,7 +206,7 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 		return done, nil
 	case "delete":
 		if s.kind == KindDirectory {
-			return done, fail(codeIsDirectory, "%s is a directory, remove it with rm", quote(op.path))
+			return done, fail(codeIsDirectory, "%s is a directory; remove it with rm", quote(op.path))
 		}
 		if s.kind == KindFile && s.was.Size <= MaxEditBytes {
 			if err := t.load(ctx, s, false); err == nil {
@@ -230,7 +230,7 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 			return done, err
 		}
 		if len(s.text) > MaxEditBytes {
-			return done, fail(codeTooLarge, "the patched %s would be larger than %d bytes, use a command such as sed", quote(op.path), MaxEditBytes)
+			return done, fail(codeTooLarge, "the patched %s would be larger than %d bytes; use a command such as sed", quote(op.path), MaxEditBytes)
 		}
 	}
 	if op.executable != nil {
@@ -244,7 +244,7 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 		return done, err
 	}
 	if to == s || to.exists {
-		return done, fail(codeExists, "%s already exists, choose another name for the moved file", quote(op.moveTo))
+		return done, fail(codeExists, "%s already exists; choose another name for the moved file", quote(op.moveTo))
 	}
 	done.Op, done.MovedTo = "move", toShown
 	to.exists, to.text, to.doc, to.parsed, to.mode = true, s.text, s.doc, s.parsed, s.mode

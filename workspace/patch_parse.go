@@ -36,7 +36,7 @@ func parsePatch(patch string) ([]patchOp, error) {
 	if strings.Contains(patch, "\n--- ") || strings.HasPrefix(patch, "--- ") || strings.HasPrefix(patch, "diff --git ") || strings.Contains(patch, "\ndiff --git ") {
 		return parseUnified(patch)
 	}
-	return nil, fail(codePatchFailed, "the patch starts neither with %q nor with a unified diff header, use one of the two forms", beginPatch)
+	return nil, fail(codePatchFailed, "the patch starts neither with %q nor with a unified diff header; use one of the two forms", beginPatch)
 }
 
 // parseEnvelope reads the form between begin and end markers.
@@ -114,7 +114,7 @@ func parseEnvelope(patch string) ([]patchOp, error) {
 		ops = append(ops, op)
 	}
 	if len(ops) == 0 {
-		return nil, fail(codePatchFailed, "the patch names no file, add a section between its markers")
+		return nil, fail(codePatchFailed, "the patch names no file; add a section between its markers")
 	}
 	return ops, nil
 }
@@ -215,7 +215,7 @@ func parseUnified(patch string) ([]patchOp, error) {
 		files = again
 	}
 	if len(files) == 0 {
-		return nil, fail(codePatchFailed, "the unified diff changes no file, check its --- and +++ lines")
+		return nil, fail(codePatchFailed, "the unified diff changes no file; check its --- and +++ lines")
 	}
 	var ops []patchOp
 	for _, g := range files {
@@ -237,11 +237,11 @@ func unifiedOp(g *gitdiff.File, prefixed bool) (patchOp, error) {
 	const typeBits = os.ModeType | 0o170000
 	switch {
 	case g.IsBinary:
-		return op, fail(codeUnsupported, "the patch of %s is binary, write the file with write_file", quote(name))
+		return op, fail(codeUnsupported, "the patch of %s is binary; write the file with write_file", quote(name))
 	case g.NewMode&typeBits != 0 && g.NewMode&typeBits != 0o100000 || g.OldMode&typeBits != 0 && g.OldMode&typeBits != 0o100000:
-		return op, fail(codeUnsupported, "the patch makes or changes %s as something other than a regular file, use a command for that", quote(name))
+		return op, fail(codeUnsupported, "the patch makes or changes %s as something other than a regular file; use a command for that", quote(name))
 	case g.IsCopy:
-		return op, fail(codePatchFailed, "the patch copies %s, add the new file as a whole instead", quote(g.OldName))
+		return op, fail(codePatchFailed, "the patch copies %s; add the new file as a whole instead", quote(g.OldName))
 	case g.IsNew:
 		op.op = "add"
 	case g.IsDelete:

@@ -23,7 +23,7 @@ type protection struct {
 }
 
 func protectedError(given string) error {
-	return fail(codeProtected, "%s is protected from changes in this workspace (the default list and --protect), ask the user to change it", quote(given))
+	return fail(codeProtected, "%s is protected from changes in this workspace (the default list and --protect); ask the user to change it", quote(given))
 }
 
 func parseProtection(patterns []string) (*protection, error) {
@@ -36,7 +36,7 @@ func parseProtection(patterns []string) (*protection, error) {
 			bad = bad || c == ".." || c == "**"
 		}
 		if bad {
-			return nil, fail(codeInvalid, "the protected path %q is not usable, give a path relative to the workspace such as .git/hooks or **/.envrc", pat)
+			return nil, fail(codeInvalid, "the protected path %q is not usable; give a path relative to the workspace such as .git/hooks or **/.envrc", pat)
 		}
 		if deep {
 			p.deep = append(p.deep, foldAll(comps))

@@ -75,9 +75,9 @@ type ReadResult struct {
 func (f *FS) ReadFile(ctx context.Context, req ReadRequest) (ReadResult, error) {
 	switch {
 	case req.Limit < 0:
-		return ReadResult{}, fail(codeInvalid, "limit is %d, give a number of lines above 0", req.Limit)
+		return ReadResult{}, fail(codeInvalid, "limit is %d; give a number of lines above 0", req.Limit)
 	case req.MaxBytes < 0:
-		return ReadResult{}, fail(codeInvalid, "the byte limit is %d, give a number above 0", req.MaxBytes)
+		return ReadResult{}, fail(codeInvalid, "the byte limit is %d; give a number above 0", req.MaxBytes)
 	case req.MaxBytes == 0:
 		req.MaxBytes = DefaultReadBytes
 	}

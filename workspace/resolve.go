@@ -77,15 +77,15 @@ type walkOptions struct {
 func checkPath(p string) error {
 	switch {
 	case strings.ContainsRune(p, 0):
-		return fail(codeInvalid, "the path holds a NUL byte, remove it")
+		return fail(codeInvalid, "the path holds a NUL byte; remove it")
 	case len(p) > maxPath:
-		return fail(codeInvalid, "the path is %d bytes long and at most %d are possible, shorten it", len(p), maxPath)
+		return fail(codeInvalid, "the path is %d bytes long and at most %d are possible; shorten it", len(p), maxPath)
 	}
 	return nil
 }
 
 func outside(given string) error {
-	return fail(codeOutside, "%s is outside the workspace and was not granted, use a path inside the workspace or ask the user to grant it with --read or --write", quote(given))
+	return fail(codeOutside, "%s is outside the workspace and was not granted; use a path inside the workspace or ask the user to grant it with --read or --write", quote(given))
 }
 
 // locate maps a cleaned absolute path to a root and the components below it:
@@ -218,7 +218,7 @@ func (f *FS) permit(p *resolved) error {
 		}
 	}
 	if readOnly {
-		return fail(codePermission, "%s is in a read-only grant, write inside the workspace", quote(p.given))
+		return fail(codePermission, "%s is in a read-only grant; write inside the workspace", quote(p.given))
 	}
 	if p.protected || p.root.leaf == "" && f.guards(p.absolute()) {
 		return protectedError(p.given)

@@ -123,11 +123,11 @@ type matcher struct {
 func compileSearch(req *SearchRequest) (*matcher, error) {
 	switch {
 	case req.Pattern == "":
-		return nil, fail(codeInvalid, "the pattern is empty, give text or a regular expression")
+		return nil, fail(codeInvalid, "the pattern is empty; give text or a regular expression")
 	case len(req.Pattern) > maxPattern:
-		return nil, fail(codeInvalid, "the pattern is %d bytes long and at most %d are taken, shorten it", len(req.Pattern), maxPattern)
+		return nil, fail(codeInvalid, "the pattern is %d bytes long and at most %d are taken; shorten it", len(req.Pattern), maxPattern)
 	case req.Context < 0 || req.MaxResults < 0:
-		return nil, fail(codeInvalid, "context and the number of results cannot be negative, give numbers above 0")
+		return nil, fail(codeInvalid, "context and the number of results cannot be negative; give numbers above 0")
 	}
 	if req.Path == "" {
 		req.Path = "."
@@ -153,7 +153,7 @@ func compileSearch(req *SearchRequest) (*matcher, error) {
 		return nil, failCause(err, codeInvalid, "the pattern is not a valid RE2 regular expression (%s), correct it or escape it to search for plain text", shorten(reason, 200))
 	}
 	if size > maxInstructions {
-		return nil, fail(codeInvalid, "the pattern is too large: its repetitions make %d steps and at most %d are taken, use smaller counts", size, maxInstructions)
+		return nil, fail(codeInvalid, "the pattern is too large: its repetitions make %d steps and at most %d are taken; use smaller counts", size, maxInstructions)
 	}
 	return &matcher{re: re, size: size, filter: newPrefilter(expr, syntax.Perl), context: min(req.Context, MaxSearchContext)}, nil
 }

@@ -49,14 +49,14 @@ func (d *document) read(ctx context.Context, file *os.File, given string) ([]byt
 		return nil, err
 	}
 	if d.st.Size > MaxEditBytes {
-		return nil, fail(codeTooLarge, "%s is %d bytes long and edits take at most %d, use a command such as sed", quote(given), d.st.Size, MaxEditBytes)
+		return nil, fail(codeTooLarge, "%s is %d bytes long and edits take at most %d; use a command such as sed", quote(given), d.st.Size, MaxEditBytes)
 	}
 	var b bytes.Buffer
 	b.Grow(int(d.st.Size) + 1)
 	if n, err := copyContext(ctx, &b, file, MaxEditBytes+1); err != nil {
 		return nil, unwrapPath(err)
 	} else if n > MaxEditBytes {
-		return nil, fail(codeTooLarge, "%s grew past the %d bytes edits take while it was read, use a command such as sed", quote(given), MaxEditBytes)
+		return nil, fail(codeTooLarge, "%s grew past the %d bytes edits take while it was read; use a command such as sed", quote(given), MaxEditBytes)
 	}
 	return b.Bytes(), nil
 }
@@ -64,13 +64,13 @@ func (d *document) read(ctx context.Context, file *os.File, given string) ([]byt
 // parse decodes raw into d.
 func (d *document) parse(raw []byte, given string) error {
 	if kind, mime := sniff(raw, true); kind != ContentText {
-		return fail(codeUnsupported, "%s is not text (%s), use a command to change it", quote(given), mime)
+		return fail(codeUnsupported, "%s is not text (%s); use a command to change it", quote(given), mime)
 	}
 	d.enc, d.bom = detect(raw, true)
 	raw = raw[d.enc.bomLen(d.bom):]
 	d.text = decode(raw, d.enc)
 	if back, ok := encode(d.text, d.enc); !ok || string(back) != string(raw) {
-		return fail(codeUnsupported, "%s is damaged %s text that could not be written back unchanged, use a command to change it", quote(given), d.enc)
+		return fail(codeUnsupported, "%s is damaged %s text that could not be written back unchanged; use a command to change it", quote(given), d.enc)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (f *FS) keepRoots(p *resolved, st *unix.Stat_t) error {
 		named = named || r.leaf == "" && r.id == idOf(st) || r.leaf != "" && r.real == p.absolute()
 	}
 	if named {
-		return fail(codeInvalid, "%s is the workspace or a grant itself, name something inside it", quote(p.given))
+		return fail(codeInvalid, "%s is the workspace or a grant itself; name something inside it", quote(p.given))
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (f *FS) keepRoots(p *resolved, st *unix.Stat_t) error {
 // hidden path or a grant in it. at is the absolute path of dir/name.
 func (f *FS) held(at string, dir int, name string, kind Kind, given string) error {
 	if f.guards(at) {
-		return fail(codeProtected, "%s holds a protected path, ask the user to change it", quote(given))
+		return fail(codeProtected, "%s holds a protected path; ask the user to change it", quote(given))
 	}
 	if len(f.roots) == 1 && len(f.protect.ids) == 0 && !f.hides() {
 		return nil
@@ -126,12 +126,12 @@ func (f *FS) held(at string, dir int, name string, kind Kind, given string) erro
 		return fail(codePermission, "%s holds a path that is hidden from this session, work on its other parts one by one", quote(given))
 	}
 	if _, ok := f.protect.ids[idOf(st)]; ok {
-		return fail(codeProtected, "%s holds a protected path, ask the user to change it", quote(given))
+		return fail(codeProtected, "%s holds a protected path; ask the user to change it", quote(given))
 	}
 	if kind == KindDirectory {
 		for _, r := range f.roots {
 			if r.leaf == "" && r.id == idOf(st) {
-				return fail(codePermission, "%s holds a granted directory, name something inside it", quote(given))
+				return fail(codePermission, "%s holds a granted directory; name something inside it", quote(given))
 			}
 		}
 	}

@@ -145,7 +145,7 @@ func Open(dir string, o Options) (*FS, error) {
 	f.roots = []*root{ws}
 	if ws.leaf != "" {
 		f.Close()
-		return nil, fail(codeNotDirectory, "the workspace root is not a directory, name a directory")
+		return nil, fail(codeNotDirectory, "the workspace root is not a directory; name a directory")
 	}
 	for _, g := range o.Grants {
 		r, err := openRoot(g.Path)
@@ -173,7 +173,7 @@ func Open(dir string, o Options) (*FS, error) {
 // its path are followed, once and here.
 func openRoot(given string) (*root, error) {
 	if given == "" || strings.ContainsRune(given, 0) {
-		return nil, fail(codeInvalid, "a root path is empty or holds a NUL byte, name an existing directory")
+		return nil, fail(codeInvalid, "a root path is empty or holds a NUL byte; name an existing directory")
 	}
 	abs, err := filepath.Abs(given)
 	if err != nil {
@@ -184,7 +184,7 @@ func openRoot(given string) (*root, error) {
 		return nil, fromErrno(err, given)
 	}
 	if real == "/" {
-		return nil, fail(codeInvalid, "the root path %q is the root of the file system, name a directory below it", given)
+		return nil, fail(codeInvalid, "the root path %q is the root of the file system; name a directory below it", given)
 	}
 	r := &root{given: abs, real: real}
 	fd, err := retryEINTR(func() (int, error) {
@@ -271,7 +271,7 @@ func (f *FS) ResolveDir(path string) (string, error) {
 		return "", fromErrno(err, path)
 	}
 	if kindOf(st) != KindDirectory {
-		return "", fail(codeNotDirectory, "%s is not a directory, name a directory", quote(path))
+		return "", fail(codeNotDirectory, "%s is not a directory; name a directory", quote(path))
 	}
 	return pl.absolute(), nil
 }

@@ -78,7 +78,7 @@ func (f *FS) atEntered(path string, o walkOptions, use func(*resolved) error) er
 			return fromErrno(err, path)
 		}
 	}
-	return fail(codePermission, "%s keeps changing while it is being used, stop the process that replaces it", quote(path))
+	return fail(codePermission, "%s keeps changing while it is being used; stop the process that replaces it", quote(path))
 }
 
 // WriteFile writes a whole file. The new bytes are written beside the old ones
@@ -92,14 +92,14 @@ func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, erro
 		req.Mode = WriteOverwrite
 	case WriteOverwrite, WriteAppend, WriteCreate:
 	default:
-		return WriteResult{}, fail(codeInvalid, "the mode %q is unknown, use overwrite, append or create", string(req.Mode))
+		return WriteResult{}, fail(codeInvalid, "the mode %q is unknown; use overwrite, append or create", string(req.Mode))
 	}
 	if strings.HasSuffix(req.Path, "/") {
 		err := f.at(req.Path, walkOptions{follow: true, write: true, mayMiss: true}, func(*resolved) error { return nil })
 		if err != nil {
 			return WriteResult{}, err
 		}
-		return WriteResult{}, fail(codeIsDirectory, "%s names a directory, leave out the final slash to name a file", quote(req.Path))
+		return WriteResult{}, fail(codeIsDirectory, "%s names a directory; leave out the final slash to name a file", quote(req.Path))
 	}
 	var res WriteResult
 	err := f.at(req.Path, walkOptions{follow: req.Mode != WriteCreate, write: true, parents: true}, func(p *resolved) error {
@@ -218,7 +218,7 @@ func regular(st *unix.Stat_t, given string) error {
 	case KindFile:
 		return nil
 	case KindDirectory:
-		return fail(codeIsDirectory, "%s is a directory, name a file", quote(given))
+		return fail(codeIsDirectory, "%s is a directory; name a file", quote(given))
 	case KindSymlink:
 		return errSwapped
 	default:

@@ -21,7 +21,7 @@ func checkXZ(ctx context.Context, r io.ReaderAt, size, most int64) error {
 	steps := 0
 	read := func(n int64) ([]byte, error) {
 		if steps++; steps > maxXZSteps {
-			return nil, fail(codeTooLarge, "the archive is cut into too many pieces, unpack it with a command")
+			return nil, fail(codeTooLarge, "the archive is cut into too many pieces; unpack it with a command")
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -93,7 +93,7 @@ func checkXZ(ctx context.Context, r io.ReaderAt, size, most int64) error {
 				return bad
 			}
 			if dict > most {
-				return fail(codeTooLarge, "the archive needs %d bytes of memory to unpack and at most %d are allowed, unpack it with a command", dict, most)
+				return fail(codeTooLarge, "the archive needs %d bytes of memory to unpack and at most %d are allowed; unpack it with a command", dict, most)
 			}
 			if err := skipLZMA2(read, &at); err != nil {
 				return err
