@@ -293,13 +293,6 @@ func (s *initState) buildBase() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	// Kept for grants while the sandbox runs. Only init's unrestricted threads
-	// can use it, and init is undumpable. Taken before there is a new root, or it
-	// would hold that too.
-	host := bind{Path: "/", Write: true}
-	if tree, err := host.detach(); err == nil {
-		s.hostRoot = tree
-	}
 	c := s.base
 	r, err := newRoot(c.Tmp)
 	if err != nil {

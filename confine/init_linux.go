@@ -32,10 +32,8 @@ type initState struct {
 	trees []int // opened by a root server, by bind.Tree
 	root  *root
 
-	hostRoot int // a detached clone of the host's root, for grants; -1 without
-	null     int // /dev/null of the sandbox
-	hostProc int // the host's /proc; -1 without
-	mark     int // the spawner's timerslack_ns, see tree_linux.go; -1 without
+	null int // /dev/null of the sandbox
+	mark int // the spawner's timerslack_ns, see tree_linux.go; -1 without
 
 	scoped  bool      // the Landlock domain keeps signals inside
 	killKey [4]uint32 // see initRules
@@ -60,10 +58,10 @@ type initState struct {
 // It runs on the main thread, which ends up carrying every restriction and
 // forks every command, so that commands inherit them and nothing has to be
 // applied per command. Init's other threads keep their rights inside the user
-// namespace: they reap, signal, and mount later grants.
+// namespace: they reap, signal, and remount masks.
 func runInit() {
 	runtime.LockOSThread()
-	s := &initState{hostRoot: -1, hostProc: -1, null: -1, mark: -1}
+	s := &initState{null: -1, mark: -1}
 	if e := perform(s.preparation()); e != nil {
 		s.fail(e)
 	}
@@ -95,8 +93,6 @@ func runInit() {
 		leave(1)
 	}
 	s.serve(in)
-	// Another thread has taken over; this one must not go on to be the server.
-	select {}
 }
 
 // nextSetupFrame is the next frame of the set-up, after the trees it names. It does not

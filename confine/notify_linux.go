@@ -84,10 +84,6 @@ func (s *initState) installSupervisor() error {
 	if len(s.cfg.Protect) == 0 || !s.cfg.Namespaces {
 		return nil
 	}
-	if v := s.supervisor; v != nil {
-		// A further spawner: the filter has one listener for each installation.
-		return v.install()
-	}
 	v := &notifySupervisor{s: s, waiting: make(chan waitingOpen, maxWaiting)}
 	var err error
 	if v.root, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {

@@ -186,7 +186,7 @@ func (s *initState) pivot() error {
 	if err := r.clearStage(); err != nil {
 		return fmt.Errorf("clear the stage: %w", err)
 	}
-	// A second, writable mount of the same root stays with init for grants.
+	// A second, writable mount of the same root stays with init, to remount masks.
 	rw, err := unix.OpenTree(r.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return err

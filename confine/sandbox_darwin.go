@@ -249,25 +249,6 @@ func (s *Sandbox) Report() sandbox.Report {
 // Environ is the part of the environment that is true inside.
 func (s *Sandbox) Environ() []string { return slices.Clone(s.env) }
 
-// Grant opens a further path to commands started from now on.
-func (s *Sandbox) Grant(path string, write bool) error {
-	r, err := resolveGrant("granted path", path)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return errSandboxGone()
-	}
-	if write {
-		s.spec.Write = append(s.spec.Write, r)
-	} else {
-		s.spec.Read = append(s.spec.Read, r)
-	}
-	return nil
-}
-
 // Listen listens on this host's loopback, the only one macOS has, and lets
 // commands started from now on connect to that port. addr must name 127.0.0.1,
 // ::1 or localhost.

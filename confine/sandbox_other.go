@@ -38,7 +38,6 @@ func (s *Sandbox) Environ() []string      { return nil }
 func (s *Sandbox) Spawn(context.Context, sandbox.Command) (sandbox.Process, error) {
 	return nil, errUnsupported()
 }
-func (s *Sandbox) Grant(string, bool) error                    { return errUnsupported() }
 func (s *Sandbox) Listen(string, string) (net.Listener, error) { return nil, errUnsupported() }
 func (s *Sandbox) Dial(context.Context, int) (net.Conn, error) { return nil, errUnsupported() }
 func (s *Sandbox) Done() <-chan struct{}                       { return nil }

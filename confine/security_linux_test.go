@@ -384,28 +384,3 @@ c, _ = l.accept(); c.sendall(b"from inside\n")`}, Dir: p.Workspace})
 		t.Error("the listener outlived its sandbox")
 	}
 }
-
-// A granted directory appears for commands started later, and only as granted.
-func TestGrant(t *testing.T) {
-	p := testPolicy(t)
-	s := start(t, p)
-	dir := testWorkspace(t)
-	os.WriteFile(filepath.Join(dir, "f"), []byte("granted\n"), 0o644)
-	want(t, s, p.Workspace, "cat "+dir+"/f 2>/dev/null; echo done", "done\n")
-	if err := s.Grant(dir, false); err != nil {
-		t.Fatal(err)
-	}
-	want(t, s, p.Workspace, "cat "+dir+"/f; (echo x > "+dir+"/g) 2>/dev/null; ls "+dir, "granted\nf\n")
-	rw := testWorkspace(t)
-	if err := s.Grant(rw, true); err != nil {
-		t.Fatal(err)
-	}
-	want(t, s, p.Workspace, "echo y > "+rw+"/g; cat "+rw+"/g; cat "+dir+"/f; unshare -U true 2>/dev/null || echo still", "y\ngranted\nstill\n")
-	c := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", "sleep 1000 & exec sleep 1000"}, Dir: p.Workspace})
-	eventually(t, "the new spawner marks its commands", func() bool { n, _ := c.TreeAlive(); return n == 2 })
-	for _, bad := range []string{"relative", "/", filepath.Join(dir, "missing")} {
-		if err := s.Grant(bad, false); err == nil {
-			t.Errorf("%s was granted", bad)
-		}
-	}
-}

@@ -26,11 +26,6 @@ func (s *initState) serve(in *frameReader) {
 			g := frame{op: f.op, fds: f.fds, decoder: decoder{b: append([]byte(nil), f.b...)}}
 			s.ops <- func() { s.control(&g) }
 			continue
-		case opGrant:
-			g := frame{op: f.op, fds: f.fds, decoder: decoder{b: append([]byte(nil), f.b...)}}
-			if s.grant(&g, in) {
-				return // a thread with a wider domain has taken over
-			}
 		}
 		f.close()
 	}

@@ -55,25 +55,6 @@ cat `+base+`/beside/f 2>/dev/null || echo hidden`)
 	})
 }
 
-// TestGrantRefusedInside: a running session is not given what its user cannot
-// reach.
-func TestGrantRefusedInside(t *testing.T) {
-	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
-		s := start(t, p)
-		base := filepath.Dir(p.Workspace)
-		closed := filepath.Join(base, "closed")
-		if err := os.MkdirAll(filepath.Join(closed, "d"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		err := s.Grant(filepath.Join(closed, "d"), true)
-		if strings.HasSuffix(t.Name(), "/other") {
-			wantRefused(t, "what only root reaches", err, "permission_denied")
-		} else if err != nil {
-			t.Errorf("what its user owns: %v", err)
-		}
-	})
-}
-
 // TestDialCancelled: a connection that is not answered is given up with its
 // call.
 func TestDialCancelled(t *testing.T) {

@@ -60,29 +60,26 @@ func (m *markSet) take() int {
 
 func (m *markSet) release(mark int) { m.used[mark/64] &^= 1 << (mark % 64) }
 
-// openMark opens the calling thread's own slack, for the spawner to be. It goes
-// through the host's /proc, kept from before the new root, whose own is
-// read-only.
+// openMark opens the slack of the calling thread, which is to be the spawner. It
+// goes through the host's /proc, as the one of the new root is read-only.
 func (s *initState) openMark() error {
 	if !s.cfg.Namespaces {
 		return nil
 	}
-	var err error
-	if s.hostProc < 0 {
-		s.hostProc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
+	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
 	}
+	defer unix.Close(proc)
 	// thread-self says which number this thread has there; its own directory
 	// below task lacks the file.
 	var b [64]byte
-	n, err := unix.Readlinkat(s.hostProc, "thread-self", b[:])
+	n, err := unix.Readlinkat(proc, "thread-self", b[:])
 	if err != nil {
 		return err
 	}
 	tid := string(b[bytes.LastIndexByte(b[:n], '/')+1 : n])
-	s.mark, err = unix.Openat(s.hostProc, tid+"/timerslack_ns", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	s.mark, err = unix.Openat(proc, tid+"/timerslack_ns", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	return err
 }
 

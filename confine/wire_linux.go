@@ -34,7 +34,6 @@ const (
 	opSpawn
 	opSignal
 	opTree
-	opGrant
 	opListen
 	opSocket
 	opInput

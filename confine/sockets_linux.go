@@ -4,56 +4,11 @@ import (
 	"context"
 	"net"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"mcp-sandbox/sandbox"
 )
-
-// Grant opens a further host path to commands started from now on, at the same
-// path inside. Commands already running keep what they had: their Landlock
-// domain cannot be widened. Codes: not_found, invalid_argument,
-// confinement_unavailable at levels without namespaces.
-func (s *Sandbox) Grant(p string, write bool) error {
-	if !filepath.IsAbs(p) {
-		return errorf("invalid_argument", nil, "the path to grant is not absolute, give its whole path")
-	}
-	if l := s.report.Level; l != sandbox.LevelNamespaces && l != sandbox.LevelNamespacesNoProc {
-		return errorf("confinement_unavailable", nil, "the level %s cannot grant paths while it runs, grant them at the start", l)
-	}
-	real, err := filepath.EvalSymlinks(p)
-	if err != nil {
-		return errorf("not_found", err, "the path to grant cannot be opened (%s), check that it exists", errnoText(err))
-	}
-	if real == "/" {
-		return errorf("invalid_argument", nil, "the whole file system cannot be granted, name a directory in it")
-	}
-	var st unix.Stat_t
-	if err := unix.Lstat(real, &st); err != nil {
-		return errorf("not_found", err, "the path to grant cannot be opened (%s), check that it exists", errnoText(err))
-	}
-	_, err = s.ask(context.Background(), opGrant, func(e *encoder) {
-		e.str(real)
-		e.flag(write)
-		e.u64(st.Dev)
-		e.u64(st.Ino)
-	})
-	switch err {
-	case nil:
-		return nil
-	case errGone:
-		return s.gone()
-	case unix.EACCES, unix.EPERM:
-		return errorf("permission_denied", err, "the path cannot be granted (%s), the session's user cannot reach it", errnoText(err))
-	case unix.EROFS:
-		return errorf("invalid_argument", err, "the path lies in a directory that is shown already and has no such entry, grant that directory at the start")
-	}
-	return errorf("internal", err, "the path cannot be granted (%s), try again", errnoText(err))
-}
 
 // Listen makes a TCP listener inside the sandbox's network, such as "tcp",
 // "127.0.0.1:3128". It is closed when the sandbox ends.
@@ -229,87 +184,6 @@ func (s *Sandbox) release(c interface{ Close() error }) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.held, c)
-}
-
-// grant is init's side of Grant. Commands inherit the spawner's Landlock domain,
-// which cannot widen, so after the mount a fresh thread with the wider domain
-// takes over as the spawner. It says whether that happened.
-func (s *initState) grant(f *frame, in *frameReader) bool {
-	req, p, write, dev, ino := f.u32(), f.str(), f.flag(), f.u64(), f.u64()
-	if err := f.done(); err != nil {
-		s.answer(req, unix.EBADMSG, 0)
-		return false
-	}
-	var err error
-	s.onPrivilegedThread(func() { err = s.mountGrant(bind{Path: p, Write: write, Tree: -1, Dev: dev, Ino: ino}) })
-	if err != nil || !write {
-		s.answer(req, err, 0)
-		return false
-	}
-	s.cfg.Writable = append(s.cfg.Writable, p)
-	took := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with its restrictions
-		old := s.mark
-		err := s.restrictAgain()
-		if err == nil {
-			unix.Close(old)
-		} else {
-			s.mark = old
-		}
-		took <- err
-		if err == nil {
-			s.answer(req, nil, 0)
-			s.serve(in)
-		}
-	}()
-	if err := <-took; err != nil {
-		s.answer(req, err, 0)
-		return false
-	}
-	return true
-}
-
-// restrictAgain makes the calling thread a spawner.
-func (s *initState) restrictAgain() error {
-	for _, step := range []func() error{s.openMark, s.dropPrivileges, s.enterLandlock, s.installSeccomp} {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// mountGrant takes a tree out of the host's root, kept from before the new one,
-// and hangs it at its path.
-func (s *initState) mountGrant(b bind) error {
-	if s.hostRoot < 0 {
-		return unix.EPERM
-	}
-	fd, err := openat2(s.hostRoot, b.Path[1:], unix.O_PATH, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS|unix.RESOLVE_BENEATH)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Dev != b.Dev || st.Ino != b.Ino {
-		return unix.ESTALE
-	}
-	tree, err := unix.OpenTree(fd, "", cloneTree)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
-	if err := setAttr(tree, b.attr(), true); err != nil {
-		return err
-	}
-	if err := s.root.attach(&b, tree); err != nil {
-		return err
-	}
-	return s.remountMasks()
 }
 
 // listen makes a listening socket in the sandbox's network.
