@@ -32,8 +32,8 @@ type Sandbox interface {
 }
 
 // Process is a started command: a leader and everything that descends from it.
-// The caller owns Stdin, Stdout and Stderr and closes them; all can be polled
-// (see os.File.SetDeadline).
+// The caller owns Stdin, Stdout and Stderr and closes them; all are non-blocking
+// and can be polled (see os.File.SetDeadline).
 type Process interface {
 	// Pid is the leader's process ID inside the sandbox.
 	Pid() int

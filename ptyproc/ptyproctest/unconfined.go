@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 
 	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/sandbox"
@@ -41,7 +42,7 @@ func (Unconfined) Spawn(_ context.Context, s sandbox.Command) (sandbox.Process, 
 	}()
 	switch {
 	case s.TTY:
-		master, slave, err := pty.Open()
+		master, slave, err := openTerminal()
 		if err != nil {
 			return nil, err
 		}
@@ -79,6 +80,24 @@ func (Unconfined) Spawn(_ context.Context, s sandbox.Command) (sandbox.Process, 
 	c.cmd = cmd
 	go c.reap()
 	return c, nil
+}
+
+// openTerminal makes the master non-blocking, as Child asks: the pty package's
+// own, and every Fd of it, block.
+func openTerminal() (master, slave *os.File, err error) {
+	blocking, slave, err := pty.Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	fd, err := unix.FcntlInt(blocking.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	_ = blocking.Close()
+	if err != nil {
+		return nil, nil, errors.Join(err, slave.Close())
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, nil, errors.Join(err, unix.Close(fd), slave.Close())
+	}
+	return os.NewFile(uintptr(fd), "terminal"), slave, nil
 }
 
 type child struct {
@@ -157,5 +176,13 @@ func (c *child) group() []int {
 }
 
 func (c *child) Resize(cols, rows uint16) error {
-	return pty.Setsize(c.out, &pty.Winsize{Cols: cols, Rows: rows})
+	rc, err := c.out.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = rc.Control(func(fd uintptr) {
+		set = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Col: cols, Row: rows})
+	})
+	return errors.Join(err, set)
 }
