@@ -9,9 +9,9 @@ import (
 )
 
 // screenSwitch matches what shows or leaves the alternate screen: xterm's private
-// modes 47, 1047 and 1049, alone or among others.
+// modes 47, 1047 and 1049, alone or among others, and the reset of everything.
 var screenSwitch = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`\x1b\[\?(?:[0-9]+;)*(?:47|1047|1049)(?:;[0-9]+)*([hl])`)
+	return regexp.MustCompile(`\x1b\[\?(?:[0-9]+;)*(?:47|1047|1049)(?:;[0-9]+)*([hl])|\x1bc`)
 })
 
 // withoutPainting leaves out what a full-screen program drew on the alternate
@@ -25,7 +25,7 @@ func withoutPainting(head, tail string, before, now bool) (h, t string, painted 
 	}
 	began := now
 	if m := screenSwitch().FindStringSubmatch(tail); m != nil {
-		began = m[1] == "l"
+		began = m[1] != "h"
 	}
 	t, q := strip(tail, began)
 	return h, t, p || q
@@ -39,7 +39,7 @@ func strip(s string, inside bool) (kept string, painted bool) {
 		} else if m[0] > at {
 			painted = true
 		}
-		inside, at = s[m[2]] == 'h', m[1]
+		inside, at = m[2] >= 0 && s[m[2]] == 'h', m[1]
 	}
 	if inside {
 		return kept, painted || at < len(s)

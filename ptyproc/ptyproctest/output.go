@@ -258,7 +258,12 @@ func progress(f *fixture) {
 	if err != nil || !strings.HasSuffix(text(res.Output), "end\n") {
 		f.Fatalf("%v %+v", err, res)
 	}
-	if len(seen) == 0 || seen[0].LastLine != "two" || seen[0].Bytes < 8 || seen[0].Elapsed <= 0 {
-		f.Errorf("%+v", seen)
+	if len(seen) < 2 || seen[0].Elapsed != 0 || seen[1].LastLine != "two" || seen[1].Bytes < 8 {
+		f.Fatalf("%+v", seen)
+	}
+	for i, now := range seen[1:] {
+		if now.Elapsed <= seen[i].Elapsed {
+			f.Errorf("%v after %v", now.Elapsed, seen[i].Elapsed)
+		}
 	}
 }
