@@ -82,6 +82,9 @@ type Config struct {
 	// MaxPerPrincipal bounds those of one principal (see Key); 0 is no bound of
 	// its own.
 	MaxPerPrincipal int
+	// MaxKept bounds the sessions of one principal that are kept, running or not,
+	// under the names of KeptName; 0 is no bound.
+	MaxKept int
 	// Idle ends sessions without a call or a running process for that long: a
 	// kept one is resumed by its client's next call. 0 is never.
 	Idle time.Duration

@@ -30,7 +30,9 @@ type Manager struct {
 	secrets  []string
 	resweep  *time.Timer
 	sweeper  *sweeper // nil without ages
-	sweeps   atomic.Int64
+	// keeping is held while what a principal keeps is counted. Taken before mu.
+	keeping sync.Mutex
+	sweeps  atomic.Int64
 }
 
 // entry is filled once; those who come second wait on ready instead of starting
@@ -43,6 +45,7 @@ type entry struct {
 	// Guarded by Manager.mu.
 	calls    int
 	lastUsed time.Time
+	keeps    bool          // counts as kept, see mayKeep
 	leaving  chan struct{} // set while it ends, closed when it has
 }
 
@@ -276,6 +279,10 @@ func (m *Manager) open(ctx context.Context, key string) (*Session, error) {
 	saved, err := m.state.load(c.Name)
 	switch {
 	case os.IsNotExist(err):
+		if err := m.mayKeep(key); err != nil {
+			m.state.unlockUnused(c.Name, lock)
+			return nil, err
+		}
 		return m.create(ctx, c, nil, lock)
 	case err != nil:
 		lock.Close()

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -18,16 +16,6 @@ import (
 // connections or sandboxes. No principal can make the key of another: handles
 // are compared only behind the principal's own name.
 func Key(principal, handle string) string { return principal + "\x00" + handle }
-
-// keptPrefix marks the names that KeptName gives, so that only those are deleted
-// for their age.
-const keptPrefix = "client-"
-
-// KeptName is a session name for a client's key that does not give it away.
-func KeptName(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return keptPrefix + hex.EncodeToString(sum[:16])
-}
 
 // principalOf is "" for a key that was not made by Key.
 func principalOf(key string) string {

@@ -127,6 +127,41 @@ func TestSandboxNames(t *testing.T) {
 	n.assertEmpty()
 }
 
+// TestKeptSandboxesAreBounded: in every protocol and by every way to a new one.
+func TestKeptSandboxesAreBounded(t *testing.T) {
+	n := startNetwork(t, nil, "--default-sandbox", "on", "--max-kept-per-principal", "2")
+	at := func(path string) *remote {
+		c := n.client(annsToken)
+		c.path = path
+		return c
+	}
+	at("/mcp").sh("echo one > f")
+	at("/mcp/two").sh("echo two > f")
+	for _, call := range []func() toolResult{
+		func() toolResult { return at("/mcp/three").call("exec_command", map[string]any{"cmd": "true"}) },
+		func() toolResult { return n.sessionAt(annsToken, "/mcp/four").call("ls", nil) },
+		func() toolResult { return at("/mcp").call("session_open", nil) },
+	} {
+		if res := call(); !res.IsError || !strings.HasPrefix(res.text(), "limit_reached: you keep 2 sandboxes") || !strings.Contains(res.text(), "session_close") {
+			t.Errorf("%q", res.text())
+		}
+	}
+	if got := at("/mcp/two").sh("cat f"); got != "two\n" {
+		t.Errorf("its own: %q", got)
+	}
+	if res := at("/mcp/two").call("session_close", nil); res.IsError {
+		t.Error(res.text())
+	}
+	at("/mcp/three").sh("true")
+	for _, path := range []string{"/mcp", "/mcp/three"} {
+		if res := at(path).call("session_close", nil); res.IsError {
+			t.Error(res.text())
+		}
+	}
+	n.stop()
+	n.assertEmpty()
+}
+
 // TestDefaultSandboxComesBack: after a restart the same address leads to the same
 // files, a deleted MCP session stays unknown, and names are not guessed from ids.
 func TestDefaultSandboxComesBack(t *testing.T) {

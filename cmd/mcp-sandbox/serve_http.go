@@ -43,6 +43,7 @@ func registerHTTP(f *pflag.FlagSet, s *settings) {
 	f.StringVar(&h.defaultSandbox, "default-sandbox", "on", "on a network: on gives a principal one sandbox for all calls that name none; off gives each MCP session its own, and refuses calls that have neither")
 	f.IntVar(&s.session.MaxSessions, "max-sessions", 64, "sessions at once, in all")
 	f.IntVar(&s.session.MaxPerPrincipal, "max-sessions-per-principal", 16, "sessions at once of one principal, on a network")
+	f.IntVar(&s.session.MaxKept, "max-kept-per-principal", 100, "sandboxes kept for one principal, idle ones included, on a network")
 	f.DurationVar(&s.session.Idle, "session-idle", 30*time.Minute, "network transports: suspend a session idle for this long; its files stay and its next call resumes it (0: never)")
 	f.DurationVar(&s.session.MaxAge, "session-max-age", 7*24*time.Hour, "on a network: delete a session that old, with its files (0: never)")
 	f.Var((*size)(&s.session.WorkspaceLimit), "limit-workspace", "size limit of a temporary workspace; exceeding it kills the session's processes")
@@ -55,14 +56,14 @@ func (s *settings) loadHTTP() error {
 	switch s.transport {
 	case "stdio":
 		// One client, whose session ends with it.
-		s.session.Idle, s.session.MaxAge, s.session.MaxPerPrincipal = 0, 0, 0
+		s.session.Idle, s.session.MaxAge, s.session.MaxPerPrincipal, s.session.MaxKept = 0, 0, 0, 0
 		return nil
 	case "http", "sse":
 	default:
 		return badSetting("transport is %q, use stdio, http or sse", s.transport)
 	}
 	h := &s.http
-	for name, v := range map[string]int64{"max-sessions": int64(s.session.MaxSessions), "max-sessions-per-principal": int64(s.session.MaxPerPrincipal), "max-connections": int64(h.maxConns), "session-idle": int64(s.session.Idle) + 1, "session-max-age": int64(s.session.MaxAge) + 1} {
+	for name, v := range map[string]int64{"max-sessions": int64(s.session.MaxSessions), "max-sessions-per-principal": int64(s.session.MaxPerPrincipal), "max-kept-per-principal": int64(s.session.MaxKept), "max-connections": int64(h.maxConns), "session-idle": int64(s.session.Idle) + 1, "session-max-age": int64(s.session.MaxAge) + 1} {
 		if v < 1 {
 			return badSetting("%s is too small, use a positive number", name)
 		}
