@@ -58,11 +58,11 @@ func (t *Table) Write(ctx context.Context, r WriteRequest) (Result, error) {
 		if r.Yield == 0 {
 			w.yield, w.unseenYield = t.clamp(writeYield), t.clamp(unseenYield)
 		}
-		begin := time.Now()
+		w.began = time.Now()
 		if notice, err = p.write(ctx, r.Chars, r.Close, w.yield); err != nil {
 			return Result{}, err
 		}
-		w.yield -= time.Since(begin)
+		w.yield -= time.Since(w.began)
 		w.floor = settleFloor
 	case r.Yield == 0:
 		w.yield, w.unseenYield = t.clamp(pollYield), t.clamp(unseenPollYield)

@@ -46,6 +46,8 @@ type waitFor struct {
 	until    *WaitFor
 	match    *matcher // of until
 	progress func(Progress)
+	// began is what progress counts from, a write before the wait; zero is the wait.
+	began time.Time
 }
 
 // ending is why a wait is over.
@@ -96,6 +98,9 @@ func (t *Table) wait(ctx context.Context, p *process, w waitFor) (ending, error)
 		defer timer.Stop()
 		defer ticker.Stop()
 		first, ticks = timer.C, ticker.C
+	}
+	if w.began.IsZero() {
+		w.began = begin
 	}
 	if tree {
 		// The exit was told before: what is awaited now is the background's end.
@@ -153,7 +158,7 @@ func (t *Table) wait(ctx context.Context, p *process, w waitFor) (ending, error)
 		case <-first:
 			w.progress(p.progress(0))
 		case <-ticks:
-			w.progress(p.progress(time.Since(begin)))
+			w.progress(p.progress(time.Since(w.began)))
 		case <-deadline.C:
 			return endedYield, nil
 		case <-ctx.Done():

@@ -1,10 +1,12 @@
 package ptyproctest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -258,12 +260,30 @@ func progress(f *fixture) {
 	if err != nil || !strings.HasSuffix(text(res.Output), "end\n") {
 		f.Fatalf("%v %+v", err, res)
 	}
-	if len(seen) < 2 || seen[0].Elapsed != 0 || seen[1].LastLine != "two" || seen[1].Bytes < 8 {
+	if len(seen) < 2 || seen[0].Elapsed != 0 {
+		f.Fatalf("%+v", seen)
+	}
+	if last := seen[len(seen)-1]; last.LastLine != "two" || last.Bytes < 8 {
 		f.Fatalf("%+v", seen)
 	}
 	for i, now := range seen[1:] {
 		if now.Elapsed <= seen[i].Elapsed {
 			f.Errorf("%v after %v", now.Elapsed, seen[i].Elapsed)
 		}
+	}
+
+	// A write that had to wait for its reader is part of the call.
+	const held = 1500 * time.Millisecond
+	r = f.request(`trap 'open=1' USR1; echo up; until test "$open"; do sleep 0.01; done; head -c 1000000 >/dev/null; sleep 1.3; echo end`)
+	r.Stdin, r.KeepStdin, r.TTY = sandbox.StdinPipe, true, false
+	res = f.launch(r, "up")
+	seen = nil
+	time.AfterFunc(held, func() { _, _ = f.table.Kill(context.Background(), res.ID, syscall.SIGUSR1) })
+	res, err = f.table.Write(context.Background(), ptyproc.WriteRequest{
+		ID: res.ID, Chars: bytes.Repeat([]byte("x"), 1_000_000), Yield: time.Minute,
+		Progress: func(p ptyproc.Progress) { seen = append(seen, p) },
+	})
+	if err != nil || res.Exit == nil || len(seen) < 2 || seen[0].Elapsed != 0 || seen[1].Elapsed < held-500*time.Millisecond {
+		f.Errorf("%v %+v %+v", err, res, seen)
 	}
 }
