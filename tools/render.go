@@ -218,7 +218,7 @@ func (c *call) progress(ctx context.Context) func(session.Progress) {
 			text += ": " + oneLine(p.LastLine)
 		}
 		c.server.notify(ctx, "notifications/progress", map[string]any{
-			"progressToken": token, "progress": p.Elapsed.Round(time.Millisecond).Seconds(), "message": text,
+			"progressToken": token, "progress": toMillisecond(p.Elapsed.Seconds()), "message": text,
 		})
 	}
 }

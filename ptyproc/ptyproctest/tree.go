@@ -56,7 +56,8 @@ func (f *fixture) members(r ptyproc.Result) []string {
 		if r.ID == 0 {
 			break
 		}
-		r = f.write(r.ID, "", false, 5*time.Second)
+		// A poll does not end on mere output.
+		r = f.write(r.ID, "", false, 100*time.Millisecond)
 	}
 	f.Fatalf("family is not whole: %q", all)
 	return nil
