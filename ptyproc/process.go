@@ -36,7 +36,7 @@ type process struct {
 	// reading is held from a read of the output until it is kept. Taken before mu.
 	reading sync.Mutex
 	// fullScreen is the state of the terminal where the unread output begins, as
-	// of the last reply. Needs reading.
+	// of the last reply. Needs mu.
 	fullScreen bool
 
 	mu       sync.Mutex
@@ -231,9 +231,11 @@ func (p *process) wakeAll() {
 // take moves everything unread into r. last says that no more can come.
 func (p *process) take(r *Result, last bool) {
 	if p.screen != nil {
-		// So that the screen has just what the buffer has.
-		p.reading.Lock()
-		defer p.reading.Unlock()
+		// So that the screen has just what the buffer has. A read that takes longer
+		// than one that does not block only leaves the screen a little newer.
+		if p.lockReading(20 * time.Millisecond) {
+			defer p.reading.Unlock()
+		}
 		defer p.takeScreen(r)
 	}
 	p.mu.Lock()
@@ -265,10 +267,23 @@ func (p *process) take(r *Result, last bool) {
 	}
 }
 
-// takeScreen adds what a full-screen program shows. Needs p.reading.
+// lockReading takes p.reading within d.
+func (p *process) lockReading(d time.Duration) bool {
+	for until := time.Now().Add(d); !p.reading.TryLock(); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(until) {
+			return false
+		}
+	}
+	return true
+}
+
+// takeScreen adds what a full-screen program shows.
 func (p *process) takeScreen(r *Result) {
-	r.FullScreenBefore, p.fullScreen = p.fullScreen, p.screen.alternate()
-	if p.fullScreen && len(r.Output) > 0 {
+	now := p.screen.alternate()
+	p.mu.Lock()
+	r.FullScreenBefore, p.fullScreen = p.fullScreen, now
+	p.mu.Unlock()
+	if now && len(r.Output) > 0 {
 		s := p.screen.snapshot()
 		r.Screen = &s
 	}
