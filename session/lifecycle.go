@@ -366,7 +366,7 @@ func (s *Session) removeOurs(forget bool) error {
 		}
 	}
 	if s.kept && forget {
-		errs = append(errs, ignoreMissing(os.Remove(s.state.savedPath(s.config.Name))), ignoreMissing(os.Remove(s.state.lockPath(s.config.Name))))
+		errs = append(errs, s.state.removeSaved(s.config.Name), ignoreMissing(os.Remove(s.state.lockPath(s.config.Name))))
 	}
 	return errors.Join(errs...)
 }

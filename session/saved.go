@@ -94,7 +94,7 @@ func (s *state) deleteSaved(c Config, name string) error {
 	}
 	if err != nil {
 		// A state that cannot be trusted names nothing to delete: it goes alone.
-		return ignoreMissing(os.Remove(s.savedPath(name)))
+		return s.removeSaved(name)
 	}
 	r, err := s.reopen(d.SessionID)
 	if err == nil {
@@ -118,5 +118,5 @@ func (s *state) deleteSaved(c Config, name string) error {
 	} else if !os.IsNotExist(err) {
 		return err
 	}
-	return ignoreMissing(os.Remove(s.savedPath(name)))
+	return s.removeSaved(name)
 }

@@ -225,6 +225,17 @@ func (s *state) save(key []byte, st savedState) error {
 	return writeOver(s.savedPath(st.Name), b)
 }
 
+// removeSaved removes a named session's state, and what a server that was killed
+// in the middle of save has left of it. The caller holds the name's lock.
+func (s *state) removeSaved(name string) error {
+	halves, _ := filepath.Glob(s.savedPath(name) + ".*")
+	errs := []error{ignoreMissing(os.Remove(s.savedPath(name)))}
+	for _, h := range halves {
+		errs = append(errs, ignoreMissing(os.Remove(h)))
+	}
+	return errors.Join(errs...)
+}
+
 // load reads a named session's state; os.ErrNotExist when there is none.
 func (s *state) load(name string) (savedState, error) {
 	b, err := readPrivate(s.savedPath(name), maxState)

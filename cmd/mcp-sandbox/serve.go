@@ -27,10 +27,11 @@ func newServe() *cobra.Command {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
 			}
-			defer insist(cmd.Context())()
 			if s.remote() {
+				defer insist(cmd.Context(), parkPatience)()
 				return serveHTTP(cmd.Context(), &s)
 			}
+			defer insist(cmd.Context(), endPatience)()
 			return serveStdio(cmd.Context(), &s, os.Stdin, os.Stdout)
 		},
 	}
@@ -43,9 +44,13 @@ func newServe() *cobra.Command {
 // server, and what is on disk is whole at any moment.
 const endPatience = 1700 * time.Millisecond
 
-// insist ends the process when it is still there endPatience after ctx, whatever
-// it is doing. The function it returns calls that off.
-func insist(ctx context.Context) func() {
+// parkPatience is that of a network server, which saves the sessions of all its
+// clients for the server that comes after it.
+const parkPatience = 20 * time.Second
+
+// insist ends the process when it is still there patience after ctx, whatever it
+// is doing. The function it returns calls that off.
+func insist(ctx context.Context, patience time.Duration) func() {
 	over := make(chan struct{})
 	go func() {
 		select {
@@ -55,7 +60,7 @@ func insist(ctx context.Context) func() {
 		}
 		select {
 		case <-over:
-		case <-time.After(endPatience):
+		case <-time.After(patience):
 			fmt.Fprintln(os.Stderr, "mcp-sandbox: told to end, some work has not stopped in time and is left unfinished")
 			os.Exit(exitFailure)
 		}

@@ -205,7 +205,8 @@ func cancelLeaves(f *fixture) {
 	if len(rows) != 1 || rows[0].State != ptyproc.StateRunning || f.sleepers(d) != 1 {
 		f.Fatalf("%+v", rows)
 	}
-	if r := f.kill(rows[0].ID); text(r.Output) != "up\n" {
+	// The shell may say that its child was terminated before it ends itself.
+	if r := f.kill(rows[0].ID); !strings.HasPrefix(text(r.Output), "up\n") {
 		f.Errorf("output lost: %+v %q", r, r.Output)
 	}
 }
