@@ -136,6 +136,9 @@ func (p *process) end(grace time.Duration) {
 	if under := p.killing; under != nil && !isClosed(under) {
 		p.mu.Unlock()
 		if grace == 0 {
+			p.mu.Lock()
+			p.killed = true
+			p.mu.Unlock()
 			_ = p.child.SignalTree(syscall.SIGKILL)
 		}
 		<-under
@@ -144,11 +147,19 @@ func (p *process) end(grace time.Duration) {
 	done := make(chan struct{})
 	p.killing = done
 	p.mu.Unlock()
-	defer close(done)
+	defer func() {
+		p.mu.Lock()
+		p.over = p.t.o.Now()
+		p.mu.Unlock()
+		close(done)
+	}()
 
 	if grace > 0 && p.terminate(grace) {
 		return
 	}
+	p.mu.Lock()
+	p.killed = true
+	p.mu.Unlock()
 	// Again and again: a fork may have been under way during the walk.
 	for until := time.Now().Add(killMost); time.Now().Before(until); {
 		_ = p.child.SignalTree(syscall.SIGKILL)

@@ -55,6 +55,9 @@ type process struct {
 	matchers     []*matcher
 	exitReported bool
 	timedOut     bool
+	// killed is set when the tree had to be sent KILL, over when a kill has ended.
+	killed bool
+	over   time.Time
 	// cancelled is set when the call that started it was cancelled; keptID then
 	// names its output.
 	cancelled bool
@@ -261,7 +264,7 @@ func (p *process) take(r *Result, last bool) {
 		out = p.text.next(out, tail[skip:], last)
 	}
 	r.Output, r.Dropped, r.DroppedLines = out, dropped, droppedLines
-	r.TimedOut = p.timedOut
+	r.TimedOut, r.Killed, r.KilledAfter = p.timedOut, p.killed, p.killedAfterLocked()
 	if p.spool != nil {
 		r.OutputID = p.spool.id
 	}
@@ -386,6 +389,15 @@ func (p *process) spoolID() string {
 	return p.spool.id
 }
 
+// killedAfterLocked is the time from spawn to the end of a kill, 0 without one.
+// Needs p.mu.
+func (p *process) killedAfterLocked() time.Duration {
+	if p.over.IsZero() {
+		return 0
+	}
+	return max(0, p.over.Sub(p.started))
+}
+
 // wall is the time from spawn to exit, or to now.
 func (p *process) wall() time.Duration {
 	if p.exited() {
@@ -429,7 +441,7 @@ func (p *process) summary() *ended {
 	e.info.Unread = 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e.timedOut = p.timedOut
+	e.timedOut, e.killed, e.killedAfter = p.timedOut, p.killed, p.killedAfterLocked()
 	if p.cancelled {
 		e.info.State = StateCancelled
 	}

@@ -158,6 +158,11 @@ type Result struct {
 	// Exit is set once the leader has ended.
 	Exit     *sandbox.ExitStatus
 	TimedOut bool
+	// Killed is set when something of the command outlived TERM and was sent KILL.
+	// KilledAfter is the time from Started until everything of it was gone, 0
+	// when nothing was ended from outside.
+	Killed      bool
+	KilledAfter time.Duration
 	// Output is valid UTF-8 in the order written. A character is never split
 	// over two replies.
 	Output []byte

@@ -90,7 +90,7 @@ func stoppedWaiting(err error, id int) error {
 // pastResult repeats what is known of an ended process.
 func (t *Table) pastResult(e *ended) Result {
 	return Result{
-		Exit: e.info.Exit, TimedOut: e.timedOut, Output: []byte{}, OutputID: e.outputID,
+		Exit: e.info.Exit, TimedOut: e.timedOut, Killed: e.killed, KilledAfter: e.killedAfter, Output: []byte{}, OutputID: e.outputID,
 		Started: e.info.Started, Wall: e.wall, TTY: e.info.TTY, Notices: t.takeNotices(),
 	}
 }

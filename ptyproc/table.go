@@ -46,11 +46,13 @@ type Table struct {
 // ended is what is remembered of a process whose result was delivered, or was
 // not fetched in time.
 type ended struct {
-	info     Info
-	wall     time.Duration
-	at       time.Time
-	timedOut bool
-	outputID string
+	info        Info
+	wall        time.Duration
+	at          time.Time
+	timedOut    bool
+	killed      bool
+	killedAfter time.Duration
+	outputID    string
 	// lost is set when the unread output went with the record.
 	lost string
 }

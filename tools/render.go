@@ -32,6 +32,7 @@ type commandResult struct {
 	Truncated          bool    `json:"truncated,omitempty"`
 	OutputID           string  `json:"output_id,omitempty"`
 	TimedOut           bool    `json:"timed_out,omitempty"`
+	KilledAfterMS      int64   `json:"killed_after_ms,omitempty"`
 	Signal             string  `json:"signal,omitempty"`
 	// Background is what runs of an ended command.
 	Background []relative `json:"background,omitempty"`
@@ -107,7 +108,8 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 			fmt.Fprintf(&b, " (%s)", out.Signal)
 		}
 		if r.TimedOut {
-			b.WriteString(" (exec_timeout: killed after timeout_ms)")
+			out.KilledAfterMS = max(r.KilledAfter, r.Wall).Milliseconds()
+			b.WriteString(timeoutText(out.KilledAfterMS, r.Killed))
 		}
 		if r.Exit.OOM {
 			b.WriteString(" (out of memory)")
@@ -154,6 +156,16 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	b.WriteString("Output:\n")
 	b.WriteString(cut.Text)
 	return &reply{text: b.String(), structured: out}
+}
+
+// timeoutText tells when everything of a command that ran out of time was gone,
+// and that it did not go when it was asked to.
+func timeoutText(ms int64, killed bool) string {
+	text := fmt.Sprintf(" (exec_timeout: killed after %d ms", ms)
+	if killed {
+		text += ", with SIGKILL as it outlived SIGTERM"
+	}
+	return text + ")"
 }
 
 func toMillisecond(seconds float64) float64 { return math.Round(seconds*1000) / 1000 }

@@ -75,17 +75,18 @@ func (r toolResult) text() string {
 
 // commandOutcome is exec_command's structured result.
 type commandOutcome struct {
-	Output    string   `json:"output"`
-	ExitCode  *int     `json:"exit_code"`
-	SessionID *int     `json:"session_id"`
-	Truncated bool     `json:"truncated"`
-	OutputID  string   `json:"output_id"`
-	Tokens    int      `json:"original_token_count"`
-	TimedOut  bool     `json:"timed_out"`
-	Signal    string   `json:"signal"`
-	Wall      float64  `json:"wall_time_seconds"`
-	Command   float64  `json:"command_seconds"`
-	Notices   []string `json:"notices"`
+	Output      string   `json:"output"`
+	ExitCode    *int     `json:"exit_code"`
+	SessionID   *int     `json:"session_id"`
+	Truncated   bool     `json:"truncated"`
+	OutputID    string   `json:"output_id"`
+	Tokens      int      `json:"original_token_count"`
+	TimedOut    bool     `json:"timed_out"`
+	Signal      string   `json:"signal"`
+	KilledAfter int      `json:"killed_after_ms"`
+	Wall        float64  `json:"wall_time_seconds"`
+	Command     float64  `json:"command_seconds"`
+	Notices     []string `json:"notices"`
 }
 
 // startServer runs the binary with its own state and temporary folder, so that

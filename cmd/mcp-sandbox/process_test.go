@@ -87,6 +87,37 @@ func TestTimeoutEndsTheTree(t *testing.T) {
 	}
 }
 
+// TestTimeoutSaysHow: a command that ran out of time tells how long it really
+// lived and whether it had to be killed.
+func TestTimeoutSaysHow(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	const timeout, grace = 300, 2000
+	for _, tc := range []struct {
+		name, cmd, signal string
+		tty, killed       bool
+	}{
+		{"ends on TERM", "sleep 1000", "SIGTERM", false, false},
+		{"ends itself on TERM", "trap 'exit 3' TERM; sleep 1000 & wait", "", false, false},
+		{"outlives TERM", "trap '' TERM; while :; do sleep 1; done", "SIGKILL", false, true},
+		{"on a terminal", "trap '' TERM HUP; while :; do sleep 1; done", "SIGKILL", true, true},
+		{"its child outlives TERM", "(trap '' TERM; while :; do sleep 1; done) & sleep 1000", "SIGTERM", false, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			res := c.ok("exec_command", map[string]any{"cmd": tc.cmd, "tty": tc.tty, "timeout_ms": timeout, "yield_time_ms": 45_000})
+			o := outcome(t, res)
+			var ms int
+			_, after, _ := strings.Cut(res.text(), "(exec_timeout: killed after ")
+			if _, err := fmt.Sscanf(after, "%d ms", &ms); err != nil || ms < timeout || tc.killed && ms < timeout+grace || ms != o.KilledAfter {
+				t.Errorf("%d ms, structured %d: %q", ms, o.KilledAfter, res.text())
+			}
+			if !o.TimedOut || o.Signal != tc.signal || strings.Contains(res.text(), "SIGKILL as it outlived") != tc.killed {
+				t.Errorf("%q", res.text())
+			}
+		})
+	}
+}
+
 // TestBackgroundChildNeverHolds: a job in the background does not keep its call,
 // and what it writes later can be read (AC-45).
 func TestBackgroundChildNeverHolds(t *testing.T) {
