@@ -56,6 +56,13 @@ type Config struct {
 	// OpenStore opens another store for the workspace of a key, such as one in
 	// object storage; nil is the folder. It is the operator's to prune.
 	OpenStore func(key string) (snapshot.Store, error)
+	// Baseline keeps calls undoable in a caller's folder and in kept sessions: a
+	// snapshot before the first call that can change something, and then before
+	// each that may destroy. See undo.
+	Baseline bool
+	// BaselineLimit bounds the files that such a snapshot reads, in bytes; 0 is
+	// 4 GiB.
+	BaselineLimit int64
 	// CheckpointEvery takes a snapshot after so many calls that can change
 	// something; 0 is never.
 	CheckpointEvery int

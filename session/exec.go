@@ -97,7 +97,13 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	if r.Stdin != nil || r.KeepOpen {
 		req.Stdin = sandbox.StdinPipe
 	}
-	res, err := s.withNotices(s.table.Start(ctx, req))
+	change, err := s.BeginChange(ctx, Destroys, r.Progress)
+	if err != nil {
+		return Result{}, err
+	}
+	res, err := s.table.Start(ctx, req)
+	change.End(ctx)
+	res, err = s.withNotices(res, err)
 	res.Notices = append(notices, res.Notices...)
 	return res, err
 }
@@ -179,9 +185,15 @@ func (s *Session) Write(ctx context.Context, r InputRequest) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return s.withNotices(s.table.Write(ctx, ptyproc.WriteRequest{
+	change, err := s.BeginChange(ctx, Continues, r.Progress)
+	if err != nil {
+		return Result{}, err
+	}
+	res, err := s.table.Write(ctx, ptyproc.WriteRequest{
 		ID: r.ID, Chars: []byte(r.Chars), Close: r.Close, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
-	}))
+	})
+	change.End(ctx)
+	return s.withNotices(res, err)
 }
 
 // Kill ends a process and everything it started. Signal 0 is TERM, then KILL

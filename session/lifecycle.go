@@ -134,6 +134,7 @@ func (s *Session) Start(ctx context.Context) (err error) {
 	}
 	s.established = true
 	s.phase.Store(int32(phaseRunning))
+	s.beginBaseline()
 	return nil
 }
 

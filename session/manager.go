@@ -33,6 +33,8 @@ type Manager struct {
 	// keeping is held while what a principal keeps is counted. Taken before mu.
 	keeping sync.Mutex
 	sweeps  atomic.Int64
+	warming chan struct{} // see BeginBaseline; nil without
+	cool    context.CancelFunc
 }
 
 // entry is filled once; those who come second wait on ready instead of starting
@@ -423,6 +425,9 @@ func (m *Manager) Close() error {
 	}
 	m.mu.Unlock()
 	m.sweeper.stop()
+	if m.cool != nil {
+		m.cool()
+	}
 
 	errs := make([]error, len(keys))
 	var wg sync.WaitGroup
@@ -430,6 +435,9 @@ func (m *Manager) Close() error {
 		wg.Go(func() { errs[i] = m.End(k) })
 	}
 	wg.Wait()
+	if m.warming != nil {
+		<-m.warming
+	}
 	if m.config.NameOf != nil && m.config.MaxAge > 0 {
 		m.sweepSaved(m.config.now())
 	}

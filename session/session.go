@@ -63,9 +63,11 @@ type Session struct {
 	files       *workspace.FS
 	table       *ptyproc.Table
 	snaps       snapshots
+	undo        undo
 	forwards    portForwards
 	watch       *workspaceWatch // nil without a limit
 	watching    sync.WaitGroup
+	stored      <-chan struct{} // closed when the manager's own look is over, see Manager.BeginBaseline
 
 	workedMu      sync.Mutex
 	mutations     int
@@ -120,7 +122,7 @@ func (s *Session) Network() sandbox.Network { return s.config.Network }
 func (m *Manager) create(ctx context.Context, c Config, saved *savedState, lock *os.File) (_ *Session, err error) {
 	s := &Session{
 		id: newID(), config: c, created: c.now(), closed: make(chan struct{}), kept: c.Name != "",
-		launcher: m.launcher, state: m.state, learn: m.addSecrets, nameLock: lock, resumed: saved,
+		stored: m.warming, launcher: m.launcher, state: m.state, learn: m.addSecrets, nameLock: lock, resumed: saved,
 	}
 	if saved != nil {
 		s.id, s.created, s.established = saved.SessionID, saved.Created, true

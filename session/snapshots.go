@@ -45,7 +45,7 @@ func (s *Session) Snapshots() (*snapshot.Repo, error) {
 		if !s.owned || s.kept || s.config.SnapshotStore != "" || s.config.OpenStore != nil {
 			dir = SnapshotDir(s.config, s.root)
 		}
-		s.snaps.repo, s.snaps.err = openSnapshots(s.config, dir, s.root, s.rootFD, s.rules)
+		s.snaps.repo, s.snaps.err = openSnapshots(s.config, dir, s.root, s.rootFD, s.rules, s.ignored)
 	})
 	return s.snaps.repo, s.snaps.err
 }
@@ -91,6 +91,14 @@ func (s *Session) rules(ctx context.Context) snapshot.Rules {
 	return s.files.Rules(ctx)
 }
 
+// ignored are the paths that version control ignores, none before Start.
+func (s *Session) ignored(ctx context.Context) ([]string, error) {
+	if s.files == nil {
+		return nil, nil
+	}
+	return s.files.Ignored(ctx)
+}
+
 type allowAll struct{}
 
 func (allowAll) Hides(string, uint64, uint64, uint64) bool { return false }
@@ -120,7 +128,7 @@ func OpenSnapshots(c Config, dir, root string, skip ...string) (*snapshot.Repo, 
 		return nil, err
 	}
 	rules := func(ctx context.Context) snapshot.Rules { return files.Rules(ctx) }
-	return openSnapshots(c, dir, root, nil, rules, skip...)
+	return openSnapshots(c, dir, root, nil, rules, files.Ignored, skip...)
 }
 
 // stageDirs are where a restore may build: the state folder, or beside the
@@ -149,7 +157,7 @@ func (c *Config) stageDirs(root string) []string {
 
 // openSnapshots opens the snapshots of a workspace, which Config.OpenStore, or
 // else the folder dir, keeps; without rootFD the workspace is opened by its path.
-func openSnapshots(c Config, dir, root string, rootFD *os.File, rules func(context.Context) snapshot.Rules, skip ...string) (*snapshot.Repo, error) {
+func openSnapshots(c Config, dir, root string, rootFD *os.File, rules func(context.Context) snapshot.Rules, ignored func(context.Context) ([]string, error), skip ...string) (*snapshot.Repo, error) {
 	open := func() (snapshot.Store, error) { return snapshot.NewLocalStore(dir) }
 	if c.OpenStore != nil {
 		open = func() (snapshot.Store, error) { return c.OpenStore(snapshotKey(root)) }
@@ -164,7 +172,7 @@ func openSnapshots(c Config, dir, root string, rootFD *os.File, rules func(conte
 	}
 	return snapshot.New(store, snapshot.Options{
 		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Skip: slices.Concat(c.snapshotSkip, skip), Retention: retention, Log: c.Log,
-		Rules: rules, StageDirs: c.stageDirs(root),
+		Rules: rules, Ignored: ignored, StageDirs: c.stageDirs(root),
 	})
 }
 
@@ -179,7 +187,49 @@ func (s *Session) Restore(ctx context.Context, r RestoreRequest) (RestoreResult,
 	if err != nil {
 		return RestoreResult{}, err
 	}
-	return repo.Restore(ctx, r)
+	if s.requireRunning() != nil {
+		return repo.Restore(ctx, r)
+	}
+	c, err := s.BeginChange(ctx, Continues, nil)
+	if err != nil {
+		return RestoreResult{}, err
+	}
+	defer c.End(ctx)
+	if r.ID == snapshot.Latest {
+		if id, sure := s.undoPoint(); sure {
+			r.ID = id
+		} else {
+			r.Prefer = id
+		}
+	}
+	res, err := repo.Restore(ctx, r)
+	if err == nil && r.Path == "" {
+		s.undo.mu.Lock()
+		s.undo.back = res.Snapshot
+		s.undo.mu.Unlock()
+	}
+	return res, err
+}
+
+// Changed tells what changed since a snapshot, as Restore understands its name,
+// and which that is: the list, and the text of at most limit bytes (0: no text).
+func (s *Session) Changed(ctx context.Context, ref, path string, limit int) (id string, _ []SnapshotChange, text string, err error) {
+	repo, err := s.Snapshots()
+	if err != nil {
+		return "", nil, "", err
+	}
+	prefer := ""
+	if ref == snapshot.Latest {
+		prefer, _ = s.undoPoint()
+	}
+	if id, err = repo.Find(ctx, ref, prefer); err != nil {
+		return "", nil, "", err
+	}
+	list, err := repo.Diff(ctx, id, "", path)
+	if err == nil && len(list) > 0 && limit > 0 {
+		text, err = repo.DiffText(ctx, id, "", path, limit)
+	}
+	return id, list, text, err
 }
 
 func (s *Session) closeSnapshots() error {
@@ -205,16 +255,8 @@ func (s *Session) CountMutation() {
 	}
 	s.mutations, s.checkpointing = 0, true
 	s.watching.Go(func() {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := s.untilClosed()
 		defer cancel()
-		// Its end takes one of its own, and has not long.
-		go func() {
-			select {
-			case <-s.closed:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
 		if _, err := s.Stop(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("the checkpoint failed", "error", err)
 		}

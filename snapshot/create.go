@@ -16,6 +16,16 @@ type CreateRequest struct {
 	// stored when nothing changed since the newest snapshot, and goes first
 	// when Retention.Count is passed.
 	Auto bool
+	// Baseline marks the state before the first change: retention keeps it, see
+	// [Retention].
+	Baseline bool
+	// WithoutIgnored leaves out what version control ignores, see
+	// Options.Ignored. A restore of such a snapshot leaves that alone too.
+	WithoutIgnored bool
+	// MaxBytes, if not 0, fails the call with limit_reached as soon as the files
+	// that have to be read, those the newest snapshot does not know, are larger
+	// together.
+	MaxBytes int64
 }
 
 const maxLabel = 200
@@ -26,11 +36,18 @@ func (r *Repo) Create(ctx context.Context, q CreateRequest) (Info, error) {
 	if len(q.Label) > maxLabel {
 		return Info{}, invalid("the label has %d bytes, use at most %d", len(q.Label), maxLabel)
 	}
+	if q.Label == Latest {
+		return Info{}, invalid("the label %s means the newest snapshot everywhere; choose another", q.Label)
+	}
 	done, err := r.begin(ctx)
 	if err != nil {
 		return Info{}, err
 	}
 	rec, _, err := r.create(ctx, q)
+	if err == nil && rec.Info.Unchanged {
+		done()
+		return rec.Info, nil
+	}
 	if err == nil {
 		err = r.retain(ctx, rec.Info.ID)
 	}
@@ -57,7 +74,12 @@ func (r *Repo) create(ctx context.Context, q CreateRequest) (*record, *scan, err
 		return nil, nil, err
 	}
 	defer w.abandon()
-	s := &scan{r: r, save: w.save, sink: w.add}
+	s := &scan{r: r, save: w.save, sink: w.add, most: q.MaxBytes}
+	if q.WithoutIgnored {
+		if s.leave, err = r.ignored(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
 	if prev != nil {
 		m, err := r.openManifest(ctx, prev)
 		if err != nil {
@@ -72,7 +94,7 @@ func (r *Repo) create(ctx context.Context, q CreateRequest) (*record, *scan, err
 	}
 	r.log.Debug("workspace scanned", "files", w.info.Files, "read", s.read)
 	w.skip(s.skipped)
-	w.info.Label, w.info.Auto = q.Label, q.Auto
+	w.info.Label, w.info.Auto, w.info.Baseline, w.info.WithoutIgnored = q.Label, q.Auto, q.Baseline, q.WithoutIgnored
 	rec, err := w.commit(ctx, last)
 	return rec, s, err
 }
@@ -254,6 +276,12 @@ func (w *writer) commit(ctx context.Context, last string) (*record, error) {
 	}
 	if w.info.Auto && w.unchanged() {
 		rec := *w.prev
+		if w.info.Baseline && !rec.Info.Baseline {
+			rec.Info.Baseline = true
+			if err := w.r.putRecord(ctx, &rec); err != nil {
+				return nil, err
+			}
+		}
 		rec.Info.Unchanged = true
 		return &rec, nil
 	}
@@ -283,19 +311,22 @@ func (w *writer) commit(ctx context.Context, last string) (*record, error) {
 	if rec.Manifest, err = w.places(ctx, rows); err != nil {
 		return nil, err
 	}
+	return rec, w.r.putRecord(ctx, rec)
+}
+
+func (r *Repo) putRecord(ctx context.Context, rec *record) error {
 	b, err := rec.encode()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(b) > maxRecord {
-		return nil, errors.New("the record is too large")
+		return errors.New("the record is too large")
 	}
-	err = w.r.store.Put(ctx, recordPrefix+rec.Info.ID, bytes.NewReader(b), int64(len(b)))
-	return rec, err
+	return r.store.Put(ctx, recordPrefix+rec.Info.ID, bytes.NewReader(b), int64(len(b)))
 }
 
 func (w *writer) unchanged() bool {
-	if w.prev == nil || len(w.prev.Manifest) != len(w.man) {
+	if w.prev == nil || w.prev.Info.WithoutIgnored != w.info.WithoutIgnored || len(w.prev.Manifest) != len(w.man) {
 		return false
 	}
 	for i, id := range w.man {

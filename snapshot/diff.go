@@ -126,18 +126,28 @@ func (r *Repo) compare(ctx context.Context, from, to, path string, each func(a, 
 // compareNow joins the workspace with a snapshot. Files that the newest
 // snapshot knows are not read.
 func (r *Repo) compareNow(ctx context.Context, id string, each func(now, snap *entry) error) error {
-	m, err := r.manifest(ctx, id)
+	rec, err := r.load(ctx, id)
 	if err != nil {
 		return err
 	}
+	m, err := r.openManifest(ctx, rec)
+	if err != nil {
+		return fail(err, "snapshot %s could not be read", id)
+	}
 	defer m.close()
+	s := &scan{r: r}
+	if rec.Info.WithoutIgnored {
+		if s.leave, err = r.ignored(ctx); err != nil {
+			return err
+		}
+	}
 	j := &join{right: m, each: func(now, snap *entry) error {
-		if now == nil && r.skippedDeep(snap.path) {
+		if now == nil && (r.skippedDeep(snap.path) || leftOut(s.leave, snap.path)) {
 			return nil // left out today by configuration, not removed
 		}
 		return each(now, snap)
 	}}
-	s := &scan{r: r, sink: j.left}
+	s.sink = j.left
 	prev, _, err := r.newest(ctx)
 	if err != nil {
 		return fail(err, "the snapshots could not be compared")
@@ -155,6 +165,21 @@ func (r *Repo) compareNow(ctx context.Context, id string, each func(now, snap *e
 		return fail(err, "the workspace could not be compared")
 	}
 	return nil
+}
+
+// leftOut tells whether leave names the path or a directory above it.
+func leftOut(leave map[string]struct{}, path string) bool {
+	if len(leave) == 0 {
+		return false
+	}
+	for i := 1; i <= len(path); i++ {
+		if i == len(path) || path[i] == '/' {
+			if _, ok := leave[path[:i]]; ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (r *Repo) manifest(ctx context.Context, id string) (*manifestReader, error) {

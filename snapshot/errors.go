@@ -15,6 +15,7 @@ const (
 	CodeNotFound    = "snapshot_not_found" // no such snapshot
 	CodeFailed      = "snapshot_failed"    // the workspace or the store could not be read or written, or stored data is damaged
 	CodeUnsafe      = "unsafe_archive"     // an archive or a stored snapshot holds a member that is refused
+	CodeLimit       = "limit_reached"      // more than CreateRequest.MaxBytes
 	CodeDiskFull    = "disk_full"          // no space, inodes or quota left
 	CodeInvalid     = "invalid_argument"   // the request itself is wrong
 	CodeCancelled   = "cancelled"          // the context ended first

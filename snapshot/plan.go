@@ -72,7 +72,8 @@ type planner struct {
 	topAt   string
 	inTop   bool
 	rules   Rules
-	blocked string // a path of the target that cannot be touched
+	leave   map[string]struct{} // ignored today, see scan
+	blocked string              // a path of the target that cannot be touched
 	isBlock bool
 }
 
@@ -102,7 +103,7 @@ func (r *Repo) plan(ctx context.Context, now, target *record, scope string, merg
 	for _, path := range walk.protected {
 		pin(path, false)
 	}
-	p.rules = r.rules(ctx)
+	p.rules, p.leave = r.rules(ctx), walk.leave
 	if target.Info.HardLinks > 0 {
 		if err := r.joinRecords(ctx, now, target, p.findGroups); err != nil {
 			return nil, err
@@ -202,6 +203,11 @@ func (p *planner) reconcile(c, t *entry) error {
 		return p.remove(c)
 	}
 	if p.r.skippedDeep(path) {
+		p.blocked, p.isBlock = path, true
+		return nil
+	}
+	if _, ok := p.leave[path]; ok {
+		p.kept = append(p.kept, Skipped{path, skipIgnored})
 		p.blocked, p.isBlock = path, true
 		return nil
 	}

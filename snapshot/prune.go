@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
+	"strings"
 	"time"
 
 	"mcp-sandbox/sandbox"
@@ -91,6 +93,30 @@ func (r *Repo) retain(ctx context.Context, keep ...string) error {
 	return err
 }
 
+// keptBaselines is how many of the newest baselines Retention.Count spares.
+const keptBaselines = 8
+
+// spared are the snapshots that retention never drops: the newest, the newest
+// baseline, and those pinned. all is sorted, the oldest first.
+func (r *Repo) spared(all []Info) map[string]bool {
+	safe := map[string]bool{}
+	if len(all) > 0 {
+		safe[all[len(all)-1].ID] = true
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Baseline {
+			safe[all[i].ID] = true
+			break
+		}
+	}
+	r.pinMu.Lock()
+	defer r.pinMu.Unlock()
+	for id := range r.pinned {
+		safe[id] = true
+	}
+	return safe
+}
+
 // expire drops records by count and age; the write lock is held.
 func (r *Repo) expire(ctx context.Context, keep []string) (int, error) {
 	ret := r.opt.Retention
@@ -101,7 +127,7 @@ func (r *Repo) expire(ctx context.Context, keep []string) (int, error) {
 	if err != nil || len(all) < 2 {
 		return 0, err
 	}
-	safe := map[string]bool{all[len(all)-1].ID: true}
+	safe := r.spared(all)
 	for _, id := range keep {
 		safe[id] = true
 	}
@@ -112,6 +138,13 @@ func (r *Repo) expire(ctx context.Context, keep []string) (int, error) {
 			if s.Time.Before(limit) && !safe[s.ID] {
 				drop[s.ID] = true
 			}
+		}
+	}
+	// Other servers of the workspace have baselines too.
+	for i, n := len(all)-1, 0; i >= 0 && n < keptBaselines; i-- {
+		if all[i].Baseline {
+			safe[all[i].ID] = true
+			n++
 		}
 	}
 	if ret.Count > 0 {
@@ -147,17 +180,31 @@ func (r *Repo) collect(ctx context.Context, grace time.Duration) (PruneResult, e
 	}
 	live := map[chunkID]struct{}{}
 	var stored int64
-	for i := len(ids) - 1; i >= 0; i-- {
-		rec, err := r.load(ctx, ids[i])
-		if err == nil {
-			err = r.mark(ctx, rec, live, x, &stored)
-		}
+	var all []Info
+	records := map[string]*record{}
+	for _, id := range ids {
+		rec, err := r.load(ctx, id)
 		if err != nil {
-			// What a damaged snapshot still has must not be thrown away: it may
-			// be all there is of a file. Deleting it lets the rest be pruned.
-			return res, sandbox.Errorf(CodeFailed, err, "snapshot %s cannot be read, so nothing was pruned: delete it first", ids[i])
+			return res, unreadableRecord(id, err)
 		}
-		if r.opt.Retention.Bytes > 0 && stored > r.opt.Retention.Bytes && i < len(ids)-1 {
+		records[id], all = rec, append(all, rec.Info)
+	}
+	// Those that stay whatever they weigh are counted first.
+	safe := r.spared(all)
+	slices.SortStableFunc(ids, func(a, b string) int {
+		switch {
+		case safe[a] == safe[b]:
+			return strings.Compare(a, b)
+		case safe[a]:
+			return 1
+		}
+		return -1
+	})
+	for i := len(ids) - 1; i >= 0; i-- {
+		if err := r.mark(ctx, records[ids[i]], live, x, &stored); err != nil {
+			return res, unreadableRecord(ids[i], err)
+		}
+		if r.opt.Retention.Bytes > 0 && stored > r.opt.Retention.Bytes && !safe[ids[i]] {
 			// This one is one too many. What it alone needed stays marked until
 			// the next collection, which is not worth a second pass.
 			for _, id := range ids[:i+1] {
@@ -170,6 +217,12 @@ func (r *Repo) collect(ctx context.Context, grace time.Duration) (PruneResult, e
 		}
 	}
 	return r.sweep(ctx, x, live, grace, res)
+}
+
+// unreadableRecord: what a damaged snapshot still has must not be thrown away, it
+// may be all there is of a file. Deleting it lets the rest be pruned.
+func unreadableRecord(id string, err error) error {
+	return sandbox.Errorf(CodeFailed, err, "snapshot %s cannot be read, so nothing was pruned; delete it first", id)
 }
 
 // collectAgain marks anew after records were dropped for size, so that their

@@ -18,10 +18,14 @@ import (
 
 // Info is what is known of a snapshot without reading its content.
 type Info struct {
-	ID    string    `json:"snapshot_id"`
-	Label string    `json:"label,omitempty"`
-	Auto  bool      `json:"auto,omitempty"` // made by the server, not asked for
-	Time  time.Time `json:"time"`
+	ID    string `json:"snapshot_id"`
+	Label string `json:"label,omitempty"`
+	Auto  bool   `json:"auto,omitempty"` // made by the server, not asked for
+	// Baseline: the workspace before a session's first change.
+	Baseline bool `json:"baseline,omitempty"`
+	// WithoutIgnored: what version control ignores is not in it.
+	WithoutIgnored bool      `json:"without_ignored,omitempty"`
+	Time           time.Time `json:"time"`
 
 	Files     int   `json:"files"` // names of files, with hard links
 	Folders   int   `json:"folders"`
@@ -59,6 +63,7 @@ const (
 	skipHidden     = "it is hidden from this session"
 	skipProtected  = "it is protected from changes"
 	skipLong       = "its path is longer than 4095 bytes"
+	skipIgnored    = "version control ignores it, and the snapshot was taken without such files"
 	skipChanging   = "it changed while it was read, stored as read"
 )
 

@@ -10,8 +10,9 @@ import (
 
 // RestoreRequest says what to bring back.
 type RestoreRequest struct {
-	ID   string
-	Path string // one file or folder; "" is the whole workspace
+	ID     string // or a label, or Latest
+	Prefer string // what Latest means if the workspace differs from it, see Find
+	Path   string // one file or folder; "" is the whole workspace
 	// Merge adds and changes but removes nothing, and leaves the modes and times
 	// of folders that are there.
 	Merge bool
@@ -19,9 +20,10 @@ type RestoreRequest struct {
 
 // RestoreResult says what a restore did, in files, links and folders.
 type RestoreResult struct {
-	Added   int `json:"added"`
-	Changed int `json:"changed"`
-	Removed int `json:"removed"`
+	Snapshot string `json:"snapshot_id"` // what was restored
+	Added    int    `json:"added"`
+	Changed  int    `json:"changed"`
+	Removed  int    `json:"removed"`
 	// Kept lists what the snapshot does not hold and a restore could not bring
 	// back either, and so was left: FIFOs, mounts, unreadable files; at most
 	// 100 of KeptCount.
@@ -46,12 +48,16 @@ func (r *Repo) Restore(ctx context.Context, q RestoreRequest) (RestoreResult, er
 	if err != nil {
 		return RestoreResult{}, err
 	}
+	id, err := r.Find(ctx, q.ID, q.Prefer)
+	if err != nil {
+		return RestoreResult{}, err
+	}
 	done, err := r.begin(ctx)
 	if err != nil {
 		return RestoreResult{}, err
 	}
 	defer done()
-	rec, err := r.load(ctx, q.ID)
+	rec, err := r.load(ctx, id)
 	if err != nil {
 		return RestoreResult{}, err
 	}
@@ -61,11 +67,11 @@ func (r *Repo) Restore(ctx context.Context, q RestoreRequest) (RestoreResult, er
 // restore does it under the write lock.
 func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool) (RestoreResult, error) {
 	var res RestoreResult
-	now, walk, err := r.create(ctx, CreateRequest{Label: "before restoring " + rec.Info.ID, Auto: true})
+	now, walk, err := r.create(ctx, CreateRequest{Label: "before restoring " + rec.Info.ID, Auto: true, WithoutIgnored: rec.Info.WithoutIgnored})
 	if err != nil {
 		return res, fail(err, "no checkpoint could be made, so nothing was restored")
 	}
-	res.Checkpoint = now.Info.ID
+	res.Snapshot, res.Checkpoint = rec.Info.ID, now.Info.ID
 	p, err := r.plan(ctx, now, rec, path, merge, walk)
 	if err != nil {
 		return res, fail(err, "snapshot %s could not be restored, nothing was changed", rec.Info.ID)
@@ -76,10 +82,10 @@ func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool
 		res.Kept = append(res.Kept, Skipped{printable(k.Path), k.Reason})
 	}
 	if path != "" && !p.seen {
-		return RestoreResult{Checkpoint: res.Checkpoint}, invalid("neither the snapshot nor the workspace has %s, name a path of one of them", quote(path))
+		return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, invalid("neither the snapshot nor the workspace has %s, name a path of one of them", quote(path))
 	}
 	if err := r.carryOut(ctx, p); err != nil {
-		return RestoreResult{Checkpoint: res.Checkpoint}, fail(err, "snapshot %s could not be restored, the workspace is as it was", rec.Info.ID)
+		return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, fail(err, "snapshot %s could not be restored, the workspace is as it was", rec.Info.ID)
 	}
 	if err := r.retain(ctx, rec.Info.ID, res.Checkpoint); err != nil {
 		r.log.Warn("applying the retention failed", "cause", err)

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // scan reads the workspace into entries, in order. One goroutine walks, takes
@@ -30,6 +32,10 @@ type scan struct {
 	protected []string
 	rules     Rules
 	read      int // files that were read
+	// leave are paths to leave out, each with all below it.
+	leave map[string]struct{}
+	// most, if not 0, bounds the bytes of the files that are read.
+	most, bytes int64
 
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -204,6 +210,13 @@ func (s *scan) produce() error {
 	if len(s.r.opt.Ignore)+len(s.r.opt.Skip) > 0 {
 		skip = s.r.skipped
 	}
+	if len(s.leave) > 0 {
+		configured := skip
+		skip = func(path string) bool {
+			_, ok := s.leave[path]
+			return ok || configured != nil && configured(path)
+		}
+	}
 	w := s.r.tree.walk(s.ctx, max(s.r.opt.Parallel-1, 1), skip)
 	defer w.stop()
 	first := map[inode]*pending{}
@@ -290,6 +303,9 @@ func (s *scan) other(first map[inode]*pending, dir string, it *item) error {
 		old.mtime == st.mtime && old.size == st.size && old.ino == st.ino && old.dev == st.dev {
 		e.pieces, e.xattrs, p.borrow = old.pieces, old.xattrs, true
 		return s.deliver(p)
+	}
+	if s.bytes += st.size; s.most > 0 && s.bytes > s.most {
+		return sandbox.Errorf(CodeLimit, nil, "the files to store are larger than %d bytes together; raise the limit", s.most)
 	}
 	if err := s.submit(p); err != nil {
 		return err

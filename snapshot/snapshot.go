@@ -48,6 +48,10 @@ type Options struct {
 	// Skip holds workspace paths treated the same, each with all below it.
 	Skip []string
 
+	// Ignored lists the paths that version control ignores, each with all below
+	// it, for CreateRequest.WithoutIgnored; nil is none.
+	Ignored func(ctx context.Context) ([]string, error)
+
 	// Rules looks up what policy keeps from snapshots, once for each look at the
 	// workspace; nil is nothing.
 	Rules func(ctx context.Context) Rules
@@ -91,7 +95,8 @@ func (r *Repo) rules(ctx context.Context) Rules {
 }
 
 // Retention says which snapshots to drop after each Create. Zero values keep
-// all. The newest snapshot is always kept.
+// all. The newest snapshot, the newest baseline and what Pin names are always
+// kept, and Count spares the newest 8 baselines.
 type Retention struct {
 	Count int           // keep this many; automatic ones go first, oldest first
 	Age   time.Duration // drop older ones
@@ -121,6 +126,35 @@ type Repo struct {
 	write   chan struct{} // held by Create, Restore, Hydrate, Delete, Prune
 	gc      sync.RWMutex  // held for writing by Prune only
 	dropped int           // records deleted since the last collection; under write
+
+	pinMu  sync.Mutex
+	pinned map[string]bool
+}
+
+// Pin keeps a snapshot from retention for as long as r is open.
+func (r *Repo) Pin(id string) {
+	r.pinMu.Lock()
+	defer r.pinMu.Unlock()
+	if r.pinned == nil {
+		r.pinned = map[string]bool{}
+	}
+	r.pinned[id] = true
+}
+
+// ignored is the set of Options.Ignored.
+func (r *Repo) ignored(ctx context.Context) (map[string]struct{}, error) {
+	if r.opt.Ignored == nil {
+		return nil, nil
+	}
+	list, err := r.opt.Ignored(ctx)
+	if err != nil {
+		return nil, fail(err, "the ignored files could not be listed")
+	}
+	out := make(map[string]struct{}, len(list))
+	for _, p := range list {
+		out[p] = struct{}{}
+	}
+	return out, nil
 }
 
 // New opens the snapshots of a workspace. It refuses a local store that lies

@@ -75,6 +75,12 @@ func snapshotList(ctx context.Context, c *call) (*reply, error) {
 		if in.Auto {
 			kind = " (automatic)"
 		}
+		if in.Baseline {
+			kind = " (baseline)"
+		}
+		if in.WithoutIgnored {
+			kind += " (without ignored files)"
+		}
 		fmt.Fprintf(&b, "%s %s %d files %d bytes%s %s\n", in.ID, in.Time.UTC().Format(time.RFC3339), in.Files, in.Bytes, kind, oneLine(in.Label))
 	}
 	if len(list) == 0 {
@@ -105,11 +111,7 @@ func snapshotDiff(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	repo, err := c.session.Snapshots()
-	if err != nil {
-		return nil, err
-	}
-	changes, err := repo.Diff(ctx, id, "", path)
+	id, changes, text, err := c.session.Changed(ctx, id, path, 4*limit)
 	if err != nil {
 		return nil, err
 	}
@@ -120,22 +122,16 @@ func snapshotDiff(ctx context.Context, c *call) (*reply, error) {
 	for _, ch := range changes {
 		fmt.Fprintf(&b, "%s %s (%d -> %d bytes)\n", ch.Kind, oneLine(ch.Path), ch.SizeBefore, ch.SizeAfter)
 	}
-	if total > 0 {
-		text, err := repo.DiffText(ctx, id, "", path, 4*limit)
-		if err != nil {
-			return nil, err
-		}
-		b.WriteString(text)
-	}
+	b.WriteString(text)
 	cut := c.truncate(b.String(), limit, nil)
-	return &reply{text: cut.Text, structured: map[string]any{"changes": changes, "total": total, "truncated": total > len(changes)}}, nil
+	return &reply{text: cut.Text, structured: map[string]any{"snapshot_id": id, "changes": changes, "total": total, "truncated": total > len(changes)}}, nil
 }
 
 func snapshotRestoreTool() tool {
 	return tool{
 		sets: []string{"snapshot"},
 		def: mcp.NewTool("snapshot_restore",
-			mcp.WithDescription("Restore the workspace, or one path, from a snapshot. A checkpoint is taken first."),
+			mcp.WithDescription("Restore the workspace or a path from a snapshot (id, label or latest), after a checkpoint."),
 			hints(false, true, true, false),
 			mcp.WithString("snapshot_id", mcp.Required()),
 			mcp.WithString("path"),
@@ -154,7 +150,7 @@ func snapshotRestore(ctx context.Context, c *call) (*reply, error) {
 		return nil, err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "restored %s: %d added, %d changed, %d removed\n", req.ID, res.Added, res.Changed, res.Removed)
+	fmt.Fprintf(&b, "restored %s: %d added, %d changed, %d removed\n", res.Snapshot, res.Added, res.Changed, res.Removed)
 	if res.Checkpoint != "" {
 		fmt.Fprintf(&b, "to undo this, restore %s\n", res.Checkpoint)
 	}

@@ -228,11 +228,29 @@ func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply
 		}
 	}
 	c.session = sess
+	kind, changes := changing[t.def.Name]
+	var change *session.Change
+	if changes {
+		if change, err = sess.BeginChange(ctx, kind, c.progress(ctx)); err != nil {
+			return nil, err
+		}
+	}
 	r, err := t.run(ctx, c)
+	change.End(ctx)
+	if changes {
+		c.notes = append(c.notes, sess.Notices()...)
+	}
 	if err == nil && !*t.def.Annotations.ReadOnlyHint && !slices.Contains(t.sets, "snapshot") {
 		sess.CountMutation()
 	}
 	return r, err
+}
+
+// changing are the tools that change files themselves; commands and restores do
+// so through the session, which knows.
+var changing = map[string]session.ChangeKind{
+	"write_file": session.Changes, "edit_file": session.Changes, "apply_patch": session.Changes, "mkdir": session.Changes,
+	"rm": session.Destroys, "mv": session.Destroys, "extract_archive": session.Destroys,
 }
 
 // grows are the tools that a full workspace refuses.

@@ -37,3 +37,16 @@ func (r *Rules) Hides(rel string, dev, ino, links uint64) bool {
 	}
 	return r.hidden.hasID(fileID{dev, ino}, links > 1)
 }
+
+// Ignored lists the paths of the workspace that its ignore files (.gitignore,
+// .ignore, .git/info/exclude) leave out, a directory for all that is in it.
+// Codes: limit_reached, cancelled.
+func (f *FS) Ignored(ctx context.Context) ([]string, error) {
+	var out []string
+	err := f.at(".", walkOptions{}, func(p *resolved) error {
+		out = nil
+		t := &tour{ctx: ctx, visit: func(visited) error { return nil }, leave: func(path string) { out = append(out, path) }}
+		return t.run(f, p)
+	})
+	return out, err
+}

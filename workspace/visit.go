@@ -44,8 +44,9 @@ type tour struct {
 	ctx       context.Context
 	all       bool // ignore files and version control directories are no reason to leave out
 	visit     func(visited) error
-	truncated bool // something could not be visited
-	left      int  // names left out because they are hidden by policy
+	truncated bool              // something could not be visited
+	leave     func(path string) // told of what ignore files leave out; or nil
+	left      int               // names left out because they are hidden by policy
 
 	fs     *FS
 	base   string // absolute path of the start
@@ -101,6 +102,9 @@ func (t *tour) dir(h *dirHandle, comps []string, rel string, rules *ignoreRules,
 				return err
 			}
 			if out {
+				if t.leave != nil {
+					t.leave(strings.Join(sub, "/"))
+				}
 				continue
 			}
 		}

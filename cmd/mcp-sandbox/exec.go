@@ -58,7 +58,15 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
+	change, err := sess.BeginChange(ctx, session.Destroys, nil)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
 	code, err := recorded(ctx, m, sess, line, func() (int, error) { return stream(ctx, sess, line, tty) })
+	change.End(ctx)
+	for _, n := range sess.Notices() {
+		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", n)
+	}
 	// Closed before the exit status is passed on: os.Exit runs no deferred call.
 	if err := errors.Join(err, m.Close()); err != nil {
 		return err

@@ -79,6 +79,7 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 		return err
 	}
 	launch.prepare(m.Config())
+	m.BeginBaseline()
 	srv, err := tools.New(m, s.tools)
 	if err != nil {
 		return errors.Join(err, m.Close())

@@ -129,6 +129,7 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	launch.prepare(m.Config())
+	m.BeginBaseline()
 	srv, err := tools.New(m, s.tools)
 	if err != nil {
 		return err

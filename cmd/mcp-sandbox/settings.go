@@ -27,6 +27,7 @@ type settings struct {
 	tools        tools.Options
 	env          []string
 	maxYieldMS   int
+	noBaseline   bool
 	transport    string
 	http         httpSettings
 	observe      observeSettings

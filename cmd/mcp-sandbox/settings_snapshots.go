@@ -15,6 +15,9 @@ func registerSnapshots(f *pflag.FlagSet, s *settings) {
 	keep := &s.session.Retention
 	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "folder of snapshots, or s3://BUCKET/PREFIX?endpoint=HOST&region=NAME (default: below --state-dir; for a temporary workspace, gone with it)")
 	f.IntVar(&s.session.CheckpointEvery, "checkpoint-every", 0, "snapshot after every N modifying calls (0: only at the end of a kept session and before a restore)")
+	f.BoolVar(&s.noBaseline, "no-baseline", false, "take no snapshots before changes in a --root folder or a kept session, so that only what is stored on demand can be undone")
+	s.session.BaselineLimit = 4 << 30
+	f.Var((*size)(&s.session.BaselineLimit), "baseline-limit", "most bytes of files that such a snapshot reads; above it, or after 10 s, ignored files are left out, and if that does not help there is none")
 	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
 	f.IntVar(&keep.Count, "snapshot-keep", keep.Count, "most snapshots kept of a workspace, automatic ones go first; 0 is no bound")
 	f.DurationVar(&keep.Age, "snapshot-keep-age", keep.Age, "age at which snapshots go; 0 is never")
@@ -26,6 +29,10 @@ func (s *settings) loadSnapshots() error {
 	keep := &s.session.Retention
 	if s.session.CheckpointEvery < 0 {
 		return badSetting("checkpoint-every is %d, use a positive number, or 0 for never", s.session.CheckpointEvery)
+	}
+	s.session.Baseline = !s.noBaseline
+	if s.session.BaselineLimit <= 0 {
+		return badSetting("baseline-limit is %d, use a positive number, or --no-baseline", s.session.BaselineLimit)
 	}
 	if keep.Count < 0 || keep.Age < 0 {
 		return badSetting("snapshot-keep and snapshot-keep-age cannot be negative, use 0 for no bound")

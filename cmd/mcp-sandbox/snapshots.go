@@ -56,7 +56,11 @@ func newSnapshots() *cobra.Command {
 	var path string
 	show := &cobra.Command{Use: "show ID", Short: "Show what changed since a snapshot", Args: cobra.ExactArgs(1), RunE: with(
 		func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
-			text, err := r.DiffText(ctx, args[0], "", path, 0)
+			id, err := r.Find(ctx, args[0], "")
+			if err != nil {
+				return err
+			}
+			text, err := r.DiffText(ctx, id, "", path, 0)
 			if err != nil {
 				return err
 			}
