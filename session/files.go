@@ -14,4 +14,6 @@ type (
 
 	SearchRequest  = workspace.SearchRequest
 	ExtractRequest = workspace.ExtractRequest
+
+	LineRange = workspace.LineRange
 )

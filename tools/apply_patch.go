@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
 )
 
 func applyPatchTool() tool {
@@ -26,6 +28,8 @@ type patchRow struct {
 	MovedTo string `json:"moved_to,omitempty"`
 	Added   int    `json:"added"`
 	Removed int    `json:"removed"`
+	// Lines are those that changed, as they are numbered now.
+	Lines string `json:"lines,omitempty"`
 }
 
 func applyPatch(ctx context.Context, c *call) (*reply, error) {
@@ -44,12 +48,31 @@ func applyPatch(ctx context.Context, c *call) (*reply, error) {
 	var b strings.Builder
 	for _, f := range res.Files {
 		r := patchRow{Op: f.Op, Path: f.Path, MovedTo: f.MovedTo, Added: f.Added, Removed: f.Removed}
+		r.Lines = changedLines(f.Places)
 		rows = append(rows, r)
 		to := ""
 		if r.MovedTo != "" {
 			to = " -> " + oneLine(r.MovedTo)
 		}
-		fmt.Fprintf(&b, "%s %s%s (+%d -%d)\n", r.Op, oneLine(r.Path), to, r.Added, r.Removed)
+		at := ""
+		if r.Lines != "" {
+			at = " at line " + r.Lines
+		}
+		fmt.Fprintf(&b, "%s %s%s (+%d -%d)%s\n", r.Op, oneLine(r.Path), to, r.Added, r.Removed, at)
 	}
 	return &reply{text: b.String(), structured: map[string]any{"files": rows}}, nil
+}
+
+// changedLines tells where a file changed, up to a number of places.
+func changedLines(places []session.LineRange) string {
+	const most = 20
+	var out []string
+	for i, p := range places {
+		if i == most {
+			out = append(out, fmt.Sprintf("and %d more places", len(places)-most))
+			break
+		}
+		out = append(out, p.String())
+	}
+	return strings.Join(out, ", ")
 }

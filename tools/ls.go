@@ -3,6 +3,7 @@ package tools
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -55,7 +56,7 @@ func ls(ctx context.Context, c *call) (*reply, error) {
 	rows := []lsRow{}
 	var b strings.Builder
 	for _, e := range res.Entries {
-		r := lsRow{Path: e.Path, Kind: string(e.Kind), Size: e.Size, Mode: e.Mode.String(), MTime: e.ModTime.UTC().Format(time.RFC3339), Target: e.LinkTarget}
+		r := lsRow{Path: e.Path, Kind: string(e.Kind), Size: e.Size, Mode: lsMode(e.Mode), MTime: e.ModTime.UTC().Format(time.RFC3339), Target: e.LinkTarget}
 		rows = append(rows, r)
 		target := ""
 		if r.Target != "" {
@@ -83,4 +84,39 @@ func ls(ctx context.Context, c *call) (*reply, error) {
 		b.WriteString("[more entries than shown: list a folder below, or a smaller depth]\n")
 	}
 	return &reply{text: b.String(), structured: map[string]any{"entries": rows, "truncated": res.Truncated}}, nil
+}
+
+// lsMode spells a mode as ls(1) does: a letter for the type, and set-ID and sticky
+// bits in the place of an x.
+func lsMode(m fs.FileMode) string {
+	b := []byte("-" + m.Perm().String()[1:])
+	switch {
+	case m&fs.ModeDir != 0:
+		b[0] = 'd'
+	case m&fs.ModeSymlink != 0:
+		b[0] = 'l'
+	case m&fs.ModeNamedPipe != 0:
+		b[0] = 'p'
+	case m&fs.ModeSocket != 0:
+		b[0] = 's'
+	case m&fs.ModeCharDevice != 0:
+		b[0] = 'c'
+	case m&fs.ModeDevice != 0:
+		b[0] = 'b'
+	}
+	for _, s := range []struct {
+		bit    fs.FileMode
+		at     int
+		letter byte
+	}{{fs.ModeSetuid, 3, 's'}, {fs.ModeSetgid, 6, 's'}, {fs.ModeSticky, 9, 't'}} {
+		if m&s.bit == 0 {
+			continue
+		}
+		if b[s.at] == 'x' {
+			b[s.at] = s.letter
+		} else {
+			b[s.at] = s.letter - 'a' + 'A'
+		}
+	}
+	return string(b)
 }

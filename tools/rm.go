@@ -22,6 +22,9 @@ func rmTool() tool {
 				return nil, c.err
 			}
 			res, err := c.session.Files().Remove(ctx, path, recursive)
+			if err == nil && res.Removed == 0 {
+				return done(fmt.Sprintf("nothing to remove: %s does not exist", path), nil)
+			}
 			return done(fmt.Sprintf("removed %s (%s, %d in all)", path, res.Kind, res.Removed), err)
 		},
 	}

@@ -126,11 +126,35 @@ func (f *FS) rewrite(ctx context.Context, p *resolved, d *document, content []by
 	return true, f.writeInPlace(ctx, p, r)
 }
 
+// lineEnds counts the line ends of a text by kind.
+type lineEnds struct{ crlf, lf int }
+
+func lineEndsOf(text string) lineEnds {
+	n := strings.Count(text, "\r\n")
+	return lineEnds{n, strings.Count(text, "\n") - n}
+}
+
+func (e lineEnds) mixed() bool { return e.crlf > 0 && e.lf > 0 }
+
+func (e lineEnds) String() string {
+	switch {
+	case e.mixed():
+		return fmt.Sprintf("%d CRLF and %d LF", e.crlf, e.lf)
+	case e.crlf > 0:
+		return fmt.Sprintf("%d CRLF", e.crlf)
+	}
+	return fmt.Sprintf("%d LF", e.lf)
+}
+
 // unified is a diff of two versions of a file. Carriage returns are left out:
-// they would show every line of a CRLF file as odd.
+// they would show every line of a CRLF file as odd. A change of the line ends
+// themselves is told in a line of its own.
 func unified(name, old, new string) string {
 	d := udiff.Unified("a/"+strings.TrimPrefix(name, "/"), "b/"+strings.TrimPrefix(name, "/"),
 		strings.ReplaceAll(old, "\r\n", "\n"), strings.ReplaceAll(new, "\r\n", "\n"))
+	if was, now := lineEndsOf(old), lineEndsOf(new); d == "" || was.mixed() != now.mixed() || was.crlf > 0 != (now.crlf > 0) {
+		d += fmt.Sprintf("[line ends: %s before, %s now]\n", was, now)
+	}
 	if len(d) > maxDiff {
 		cut := strings.LastIndexByte(d[:maxDiff], '\n') + 1
 		d = d[:cut] + fmt.Sprintf("[%d more bytes of diff left out]\n", len(d)-cut)

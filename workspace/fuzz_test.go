@@ -129,11 +129,11 @@ func FuzzHunks(f *testing.F) {
 		at = abs(at) % len(lines)
 		h := hunk{hint: at}
 		h.lines = []hunkLine{{'-', lines[at].text}, {'+', insert}}
-		out, added, removed, err := applyHunks(text, "f", []hunk{h})
-		if err != nil || added != 1 || removed != 1 {
+		out, err := applyHunks(text, "f", []hunk{h})
+		if err != nil || out.added != 1 || out.removed != 1 {
 			t.Fatal(err)
 		}
-		got := cutLines(out)
+		got := cutLines(out.text)
 		if len(got) != len(lines) && insert != "" {
 			t.Fatalf("%d lines became %d", len(lines), len(got))
 		}

@@ -1,6 +1,9 @@
 package workspace
 
 import (
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -62,9 +65,18 @@ var sameLine = [...]func(a, b string) bool{
 	func(a, b string) bool { return strings.TrimSpace(a) == strings.TrimSpace(b) },
 }
 
+// patched is a text after its hunks, with what they changed. places are the lines
+// of the new text that each hunk wrote, or the line before which it removed some.
+type patched struct {
+	text           string
+	added, removed int
+	places         []LineRange
+}
+
 // applyHunks changes text by hunks in order. Context keeps the file's own
 // bytes; new lines get the line end most lines of the file have.
-func applyHunks(text, given string, hunks []hunk) (out string, added, removed int, err error) {
+func applyHunks(text, given string, hunks []hunk) (patched, error) {
+	var done patched
 	lines := cutLines(text)
 	end := "\n"
 	if crlf(text) {
@@ -76,13 +88,17 @@ func applyHunks(text, given string, hunks []hunk) (out string, added, removed in
 	for n, h := range hunks {
 		at, ok := h.find(lines, cursor, shift)
 		if !ok {
-			return "", 0, 0, h.mismatch(text, given, n, len(hunks), lines, cursor)
+			return patched{}, h.mismatch(text, given, n, len(hunks), lines, cursor)
+		}
+		if fits := h.fits(lines, cursor, shift); len(fits) > sameAhead(hunks[n:]) {
+			return patched{}, fail(codePatchFailed, "hunk %d of %d for %s fits in %s (lines %s); add lines around it, or an @@ line that only one of them follows", n+1, len(hunks), quote(given), howMany(len(fits)), numbers(fits))
 		}
 		if h.hint >= 0 {
 			shift = at - h.hint
 		}
 		res = append(res, lines[cursor:at]...)
 		cursor = at
+		var place LineRange
 		for _, l := range h.lines {
 			switch l.op {
 			case ' ':
@@ -90,11 +106,16 @@ func applyHunks(text, given string, hunks []hunk) (out string, added, removed in
 				cursor++
 			case '-':
 				cursor++
-				removed++
+				done.removed++
+				place.add(len(res)+1, len(res))
 			case '+':
 				res = append(res, fileLine{l.text, end})
-				added++
+				done.added++
+				place.add(len(res), len(res))
 			}
+		}
+		if place.First > 0 {
+			done.places = append(done.places, place)
 		}
 		if n := len(h.lines); cursor == len(lines) && n > 0 && h.lines[n-1].op == '+' {
 			// The patch's own line ends the file now. Where the grammar cannot
@@ -114,7 +135,56 @@ func applyHunks(text, given string, hunks []hunk) (out string, added, removed in
 		b.WriteString(l.text)
 		b.WriteString(l.end)
 	}
-	return b.String(), added, removed, nil
+	done.text = b.String()
+	return done, nil
+}
+
+// LineRange is lines of a file, 1-based and inclusive. Last is First-1 where
+// lines were removed before First and none written.
+type LineRange struct{ First, Last int }
+
+func (r *LineRange) add(first, last int) {
+	if r.First == 0 {
+		*r = LineRange{first, last}
+	}
+	r.Last = max(r.Last, last)
+}
+
+func (r LineRange) String() string {
+	if r.Last <= r.First {
+		return strconv.Itoa(r.First)
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+// sameAhead is how many hunks from the first on look for the same lines, as where
+// each of several equal places is changed.
+func sameAhead(hunks []hunk) int {
+	n := 1
+	for n < len(hunks) && slices.Equal(hunks[0].old(), hunks[n].old()) && slices.Equal(hunks[0].headers, hunks[n].headers) && hunks[n].hint < 0 {
+		n++
+	}
+	return n
+}
+
+func howMany(n int) string {
+	if n == 2 {
+		return "two places"
+	}
+	return fmt.Sprintf("%d places", n)
+}
+
+func numbers(at []int) string {
+	const most = 10
+	var out []string
+	for i, n := range at {
+		if i == most {
+			out = append(out, "...")
+			break
+		}
+		out = append(out, strconv.Itoa(n+1))
+	}
+	return strings.Join(out, ", ")
 }
 
 // find is the line where h applies, at cursor or later.
@@ -153,6 +223,66 @@ func (h *hunk) find(lines []fileLine, cursor, shift int) (int, bool) {
 		from = cursor - 1
 	}
 	return seek(lines, old, cursor, from, want)
+}
+
+// fits are all the lines where h could apply as well as where find puts it. The
+// grammar tells the place of a hunk at the end of the file, and of one that
+// matches at its own line number: those fit once.
+func (h *hunk) fits(lines []fileLine, cursor, shift int) []int {
+	old := h.old()
+	at, ok := h.find(lines, cursor, shift)
+	if !ok || h.hint >= 0 && at == h.hint+shift || len(old) == 0 && len(h.headers) == 0 || h.eof && at == len(lines)-len(old) {
+		return nil
+	}
+	how := strictness(lines[at:], old)
+	if len(h.headers) == 0 {
+		var all []int
+		for i := cursor; i+len(old) <= len(lines); i++ {
+			if matches(lines[i:], old, sameLine[how]) {
+				all = append(all, i)
+			}
+		}
+		return all
+	}
+	// The place is the first one behind the headers, for each line that could be
+	// the first of them and is followed by the others and by the hunk.
+	var all []int
+	heads := strictness(lines[headerAt(lines, h.headers[0], cursor):], h.headers[:1])
+	for i := cursor; i < len(lines); i++ {
+		if !sameLine[heads](lines[i].text, h.headers[0]) {
+			continue
+		}
+		one := *h
+		one.headers = h.headers[1:]
+		next := i + 1
+		if len(one.headers) == 0 && len(old) > 0 && matches(lines[i:], old[:1], sameLine[how]) && i+len(old) <= len(lines) && matches(lines[i:], old, sameLine[how]) {
+			next = i // repeated as the first line of context
+		}
+		if len(old) == 0 && len(one.headers) == 0 {
+			all = append(all, next)
+			continue
+		}
+		if at, ok := one.find(lines, next, shift); ok && strictness(lines[at:], old) == how && !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+func headerAt(lines []fileLine, head string, cursor int) int {
+	i, _ := seek(lines, []string{head}, cursor, cursor, -1)
+	return i
+}
+
+// strictness is how strictly want matches at the beginning of lines, as an index of
+// sameLine.
+func strictness(lines []fileLine, want []string) int {
+	for how, same := range sameLine {
+		if len(want) <= len(lines) && matches(lines, want, same) {
+			return how
+		}
+	}
+	return len(sameLine) - 1
 }
 
 // seek finds want in lines from line start, strictest match first, and nearest

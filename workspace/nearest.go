@@ -21,7 +21,11 @@ func nearest(text, want string) string {
 
 	at, equal := mostEqual(lines, wanted)
 	why := ""
+	if similar, differ := lookAlike(lines, wanted); similar >= 0 && whole == len(wanted) {
+		at, equal, why = similar, 0, "characters that look alike differ: "+strings.Join(differ, "; ")
+	}
 	switch {
+	case why != "":
 	case at >= 0 && equal == whole:
 		why = "only the blanks or line ends differ"
 	case at < 0:

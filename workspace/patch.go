@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"context"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,8 @@ type PatchedFile struct {
 	Path           string
 	MovedTo        string
 	Added, Removed int // lines
+	// Places are the lines of the file as it is now that hunks changed.
+	Places []LineRange
 }
 
 // PatchResult lists what a patch did, in the order of the patch.
@@ -183,6 +186,9 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 	if op.prefixed {
 		t.stripPrefixes(&op)
 	}
+	if op.moveTo != "" && path.Clean(op.path) == path.Clean(op.moveTo) {
+		op.moveTo = "" // a move onto itself is no move
+	}
 	s, shown, err := t.file(op.path, op.op == "update" && op.moveTo == "")
 	if err != nil {
 		return PatchedFile{}, err
@@ -225,10 +231,11 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 		}
 	}
 	if len(op.hunks) > 0 {
-		s.text, done.Added, done.Removed, err = applyHunks(s.text, op.path, op.hunks)
+		p, err := applyHunks(s.text, op.path, op.hunks)
 		if err != nil {
 			return done, err
 		}
+		s.text, done.Added, done.Removed, done.Places = p.text, p.added, p.removed, p.places
 		if len(s.text) > MaxEditBytes {
 			return done, fail(codeTooLarge, "the patched %s would be larger than %d bytes; use a command such as sed", quote(op.path), MaxEditBytes)
 		}
@@ -243,7 +250,10 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 	if err != nil {
 		return done, err
 	}
-	if to == s || to.exists {
+	if to == s {
+		return done, nil // the same file by another spelling
+	}
+	if to.exists {
 		return done, fail(codeExists, "%s already exists; choose another name for the moved file", quote(op.moveTo))
 	}
 	done.Op, done.MovedTo = "move", toShown

@@ -3,6 +3,7 @@ package workspace
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -29,7 +30,7 @@ const (
 
 // parsePatch reads either grammar.
 func parsePatch(patch string) ([]patchOp, error) {
-	patch = strings.ReplaceAll(patch, "\r\n", "\n")
+	patch = withoutHeredoc(strings.ReplaceAll(patch, "\r\n", "\n"))
 	if strings.HasPrefix(strings.TrimSpace(patch), beginPatch) {
 		return parseEnvelope(patch)
 	}
@@ -37,6 +38,25 @@ func parsePatch(patch string) ([]patchOp, error) {
 		return parseUnified(patch)
 	}
 	return nil, fail(codePatchFailed, "the patch starts neither with %q nor with a unified diff header; use one of the two forms", beginPatch)
+}
+
+// heredocStart is the first line of a patch sent as the command that would apply
+// it in a shell.
+var heredocStart = regexp.MustCompile(`^\s*(?:(?:apply_patch|applypatch|patch(?: -p[01])?|git apply)\s+|cat\s+)?<<-?\s*(['"]?)([A-Za-z_]\w*)(['"]?)\s*(?:\|\s*(?:apply_patch|applypatch)\s*)?$`)
+
+// withoutHeredoc takes the patch out of such a command; any other text stays as
+// it is.
+func withoutHeredoc(patch string) string {
+	first, rest, _ := strings.Cut(strings.TrimLeft(patch, "\n"), "\n")
+	m := heredocStart.FindStringSubmatch(first)
+	if m == nil || m[1] != m[3] {
+		return patch
+	}
+	body, ok := strings.CutSuffix(strings.TrimRight(rest, " \t\n"), "\n"+m[2])
+	if !ok {
+		return patch
+	}
+	return body + "\n"
 }
 
 // parseEnvelope reads the form between begin and end markers.

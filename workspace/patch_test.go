@@ -158,7 +158,7 @@ func TestApplyPatchCounts(t *testing.T) {
 	os.Chmod(dir+"/b", 0o750)
 	res, err := f.ApplyPatch(ctx, envelope("*** Update File: a\n@@\n-1\n-2\n+one\n*** Delete File: ./b\n*** Add File: c\n+n\n"))
 	wantCode(t, err, "")
-	want := []PatchedFile{{Op: "update", Path: "a", Added: 1, Removed: 2}, {Op: "delete", Path: "b", Removed: 1}, {Op: "add", Path: "c", Added: 1}}
+	want := []PatchedFile{{Op: "update", Path: "a", Added: 1, Removed: 2, Places: []LineRange{{1, 1}}}, {Op: "delete", Path: "b", Removed: 1}, {Op: "add", Path: "c", Added: 1}}
 	if !reflect.DeepEqual(res.Files, want) {
 		t.Errorf("got %+v, want %+v", res.Files, want)
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // MkdirResult tells what Mkdir did.
@@ -14,7 +16,7 @@ type MkdirResult struct {
 }
 
 // Mkdir makes a directory; with parents, the missing ones on the way too. A
-// directory that exists already is no error.
+// directory that exists already is no error; a missing parent is named.
 func (f *FS) Mkdir(ctx context.Context, path string, parents bool) (MkdirResult, error) {
 	var res MkdirResult
 	err := f.at(path, walkOptions{follow: true, write: true, parents: parents}, func(p *resolved) error {
@@ -44,18 +46,35 @@ func (f *FS) Mkdir(ctx context.Context, path string, parents bool) (MkdirResult,
 		res.Created = true
 		return nil
 	})
+	if sandbox.CodeOf(err) == codeNotFound && !parents {
+		if parent := f.missingParent(path); parent != "" {
+			return res, fail(codeNotFound, "%s cannot be made because its parent directory %s does not exist; set recursive to make that as well", quote(path), quote(parent))
+		}
+	}
 	return res, err
+}
+
+// missingParent is the first directory on the way to path that is not there.
+func (f *FS) missingParent(path string) (parent string) {
+	f.at(path, walkOptions{follow: true, write: true, mayMiss: true}, func(p *resolved) error {
+		if p.missing != nil {
+			parent = p.display()
+		}
+		return nil
+	})
+	return parent
 }
 
 // RemoveResult tells what Remove did.
 type RemoveResult struct {
 	Path    string
 	Kind    Kind
-	Removed int // names removed, the path itself included
+	Removed int // names removed, the path itself included; 0 when there was nothing
 }
 
 // Remove removes a file, a link (never what it points to), an empty directory,
-// or with recursive a whole tree. The workspace and grants themselves stay.
+// or with recursive a whole tree; nothing to remove is then no error, as with
+// rm -rf. The workspace and grants themselves stay.
 func (f *FS) Remove(ctx context.Context, path string, recursive bool) (RemoveResult, error) {
 	var res RemoveResult
 	err := f.at(path, walkOptions{write: true}, func(p *resolved) error {
@@ -93,6 +112,9 @@ func (f *FS) Remove(ctx context.Context, path string, recursive bool) (RemoveRes
 		res.Removed = r.count
 		return err
 	})
+	if recursive && res.Removed == 0 && sandbox.CodeOf(err) == codeNotFound {
+		return RemoveResult{Path: path}, nil
+	}
 	return res, err
 }
 

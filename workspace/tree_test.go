@@ -50,7 +50,7 @@ func TestRemove(t *testing.T) {
 		removed   int
 	}{
 		{"f", false, "", 1}, {"d", false, "", 1}, {"t", false, codeIsDirectory, 0}, {"t", true, "", 5}, {"dangle", false, "", 1}, {"out", true, "", 1}, {"in", true, "", 1},
-		{"none", false, codeNotFound, 0}, {"none", true, codeNotFound, 0}, {".", true, codeInvalid, 0}, {dir, true, codeInvalid, 0}, {"t3/..", true, codeInvalid, 0}, {"", true, codeInvalid, 0},
+		{"none", false, codeNotFound, 0}, {"none", true, "", 0}, {"none/deeper", true, "", 0}, {"none/deeper", false, codeNotFound, 0}, {".", true, codeInvalid, 0}, {dir, true, codeInvalid, 0}, {"t3/..", true, codeInvalid, 0}, {"", true, codeInvalid, 0},
 	} {
 		r, err := f.Remove(ctx, tc.path, tc.recursive)
 		wantCode(t, err, tc.code)
@@ -63,6 +63,23 @@ func TestRemove(t *testing.T) {
 	}
 	if get(t, dir+"/t2/keep") != "k" {
 		t.Error("the target of a link was removed")
+	}
+}
+
+// TestMkdirNamesTheParent: the directory that has to be made first is named.
+func TestMkdirNamesTheParent(t *testing.T) {
+	f, dir, _ := newFS(t, Options{})
+	put(t, dir, map[string]string{"a/": "", "l": "-> a"})
+	for path, parent := range map[string]string{"x/y": "x", "a/b/c/d": "a/b", "l/b/c": "a/b"} {
+		_, err := f.Mkdir(ctx, path, false)
+		wantCode(t, err, codeNotFound)
+		if !strings.Contains(err.Error(), "parent directory "+parent+" does not exist; set recursive") {
+			t.Errorf("%s: %v", path, err)
+		}
+		if _, err := f.Mkdir(ctx, path, true); err != nil || !exists(filepath.Join(dir, path)) {
+			t.Errorf("%s: %v", path, err)
+		}
+		os.RemoveAll(dir + "/a/b")
 	}
 }
 
