@@ -15,5 +15,7 @@ type (
 	SearchRequest  = workspace.SearchRequest
 	ExtractRequest = workspace.ExtractRequest
 
+	Ignored   = workspace.Ignored
+	Unread    = workspace.Unread
 	LineRange = workspace.LineRange
 )

@@ -73,7 +73,10 @@ func TestUnknownArguments(t *testing.T) {
 		{"read_file", `{"path":"a","start_line":5}`, "", `; use offset`},
 		{"read_file", `{"path":"a","end_line":5}`, "", `; use limit`},
 		{"search_text", `{"pattern":"a","include":"*.go"}`, "", `; use glob`},
-		{"search_text", `{"pattern":"a","ignore_case":true}`, "", `; use pattern`},
+		{"search_text", `{"pattern":"a","ignore_case":true,"literal":true,"all":true}`, "", ""},
+		{"search_text", `{"pattern":"a","insensitive":true}`, "", `ignore_case`},
+		{"search_text", `{"pattern":"a","no_ignore":true}`, "", `; use all`},
+		{"find_files", `{"pattern":"a","include_ignored":true}`, "", `; use all`},
 		{"rm", `{"path":"a","recusive":true}`, "", `; use recursive`},
 		{"session_info", `{"verbose":true}`, `ignored unknown argument "verbose"`, ""},
 	} {

@@ -14,17 +14,18 @@ func findFilesTool() tool {
 	return tool{
 		sets: []string{"files"},
 		def: mcp.NewTool("find_files",
-			mcp.WithDescription("Find files by glob such as **/*.go, newest first; ignore files are honoured."),
+			mcp.WithDescription("Find files by glob such as **/*.go, newest first; ignored files only with all."),
 			hints(true, false, true, false),
 			mcp.WithString("pattern", mcp.Required()),
 			mcp.WithString("path", mcp.Description("Folder to look in")),
+			mcp.WithBoolean("all"),
 		),
 		run: findFiles,
 	}
 }
 
 func findFiles(ctx context.Context, c *call) (*reply, error) {
-	req := session.FindRequest{Pattern: c.required("pattern"), Path: c.name("path", ".")}
+	req := session.FindRequest{Pattern: c.required("pattern"), Path: c.name("path", "."), All: c.boolean("all", false)}
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -41,11 +42,51 @@ func findFiles(ctx context.Context, c *call) (*reply, error) {
 	if len(paths) == 0 {
 		b.WriteString("no file matches\n")
 	}
-	if res.Denied > 0 {
-		fmt.Fprintf(&b, "[%d hidden by --deny-read left out]\n", res.Denied)
-	}
+	b.WriteString(leftOut(res.Denied, res.Ignored, res.Unread))
 	if res.Truncated {
 		fmt.Fprintf(&b, "[%d match in all: use a narrower pattern or path]\n", res.Total)
 	}
-	return &reply{text: b.String(), structured: map[string]any{"paths": paths, "total": res.Total, "truncated": res.Truncated}}, nil
+	return &reply{text: b.String(), structured: map[string]any{"paths": paths, "total": res.Total, "truncated": res.Truncated,
+		"ignored_files": res.Ignored.Files, "ignored_folders": res.Ignored.Directories, "unreadable": res.Unread.Count}}, nil
+}
+
+// leftOut says what a search or find did not look at, a line each.
+func leftOut(denied int, ignored session.Ignored, unread session.Unread) string {
+	var b strings.Builder
+	if denied > 0 {
+		fmt.Fprintf(&b, "[%d hidden by --deny-read left out]\n", denied)
+	}
+	if ignored.Files+ignored.Directories > 0 {
+		var what []string
+		if n := ignored.Files; n > 0 {
+			what = append(what, counted(n, "file"))
+		}
+		if n := ignored.Directories; n > 0 {
+			what = append(what, counted(n, "folder"))
+		}
+		fmt.Fprintf(&b, "[ignored and left out: %s; all includes them]\n", strings.Join(what, ", "))
+	}
+	return b.String() + couldNotRead(unread)
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func couldNotRead(u session.Unread) string {
+	if u.Count == 0 {
+		return ""
+	}
+	var names []string
+	for _, n := range u.Names {
+		names = append(names, oneLine(n))
+	}
+	more := ""
+	if n := u.Count - len(u.Names); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("[could not be read: %s%s]\n", strings.Join(names, ", "), more)
 }

@@ -80,6 +80,7 @@ func ls(ctx context.Context, c *call) (*reply, error) {
 	if res.Hidden > 0 {
 		fmt.Fprintf(&b, "[%d hidden: use all]\n", res.Hidden)
 	}
+	b.WriteString(couldNotRead(res.Unread))
 	if res.Truncated {
 		b.WriteString("[more entries than shown: list a folder below, or a smaller depth]\n")
 	}

@@ -14,13 +14,16 @@ func searchTextTool() tool {
 	return tool{
 		sets: []string{"files"},
 		def: mcp.NewTool("search_text",
-			mcp.WithDescription("Search file contents by regular expression (RE2); ignore files are honoured, binary files skipped."),
+			mcp.WithDescription("Search file contents by regular expression (RE2); ignored files only with all, binary files never."),
 			hints(true, false, true, false),
 			mcp.WithString("pattern", mcp.Required()),
 			mcp.WithString("path", mcp.Description("File or folder")),
 			mcp.WithString("glob", mcp.Description("Only these files, such as *.go")),
 			mcp.WithInteger("context", mcp.Description("Lines around a match")),
 			mcp.WithInteger("max_results", mcp.Description("Default 200")),
+			mcp.WithBoolean("ignore_case"),
+			mcp.WithBoolean("literal"),
+			mcp.WithBoolean("all"),
 		),
 		run: searchText,
 	}
@@ -39,6 +42,9 @@ func searchText(ctx context.Context, c *call) (*reply, error) {
 		Glob:       c.name("glob", ""),
 		Context:    c.integer("context", 0, 0, 50),
 		MaxResults: c.integer("max_results", 200, 1, 10_000),
+		IgnoreCase: c.boolean("ignore_case", false),
+		Literal:    c.boolean("literal", false),
+		All:        c.boolean("all", false),
 	}
 	if c.err != nil {
 		return nil, c.err
@@ -68,12 +74,11 @@ func searchText(ctx context.Context, c *call) (*reply, error) {
 	if len(rows) == 0 {
 		b.WriteString("no match\n")
 	}
-	if res.Denied > 0 {
-		fmt.Fprintf(&b, "[%d hidden by --deny-read left out]\n", res.Denied)
-	}
+	b.WriteString(leftOut(res.Denied, res.Ignored, res.Unread))
 	if res.Truncated {
 		b.WriteString("[more matches: use a narrower pattern, path or glob]\n")
 	}
 	cut := c.truncate(b.String(), c.defaultTokens(), nil)
-	return &reply{text: cut.Text, structured: map[string]any{"matches": rows, "truncated": res.Truncated || cut.Truncated}}, nil
+	return &reply{text: cut.Text, structured: map[string]any{"matches": rows, "truncated": res.Truncated || cut.Truncated,
+		"ignored_files": res.Ignored.Files, "ignored_folders": res.Ignored.Directories, "unreadable": res.Unread.Count}}, nil
 }

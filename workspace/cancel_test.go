@@ -98,8 +98,8 @@ func TestWorkIsCancelled(t *testing.T) {
 		})
 	}
 	work := newIgnoreWork(canceledContext())
-	rules := &ignoreRules{rules: parseIgnore(strings.NewReader(strings.Repeat("**/*a*b/**/*z\n", 9000)), nil)}
-	if _, err := rules.ignored([]string{"x", "y"}, false, work); !errors.Is(err, context.Canceled) {
+	rules := &ignoreRules{rules: parseIgnore(strings.NewReader(strings.Repeat("**/*a*b/**/*z\n", 9000)), nil, true)}
+	if _, err := rules.judge([]string{"x", "y"}, false, work); !errors.Is(err, context.Canceled) {
 		t.Errorf("rules: %v", err)
 	}
 }

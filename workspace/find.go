@@ -33,8 +33,10 @@ type FindRequest struct {
 type FindResult struct {
 	Entries   []Entry
 	Total     int  // matches in all
-	Truncated bool // more matched than are in Entries, or parts could not be read
+	Truncated bool // more matched than are in Entries, or the tree was too large
 	Denied    int  // names passed over because policy hides them
+	Unread    Unread
+	Ignored   Ignored // files that match and directories, left out by ignore files
 }
 
 // Find finds files by name. Names that start with a dot count like others.
@@ -70,6 +72,7 @@ func (f *FS) Find(ctx context.Context, req FindRequest) (FindResult, error) {
 		}
 		var found newest
 		t := &tour{ctx: ctx, all: req.All}
+		t.counts = func(rel, name string, kind Kind) bool { return !m.dirs && m.match(rel, name) }
 		display := p.display()
 		t.visit = func(v visited) error {
 			isDir := v.kind == KindDirectory
@@ -96,6 +99,7 @@ func (f *FS) Find(ctx context.Context, req FindRequest) (FindResult, error) {
 		}
 		sort.Slice(found, func(i, j int) bool { return found.Less(j, i) })
 		res.Entries, res.Truncated, res.Denied = found, t.truncated || res.Total > len(found), t.left
+		res.Unread, res.Ignored = t.unread.below(display), t.ignored
 		return nil
 	})
 	return res, err

@@ -33,7 +33,7 @@ func TestActAsOwner(t *testing.T) {
 	}
 	s, err := f.Search(ctx, SearchRequest{Pattern: "canary"})
 	wantCode(t, err, "")
-	if s.Matches != 1 || !s.Truncated {
+	if s.Matches != 1 || s.Truncated || s.Unread.Count != 3 {
 		t.Errorf("search found %+v", s)
 	}
 	_, err = f.WriteFile(ctx, WriteRequest{Path: "new/f", Content: []byte("x")})

@@ -66,9 +66,19 @@ type ignoreRule struct {
 	name    string // the name must be this
 	suffix  string // or end with this
 	base    bool   // the pattern looks at the last name only
+	git     bool   // one of git's own, which do not concern tracked files
 }
 
-func parseIgnore(r io.Reader, domain []string) []ignoreRule {
+// verdict is what the ignore rules say about a name.
+type verdict int
+
+const (
+	wanted verdict = iota
+	ignoredByGit
+	ignoredByOther // .ignore, which only searches know
+)
+
+func parseIgnore(r io.Reader, domain []string, git bool) []ignoreRule {
 	var rules []ignoreRule
 	s := bufio.NewScanner(io.LimitReader(r, maxIgnoreFile))
 	for s.Scan() {
@@ -79,7 +89,7 @@ func parseIgnore(r io.Reader, domain []string) []ignoreRule {
 		if strings.TrimSpace(line) == "" || line[0] == '#' {
 			continue
 		}
-		rule := ignoreRule{pattern: gitignore.ParsePattern(line, domain)}
+		rule := ignoreRule{pattern: gitignore.ParsePattern(line, domain), git: git}
 		body := strings.TrimSuffix(strings.TrimRight(strings.TrimPrefix(line, "!"), " "), "/")
 		if rule.base = !strings.Contains(body, "/"); rule.base {
 			if tail, ok := strings.CutPrefix(body, "*"); ok && !strings.ContainsAny(tail, `*?[\`) {
@@ -93,15 +103,15 @@ func parseIgnore(r io.Reader, domain []string) []ignoreRule {
 	return rules
 }
 
-// ignored reports whether the last of comps is left out. The last rule that
-// speaks about it decides, rules of deeper directories first.
-func (r *ignoreRules) ignored(comps []string, isDir bool, work *ignoreWork) (bool, error) {
+// judge tells whether the last of comps is left out. The last rule that speaks
+// about it decides, rules of deeper directories first.
+func (r *ignoreRules) judge(comps []string, isDir bool, work *ignoreWork) (verdict, error) {
 	name := comps[len(comps)-1]
 	for ; r != nil; r = r.parent {
 		var short []string
 		// The cheap tests are not free.
 		if err := work.spend(1 + len(r.rules)/16); err != nil {
-			return false, err
+			return wanted, err
 		}
 		for i := len(r.rules) - 1; i >= 0; i-- {
 			rule := &r.rules[i]
@@ -118,17 +128,20 @@ func (r *ignoreRules) ignored(comps []string, isDir bool, work *ignoreWork) (boo
 				path = short
 			}
 			if err := work.spend(len(path)); err != nil {
-				return false, err
+				return wanted, err
 			}
 			switch rule.pattern.Match(path, isDir) {
 			case gitignore.Exclude:
-				return true, nil
+				if rule.git {
+					return ignoredByGit, nil
+				}
+				return ignoredByOther, nil
 			case gitignore.Include:
-				return false, nil
+				return wanted, nil
 			}
 		}
 	}
-	return false, nil
+	return wanted, nil
 }
 
 // readIgnore adds the rules of the open directory dir to parent. has tells
@@ -143,7 +156,7 @@ func readIgnore(dir int, domain []string, parent *ignoreRules, has func(string) 
 		if err != nil {
 			continue
 		}
-		rules = append(rules, parseIgnore(file, domain)...)
+		rules = append(rules, parseIgnore(file, domain, name != ".ignore")...)
 		file.Close()
 	}
 	if len(rules) == 0 {
@@ -165,7 +178,7 @@ func (f *FS) inheritedIgnore(p *resolved, work *ignoreWork) (*ignoreRules, error
 				continue
 			}
 			if file, err := openRegular(at); err == nil {
-				rules = append(rules, parseIgnore(file, comps)...)
+				rules = append(rules, parseIgnore(file, comps, name != ".ignore")...)
 				file.Close()
 			}
 			at.close()
@@ -179,11 +192,11 @@ func (f *FS) inheritedIgnore(p *resolved, work *ignoreWork) (*ignoreRules, error
 		if rules := load(p.comps[:i], ignoreFiles[:]...); len(rules) > 0 {
 			r = &ignoreRules{parent: r, domain: append([]string(nil), p.comps[:i]...), rules: rules}
 		}
-		out, err := r.ignored(p.comps[:i+1], true, work)
+		out, err := r.judge(p.comps[:i+1], true, work)
 		if err != nil {
 			return nil, err
 		}
-		if out {
+		if out != wanted {
 			r = nil // asked for by name, so wanted
 		}
 	}

@@ -46,7 +46,8 @@ type ListResult struct {
 	Path      string
 	Entries   []Entry
 	Hidden    int  // entries left out because their names start with a dot
-	Truncated bool // there were more entries, or deeper ones could not be read
+	Truncated bool // there were more entries
+	Unread    Unread
 }
 
 // List lists a directory. Shallow entries come first when there are too many,
@@ -149,7 +150,9 @@ func (f *FS) listTree(ctx context.Context, fd int, base, at string, req ListRequ
 				}
 				sub, err := openSubdir(l.fd, e.name)
 				if err != nil {
-					res.Truncated = true
+					if unreadable(err) {
+						res.Unread.add(path)
+					}
 					continue
 				}
 				next = append(next, level{sub, path, key})

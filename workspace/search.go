@@ -51,8 +51,10 @@ type SearchResult struct {
 	Files         []FileMatches
 	Matches       int  // matching lines in Files
 	FilesSearched int  // files read, binary ones not counted
-	Truncated     bool // there is more than MaxResults, or parts could not be read
+	Truncated     bool // there is more than MaxResults, or the tree was too large
 	Denied        int  // names passed over because policy hides them
+	Unread        Unread
+	Ignored       Ignored // files that Glob matches and directories, left out by ignore files
 
 	bytes int // text taken so far
 }
@@ -257,6 +259,9 @@ func (f *FS) searchTree(ctx context.Context, p *resolved, m *matcher, g *glob, r
 		}()
 	}
 	t := &tour{ctx: ctx, all: req.All}
+	t.counts = func(rel, name string, kind Kind) bool {
+		return kind == KindFile && (g == nil || g.match(rel, name))
+	}
 	seq := 0
 	t.visit = func(v visited) error {
 		if v.kind != KindFile || g != nil && !g.match(v.rel, v.name) {
@@ -301,7 +306,9 @@ func (f *FS) searchTree(ctx context.Context, p *resolved, m *matcher, g *glob, r
 				continue
 			}
 			if d.err != nil {
-				res.Truncated = true
+				if ctx.Err() == nil {
+					res.Unread.add(joinDisplay(display, d.rel))
+				}
 				continue
 			}
 			if d.text {
@@ -325,6 +332,11 @@ func (f *FS) searchTree(ctx context.Context, p *resolved, m *matcher, g *glob, r
 	}
 	res.Truncated = res.Truncated || t.truncated
 	res.Denied += t.left
+	for _, name := range t.unread.below(display).Names {
+		res.Unread.add(name)
+	}
+	res.Unread.Count += t.unread.Count - len(t.unread.Names)
+	res.Ignored = t.ignored
 	return res, nil
 }
 
@@ -334,7 +346,7 @@ func (s *fileSearcher) searchIn(dir int, name string, max int) searchDone {
 		return unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	})
 	if err != nil {
-		if err == unix.EACCES || err == unix.EMFILE || err == unix.ENFILE {
+		if unreadable(err) {
 			return searchDone{err: err}
 		}
 		return searchDone{} // gone, or swapped for a link

@@ -54,6 +54,10 @@ func (s *fileSearcher) search(fd int, max int) searchDone {
 			if e, bom := bomOf(head); bom && e.unit() == 2 {
 				return s.searchUTF16(fd, filled, e)
 			}
+			if bytes.HasPrefix(b, UTF8.bom()) {
+				filled = copy(s.buf, b[len(UTF8.bom()):]) // so that ^ matches behind it
+				b = s.buf[:filled]
+			}
 			if bytes.IndexByte(head, 0) >= 0 {
 				return searchDone{}
 			}

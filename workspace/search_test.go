@@ -33,7 +33,7 @@ func TestSearch(t *testing.T) {
 		"a.go": "package a\n\nfunc Foo() {}\nfunc Bar() {}\n", "b.txt": "foo\r\nFOO\r\n", "sub/c.go": "x\nfoo 1\ny\nfoo 2\nz\nz\nfoo 3",
 		"bin": "foo\x00foo\n", ".git/config": "foo\n", ".github/w.yml": "foo: hidden\n", ".gitignore": "ign/\n*.log\n!keep.log\n",
 		"ign/x": "foo\n", "x.log": "foo\n", "keep.log": "foo kept\n", "link": "-> a.go", "out": "-> " + outside + "/canary", "dirlink": "-> sub",
-		"u16": "\xff\xfef\x00o\x00o\x00\n\x00", "latin": "caf\xe9 foo\n", "empty": "",
+		"u16": "\xff\xfef\x00o\x00o\x00\n\x00", "latin": "caf\xe9 foo\n", "empty": "", "mark": "\xef\xbb\xbfstart x\n",
 		"kelvin": "2\u212A unit\n", "long": strings.Repeat("x", 3000) + "needle" + strings.Repeat("y", 3000) + "\n",
 	})
 	for _, tc := range []struct {
@@ -46,6 +46,7 @@ func TestSearch(t *testing.T) {
 		{name: "regexp", req: SearchRequest{Pattern: `^func \w+\(`, Glob: "*.go"}, want: []string{"a.go:3:func Foo() {}", "a.go:4:func Bar() {}"}},
 		{name: "all names", req: SearchRequest{Pattern: "foo"}, want: []string{".github/w.yml:1:foo: hidden", "b.txt:1:foo", "keep.log:1:foo kept", "latin:1:caf\uFFFD foo", "sub/c.go:2:foo 1", "sub/c.go:4:foo 2", "sub/c.go:7:foo 3", "u16:1:foo"}},
 		{name: "ignore case", req: SearchRequest{Pattern: "foo", IgnoreCase: true, Glob: "*.{txt,go}", Path: "."}, want: []string{"a.go:3:func Foo() {}", "b.txt:1:foo", "b.txt:2:FOO", "sub/c.go:2:foo 1", "sub/c.go:4:foo 2", "sub/c.go:7:foo 3"}},
+		{name: "behind a byte order mark", req: SearchRequest{Pattern: "^start"}, want: []string{"mark:1:start x"}},
 		{name: "context", req: SearchRequest{Pattern: "foo", Path: "sub", Context: 1}, want: []string{"sub/c.go-1-x", "sub/c.go:2:foo 1", "sub/c.go-3-y", "sub/c.go:4:foo 2", "sub/c.go-5-z", "sub/c.go-6-z", "sub/c.go:7:foo 3"}},
 		{name: "context wide", req: SearchRequest{Pattern: "foo 2", Path: "sub", Context: 20}, want: []string{"sub/c.go-1-x", "sub/c.go-2-foo 1", "sub/c.go-3-y", "sub/c.go:4:foo 2", "sub/c.go-5-z", "sub/c.go-6-z", "sub/c.go-7-foo 3"}},
 		{name: "one file", req: SearchRequest{Pattern: "foo [13]", Path: "sub/c.go"}, want: []string{"sub/c.go:2:foo 1", "sub/c.go:7:foo 3"}},

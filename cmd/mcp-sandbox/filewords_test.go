@@ -47,3 +47,32 @@ func TestFileWords(t *testing.T) {
 		t.Errorf("%q", r.text())
 	}
 }
+
+// TestSearchSaysWhatItLeftOut: no match is no proof where files were ignored or
+// could not be read, and a tracked file is never ignored.
+func TestSearchSaysWhatItLeftOut(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	c.sh("git init -q . 2>&1; printf 'dist/\\n*.log\\n' > .gitignore; mkdir -p dist nope; echo needle > dist/x.js; echo needle > kept.log; echo needle > a.log; echo NEEDLE.+ > b.txt; git add -f kept.log; echo needle > nope/y; echo needle > nr; chmod 0 nope nr")
+	text := func(tool string, args map[string]any) string { return c.ok(tool, args).text() }
+	for _, tc := range []struct {
+		tool string
+		args map[string]any
+		want string
+	}{
+		{"search_text", map[string]any{"pattern": "needle"}, "kept.log:1:needle\n[ignored and left out: 1 file, 1 folder; all includes them]\n[could not be read: nr, nope]\n"},
+		{"search_text", map[string]any{"pattern": "absent", "glob": "*.js"}, "no match\n[ignored and left out: 1 folder; all includes them]\n[could not be read: nope]\n"},
+		{"search_text", map[string]any{"pattern": "needle", "all": true, "glob": "{a.log,*.js}"}, "a.log:1:needle\ndist/x.js:1:needle\n[could not be read: nope]\n"},
+		{"search_text", map[string]any{"pattern": "needle.+", "ignore_case": true, "literal": true}, "b.txt:1:NEEDLE.+\n[ignored and left out: 1 file, 1 folder; all includes them]\n[could not be read: nr, nope]\n"},
+		{"find_files", map[string]any{"pattern": "*.log"}, "kept.log\n[ignored and left out: 1 file, 1 folder; all includes them]\n[could not be read: nope]\n"},
+		{"find_files", map[string]any{"pattern": "*.js", "all": true}, "dist/x.js\n[could not be read: nope]\n"},
+	} {
+		if got := text(tc.tool, tc.args); got != tc.want {
+			t.Errorf("%s %v:\n%swant\n%s", tc.tool, tc.args, got, tc.want)
+		}
+	}
+	if got := text("ls", map[string]any{"depth": 2}); !strings.Contains(got, "[could not be read: nope]") || strings.Contains(got, "more entries") {
+		t.Errorf("ls: %s", got)
+	}
+	c.sh("chmod 755 nope")
+}
