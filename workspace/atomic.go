@@ -180,6 +180,25 @@ func (s *staged) commit() error {
 	return err
 }
 
+// replace takes the name of the file was, so that nothing is lost that other
+// programs add to that meanwhile. errRewritten says that was is not what it was,
+// and then it still has the name.
+func (s *staged) replace(ctx context.Context, was *unix.Stat_t, original func() ([]byte, error)) error {
+	d, err := displace(s.dir, s.tmp, s.name, was)
+	if err == unix.EINVAL || err == unix.ENOSYS || err == unix.ENOTSUP {
+		return s.commit()
+	}
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	if err := d.settle(ctx, original); err != nil {
+		d.back()
+		return err
+	}
+	return nil // the temporary name has the old file, for discard to remove
+}
+
 // commitNew takes the name only while nothing has it.
 func (s *staged) commitNew() error {
 	err := renameNoReplace(s.dir, s.tmp, s.dir, s.name)

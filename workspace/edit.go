@@ -110,7 +110,11 @@ func (f *FS) rewrite(ctx context.Context, p *resolved, d *document, content []by
 			if !unchanged(p.fd, p.name, &d.st) {
 				return false, changed()
 			}
-			if err := s.commit(); err != nil {
+			err := s.replace(ctx, &d.st, d.original)
+			if err == errRewritten {
+				return false, changed()
+			}
+			if err != nil {
 				return false, err
 			}
 			syncDir(p.fd)

@@ -91,6 +91,26 @@ func (s *stage) merge(from, to int, at []string, moved *[]movedName) error {
 	if err != nil {
 		return err
 	}
+	var both []string // directories that are in both
+	if err := s.mergeNames(entries, from, to, at, moved, &both); err != nil {
+		return err
+	}
+	for _, name := range both {
+		comps := append(at[:len(at):len(at)], name)
+		if err := pair(from, to, name, func(sub, dst int) error { return s.merge(sub, dst, comps, moved) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mergeNames moves what is in one directory, in the turn of the destination.
+func (s *stage) mergeNames(entries []dirEntry, from, to int, at []string, moved *[]movedName, both *[]string) error {
+	done, err := takeTurn(s.ctx, to, strings.Join(at, "/"))
+	if err != nil {
+		return err
+	}
+	defer done()
 	for _, e := range entries {
 		comps := append(at[:len(at):len(at)], e.name)
 		err := renameNoReplace(from, e.name, to, e.name)
@@ -102,9 +122,7 @@ func (s *stage) merge(from, to int, at []string, moved *[]movedName) error {
 			return err
 		}
 		if e.kind == KindDirectory {
-			if err := pair(from, to, e.name, func(sub, dst int) error { return s.merge(sub, dst, comps, moved) }); err != nil {
-				return err
-			}
+			*both = append(*both, e.name)
 			continue
 		}
 		st, err := statAt(to, e.name)

@@ -41,6 +41,11 @@ func (f *FS) Move(ctx context.Context, src, dst string) (MoveResult, error) {
 		if err := f.permitMove(from, to, st); err != nil {
 			return err
 		}
+		done, err := takeTurns(ctx, []int{from.fd, to.fd}, src)
+		if err != nil {
+			return err
+		}
+		defer done()
 		err = renameNoReplace(from.fd, from.name, to.fd, to.name)
 		if err == unix.EXDEV {
 			res.Copied = true

@@ -47,6 +47,8 @@ type patchFile struct {
 	source *patchFile // where it was moved from
 	place  *resolved
 	staged *staged
+	// displaced is the file that was there, until the patch is done.
+	displaced *displaced
 }
 
 // patcher holds the files of one patch by their real paths.

@@ -34,6 +34,9 @@ func (t *patcher) commit(ctx context.Context) (err error) {
 			if s.staged != nil {
 				s.staged.discard()
 			}
+			if s.displaced != nil {
+				s.displaced.close()
+			}
 		}
 		if err != nil {
 			made.run() // only now are new directories empty
@@ -75,7 +78,7 @@ func (t *patcher) commit(ctx context.Context) (err error) {
 	}
 	for _, s := range t.order {
 		if s.was != nil && s.place != nil && !unchanged(s.place.fd, s.place.name, s.was) {
-			return fail(codeConflict, "%s was changed by another program while the patch was applied; read it again and repeat the patch", quote(s.given))
+			return s.conflict()
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -86,12 +89,25 @@ func (t *patcher) commit(ctx context.Context) (err error) {
 			continue
 		}
 		back, remove, err := s.take()
+		if err == errRewritten {
+			return s.conflict()
+		}
 		if err != nil {
 			return fromErrno(err, s.given)
 		}
 		undo = append(undo, back)
 		if remove != nil {
 			trash = append(trash, remove)
+		}
+	}
+	for _, s := range t.order {
+		if s.displaced == nil {
+			continue
+		}
+		if err := s.displaced.settle(ctx, s.doc.original); err == errRewritten {
+			return s.conflict()
+		} else if err != nil {
+			return fromErrno(err, s.given)
 		}
 	}
 	return nil
@@ -157,6 +173,10 @@ func (t *patcher) stage(ctx context.Context, s *patchFile) error {
 	return err
 }
 
+func (s *patchFile) conflict() error {
+	return fail(codeConflict, "%s was changed by another program while the patch was applied; read it again and repeat the patch", quote(s.given))
+}
+
 func (s *patchFile) content() ([]byte, error) {
 	if !s.parsed {
 		return []byte(s.text), nil
@@ -182,10 +202,10 @@ func (s *patchFile) take() (back, remove func(), err error) {
 		return func() { renameNoReplace(dir, old, dir, name) }, func() { unix.Unlinkat(dir, old, 0) }, nil
 	}
 	tmp := s.staged.tmp
-	err = renameSwap(dir, tmp, dir, name)
+	s.displaced, err = displace(dir, tmp, name, s.was)
 	if err == nil {
 		// The temporary name holds the old file now; discard removes it.
-		return func() { renameSwap(dir, tmp, dir, name) }, nil, nil
+		return s.displaced.back, nil, nil
 	}
 	if err != unix.EINVAL && err != unix.ENOSYS && err != unix.ENOTSUP {
 		return nil, nil, err

@@ -21,6 +21,9 @@ func renameSwap(fromDir int, from string, toDir int, to string) error {
 	return unix.RenameatxNp(fromDir, from, toDir, to, unix.RENAME_SWAP)
 }
 
+// beingWritten cannot be told here.
+func beingWritten(int) bool { return false }
+
 // openUnnamed is not possible on Darwin.
 func openUnnamed(dir int, perm uint32) (int, error) { return -1, unix.ENOTSUP }
 

@@ -26,6 +26,17 @@ func renameSwap(fromDir int, from string, toDir int, to string) error {
 	return unix.Renameat2(fromDir, from, toDir, to, unix.RENAME_EXCHANGE)
 }
 
+// beingWritten tells whether some process has the file open for writing: a read
+// lease is refused then (fcntl(2), F_SETLEASE). It is false where that cannot be
+// told: a file of somebody else, a file system without leases.
+func beingWritten(fd int) bool {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+	if err == nil {
+		unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
+	}
+	return err == unix.EAGAIN
+}
+
 // openUnnamed makes a file without a name in dir (open(2), O_TMPFILE): a killed
 // server leaves nothing of it. Not every file system can.
 func openUnnamed(dir int, perm uint32) (int, error) {

@@ -87,6 +87,9 @@ func (d *document) bytes(text, given string) ([]byte, error) {
 	return b, nil
 }
 
+// original is the file's content as it was read.
+func (d *document) original() ([]byte, error) { return d.bytes(d.text, "") }
+
 // crlf reports whether most lines of text end with CRLF.
 func crlf(text string) bool {
 	n := strings.Count(text, "\r\n")

@@ -86,6 +86,11 @@ func (f *FS) Remove(ctx context.Context, path string, recursive bool) (RemoveRes
 			return err
 		}
 		res = RemoveResult{Path: p.display(), Kind: kindOf(st)}
+		done, err := takeTurn(ctx, p.fd, path)
+		if err != nil {
+			return err
+		}
+		defer done()
 		if res.Kind != KindDirectory {
 			if err := unix.Unlinkat(p.fd, p.name, 0); err != nil {
 				return err

@@ -175,9 +175,15 @@ func (f *FS) writeAt(ctx context.Context, p *resolved, req WriteRequest) (WriteR
 		return res, err
 	}
 	defer s.discard()
-	if req.Mode == WriteCreate {
+	switch {
+	case req.Mode == WriteCreate:
 		err = s.commitNew()
-	} else {
+	case r.before != nil:
+		err = s.replace(ctx, st, nil)
+		if err == errRewritten {
+			return res, fail(codeConflict, "%s was changed by another program during the call; read it again and repeat the call", quote(req.Path))
+		}
+	default:
 		err = s.commit()
 	}
 	if err != nil {

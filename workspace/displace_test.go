@@ -1,0 +1,137 @@
+package workspace
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestAppendsOutliveEdits: what programs add to a file while it is edited or
+// patched is there afterwards.
+func TestAppendsOutliveEdits(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells who has a file open for writing")
+	}
+	f, dir, _ := newFS(t, Options{})
+	put(t, dir, map[string]string{"f": "value 0\n", "g": "-> f"})
+	const writers, lines, edits = 3, 400, 120
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range lines {
+				file, err := os.OpenFile(dir+"/f", os.O_WRONLY|os.O_APPEND, 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				fmt.Fprintf(file, "writer %d line %d.\n", w, i)
+				file.Close()
+			}
+		}()
+	}
+	refused := 0
+	for i := range edits {
+		old, new := fmt.Sprintf("value %d\n", i), fmt.Sprintf("value %d\n", i+1)
+		for {
+			var err error
+			if i%2 == 0 {
+				_, err = f.EditFile(ctx, EditRequest{Path: "f", OldText: old, NewText: new})
+			} else {
+				_, err = f.ApplyPatch(ctx, envelope("*** Update File: f\n@@\n-"+old+"+"+new))
+			}
+			if err == nil {
+				break
+			}
+			wantCode(t, err, codeConflict)
+			refused++
+		}
+	}
+	wg.Wait()
+	got := get(t, dir+"/f")
+	if !strings.HasPrefix(got, fmt.Sprintf("value %d\n", edits)) || strings.Count(got, "value") != 1 {
+		t.Errorf("the edits made %.60q", got)
+	}
+	lost := 0
+	for w := range writers {
+		last := -1
+		for i := range lines {
+			at := strings.Index(got, fmt.Sprintf("writer %d line %d.\n", w, i))
+			if at < 0 {
+				lost++
+			} else if at < last {
+				t.Errorf("writer %d line %d is ahead of the line before it", w, i)
+			} else {
+				last = at
+			}
+		}
+	}
+	if n := strings.Count(got, "writer"); lost > 0 || n != writers*lines {
+		t.Errorf("%d lines lost, %d there", lost, n)
+	}
+	t.Logf("%d of %d edits were tried again", refused, edits)
+	if names := snapshotTree(t, dir); len(names) != 3 {
+		t.Errorf("left behind: %v", names)
+	}
+}
+
+// TestDisplaced: each way in which the old file can change while a new one takes
+// its name.
+func TestDisplaced(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		act  func(dir string, d *displaced)
+		err  error
+		want string // the file afterwards
+	}{
+		{"nothing", func(string, *displaced) {}, nil, "new\n"},
+		{"an addition", func(dir string, d *displaced) { add(dir+"/tmp", "more\n") }, nil, "new\nmore\n"},
+		{"an addition to the new one", func(dir string, d *displaced) { add(dir+"/f", "x\n") }, nil, "new\nx\n"},
+		{"written over", func(dir string, d *displaced) { os.WriteFile(dir+"/tmp", []byte("other content\n"), 0o644) }, errRewritten, "other content\n"},
+		{"shorter", func(dir string, d *displaced) { os.Truncate(dir+"/tmp", 1) }, errRewritten, "o"},
+		{"written over, and an addition to the new one", func(dir string, d *displaced) {
+			os.WriteFile(dir+"/tmp", []byte("other content\n"), 0o644)
+			add(dir+"/f", "x\n")
+		}, errRewritten, "other content\nx\n"},
+		{"replaced", func(dir string, d *displaced) {
+			os.WriteFile(dir+"/n", []byte("foreign\n"), 0o644)
+			os.Rename(dir+"/n", dir+"/tmp")
+		}, errRewritten, "foreign\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f, dir, _ := newFS(t, Options{})
+			put(t, dir, map[string]string{"f": "old\n", "tmp": "new\n"})
+			fd := int(f.RootFile().Fd())
+			was, err := statAt(fd, "f")
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := displace(fd, "tmp", "f", was)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.close()
+			tc.act(dir, d)
+			if err := d.settle(ctx, func() ([]byte, error) { return []byte("old\n"), nil }); err != tc.err {
+				t.Fatalf("%v, want %v", err, tc.err)
+			} else if err != nil {
+				d.back()
+			}
+			if got := get(t, dir+"/f"); got != tc.want {
+				t.Errorf("%q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func add(path, text string) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		file.WriteString(text)
+		file.Close()
+	}
+}
