@@ -10,7 +10,7 @@ import (
 
 // budget is what the whole tool list may weigh on the wire: it is in the
 // model's context before the first word is said.
-const budget = 11_000
+const budget = 10_500
 
 // TestListBudget keeps the list small and byte-stable (AC-67).
 func TestListBudget(t *testing.T) {

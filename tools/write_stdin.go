@@ -17,7 +17,7 @@ func writeStdinTool(o Options) tool {
 			mcp.WithInteger("session_id", mcp.Required()),
 			mcp.WithString("chars"),
 			mcp.WithInteger("yield_time_ms", mcp.Description("Longest wait (default 10000; without chars 30000)")),
-			mcp.WithString("wait_for", mcp.Description("As in exec_command")),
+			mcp.WithString("wait_for"),
 			mcp.WithInteger("max_output_tokens"),
 			mcp.WithBoolean("close", mcp.Description("Then close stdin")),
 		),

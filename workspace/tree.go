@@ -118,9 +118,20 @@ func (f *FS) Remove(ctx context.Context, path string, recursive bool) (RemoveRes
 		return err
 	})
 	if recursive && res.Removed == 0 && sandbox.CodeOf(err) == codeNotFound {
-		return RemoveResult{Path: path}, nil
+		return RemoveResult{Path: path}, f.permitMissing(path)
 	}
 	return res, err
+}
+
+// permitMissing asks policy about the whole of a path that is not there: what
+// may not be touched is not said to be gone either.
+func (f *FS) permitMissing(path string) error {
+	return f.at(path, walkOptions{write: true, mayMiss: true}, func(p *resolved) error {
+		whole := *p
+		whole.owned = false
+		whole.comps = append(append([]string(nil), p.comps...), p.missing...)
+		return f.permit(&whole)
+	})
 }
 
 // keepRoots refuses to remove or move what a root descriptor stands for, also
