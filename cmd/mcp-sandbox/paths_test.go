@@ -26,6 +26,7 @@ var mayUsePaths = map[string]string{
 	"manifest/manifest.go":    "the operator's manifest",
 	"manifest/environment.go": "files that the operator's manifest names",
 	"session/gitrepo.go":      "the clone's directory, made with mode 0700 and checked by its descriptor",
+	"session/kept.go":         "the state directory",
 	"session/lifecycle.go":    "the state directory, and the session's own temporary directory after its commands have ended",
 	"session/manager.go":      "whether the state directory has a record",
 	"session/protect.go":      "which repositories the workspace holds, before a command runs; the names found are judged again where they are used",
