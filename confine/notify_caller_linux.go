@@ -12,11 +12,13 @@ import (
 // caller is a task whose call waits for its answer. What it is asked for is
 // looked up once, when it is needed.
 type caller struct {
-	v     *notifySupervisor
-	tid   int // in init's pid namespace
+	t     *supervisorThread
+	id    uint64 // of the notification
+	tid   int    // in init's pid namespace
 	proc  string
 	pidfd int
 
+	fresh bool // nothing is kept of it
 	known bool // the fields below are
 	tgid  string
 	umask int
@@ -57,7 +59,7 @@ func (c *caller) dir() (string, error) {
 	if c.proc != "" {
 		return c.proc, nil
 	}
-	if !c.v.s.foreignProc {
+	if !c.t.s.foreignProc {
 		c.proc = "/proc/" + itoa(c.tid)
 		return c.proc, nil
 	}
@@ -71,7 +73,7 @@ func (c *caller) dir() (string, error) {
 		}
 	}
 	// A thread on a kernel before 6.9.
-	for _, t := range c.v.s.tasks() {
+	for _, t := range c.t.s.tasks() {
 		for _, tid := range entries(t.dir + "/task") {
 			if (task{dir: t.dir + "/task/" + tid}).innerPid() == c.tid {
 				c.proc = "/proc/" + tid
@@ -87,12 +89,10 @@ func (c *caller) read() error {
 	if c.known {
 		return nil
 	}
-	dir, err := c.dir()
+	text, err := c.status()
 	if err != nil {
 		return err
 	}
-	var b [1024]byte
-	text := b[:readSmall(dir+"/status", b[:])]
 	umask, ok := statusField(text, "\nUmask:\t")
 	if !ok {
 		return unix.EACCES
@@ -109,6 +109,21 @@ func (c *caller) read() error {
 	return nil
 }
 
+// status reads the caller's status file, as far as the buffer takes it.
+func (c *caller) status() ([]byte, error) {
+	if k := c.kept(); k != nil {
+		if n, err := unix.Pread(k.status, c.t.text[:], 0); err == nil {
+			return c.t.text[:n], nil
+		}
+		k.close()
+	}
+	dir, err := c.dir()
+	if err != nil {
+		return nil, err
+	}
+	return c.t.text[:readSmall(dir+"/status", c.t.text[:])], nil
+}
+
 func statusField(text []byte, name string) (string, bool) {
 	_, rest, ok := bytes.Cut(text, []byte(name))
 	line, _, end := bytes.Cut(rest, []byte("\n"))
@@ -120,11 +135,18 @@ func (c *caller) directory(fd int32) (int, error) {
 	if fd != unix.AT_FDCWD {
 		return c.descriptor(int(fd))
 	}
+	const how = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
+	if k := c.kept(); k != nil {
+		if cwd, err := unix.Openat(k.dir, "cwd", how, 0); err == nil {
+			return cwd, nil
+		}
+		k.close()
+	}
 	dir, err := c.dir()
 	if err != nil {
 		return none, err
 	}
-	return unix.Open(dir+"/cwd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return unix.Open(dir+"/cwd", how, 0)
 }
 
 // descriptor takes a copy of a descriptor of the caller, also of one that keeps
@@ -132,6 +154,13 @@ func (c *caller) directory(fd int32) (int, error) {
 func (c *caller) descriptor(fd int) (int, error) {
 	if fd < 0 {
 		return none, unix.EBADF
+	}
+	if k := c.kept(); k != nil && k.pidfd >= 0 {
+		got, err := unix.PidfdGetfd(k.pidfd, fd, 0)
+		if err == nil || err == unix.EBADF {
+			return got, err
+		}
+		k.close()
 	}
 	h, err := c.handle()
 	if err == nil {
@@ -149,7 +178,7 @@ func (c *caller) descriptor(fd int) (int, error) {
 
 // name reads a string of the caller's memory, once.
 func (c *caller) name(addr uint64) (string, error) {
-	var buf [unix.PathMax]byte
+	buf := c.t.text[:]
 	got := 0
 	for got < len(buf) {
 		// Page by page: a name may end just before one that is not there.

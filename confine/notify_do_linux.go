@@ -251,7 +251,6 @@ func (t *supervisorThread) source(q *request, name string, follow bool) (place, 
 	if err != nil {
 		return place{dir: none, object: none}, err
 	}
-	defer w.close()
 	p, err := w.to(name)
 	for follow && err == nil && p.object < 0 {
 		target, ok := w.link(&p)
@@ -262,6 +261,11 @@ func (t *supervisorThread) source(q *request, name string, follow bool) (place, 
 		next, err = w.again(&p, target)
 		p.close()
 		p = next
+	}
+	if err == nil && p.kept && w.start != t.root {
+		p.kept = false // it outlives the walk
+	} else {
+		w.close()
 	}
 	return p, err
 }

@@ -27,6 +27,7 @@ import (
 type notifySupervisor struct {
 	s       *initState
 	root    int    // O_PATH descriptor of the root all commands have
+	fds     int    // O_PATH descriptor of init's own /proc/self/fd
 	procDev uint64 // device of /proc
 	waiting chan waitingOpen
 	waiters sync.Once
@@ -94,6 +95,9 @@ func (s *initState) installSupervisor() error {
 		return err
 	}
 	v.procDev = st.Dev
+	if v.fds, err = unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return err
+	}
 	if err := v.install(); err != nil {
 		s.gap(gapSupervisor, err)
 		return nil
@@ -182,6 +186,8 @@ type supervisorThread struct {
 	*notifySupervisor
 	listener int
 	umask    int
+	tasks    keptTasks
+	text     [unix.PathMax]byte // what is being read: a name, a link, a status
 }
 
 // restrict takes from the calling thread what its callers do not have either:
@@ -232,7 +238,7 @@ func (t *supervisorThread) answer(n *notification) {
 	r := reply{err: unix.ENOSYS, fd: none}
 	for i := range supervisedCalls {
 		if c := &supervisedCalls[i]; c.nr == int(n.number) {
-			who := &caller{v: t.notifySupervisor, tid: int(n.pid), pidfd: none}
+			who := &caller{t: t, id: n.id, tid: int(n.pid), pidfd: none}
 			r = t.do(&request{notification: n, supervisedCall: c, who: who})
 			who.close()
 			break

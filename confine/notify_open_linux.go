@@ -78,7 +78,12 @@ func (t *supervisorThread) openAt(q *request, p *place, how unix.OpenHow) reply 
 func (t *supervisorThread) finish(q *request, dir int, name string, how unix.OpenHow) reply {
 	try := how
 	// Init's own table and terminal are not the caller's.
-	try.Flags |= unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NONBLOCK
+	try.Flags |= unix.O_CLOEXEC | unix.O_NOCTTY
+	// A new regular file has nobody else to wait for.
+	isNew := how.Flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL || how.Flags&unix.O_TMPFILE == unix.O_TMPFILE
+	if !isNew {
+		try.Flags |= unix.O_NONBLOCK
+	}
 	r := reply{fd: none, cloexec: how.Flags&unix.O_CLOEXEC != 0}
 	var err error
 	done := t.act(q, func() error {
@@ -94,7 +99,7 @@ func (t *supervisorThread) finish(q *request, dir int, name string, how unix.Ope
 		}
 		return failed(err)
 	}
-	if how.Flags&unix.O_NONBLOCK == 0 {
+	if how.Flags&unix.O_NONBLOCK == 0 && !isNew {
 		if how.Flags&unix.O_ACCMODE == unix.O_RDONLY && isFifo(r.fd, "", 0) {
 			// It stays open: a writer may have come in already.
 			return t.wait(q, dir, name, how, r.fd)

@@ -10,6 +10,7 @@ import (
 // followed if it is a link.
 type place struct {
 	dir  int
+	kept bool   // dir is where the walk started, which closes it
 	name string // with the slashes the caller ended it with
 	path string // of the name, as all of the sandbox sees it
 	id   fileID // of dir
@@ -22,7 +23,7 @@ type place struct {
 }
 
 func (p *place) close() {
-	if p.dir >= 0 {
+	if p.dir >= 0 && !p.kept {
 		unix.Close(p.dir)
 	}
 	if p.object >= 0 {
@@ -35,35 +36,36 @@ func (p *place) close() {
 const linkLimit = 40
 
 // path returns the name an open directory or file has in the sandbox.
-func (v *notifySupervisor) pathOf(fd int) (string, error) {
-	var b [unix.PathMax]byte
-	n, err := unix.Readlink("/proc/self/fd/"+itoa(fd), b[:])
+func (t *supervisorThread) pathOf(fd int) (string, error) {
+	n, err := unix.Readlinkat(t.fds, itoa(fd), t.text[:])
 	if err != nil {
 		return "", err
 	}
-	return string(b[:n]), nil
+	return string(t.text[:n]), nil
 }
 
 // walk is one name on its way to its place.
 type walk struct {
-	v     *notifySupervisor
+	t     *supervisorThread
 	who   *caller
-	start int // directory the name is relative to; the walk's own
+	start int // directory the name is relative to
 	links int
 }
 
-func (v *notifySupervisor) newWalk(who *caller, dir int32, name string) (*walk, error) {
-	w := &walk{v: v, who: who}
+func (t *supervisorThread) newWalk(who *caller, dir int32, name string) (*walk, error) {
+	w := &walk{t: t, who: who, start: t.root}
 	var err error
-	if strings.HasPrefix(name, "/") {
-		w.start, err = unix.FcntlInt(uintptr(v.root), unix.F_DUPFD_CLOEXEC, 0)
-	} else {
+	if !strings.HasPrefix(name, "/") {
 		w.start, err = who.directory(dir)
 	}
 	return w, err
 }
 
-func (w *walk) close() { unix.Close(w.start) }
+func (w *walk) close() {
+	if w.start != w.t.root {
+		unix.Close(w.start)
+	}
+}
 
 // split takes the last component off a name.
 func splitLast(name string) (parent, last string) {
@@ -81,10 +83,8 @@ func (w *walk) to(name string) (place, error) {
 	if last == "" || strings.Trim(last, "/") == "" {
 		last = "." // the root itself
 	}
-	dir, err := none, error(nil)
-	if parent == "" {
-		dir, err = unix.FcntlInt(uintptr(w.start), unix.F_DUPFD_CLOEXEC, 0)
-	} else {
+	dir, err := w.start, error(nil)
+	if parent != "" {
 		dir, err = openat2(w.start, parent, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_MAGICLINKS)
 	}
 	if err == nil {
@@ -98,9 +98,10 @@ func (w *walk) to(name string) (place, error) {
 	return w.slowly(name)
 }
 
-// place describes the last component of an open directory, which it takes over.
+// place describes the last component of an open directory, which it takes over
+// unless it is where the walk starts.
 func (w *walk) place(dir int, last string) (place, error) {
-	p := place{dir: dir, name: last, object: none}
+	p := place{dir: dir, kept: dir == w.start, name: last, object: none}
 	var st unix.Stat_t
 	err := unix.Fstat(dir, &st)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
@@ -108,13 +109,13 @@ func (w *walk) place(dir int, last string) (place, error) {
 	}
 	var at string
 	if err == nil {
-		at, err = w.v.pathOf(dir)
+		at, err = w.t.pathOf(dir)
 	}
 	if err != nil {
 		p.close()
 		return p, err
 	}
-	p.id, p.proc = fileID{st.Dev, st.Ino}, st.Dev == w.v.procDev
+	p.id, p.proc = fileID{st.Dev, st.Ino}, st.Dev == w.t.procDev
 	name := strings.TrimRight(last, "/")
 	switch name {
 	case ".", "":
@@ -166,7 +167,7 @@ func (w *walk) slowly(name string) (place, error) {
 		case target != "":
 			if target[0] == '/' {
 				unix.Close(at)
-				at, err = unix.FcntlInt(uintptr(w.v.root), unix.F_DUPFD_CLOEXEC, 0)
+				at, err = unix.FcntlInt(uintptr(w.t.root), unix.F_DUPFD_CLOEXEC, 0)
 			}
 			rest = target + "/" + after
 		default:
@@ -222,11 +223,11 @@ func (w *walk) follow(at int, comp string, next int) (target string, jump int, e
 		return "", none, unix.ELOOP
 	}
 	var b [unix.PathMax]byte
-	if st.Dev == w.v.procDev {
+	if st.Dev == w.t.procDev {
 		if err := w.who.read(); err != nil {
 			return "", none, err
 		}
-		dir, err := w.v.pathOf(at)
+		dir, err := w.t.pathOf(at)
 		if err != nil {
 			return "", none, err
 		}
@@ -282,10 +283,12 @@ func (w *walk) again(p *place, target string) (place, error) {
 	if w.links++; w.links > linkLimit {
 		return place{dir: none, object: none}, unix.ELOOP
 	}
-	unix.Close(w.start)
-	if target[0] == '/' {
-		w.start, _ = unix.FcntlInt(uintptr(w.v.root), unix.F_DUPFD_CLOEXEC, 0)
-	} else {
+	switch {
+	case target[0] == '/':
+		w.close()
+		w.start = w.t.root
+	case !p.kept:
+		w.close()
 		w.start, p.dir = p.dir, none
 	}
 	return w.to(target)
