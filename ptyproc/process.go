@@ -64,6 +64,8 @@ type process struct {
 	keptID    string
 	killing   chan struct{} // closed when the kill has done its work
 
+	// lineTyped is how much of a line the terminal has been sent. Needs writing.
+	lineTyped int
 	// writing is held by the one caller that writes to stdin.
 	writing   chan struct{}
 	stdinOpen atomic.Bool

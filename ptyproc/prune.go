@@ -59,7 +59,12 @@ func (t *Table) forget(p *process, lost string) bool {
 	e.lost = lost
 	// An id that no reply has named need not be remembered.
 	if p.idShown.Load() {
+		if p.screen != nil && lost == "" {
+			s := p.screen.snapshot()
+			e.screen = &s
+		}
 		t.finished[p.id] = e
+		t.trimScreens()
 		t.trimPast()
 	}
 	if lost == "pruned" {

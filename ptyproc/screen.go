@@ -1,6 +1,7 @@
 package ptyproc
 
 import (
+	"slices"
 	"sync"
 
 	"mcp-sandbox/ptyproc/terminal"
@@ -12,23 +13,65 @@ const defaultCols, defaultRows = 120, 30
 // PNG.
 type Screen = terminal.Screen
 
-// Screen shows the terminal of a running process.
+// lastScreens bounds the cells of the last screens of ended processes, 20 bytes
+// each: about a thousand terminals of 120x30, or 40 of the largest size.
+const lastScreens = 4_000_000
+
+// Screen shows the terminal of a process: what it is now, or of an ended one
+// what it was at the end.
 // Codes: process_not_found, invalid_argument (it has no terminal).
 func (t *Table) Screen(id int) (Screen, error) {
 	p, past, err := t.lookup(id)
 	if err != nil {
 		return Screen{}, err
 	}
-	if past != nil {
+	switch {
+	case past != nil && past.screen != nil:
+		return *past.screen, nil
+	case past != nil && !past.info.TTY:
+		return Screen{}, errNoScreen(id)
+	case past != nil:
 		return Screen{}, errorf("process_not_found", nil, "process %d has ended with %s and its screen is gone, start the command again", id, exitText(past.info.Exit))
 	}
 	if p.screen == nil {
-		return Screen{}, errorf("invalid_argument", nil, "process %d has no terminal, start the command with tty to see a screen", id)
+		return Screen{}, errNoScreen(id)
 	}
 	p.mu.Lock()
 	p.lastUsed = t.o.Now()
 	p.mu.Unlock()
 	return p.screen.snapshot(), nil
+}
+
+func errNoScreen(id int) error {
+	return errorf("invalid_argument", nil, "process %d has no terminal; start the command with tty to see a screen", id)
+}
+
+// trimScreens lets go of the oldest last screens. Needs t.mu.
+func (t *Table) trimScreens() {
+	kept := make([]*ended, 0, len(t.finished))
+	cells := 0
+	for _, e := range t.finished {
+		if e.screen == nil {
+			continue
+		}
+		if t.o.Now().Sub(e.at) > t.o.FinishedTTL {
+			e.screen = nil
+			continue
+		}
+		cells += e.screen.Cols * e.screen.Rows
+		kept = append(kept, e)
+	}
+	if cells <= lastScreens {
+		return
+	}
+	slices.SortFunc(kept, func(a, b *ended) int { return a.at.Compare(b.at) })
+	for _, e := range kept {
+		if cells <= lastScreens {
+			return
+		}
+		cells -= e.screen.Cols * e.screen.Rows
+		e.screen = nil
+	}
 }
 
 // Resize changes the size of a process's terminal; the program is told by
@@ -50,6 +93,18 @@ func (t *Table) Resize(id int, cols, rows uint16) error {
 		return errorf("internal", err, "the terminal of process %d could not be resized (%s), call again", id, errnoText(err))
 	}
 	return nil
+}
+
+// size is that of the terminal now.
+func (s *screen) size() (cols, rows int) {
+	snap := s.snapshot()
+	return snap.Cols, snap.Rows
+}
+
+func (s *screen) applicationCursor() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.em.ApplicationCursor()
 }
 
 // checkSize is for sizes that the terminal can have.

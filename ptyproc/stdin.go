@@ -1,6 +1,7 @@
 package ptyproc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,10 @@ const endOfFile = 0x04
 type WriteRequest struct {
 	ID    int
 	Chars []byte
+	// Keys are typed after Chars; they need a terminal.
+	Keys []Key
+	// Cols and Rows, unless 0, resize the terminal first.
+	Cols, Rows uint16
 	// Close closes stdin after Chars; on a terminal it types the end-of-file
 	// character.
 	Close bool
@@ -36,7 +41,7 @@ type WriteRequest struct {
 // What the process would not take within the yield is not sent, and a notice
 // says so.
 //
-// Codes: process_not_found, stdin_closed, cancelled.
+// Codes: process_not_found, stdin_closed, invalid_argument, cancelled.
 func (t *Table) Write(ctx context.Context, r WriteRequest) (Result, error) {
 	p, past, err := t.lookup(r.ID)
 	if err != nil {
@@ -44,7 +49,7 @@ func (t *Table) Write(ctx context.Context, r WriteRequest) (Result, error) {
 	}
 	if past != nil {
 		res := t.pastResult(past)
-		if len(r.Chars) > 0 {
+		if len(r.Chars)+len(r.Keys) > 0 {
 			res.Notices = append(res.Notices, "nothing was sent: the process has ended")
 		}
 		return res, nil
@@ -53,13 +58,17 @@ func (t *Table) Write(ctx context.Context, r WriteRequest) (Result, error) {
 	defer p.enter()()
 	w := waitFor{yield: t.clamp(r.Yield), unseenYield: t.o.MaxYield, input: p.interactive, fallback: true, progress: r.Progress, until: r.WaitFor}
 	var notice string
-	switch writes := len(r.Chars) > 0 || r.Close; {
-	case writes:
+	resized, err := t.resizeFirst(p, r)
+	if err != nil {
+		return Result{}, err
+	}
+	switch writes := len(r.Chars)+len(r.Keys) > 0 || r.Close; {
+	case writes || resized:
 		if r.Yield == 0 {
 			w.yield, w.unseenYield = t.clamp(writeYield), t.clamp(unseenYield)
 		}
 		w.began = time.Now()
-		if notice, err = p.write(ctx, r.Chars, r.Close, w.yield); err != nil {
+		if notice, err = p.write(ctx, r, w.yield); err != nil {
 			return Result{}, err
 		}
 		w.yield -= time.Since(w.began)
@@ -75,6 +84,40 @@ func (t *Table) Write(ctx context.Context, r WriteRequest) (Result, error) {
 		res.Notices = append(res.Notices, notice)
 	}
 	return res, nil
+}
+
+// resizeFirst checks what only a terminal has, and gives it its new size.
+func (t *Table) resizeFirst(p *process, r WriteRequest) (resized bool, err error) {
+	switch {
+	case !p.tty && len(r.Keys) > 0:
+		return false, errorf("invalid_argument", nil, "process %d has no terminal, which keys need; send chars, for C-c use kill_process signal INT", p.id)
+	case r.Cols == 0 && r.Rows == 0:
+		return false, nil
+	case !p.tty:
+		return false, errorf("invalid_argument", nil, "process %d has no terminal to resize; start the command with tty", p.id)
+	}
+	cols, rows := p.screen.size()
+	return true, t.Resize(p.id, cmp.Or(r.Cols, uint16(cols)), cmp.Or(r.Rows, uint16(rows)))
+}
+
+func lengthOf(parts []inputPart) (n int) {
+	for _, p := range parts {
+		n += len(p.data)
+	}
+	return n
+}
+
+// pause waits between two parts of the input.
+func (p *process) pause(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	case <-p.child.Done():
+	case <-p.t.closing:
+	}
 }
 
 // stoppedWaiting is the error of a call that was cancelled while the process it
@@ -101,9 +144,10 @@ func errStdinClosed(id int, cause error, why string) error {
 
 // write sends chars within the time given. An ended process is no error: the
 // exit that the caller is about to be told says more.
-func (p *process) write(ctx context.Context, chars []byte, closing bool, within time.Duration) (notice string, err error) {
+func (p *process) write(ctx context.Context, r WriteRequest, within time.Duration) (notice string, err error) {
+	size := len(r.Chars) + len(r.Keys)
 	limit := time.Now().Add(within)
-	if held, notice, err := p.holdStdin(ctx, len(chars), within); !held {
+	if held, notice, err := p.holdStdin(ctx, size, within); !held {
 		return notice, err
 	}
 	defer func() { <-p.writing }()
@@ -111,36 +155,54 @@ func (p *process) write(ctx context.Context, chars []byte, closing bool, within 
 	f := p.child.Stdin()
 	switch {
 	case f != nil && p.stdinOpen.Load():
-	case len(chars) == 0: // closing what is closed
+	case size == 0: // closing what is closed
 		return "", nil
 	case p.exited():
-		return nothingSent(len(chars)), nil
+		return nothingSent(size), nil
+	case signalKey(r.Chars) != nil:
+		k := signalKey(r.Chars)
+		return "", errorf("stdin_closed", nil, "process %d has no terminal and no open stdin, where %s does nothing; use %s", p.id, k.name, k.advice)
 	case f == nil || p.neverOpen:
 		return "", errStdinClosed(p.id, nil, "was started without stdin")
 	default:
 		return "", errStdinClosed(p.id, nil, "has its stdin closed")
 	}
 
-	data := chars
-	if p.tty && closing {
-		data = typedEnd(chars)
+	parts := []inputPart{{data: r.Chars}}
+	switch {
+	case p.tty:
+		parts = p.typed(r)
+		size = lengthOf(parts)
+	default:
+		notice = noticePipe(r.Chars)
 	}
-	sent, err := p.writeUntil(ctx, f, data, limit)
-	if closing && !p.tty {
+	sent := 0
+	for _, part := range parts {
+		if p.tty && notice == "" {
+			notice = p.noticeLine(part.data)
+		}
+		n := 0
+		n, err = p.writeUntil(ctx, f, part.data, limit)
+		if sent += n; err != nil {
+			break
+		}
+		p.pause(ctx, part.pause)
+	}
+	if r.Close && !p.tty {
 		p.closeStdin()
 	}
 	switch {
 	case err == nil:
-		return "", nil
+		return notice, nil
 	case ctx.Err() != nil:
 		return "", stoppedWaiting(ctx.Err(), p.id)
 	case p.exited():
-		if sent >= len(chars) {
-			return "", nil
+		if sent >= size {
+			return notice, nil
 		}
-		return nothingSent(len(chars) - sent), nil
+		return nothingSent(size - sent), nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return notRead(min(sent, len(chars)), len(chars)), nil
+		return notRead(min(sent, size), size), nil
 	case errors.Is(err, os.ErrNoDeadline):
 		return "", errorf("internal", err, "the stdin of process %d cannot be written within a time, start the command again", p.id)
 	}

@@ -55,6 +55,8 @@ type ended struct {
 	outputID    string
 	// lost is set when the unread output went with the record.
 	lost string
+	// screen is the last one of a terminal, nil when it was let go.
+	screen *Screen
 }
 
 // NewTable makes an empty table. Close it.

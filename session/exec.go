@@ -167,12 +167,14 @@ func lastWins(env []string) []string {
 
 // InputRequest is text for a process, or a poll when Chars is empty.
 type InputRequest struct {
-	ID       int
-	Chars    string
-	Close    bool          // then close stdin
-	Yield    time.Duration // 0 is 10 s, 30 s for a poll
-	WaitFor  string        // RE2 over new output, or port:N
-	Progress func(Progress)
+	ID         int
+	Chars      string
+	Keys       []string      // typed after Chars, see ptyproc.ParseKeys
+	Cols, Rows int           // resize the terminal first, 0 leaves
+	Close      bool          // then close stdin
+	Yield      time.Duration // 0 is 10 s, 30 s for a poll
+	WaitFor    string        // RE2 over new output, or port:N
+	Progress   func(Progress)
 }
 
 // Write sends text to a process and waits for what it does with it.
@@ -185,12 +187,16 @@ func (s *Session) Write(ctx context.Context, r InputRequest) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	keys, err := ptyproc.ParseKeys(r.Keys)
+	if err != nil {
+		return Result{}, err
+	}
 	change, err := s.BeginChange(ctx, Continues, r.Progress)
 	if err != nil {
 		return Result{}, err
 	}
 	res, err := s.table.Write(ctx, ptyproc.WriteRequest{
-		ID: r.ID, Chars: []byte(r.Chars), Close: r.Close, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
+		ID: r.ID, Chars: []byte(r.Chars), Keys: keys, Cols: uint16(r.Cols), Rows: uint16(r.Rows), Close: r.Close, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
 	})
 	change.End(ctx)
 	return s.withNotices(res, err)

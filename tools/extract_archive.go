@@ -13,7 +13,7 @@ func extractArchiveTool() tool {
 	return tool{
 		sets: []string{"files"},
 		def: mcp.NewTool("extract_archive",
-			mcp.WithDescription("Unpack tar, tar.gz, bz2, xz, zst or zip; an unsafe archive is refused and leaves nothing."),
+			mcp.WithDescription("Unpack tar, tar.gz, bz2, xz, zst or zip; unsafe ones are refused."),
 			hints(false, true, false, false),
 			mcp.WithString("path", mcp.Required()),
 			mcp.WithString("destination", mcp.Description("Folder (default: the archive's)")),

@@ -18,7 +18,7 @@ func killProcessTool() tool {
 			mcp.WithDescription("End a command and everything it started: TERM, then KILL after 2 s; or send one signal."),
 			hints(false, true, true, false),
 			mcp.WithInteger("session_id", mcp.Required()),
-			mcp.WithString("signal", mcp.Description("Such as INT, HUP, KILL")),
+			mcp.WithString("signal", mcp.Description("INT, HUP, KILL ...")),
 			mcp.WithInteger("max_output_tokens"),
 		),
 		run: killProcess,

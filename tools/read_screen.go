@@ -10,7 +10,7 @@ func readScreenTool() tool {
 	return tool{
 		sets: []string{"process"},
 		def: mcp.NewTool("read_screen",
-			mcp.WithDescription("Show a tty command's screen as a person would see it now."),
+			mcp.WithDescription("Show a tty command's screen as it is, or was at its end."),
 			hints(true, false, true, false),
 			mcp.WithInteger("session_id", mcp.Required()),
 			mcp.WithString("format", mcp.Enum("text", "png")),

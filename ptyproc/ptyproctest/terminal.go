@@ -68,8 +68,8 @@ func screenShown(f *fixture) {
 		f.Errorf("picture: %v %v", img, err)
 	}
 	f.kill(res.ID)
-	if _, err := f.table.Screen(res.ID); code(err) != "process_not_found" {
-		f.Errorf("after the end: %v", err)
+	if last, err := f.table.Screen(res.ID); err != nil || last.Text() != s.Text() {
+		f.Errorf("after the end: %q %v", last.Text(), err)
 	}
 }
 

@@ -102,7 +102,7 @@ func (e *Emulator) csiIntermediate(final byte) {
 	ps := &e.parser
 	switch {
 	case ps.intermediate == '!' && final == 'p': // DECSTR
-		e.hidden, e.insert, e.wrapOff = false, false, false
+		e.hidden, e.insert, e.wrapOff, e.appCursor = false, false, false, false
 		e.top, e.bottom = 0, e.rows
 		e.cur.origin, e.cur.style, e.cur.shifted, e.cur.g = false, style{}, false, [2]bool{}
 		e.saved[e.screenIndex()] = cursor{}
@@ -338,6 +338,8 @@ func (e *Emulator) ansiMode(mode int, on bool) {
 
 func (e *Emulator) privateMode(mode int, on bool) {
 	switch mode {
+	case 1:
+		e.appCursor = on
 	case 5:
 		e.reversed = on
 	case 6:

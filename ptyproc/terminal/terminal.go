@@ -57,6 +57,7 @@ type Emulator struct {
 	wrapOff     bool
 	insert      bool
 	newline     bool // LF implies CR (ANSI mode 20)
+	appCursor   bool // DECCKM
 	reversed    bool // the whole screen (DECSCNM)
 	last        rune // for REP
 	title       string
@@ -90,7 +91,7 @@ func (e *Emulator) reset() {
 	e.grid, e.other, e.alternate = newGrid(e.cols, e.rows), nil, false
 	e.cur, e.saved = cursor{}, [2]cursor{}
 	e.top, e.bottom = 0, e.rows
-	e.hidden, e.wrapOff, e.insert, e.newline, e.reversed = false, false, false, false, false
+	e.hidden, e.wrapOff, e.insert, e.newline, e.reversed, e.appCursor = false, false, false, false, false, false
 	e.title, e.last = "", 0
 	e.resetTabs()
 }
@@ -349,6 +350,9 @@ func (e *Emulator) moveBy(dx, dy int) {
 // Alternate reports that the program shows the alternate screen, as full-screen
 // programs do (xterm's mode 1049 and its older forms).
 func (e *Emulator) Alternate() bool { return e.alternate }
+
+// ApplicationCursor reports that cursor keys send their application form (DECCKM).
+func (e *Emulator) ApplicationCursor() bool { return e.appCursor }
 
 // showAlternate switches screens. The alternate one comes up blank.
 func (e *Emulator) showAlternate(on bool) {
