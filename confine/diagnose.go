@@ -31,7 +31,10 @@ func diagnose(p sandbox.Policy, c Capabilities) []sandbox.Layer {
 			supportLayer(layerPids, c.Cgroup["pids"], "the process limit binds the whole session"),
 			supportLayer(layerMemory, c.Cgroup["memory"], "a memory limit can be set"),
 			supportLayer(layerCPU, c.Cgroup["cpu"], "a CPU limit can be set"))
-		for _, b := range knownBad(c.Kernel) {
+		if c.KernelVersion == "" {
+			layers[0].Detail += "; known bugs cannot be looked up: the number is the distribution's own"
+		}
+		for _, b := range knownBad(c.KernelVersion) {
 			l := sandbox.Layer{Name: b.id, State: sandbox.StateOff, Detail: b.what, Remedy: remedyKernelBug}
 			if b.closed != "" {
 				l.State, l.Detail = sandbox.StateOn, b.what+"; closed here: "+b.closed

@@ -142,7 +142,7 @@ func (s *initState) preparation() []step {
 func (s *initState) foundation() []step {
 	return []step{
 		{"set kernel limits of the namespaces", s.namespaceSysctls},
-		{"set the host name", func() error { return unix.Sethostname([]byte("sandbox")) }},
+		{"set the host name", s.setHostName},
 		{"bring the loopback interface up", s.loopbackUp},
 		{"build the base of the file system", s.buildBase},
 	}

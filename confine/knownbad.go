@@ -38,8 +38,31 @@ var kernelBugs = []kernelBug{
 // remedyKernelBug is the same for all: the version number alone does not tell.
 const remedyKernelBug = "update the kernel; a distribution's kernel of this number may have the fix backported, its security tracker tells"
 
-// knownBad lists the bugs that kernels of this release have, by its number. A
-// release that is not a number matches nothing.
+// kernelOrg is the version of kernel.org that a kernel is made from, by what
+// uname(2) and /proc/version_signature (Ubuntu's) say, or "": a release such as
+// 6.1.0-50-amd64 or 5.14.0-427.el9 is the distribution's own numbering, and fixes
+// of many versions are in it.
+func kernelOrg(release, version, signature string) string {
+	fields := strings.Fields(version)
+	for i, f := range fields {
+		if f == "Debian" && i+1 < len(fields) {
+			v, _, _ := strings.Cut(fields[i+1], "-")
+			return v
+		}
+	}
+	if f := strings.Fields(signature); len(f) == 3 && f[0] == "Ubuntu" {
+		return f[2]
+	}
+	v, ok := kernelVersion(release)
+	number, suffix, _ := strings.Cut(release, "-")
+	if !ok || v[2] == 0 && suffix != "" && !strings.HasPrefix(suffix, "rc") {
+		return ""
+	}
+	return number
+}
+
+// knownBad lists the bugs that kernels of this version of kernel.org have. What
+// is not a version matches nothing.
 func knownBad(release string) []kernelBug {
 	v, ok := kernelVersion(release)
 	if !ok {

@@ -24,6 +24,7 @@ type layout struct {
 
 	trees    []int // detached trees to pass to init, by index
 	warnings []string
+	fell     string // why a stronger level did not start, "" when none was tried
 	path     string // PATH inside
 	tmp      string // TMPDIR inside
 }

@@ -50,7 +50,7 @@ type root struct {
 
 func openat2(dir int, name string, flags, resolve uint64) (int, error) {
 	for {
-		fd, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve})
+		fd, err := openHow(dir, name, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve})
 		// EAGAIN: a rename raced with the walk.
 		if err != unix.EAGAIN && err != unix.EINTR {
 			return fd, err

@@ -117,7 +117,7 @@ func block(fd int, flags uint64) {
 
 func openat2Once(dir int, name string, how *unix.OpenHow) (int, error) {
 	for range 64 {
-		fd, err := unix.Openat2(dir, name, how)
+		fd, err := openHow(dir, name, how)
 		if err != unix.EINTR {
 			return fd, err
 		}

@@ -85,6 +85,9 @@ func (w *walk) to(name string) (place, error) {
 	}
 	dir, err := w.start, error(nil)
 	if parent != "" {
+		if openat2Refused() {
+			return w.slowly(name)
+		}
 		dir, err = openat2(w.start, parent, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_MAGICLINKS)
 	}
 	if err == nil {

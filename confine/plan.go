@@ -22,7 +22,10 @@ type Support struct {
 type Capabilities struct {
 	OS     string // GOOS
 	Kernel string // release, as uname gives it
-	UID    int    // of the server
+	// KernelVersion is the version of kernel.org it is made from, "" where
+	// nothing tells: the numbers of many distributions do not.
+	KernelVersion string
+	UID           int // of the server
 
 	// Namespaces: a child with all the namespaces of a session started and could
 	// build its file system.
@@ -289,7 +292,7 @@ func gaps(pl Plan, p sandbox.Policy, asked sandbox.Network, c Capabilities) []Ga
 		add(layerProcesses, "the host's process list can be read, with its command lines, and process numbers in /proc are the host's", c.FreshProc.Remedy)
 	case sandbox.LevelLandlock:
 		if c.Namespaces.OK {
-			add(layerNamespaces, "namespaces are not used by request", "start without --confine landlock")
+			add(layerNamespaces, "namespaces are not used, as asked for", "start without --confine landlock")
 		} else {
 			add(layerNamespaces, c.Namespaces.Reason, c.Namespaces.Remedy)
 		}

@@ -17,7 +17,7 @@ func (c *Capabilities) judge(steps map[string]unix.Errno, h hostFacts) {
 	if c.Landlock.OK {
 		c.LandlockABI = landlockABI()
 	}
-	c.Seccomp = judgeSeccomp(steps)
+	c.Seccomp = judgeSeccomp(steps, h)
 }
 
 // Remedies, one sentence each.
@@ -27,6 +27,8 @@ const (
 	remedyAppArmor  = "install the AppArmor profile packaging/apparmor/mcp-sandbox with apparmor_parser -r, it allows user namespaces to this program alone"
 	remedyDocker    = "start the container with the seccomp profile of docs/docker.md, or with --security-opt seccomp=unconfined"
 	remedyProc      = "start the container with --security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman)"
+	remedyMemory    = "free memory and processes, and with vm.overcommit_memory=2 raise vm.overcommit_ratio"
+	remedyFell      = "run mcp-sandbox doctor where the server runs, with the same settings, and look at the server's log and the kernel's"
 	remedyKernel    = "use a kernel with CONFIG_USER_NS, 5.12 or newer"
 	remedyLSM       = "add landlock to the lsm= list of the kernel command line"
 	remedyNewer     = "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK"
@@ -59,19 +61,37 @@ func judgeNamespaces(steps map[string]unix.Errno, h hostFacts) Support {
 		return Support{OK: true}
 	}
 	refused := e == unix.EPERM || e == unix.EACCES
+	atClone := step == "a user namespace"
 	switch {
-	case h.maxUserNamespaces == 0 || e == unix.ENOSPC && h.maxUserNamespaces <= 0:
+	case h.maxUserNamespaces == 0 || e == unix.ENOSPC && h.maxUserNamespaces < 0:
 		return Support{Reason: "the host allows no user namespaces: user.max_user_namespaces is 0", Remedy: remedyMaxUserNS}
+	case e == unix.ENOSPC && len(h.zeroLimits) > 0:
+		name := h.zeroLimits[0]
+		return Support{Reason: "the host allows none of the namespaces a session needs: " + name + " is 0", Remedy: "as root: sysctl -w " + name + "=15000, and the same in a file of /etc/sysctl.d"}
 	case e == unix.ENOSPC:
-		return Support{Reason: fmt.Sprintf("the limit of user namespaces is used up: user.max_user_namespaces is %d, here or in a namespace around", h.maxUserNamespaces), Remedy: remedyMaxUserNS}
+		return Support{Reason: fmt.Sprintf("a limit of namespaces is used up, here or in a namespace around: user.max_user_namespaces is %d, others are in /proc/sys/user", h.maxUserNamespaces), Remedy: remedyMaxUserNS}
+	case e == unix.ENOMEM || e == unix.EAGAIN:
+		return Support{Reason: fmt.Sprintf("%s could not be tried: the kernel had no memory or process to spare (%v)", step, e), Remedy: remedyMemory}
+	case h.noProc:
+		return Support{Reason: "/proc is not mounted where the server runs", Remedy: "mount it: mount -t proc proc /proc"}
 	case e == unix.EUSERS:
 		return Support{Reason: "user namespaces are nested too deep (32 is the kernel's limit)", Remedy: "run the server outside of nested containers"}
+	case e == unix.ENOSYS && h.kernel != [3]int{} && versionLess(h.kernel, [3]int{5, 12, 0}):
+		return Support{Reason: fmt.Sprintf("Linux 5.12 or newer is needed for the mounts of a session, this is %d.%d", h.kernel[0], h.kernel[1]), Remedy: remedyKernel}
 	case refused && h.cloneOff && !h.root:
 		return Support{Reason: "the host keeps user namespaces from ordinary users: kernel.unprivileged_userns_clone is 0", Remedy: remedyClone}
-	case refused && h.appArmor && !h.root:
+	case refused && h.appArmor && !h.root && h.profile == "":
 		return Support{Reason: "AppArmor keeps user namespaces from programs without a profile: kernel.apparmor_restrict_unprivileged_userns is 1", Remedy: remedyAppArmor}
-	case refused && h.filtered:
+	case refused && len(h.lacking) > 0:
+		return Support{Reason: "the server is root without " + strings.Join(h.lacking, ", ") + ", so it can start no session as another user", Remedy: "run the server, or its container (--user), as an ordinary user, or leave root its capabilities"}
+	case refused && h.cloneFiltered:
 		return Support{Reason: "a seccomp filter around the server refuses user namespaces, as the default profile of Docker does", Remedy: remedyDocker}
+	case refused && h.profile != "" && (e == unix.EACCES || atClone || !h.filtered):
+		return Support{Reason: fmt.Sprintf("the AppArmor profile %q around the server refuses %s", h.profile, step), Remedy: "start the container with --security-opt apparmor=unconfined, or allow userns and mount in that profile"}
+	case e == unix.EACCES && atClone:
+		return Support{Reason: "a security module refuses user namespaces to the server", Remedy: "look at the kernel's log for the module and its rule"}
+	case refused && h.filtered && !atClone:
+		return Support{Reason: "a seccomp filter around the server refuses " + step, Remedy: remedyDocker}
 	case refused && h.container:
 		return Support{Reason: "the container around the server refuses user namespaces", Remedy: remedyDocker}
 	case refused:
@@ -80,6 +100,18 @@ func judgeNamespaces(steps map[string]unix.Errno, h hostFacts) Support {
 		return Support{Reason: fmt.Sprintf("the kernel lacks what is needed for %s (%v)", step, e), Remedy: remedyKernel}
 	}
 	return Support{Reason: fmt.Sprintf("%s failed (%v)", step, e), Remedy: "run the server outside of a container and look at the kernel log"}
+}
+
+// untried is a layer that no child could try.
+func untried(layer string, steps map[string]unix.Errno, h hostFacts) Support {
+	e, ok := steps[stepChild]
+	switch {
+	case h.noProc:
+		return Support{Reason: layer + " could not be tried: /proc is not mounted where the server runs", Remedy: "mount it: mount -t proc proc /proc"}
+	case ok:
+		return Support{Reason: fmt.Sprintf("%s could not be tried: the child that tries it did not start (%v)", layer, e), Remedy: remedyMemory}
+	}
+	return Support{Reason: layer + " could not be tried", Remedy: "report this as a bug"}
 }
 
 func judgeProc(steps map[string]unix.Errno, h hostFacts, ns Support) Support {
@@ -99,7 +131,7 @@ func judgeLandlock(steps map[string]unix.Errno, h hostFacts) Support {
 	e, tried := steps[stepLandlock]
 	switch {
 	case !tried:
-		return Support{Reason: "Landlock could not be tried", Remedy: "report this as a bug"}
+		return untried("Landlock", steps, h)
 	case e == 0:
 		return Support{OK: true}
 	case e == unix.EOPNOTSUPP:
@@ -116,11 +148,11 @@ func judgeLandlock(steps map[string]unix.Errno, h hostFacts) Support {
 	return Support{Reason: fmt.Sprintf("Landlock failed (%v)", e), Remedy: remedyNewer}
 }
 
-func judgeSeccomp(steps map[string]unix.Errno) Support {
+func judgeSeccomp(steps map[string]unix.Errno, h hostFacts) Support {
 	e, tried := steps[stepSeccomp]
 	switch {
 	case !tried:
-		return Support{Reason: "seccomp could not be tried", Remedy: "report this as a bug"}
+		return untried("seccomp", steps, h)
 	case e == 0:
 		return Support{OK: true}
 	case e == unix.ENOTSUP:

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -29,6 +28,7 @@ const probeModeEnv = "MCP_SANDBOX_PROBE"
 // back to the server.
 const (
 	stepClone    = "clone"    // the server's: start the child in new namespaces
+	stepChild    = "child"    // the server's: start it at all
 	stepMounts   = "mounts"   // the private mount tree and the new root
 	stepTree     = "tree"     // a copy of the host's tree, made read-only
 	stepTerminal = "devpts"   // terminals of its own
@@ -45,16 +45,18 @@ const errNotEnforced = unix.EBADE
 // (see MaybeRunChild) that uses them, and makes and removes a control group. It
 // takes some ten milliseconds and leaves nothing behind.
 func Probe(ctx context.Context) Capabilities {
-	c := Capabilities{OS: runtime.GOOS, UID: os.Geteuid(), Kernel: kernelRelease(), Cgroup: map[string]Support{}}
+	c := Capabilities{OS: runtime.GOOS, UID: os.Geteuid(), Kernel: kernelRelease(), KernelVersion: runningVersion(), Cgroup: map[string]Support{}}
 	host := readHostFacts()
 	steps, err := runProbe(ctx, true)
 	if err != nil {
 		// Landlock and seccomp are asked again where namespaces did not come up.
 		steps = map[string]unix.Errno{stepClone: errnoOrUnknown(err)}
-		if plain, err := runProbe(ctx, false); err == nil {
-			for k, v := range plain {
-				steps[k] = v
-			}
+		plain, err := runProbe(ctx, false)
+		for k, v := range plain {
+			steps[k] = v
+		}
+		if err != nil {
+			steps[stepChild] = errnoOrUnknown(err)
 		}
 	}
 	c.judge(steps, host)
@@ -285,42 +287,4 @@ func kernelRelease() string {
 		return ""
 	}
 	return unix.ByteSliceToString(u.Release[:])
-}
-
-// hostFacts are the switches of the host that explain a refusal.
-type hostFacts struct {
-	maxUserNamespaces int  // user.max_user_namespaces, -1 unknown
-	cloneOff          bool // kernel.unprivileged_userns_clone is 0 (Debian)
-	appArmor          bool // kernel.apparmor_restrict_unprivileged_userns is 1 (Ubuntu)
-	filtered          bool // a seccomp filter stands around the server
-	container         bool // a container manager left its mark
-	root              bool
-	lsm               string // the kernel's list of security modules, "" unknown
-}
-
-func readHostFacts() hostFacts {
-	h := hostFacts{maxUserNamespaces: -1, root: os.Geteuid() == 0}
-	if n, err := strconv.Atoi(readWord("/proc/sys/user/max_user_namespaces")); err == nil {
-		h.maxUserNamespaces = n
-	}
-	h.cloneOff = readWord("/proc/sys/kernel/unprivileged_userns_clone") == "0"
-	h.appArmor = readWord("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1"
-	h.lsm = readWord("/sys/kernel/security/lsm")
-	if status, err := os.ReadFile("/proc/self/status"); err == nil {
-		h.filtered = strings.Contains(string(status), "\nSeccomp:\t2")
-	}
-	for _, mark := range []string{"/.dockerenv", "/run/.containerenv", "/run/systemd/container"} {
-		if _, err := os.Lstat(mark); !errors.Is(err, fs.ErrNotExist) {
-			h.container = true
-		}
-	}
-	return h
-}
-
-func readWord(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
 }

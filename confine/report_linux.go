@@ -35,6 +35,9 @@ func (l *layout) capabilities(gaps map[string]string, cg *cgroup) Capabilities {
 		if masked {
 			c.FreshProc.OK = false
 		}
+		if l.fell != "" && c.Namespaces.OK {
+			c.Namespaces = Support{Reason: l.fell, Remedy: remedyFell}
+		}
 	}
 	for _, k := range []string{"pids", "memory", "cpu", cgroupShare} {
 		c.Cgroup[k] = Support{OK: cg.Has(k), Reason: "no control group with it is writable", Remedy: "run the server in a delegated systemd scope or slice"}
@@ -119,8 +122,12 @@ func (l *layout) report(level sandbox.Level, answered []string, cg *cgroup) sand
 	if l.id.uid == 0 && pl.Namespaces {
 		r.Warnings = append(r.Warnings, "commands run as uid 0, mapped to the real root: give the workspace to an ordinary user")
 	}
+	if why, ok := missing[gapHostName]; ok {
+		// Nothing stands open: no warning.
+		r.Layers = append(r.Layers, sandbox.Layer{Name: gapHostName, State: sandbox.StateOff, Detail: "commands see the server's own: a filter around the server refuses sethostname (" + why + ")"})
+	}
 	for _, k := range slices.Sorted(maps.Keys(missing)) {
-		if k != gapProc {
+		if k != gapProc && k != gapHostName {
 			r.Warnings = append(r.Warnings, k+": could not be set ("+missing[k]+")")
 		}
 	}

@@ -16,6 +16,11 @@ import (
 
 func TestMain(m *testing.M) {
 	MaybeRunChild()
+	if calls := os.Getenv(refusedCallsEnv); calls != "" {
+		if err := refuseCalls(calls); err != nil {
+			panic("the filter cannot be installed: " + err.Error())
+		}
+	}
 	if program := os.Getenv(attackEnv); program != "" {
 		runAttack(program)
 	}

@@ -37,9 +37,9 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 	}
 	var failures []string
 	for _, level := range levels(&p) {
-		s, err := w.startLevel(ctx, &p, id, level)
+		// The report of a level that was fallen to gives the reason.
+		s, err := w.startLevel(ctx, &p, id, level, strings.Join(failures, "; "))
 		if err == nil {
-			s.report.Warnings = append(failures, s.report.Warnings...)
 			return s, nil
 		}
 		var un *unavailable
@@ -49,7 +49,12 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 		p.Log.Warn("confinement level did not start", "level", string(level), "step", un.step, "error", un.err)
 		failures = append(failures, fmt.Sprintf("the level %s did not start: %s: %s", level, un.step, errnoText(un.err)))
 	}
-	return nil, errorf("confinement_unavailable", nil, "%s; run the doctor command, which says what this host lacks", strings.Join(failures, "; "))
+	why, remedy := strings.Join(failures, ", "), "run the doctor command, which says what this host lacks"
+	// Where the doctor knows the reason, so does everybody.
+	if c := probed(); p.Level != sandbox.LevelLandlock && !c.Namespaces.OK {
+		why, remedy = c.Namespaces.Reason+" ("+why+")", c.Namespaces.Remedy
+	}
+	return nil, errorf("confinement_unavailable", nil, "%s; %s", why, remedy)
 }
 
 // unavailable is a level this host cannot give.
@@ -158,8 +163,9 @@ func normalise(p *sandbox.Policy) error {
 	return nil
 }
 
-// startLevel starts one level and checks what came of it.
-func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identity, level sandbox.Level) (*Sandbox, error) {
+// startLevel starts one level and checks what came of it. fell says why a stronger
+// one did not start, "" when none was tried.
+func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identity, level sandbox.Level, fell string) (*Sandbox, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}
@@ -191,6 +197,7 @@ func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identit
 		}
 		return nil, err
 	}
+	l.fell = fell
 	s, err := launch(ctx, p, l, b, level)
 	if err != nil {
 		return nil, err

@@ -38,10 +38,13 @@ func TestSystemdUnits(t *testing.T) {
 	if !slices.Contains(strings.Fields(m[2]), "systemd:") {
 		t.Error("the socket unit's socket is not used")
 	}
-	for _, takesAway := range []string{"RestrictNamespaces", "ProtectHostname", "ProtectProc", "ProcSubset", "ProtectKernelTunables", "ProtectKernelLogs", "ProtectControlGroups", "MemoryDenyWriteExecute"} {
+	for _, takesAway := range []string{"RestrictNamespaces", "ProtectHostname", "ProtectProc", "ProcSubset", "ProtectKernelTunables", "ProtectKernelLogs", "ProtectControlGroups", "MemoryDenyWriteExecute", "RestrictSUIDSGID"} {
 		if regexp.MustCompile(`(?m)^` + takesAway + `=`).MatchString(service) {
 			t.Errorf("%s= takes the strongest level away", takesAway)
 		}
+	}
+	if !strings.Contains(m[2], "--min-confinement namespaces ") {
+		t.Error("a fall from the strongest level is no failed start")
 	}
 	// Without both, sessions get no limits of their own.
 	if !regexp.MustCompile(`(?m)^Delegate=yes\nDelegateSubgroup=[a-z]+$`).MatchString(service) {
