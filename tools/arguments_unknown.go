@@ -76,7 +76,8 @@ var meanings = []meaning{
 	{any: []string{"fixedstrings", "plaintext"}, whole: []string{"literal", "fixed"}, ours: []string{"literal", "pattern"}},
 	{any: []string{"regex", "regexp", "multiline"}, whole: []string{"query", "search", "word"}, ours: []string{"pattern"}},
 	{any: []string{"include", "exclude", "ignore", "filter"}, whole: []string{"type", "types", "extension", "extensions", "only"}, ours: []string{"glob", "pattern"}},
-	{any: []string{"occurrence", "occurrences", "expected"}, whole: []string{"oldstr", "newstr", "oldstring", "newstring", "once", "hash", "checksum", "ifmatch"}, ours: []string{"replace_all", "old_text", "new_text"}},
+	{any: []string{"ifmatch", "etag", "checksum"}, whole: []string{"hash", "version", "revision"}, ours: []string{"if_unchanged"}},
+	{any: []string{"occurrence", "occurrences", "expected"}, whole: []string{"oldstr", "newstr", "oldstring", "newstring", "once"}, ours: []string{"replace_all", "old_text", "new_text"}},
 	{any: []string{"memory", "network", "cpus"}, whole: []string{"cpu", "priority", "nice", "internet", "limits"}, step: "limits and the network are the server's settings"},
 }
 

@@ -101,7 +101,7 @@ var shown = map[string]bool{
 	"session_id": true, "close": true, "wait_for": true, "raw": true, "byte_offset": true, "byte_limit": true, "signal": true, "output_id": true, "format": true,
 	"path": true, "destination": true, "offset": true, "limit": true, "mode": true, "encoding": true,
 	"executable": true, "replace_all": true, "recursive": true, "depth": true, "all": true,
-	"glob": true, "pattern": true, "ignore_case": true, "literal": true, "force": true, "context": true, "max_results": true,
+	"glob": true, "pattern": true, "ignore_case": true, "literal": true, "force": true, "if_unchanged": true, "context": true, "max_results": true,
 	"snapshot_id": true, "label": true, "from": true, "to": true, "port": true,
 }
 

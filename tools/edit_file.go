@@ -20,6 +20,7 @@ func editFileTool() tool {
 			mcp.WithString("new_text", mcp.Required()),
 			mcp.WithBoolean("replace_all"),
 			mcp.WithBoolean("force"),
+			mcp.WithString("if_unchanged"),
 		),
 		run: editFile,
 	}
@@ -27,11 +28,12 @@ func editFileTool() tool {
 
 func editFile(ctx context.Context, c *call) (*reply, error) {
 	req := session.EditRequest{
-		Path:       c.required("path"),
-		OldText:    c.text("old_text", ""),
-		NewText:    c.text("new_text", ""),
-		ReplaceAll: c.boolean("replace_all", false),
-		Force:      c.boolean("force", false),
+		Path:        c.required("path"),
+		OldText:     c.text("old_text", ""),
+		NewText:     c.text("new_text", ""),
+		ReplaceAll:  c.boolean("replace_all", false),
+		Force:       c.boolean("force", false),
+		IfUnchanged: c.name("if_unchanged", ""),
 	}
 	if c.err != nil {
 		return nil, c.err
@@ -41,8 +43,9 @@ func editFile(ctx context.Context, c *call) (*reply, error) {
 		return nil, err
 	}
 	diff := c.truncate(res.Diff, c.defaultTokens(), nil).Text
+	out := map[string]any{"path": req.Path, "replacements": res.Replacements, "diff": diff}
 	return &reply{
-		text:       fmt.Sprintf("%d replaced in %s\n%s", res.Replacements, req.Path, diff),
-		structured: map[string]any{"path": req.Path, "replacements": res.Replacements, "diff": diff},
+		text:       fmt.Sprintf("%d replaced in %s%s%s\n%s", res.Replacements, req.Path, newVersion(out, res.Version, req.IfUnchanged), note(res.Note), diff),
+		structured: out,
 	}, nil
 }

@@ -14,10 +14,10 @@ func findFilesTool() tool {
 	return tool{
 		sets: []string{"files"},
 		def: mcp.NewTool("find_files",
-			mcp.WithDescription("Find files by glob such as **/*.go, newest first; ignored files only with all."),
+			mcp.WithDescription("Find files by glob such as **/*.go, newest first. all: ignored files too."),
 			hints(true, false, true, false),
 			mcp.WithString("pattern", mcp.Required()),
-			mcp.WithString("path", mcp.Description("Folder to look in")),
+			mcp.WithString("path"),
 			mcp.WithBoolean("all"),
 		),
 		run: findFiles,

@@ -62,16 +62,16 @@ func readFile(ctx context.Context, c *call) (*reply, error) {
 	}
 	switch {
 	case string(f.Kind) != "text":
-		fmt.Fprintf(&b, "%s %s, %d bytes%s\n", f.Kind, f.MIME, f.Size, note(f.Note))
+		fmt.Fprintf(&b, "%s %s, %d bytes, version %s%s\n", f.Kind, f.MIME, f.Size, f.Version, note(f.Note))
 	case f.EndLine < f.StartLine:
-		fmt.Fprintf(&b, "no lines (of %s)%s\n", total, note(f.Note))
+		fmt.Fprintf(&b, "no lines (of %s), version %s%s\n", total, f.Version, note(f.Note))
 	default:
-		fmt.Fprintf(&b, "lines %d-%d of %s%s\n", f.StartLine, f.EndLine, total, note(f.Note))
+		fmt.Fprintf(&b, "lines %d-%d of %s, version %s%s\n", f.StartLine, f.EndLine, total, f.Version, note(f.Note))
 	}
 	b.WriteString(cut.Text)
 	return &reply{text: b.String(), structured: map[string]any{
 		"text": cut.Text, "start_line": f.StartLine, "end_line": f.EndLine, "total_lines": f.TotalLines,
-		"size": f.Size, "encoding": f.Encoding, "kind": f.Kind, "mime": f.MIME,
+		"size": f.Size, "version": f.Version, "encoding": f.Encoding, "kind": f.Kind, "mime": f.MIME,
 		"truncated": cut.Truncated || f.Truncated, "original_token_count": cut.OriginalTokens,
 	}}, nil
 }

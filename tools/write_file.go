@@ -14,14 +14,15 @@ func writeFileTool() tool {
 	return tool{
 		sets: []string{"core", "files"},
 		def: mcp.NewTool("write_file",
-			mcp.WithDescription("Write a file atomically; missing folders are made."),
+			mcp.WithDescription("Write a file; missing folders are made."),
 			hints(false, true, true, false),
 			mcp.WithString("path", mcp.Required()),
 			mcp.WithString("content", mcp.Required()),
 			mcp.WithString("mode", mcp.Enum("overwrite", "append", "create"), mcp.Description("create refuses an existing file")),
 			mcp.WithString("encoding", mcp.Enum("utf-8", "base64")),
-			mcp.WithBoolean("executable", mcp.Description("Default: as it was")),
+			mcp.WithBoolean("executable"),
 			mcp.WithBoolean("force"),
+			mcp.WithString("if_unchanged", mcp.Description("Version from read_file")),
 		),
 		run: writeFile,
 	}
@@ -29,10 +30,11 @@ func writeFileTool() tool {
 
 func writeFile(ctx context.Context, c *call) (*reply, error) {
 	req := session.WriteRequest{
-		Path:    c.required("path"),
-		Content: []byte(c.text("content", "")),
-		Mode:    session.WriteMode(c.choice("mode", "overwrite", "append", "create")),
-		Force:   c.boolean("force", false),
+		Path:        c.required("path"),
+		Content:     []byte(c.text("content", "")),
+		Mode:        session.WriteMode(c.choice("mode", "overwrite", "append", "create")),
+		Force:       c.boolean("force", false),
+		IfUnchanged: c.name("if_unchanged", ""),
 	}
 	if c.choice("encoding", "utf-8", "base64") == "base64" {
 		b, err := base64.StdEncoding.DecodeString(string(req.Content))
@@ -56,8 +58,22 @@ func writeFile(ctx context.Context, c *call) (*reply, error) {
 	if res.Created {
 		verb = "created"
 	}
+	out := map[string]any{"path": req.Path, "bytes_written": res.Bytes, "created": res.Created}
 	return &reply{
-		text:       fmt.Sprintf("%s %s, %d bytes written%s\n", verb, req.Path, res.Bytes, note(res.Note)),
-		structured: map[string]any{"path": req.Path, "bytes_written": res.Bytes, "created": res.Created},
+		text:       fmt.Sprintf("%s %s, %d bytes written%s%s\n", verb, req.Path, res.Bytes, newVersion(out, res.Version, req.IfUnchanged), note(res.Note)),
+		structured: out,
 	}, nil
+}
+
+// newVersion tells the version a write made: as data, and in the text for models
+// that go by versions.
+func newVersion(structured map[string]any, version, asked string) string {
+	if version == "" {
+		return ""
+	}
+	structured["version"] = version
+	if asked == "" {
+		return ""
+	}
+	return ", version " + version
 }

@@ -21,6 +21,10 @@ import (
 // open all its life goes on with the old one, as with any editor.
 const patienceForWriter = 20 * time.Millisecond
 
+// clockTick is how far apart writes are whose times surely differ; file systems
+// take theirs from a clock that ticks every few milliseconds.
+const clockTick = 100 * time.Millisecond
+
 // errRewritten says that the old file was changed other than at its end.
 var errRewritten = errors.New("file was rewritten during the call")
 
@@ -100,19 +104,17 @@ func (d *displaced) carry(original func() ([]byte, error)) error {
 	switch {
 	case st.Size < d.carried, st.Size == d.was.Size && now != then:
 		return errRewritten
-	case st.Size == d.carried:
+	case st.Size == d.carried && (d.carried > d.was.Size || original == nil || time.Since(time.Unix(now.Unix())) > clockTick):
 		return nil
+	case st.Size == d.carried:
+		// Written so lately that the times may not tell a second write from the first.
+		return d.compare(original)
 	case d.fresh == nil:
 		return errRewritten
 	}
 	if d.carried == d.was.Size && original != nil {
-		was, err := original()
-		if err != nil {
+		if err := d.compare(original); err != nil {
 			return err
-		}
-		head := make([]byte, len(was))
-		if _, err := d.old.ReadAt(head, 0); err != nil && err != io.EOF || !bytes.Equal(head, was) {
-			return errRewritten
 		}
 	}
 	n, err := io.Copy(d.fresh, io.NewSectionReader(d.old, d.carried, st.Size-d.carried))
@@ -122,6 +124,19 @@ func (d *displaced) carry(original func() ([]byte, error)) error {
 		return unwrapPath(err)
 	}
 	return unwrapPath(d.fresh.Sync())
+}
+
+// compare says whether the old file still begins with what was read of it.
+func (d *displaced) compare(original func() ([]byte, error)) error {
+	was, err := original()
+	if err != nil {
+		return err
+	}
+	head := make([]byte, len(was))
+	if _, err := d.old.ReadAt(head, 0); err != nil && err != io.EOF || !bytes.Equal(head, was) {
+		return errRewritten
+	}
+	return nil
 }
 
 // back gives the name to the old file again, with what was meanwhile added to the

@@ -16,6 +16,8 @@ type EditRequest struct {
 	OldText    string
 	NewText    string
 	ReplaceAll bool
+	// IfUnchanged is as in WriteRequest.
+	IfUnchanged string
 	// Force edits a file whose mode lets nobody write.
 	Force bool
 }
@@ -27,6 +29,7 @@ type EditResult struct {
 	Diff         string // unified, three lines of context, cut at 64 KiB
 	HardLinks    int    // as in WriteResult
 	Note         string
+	Version      string // as in WriteResult
 }
 
 // maxDiff bounds the diff that is returned.
@@ -52,6 +55,15 @@ func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) 
 		d, err := loadDocument(ctx, p)
 		if err != nil {
 			return err
+		}
+		if req.IfUnchanged != "" {
+			now, err := d.version()
+			if err != nil {
+				return err
+			}
+			if err := sameVersion(req.Path, now, req.IfUnchanged); err != nil {
+				return err
+			}
 		}
 		if err := writable(&d.st, req.Path, req.Force); err != nil {
 			return err
@@ -81,7 +93,7 @@ func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) 
 		if len(content) > MaxEditBytes {
 			return fail(codeTooLarge, "the edited file would be %d bytes long and edits make at most %d, use a command such as sed", len(content), MaxEditBytes)
 		}
-		res = EditResult{Path: p.display(), Replacements: n, Diff: unified(p.display(), d.text, text)}
+		res = EditResult{Path: p.display(), Replacements: n, Diff: unified(p.display(), d.text, text), Version: versionAfter(content)}
 		if d.st.Nlink > 1 {
 			res.HardLinks = int(d.st.Nlink)
 			res.Note = fmt.Sprintf("the file had %d hard links: this name now has its own content, the others keep the old one", d.st.Nlink)

@@ -53,6 +53,8 @@ type ReadResult struct {
 	Kind ContentKind
 	MIME string
 	Size int64 // bytes on disk
+	// Version is for IfUnchanged of WriteRequest and EditRequest.
+	Version string
 
 	Text string // UTF-8; lines end with "\n" where the file has CRLF throughout
 	// StartLine and EndLine are 1-based and inclusive; both are 0 for an empty
@@ -114,6 +116,11 @@ func (f *FS) readOpen(ctx context.Context, file *os.File, req ReadRequest) (Read
 		return ReadResult{}, unwrapPath(err)
 	}
 	res := ReadResult{Size: st.Size(), TotalLines: -1}
+	// Ahead of the content: when that changes in between, the version is the older
+	// of the two, and a write that depends on it is refused.
+	if res.Version, err = versionOf(ctx, file); err != nil {
+		return res, err
+	}
 	block := blocks.Get().(*[]byte)
 	defer blocks.Put(block)
 	head := *block

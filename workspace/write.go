@@ -31,6 +31,9 @@ type WriteRequest struct {
 	Binary bool
 	// Force writes a file whose mode lets nobody write.
 	Force bool
+	// IfUnchanged, when not empty, is the version of a file that must still be there
+	// (ReadResult.Version); conflict otherwise.
+	IfUnchanged string
 	// Executable sets (true) or clears (false) the x bits; nil keeps the mode
 	// of an existing file and makes a new one not executable.
 	Executable *bool
@@ -49,6 +52,9 @@ type WriteResult struct {
 	// rename, and why is in Note.
 	InPlace bool
 	Note    string
+	// Version is that of the new content; "" after an append and for more than
+	// 8 MiB, where only a read tells it.
+	Version string
 }
 
 // errSwapped says that a name changed between the walk and its use.
@@ -94,6 +100,9 @@ func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, erro
 	default:
 		return WriteResult{}, fail(codeInvalid, "the mode %q is unknown; use overwrite, append or create", string(req.Mode))
 	}
+	if req.Mode == WriteCreate && req.IfUnchanged != "" {
+		return WriteResult{}, fail(codeInvalid, "if_unchanged is the version of a file that exists and the mode create makes a new one; leave one of them out")
+	}
 	if strings.HasSuffix(req.Path, "/") {
 		err := f.at(req.Path, walkOptions{follow: true, write: true, mayMiss: true}, func(*resolved) error { return nil })
 		if err != nil {
@@ -116,6 +125,13 @@ func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, erro
 
 func (f *FS) writeAt(ctx context.Context, p *resolved, req WriteRequest) (WriteResult, error) {
 	res := WriteResult{Path: p.display(), Bytes: len(req.Content), Size: int64(len(req.Content))}
+	var seen *expected
+	if req.IfUnchanged != "" {
+		var err error
+		if seen, err = expectVersion(ctx, p, req.IfUnchanged); err != nil {
+			return res, err
+		}
+	}
 	st, err := p.stat()
 	if err != nil && err != unix.ENOENT {
 		return res, err
@@ -140,6 +156,9 @@ func (f *FS) writeAt(ctx context.Context, p *resolved, req WriteRequest) (WriteR
 		if err := f.keepForm(ctx, p, st, &req, &res); err != nil {
 			return res, err
 		}
+	}
+	if req.Mode != WriteAppend {
+		res.Version = versionAfter(req.Content)
 	}
 	r := replacement{old: st, content: req.Content, executable: req.Executable}
 	if st != nil && st.Nlink > 1 {
@@ -180,11 +199,13 @@ func (f *FS) writeAt(ctx context.Context, p *resolved, req WriteRequest) (WriteR
 		err = s.commitNew()
 	case r.before != nil:
 		err = s.replace(ctx, st, nil)
-		if err == errRewritten {
-			return res, fail(codeConflict, "%s was changed by another program during the call; read it again and repeat the call", quote(req.Path))
-		}
+	case seen != nil:
+		err = s.replace(ctx, seen.st, seen.original)
 	default:
 		err = s.commit()
+	}
+	if err == errRewritten {
+		return res, fail(codeConflict, "%s was changed by another program during the call; read it again and repeat the call", quote(req.Path))
 	}
 	if err != nil {
 		return res, err

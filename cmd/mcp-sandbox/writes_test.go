@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -21,6 +22,7 @@ func TestParallelWrites(t *testing.T) {
 	if err := os.WriteFile(file, []byte(lines.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	giveToSandbox(t, root)
 	servers := []*client{startServer(t, "--root", root), startServer(t, "--root", root)}
 	for _, c := range servers {
 		c.initialize("2025-11-25")
@@ -135,4 +137,68 @@ func TestWritesKeepTheForm(t *testing.T) {
 	if got, _ := os.ReadFile(filepath.Join(root, "held")); string(got) != "x\ntool\nheld\n" {
 		t.Errorf("held open: %q", got)
 	}
+}
+
+// TestIfUnchanged: a write that goes by a version is refused as soon as anybody
+// has changed the file, and tells the next version.
+func TestIfUnchanged(t *testing.T) {
+	root := t.TempDir()
+	openPath(t, root)
+	put(t, filepath.Join(root, "f"), "one\n")
+	put(t, filepath.Join(root, "large"), strings.Repeat("large\n", 2<<20))
+	giveToSandbox(t, root)
+	c := startServer(t, "--root", root)
+	c.initialize("2025-11-25")
+	versionIn := func(text string) string {
+		t.Helper()
+		m := regexp.MustCompile(`, version ([0-9a-f]{12})`).FindStringSubmatch(strings.SplitN(text, "\n", 2)[0])
+		if m == nil {
+			t.Fatalf("no version in %.200q", text)
+		}
+		return m[1]
+	}
+	read := func(path string) string {
+		return versionIn(c.ok("read_file", map[string]any{"path": path, "limit": 1}).text())
+	}
+
+	v := read("f")
+	if again := read("f"); again != v {
+		t.Errorf("the version of an unchanged file was %s and is %s", v, again)
+	}
+	v = versionIn(c.ok("edit_file", map[string]any{"path": "f", "old_text": "one", "new_text": "two", "if_unchanged": v}).text())
+	if now := read("f"); now != v {
+		t.Errorf("an edit told the version %s, a read tells %s", v, now)
+	}
+	v = versionIn(c.ok("write_file", map[string]any{"path": "f", "content": "three\n", "if_unchanged": v}).text())
+	if now := read("f"); now != v {
+		t.Errorf("a write told the version %s, a read tells %s", v, now)
+	}
+	for name, change := range map[string]func(){
+		"a command":           func() { c.exec(map[string]any{"cmd": "echo more >> f"}) },
+		"one of equal length": func() { c.exec(map[string]any{"cmd": "sed s/o/0/ f > g && cat g > f"}) },
+		"a tool":              func() { c.ok("write_file", map[string]any{"path": "f", "content": "tool\n"}) },
+		"a missing file":      func() { c.ok("rm", map[string]any{"path": "f"}) },
+	} {
+		c.ok("write_file", map[string]any{"path": "f", "content": "one two\n"})
+		v := read("f")
+		change()
+		was, _ := os.ReadFile(filepath.Join(root, "f"))
+		for _, mode := range []string{"overwrite", "append"} {
+			if text := c.bad("conflict", "write_file", map[string]any{"path": "f", "content": "lost\n", "mode": mode, "if_unchanged": v}); !strings.Contains(text, v) {
+				t.Errorf("%s, %s: %s", name, mode, text)
+			}
+		}
+		if name != "a missing file" {
+			c.bad("conflict", "edit_file", map[string]any{"path": "f", "old_text": "o", "new_text": "u", "replace_all": true, "if_unchanged": v})
+		}
+		if now, _ := os.ReadFile(filepath.Join(root, "f")); string(now) != string(was) {
+			t.Errorf("%s: a refused write left %q", name, now)
+		}
+	}
+	c.bad("invalid_argument", "write_file", map[string]any{"path": "fresh", "content": "", "mode": "create", "if_unchanged": v})
+
+	v = read("large")
+	c.exec(map[string]any{"cmd": "printf L | dd of=large conv=notrunc status=none"})
+	c.bad("conflict", "edit_file", map[string]any{"path": "large", "old_text": "Large", "new_text": "x", "if_unchanged": v})
+	c.ok("edit_file", map[string]any{"path": "large", "old_text": "Large", "new_text": "x", "if_unchanged": read("large")})
 }
