@@ -71,11 +71,6 @@ type bind struct {
 
 type link struct{ Path, Target string }
 
-type file struct {
-	Path, Content string
-	Mode          uint32
-}
-
 // cover hides one path of a bound tree: behind an empty thing that can be read,
 // or behind one that cannot even be opened.
 type mask struct {

@@ -159,6 +159,42 @@ func (l *layout) privateDir() error {
 		}
 	}
 	l.cfg.Writable = append(l.cfg.Writable, made[1:]...)
+	l.gitFiles(l.tmp)
+	for _, f := range l.git {
+		if err := writePrivate(f, l.id); err != nil {
+			l.undo()
+			return errorf("internal", err, "the session's git configuration cannot be written (%s), check the server's rights", errnoText(err))
+		}
+	}
+	return nil
+}
+
+// writePrivate makes a file of the session's own directory, with the directories
+// on the way.
+func writePrivate(f file, id identity) error {
+	var made []string
+	for dir := path.Dir(f.Path); ; dir = path.Dir(dir) {
+		if _, err := os.Lstat(dir); err == nil {
+			break
+		}
+		made = append(made, dir)
+	}
+	slices.Reverse(made)
+	for _, dir := range made {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(f.Path, []byte(f.Content), os.FileMode(f.Mode)); err != nil {
+		return err
+	}
+	for _, p := range append(made, f.Path) {
+		if os.Geteuid() == 0 {
+			if err := os.Chown(p, id.uid, id.gid); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

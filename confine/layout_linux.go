@@ -22,6 +22,8 @@ type layout struct {
 	base *base // nil at the levels without mounts
 	cfg  initConfig
 
+	git      []file // the session's git configuration and ignore file
+	gitEnv   []string
 	trees    []int // detached trees to pass to init, by index
 	warnings []string
 	fell     string // why a stronger level did not start, "" when none was tried
@@ -61,6 +63,7 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 		c.Writable = append(c.Writable, id.home)
 	}
 	l.etc()
+	l.gitFiles("/run")
 	l.toolchains()
 	if err := l.grants(); err != nil {
 		l.close()
@@ -126,6 +129,21 @@ func (l *layout) etc() {
 	if real, err := filepath.EvalSymlinks("/etc/resolv.conf"); err == nil && !within(real, "/etc") {
 		if b, err := os.ReadFile(real); err == nil && len(b) < 64<<10 {
 			l.cfg.Files = append(l.cfg.Files, file{real, string(b), 0o644})
+		}
+	}
+}
+
+// gitFiles adds the session's git configuration, to dir where the home is not its
+// own.
+func (l *layout) gitFiles(dir string) {
+	l.git, l.gitEnv = gitFiles(l.p, l.cfg.Home, dir)
+	if !l.cfg.Namespaces {
+		return
+	}
+	for _, f := range l.git {
+		// A granted one is what the user wants to be seen.
+		if !within(f.Path, slices.Concat(l.p.Read, l.p.Write)...) {
+			l.cfg.Files = append(l.cfg.Files, f)
 		}
 	}
 }

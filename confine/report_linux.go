@@ -17,7 +17,8 @@ func (l *layout) environ() []string {
 	if l.p.Home != "" {
 		home = l.p.Home
 	}
-	return []string{"PATH=" + l.path, "HOME=" + home, "USER=" + l.id.name, "LOGNAME=" + l.id.name, "SHELL=" + l.id.shell, "TMPDIR=" + l.tmp}
+	env := []string{"PATH=" + l.path, "HOME=" + home, "USER=" + l.id.name, "LOGNAME=" + l.id.name, "SHELL=" + l.id.shell, "TMPDIR=" + l.tmp}
+	return append(env, l.gitEnv...)
 }
 
 // probed is what the host lends, asked only when a session got less than all.

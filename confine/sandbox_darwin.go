@@ -160,6 +160,20 @@ func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 	s.spec.DenyRead = append(s.spec.DenyRead, secretPaths(toolchains, workspace)...)
 	s.spec.Toolchains = append(toolchains, systemToolchains(osView{}, p.Path)...)
 	s.env = []string{"PATH=" + searchPath(p.Path), "HOME=" + home, "USER=" + name, "LOGNAME=" + name, "SHELL=" + shell, "TMPDIR=" + tmp}
+	files, env := gitFiles(&p, home, tmp)
+	for _, f := range files {
+		err := os.MkdirAll(filepath.Dir(f.Path), 0o755)
+		if err == nil {
+			err = os.WriteFile(f.Path, []byte(f.Content), 0o644)
+		}
+		for at := f.Path; err == nil && s.cred != nil && at != home && at != tmp; at = filepath.Dir(at) {
+			err = os.Chown(at, uid, gid)
+		}
+		if err != nil {
+			return errorf("internal", err, "the session's git configuration cannot be written (%s), free some space", errnoText(err))
+		}
+	}
+	s.env = append(s.env, env...)
 	_, _, err = seatbeltProfile(s.spec)
 	return err
 }

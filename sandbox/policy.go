@@ -67,8 +67,12 @@ type Policy struct {
 	// A caller that notes the name first can remove it after being killed. "" is
 	// a fresh name below os.TempDir.
 	TempDir string
-	Network Network
-	Limits  Limits
+	// GitConfig is the content of the session's global git configuration, and
+	// GitIgnore of the ignore file that goes with it; "" for none. Commands may
+	// change both, nobody else sees them.
+	GitConfig, GitIgnore string
+	Network              Network
+	Limits               Limits
 	// Level is the wished level, "" is LevelAuto. MinLevel refuses weaker ones,
 	// "" accepts any that Level allows.
 	Level, MinLevel Level

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/gitconfig"
 	"mcp-sandbox/manifest"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/snapshot"
@@ -36,6 +37,9 @@ type Config struct {
 	// snapshot may read; DenySecrets adds the common ones.
 	Read, Write, DenyRead []string
 	DenySecrets           bool
+	// Git is who commits are made as, and what git takes for granted of the
+	// person whose sessions these are; zero is nobody.
+	Git gitconfig.User
 	// Protect adds to DefaultProtected, relative to the workspace.
 	Protect []string
 	// ReadOnly refuses every change through the file tools.

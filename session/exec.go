@@ -105,6 +105,9 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	change.End(ctx)
 	res, err = s.withNotices(res, err)
 	res.Notices = append(notices, res.Notices...)
+	if err == nil {
+		res.Notices = append(res.Notices, s.identityHint(&res)...)
+	}
 	return res, err
 }
 

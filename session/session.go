@@ -320,6 +320,7 @@ func (s *Session) run(ctx context.Context) (err error) {
 		Workspace: s.root, WorkspaceFile: s.rootFD, UID: -1, GID: -1, Home: home,
 		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.hidden(), Protect: protect,
 		StateDirs: s.state.dirs(), TempDir: s.temp, Network: c.Network, Limits: c.Limits,
+		GitConfig: c.Git.Text(), GitIgnore: c.Git.Ignore,
 		Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
 	}
 	files, err := s.fileOptions(p)

@@ -37,6 +37,8 @@ type info struct {
 	Exposed  []int  `json:"exposed_ports,omitempty"`
 	// Policy says what is granted, hidden and protected.
 	Policy string `json:"policy,omitempty"`
+	// GitUser is who commits are made as, "Name <mail>", empty for nobody.
+	GitUser string `json:"git_user,omitempty"`
 }
 
 type workspaceInfo struct {
@@ -93,6 +95,11 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 	}
 	if in.Policy = s.PolicyText(); in.Policy != "" {
 		fmt.Fprintf(&b, "policy: %s\n", in.Policy)
+	}
+	if in.GitUser = s.GitUser(); in.GitUser != "" {
+		fmt.Fprintf(&b, "git user: %s\n", in.GitUser)
+	} else {
+		b.WriteString("git user: none; a person sets one with --git-user \"Name <mail>\"\n")
 	}
 	fmt.Fprintf(&b, "network: %s\n", in.Network)
 	fmt.Fprintf(&b, "limits: %s\n", formatMap(in.Limits))

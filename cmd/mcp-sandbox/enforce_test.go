@@ -47,6 +47,8 @@ var enforced = map[string][]string{
 	"DenyRead":      {"p.DenyRead", "p.DenyRead", "p.DenyRead"},
 	"Protect":       {"l.p.Protect", "p.Protect", "p.Protect"},
 	"StateDirs":     {"l.p.StateDirs", "p.StateDirs", "p.StateDirs"},
+	"GitConfig":     {"p.GitConfig", "-: gitFiles is shared with Linux", "-: it is about commands"},
+	"GitIgnore":     {"p.GitIgnore", "-: as GitConfig", "-: it is about commands"},
 	"TempDir":       {"l.p.TempDir", "p.TempDir", "-: it is no grant, so the file tools do not reach it"},
 	"Network":       {"p.Network", "p.Network", "-: files need no network"},
 	"Limits":        {"p.Limits", "p.Limits", "-: they bound processes; Config.WorkspaceLimit bounds what is written"},

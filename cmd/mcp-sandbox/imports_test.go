@@ -13,9 +13,10 @@ import (
 // leaves may be imported by every package, each with the reason. A leaf imports
 // no other package of the product, so whoever imports it can still be read alone.
 var leaves = map[string]string{
-	"mcp-sandbox/sandbox":  "the nouns all packages speak of; without it each would be declared once per package and copied field by field",
-	"mcp-sandbox/deny":     "commands, file tools and snapshots read one policy through it",
-	"mcp-sandbox/hostpath": "grants are resolved by one reading wherever they are opened",
+	"mcp-sandbox/sandbox":   "the nouns all packages speak of; without it each would be declared once per package and copied field by field",
+	"mcp-sandbox/gitconfig": "what a session is told of the user, and what of a session reaches a repository, are read by one parser",
+	"mcp-sandbox/deny":      "commands, file tools and snapshots read one policy through it",
+	"mcp-sandbox/hostpath":  "grants are resolved by one reading wherever they are opened",
 }
 
 // forbidden lists the import edges that must not come to be, each with what
@@ -25,6 +26,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"workspace", "mcp-sandbox/", "the file layer is the one guard against links; it must be readable alone"},
 	{"confine", "mcp-sandbox/", "the kernel side runs in the sandbox's init, which must start fast and do nothing else"},
 	{"egress", "mcp-sandbox/", "the proxy judges hostile input; it must be readable alone"},
+	{"gitconfig", "mcp-sandbox/", "a parser of hostile text; it must be readable alone"},
 	{"deny", "mcp-sandbox/", "commands, file tools and snapshots read one policy through it; it must know none of them"},
 	{"hostpath", "mcp-sandbox/", "a decision about paths alone"},
 	{"tokens", "mcp-sandbox/", "counting text needs nothing else of the program"},

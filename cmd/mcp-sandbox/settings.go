@@ -26,6 +26,7 @@ type settings struct {
 	session      session.Config
 	tools        tools.Options
 	env          []string
+	gitUser      string
 	maxYieldMS   int
 	noBaseline   bool
 	transport    string
@@ -55,6 +56,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&s.session.DenyRead, "deny-read", nil, "path or pattern (**/.env, *.pem) that commands, file tools and snapshots can never read, even inside the workspace; a relative one starts at --root")
 	f.BoolVar(&s.session.DenySecrets, "deny-secrets", false, "hide the usual secrets: .env* except .env.example, private keys, credentials files")
 	f.StringArrayVar(&s.session.Protect, "protect", nil, "workspace path that may not be changed, in addition to the default ones")
+	f.StringVar(&s.gitUser, "git-user", "", "who commits of a session are made as: \"Name <mail>\" (default: user.name and user.email of the server's user)")
 	f.StringArrayVar(&s.env, "env", nil, "NAME=VALUE for commands, or NAME to pass the server's own value")
 	f.BoolVar(&s.tools.ReadOnly, "read-only", false, "offer only tools that change nothing")
 	f.StringSliceVar(&s.tools.Toolsets, "toolset", nil, "offer only these: core, files, process, snapshot, session")
@@ -109,6 +111,9 @@ func (s *settings) load(f *pflag.FlagSet) error {
 			}
 		}
 		s.session.Env = append(s.session.Env, name+"="+value)
+	}
+	if err := s.loadGitUser(); err != nil {
+		return err
 	}
 	log, err := s.observe.logger()
 	if err != nil {

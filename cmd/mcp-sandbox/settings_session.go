@@ -1,11 +1,13 @@
 package main
 
 import (
+	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/gitconfig"
 	"mcp-sandbox/manifest"
 	"mcp-sandbox/session"
 )
@@ -70,5 +72,22 @@ func (s *settings) loadSession() error {
 		sinks = append(sinks, sink)
 	}
 	s.session.Audit = audit.New(audit.Options{Sink: sinks, Strict: s.sessionFlags.auditStrict, Log: s.session.Log})
+	return nil
+}
+
+// loadGitUser takes what git needs to make commits from the user's own
+// configuration, or from the flag.
+func (s *settings) loadGitUser() error {
+	if home, err := os.UserHomeDir(); err == nil {
+		s.session.Git = gitconfig.ReadUser(home, os.Getenv("XDG_CONFIG_HOME"))
+	}
+	if s.gitUser == "" {
+		return nil
+	}
+	name, email, ok := gitconfig.ParseUser(s.gitUser)
+	if !ok {
+		return badSetting("git-user is %q; write \"Name <mail>\"", s.gitUser)
+	}
+	s.session.Git.Name, s.session.Git.Email = name, email
 	return nil
 }
