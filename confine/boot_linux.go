@@ -149,7 +149,7 @@ func (b *initProcess) fork(k bootKey, control int, log *slog.Logger) error {
 		return err
 	}
 	// Init waits for its configuration, so it has started nothing yet.
-	if err := addToCgroups(outside, pid); err != nil {
+	if err := b.cgroup.add(outside, pid); err != nil {
 		log.Warn("control group not used", "error", err)
 	}
 	b.pid, b.stderr = pid, r

@@ -101,9 +101,13 @@ func TestCgroupDelegatedLive(t *testing.T) {
 	if m.lends(group, controller) {
 		t.Error("a group with a process in it lent a controller")
 	}
-	below := filepath.Join(group, "server")
-	if err := unix.Mkdir(below, 0o755); err != nil {
-		t.Fatal(err)
+	// What a server does by itself where its manager has not.
+	if !moveBelowIn(group, cgroupDelegated, cmd.Process.Pid) {
+		t.Fatal("the process was not moved")
+	}
+	below := filepath.Join(group, cgroupServer()+"-server")
+	if pids, err := cgroupMembers(group); err != nil || len(pids) != 0 {
+		t.Errorf("left in the delegated group: %v %v", pids, err)
 	}
 	defer func() {
 		cmd.Process.Kill()
@@ -112,9 +116,6 @@ func TestCgroupDelegatedLive(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if err := writeCgroupFile(filepath.Join(below, "cgroup.procs"), strconv.Itoa(cmd.Process.Pid)); err != nil {
-		t.Fatal(err)
-	}
 	if !m.lends(group, controller) || !listed(filepath.Join(group, "cgroup.subtree_control"), controller) {
 		t.Error("a delegated group with its server below lent nothing")
 	}

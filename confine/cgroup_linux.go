@@ -60,6 +60,7 @@ func hostCgroups() *cgroupMaker {
 		alive:     cgroupServerAlive,
 		delegated: cgroupDelegated,
 	}
+	moveBelow()
 	if self, err := os.ReadFile("/proc/self/cgroup"); err == nil {
 		m.hierarchies = mountedCgroups(string(self))
 	}
@@ -113,8 +114,10 @@ type cgroupSetting struct {
 	optional    bool
 }
 
+const shareSentence = "processors are shared process by process"
+
 func cgroupWishes(l sandbox.Limits) []cgroupWish {
-	w := []cgroupWish{{"cpu", cgroupShare, "processors are shared process by process", nil, nil}}
+	w := []cgroupWish{{"cpu", cgroupShare, shareSentence, nil, nil}}
 	if l.Procs > 0 {
 		n := strconv.Itoa(l.Procs + cgroupHeadroom)
 		w = append(w, cgroupWish{"pids", "pids", "the process limit is kept by RLIMIT_NPROC alone, which does not bind uid 0",
@@ -210,8 +213,14 @@ func (m *cgroupMaker) dirIn(c *cgroup, parent, dir string, v2 bool) (*cgroupDir,
 	if err := m.mkdir(path); err != nil {
 		return nil, err
 	}
+	// Below a group that has both processes and controllers for threads, a new one
+	// is "domain invalid" and takes no process (cgroups(7)).
+	if kind, err := os.ReadFile(filepath.Join(path, "cgroup.type")); err == nil && strings.TrimSpace(string(kind)) != "domain" {
+		syscall.Rmdir(path)
+		return nil, syscall.EOPNOTSUPP
+	}
 	// A directory nobody can be moved into is of no use: moving needs write
-	// access here and at the common ancestor, and the latter shows only in addToCgroups.
+	// access here and at the common ancestor, and the latter shows only in add.
 	c.dirs = append(c.dirs, cgroupDir{path: path, v2: v2})
 	return &c.dirs[len(c.dirs)-1], nil
 }

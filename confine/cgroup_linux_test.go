@@ -139,7 +139,7 @@ func TestCgroupSettings(t *testing.T) {
 					t.Errorf("%s: %q (%v), want %q", f, b, err, v)
 				}
 			}
-			if err := addToCgroups(g.dirs, 4711); err != nil {
+			if err := g.add(g.dirs, 4711); err != nil {
 				t.Error(err)
 			}
 			if b, _ := os.ReadFile(filepath.Join(g.dirs[0].path, "cgroup.procs")); string(b) != "4711" {
@@ -258,7 +258,7 @@ func TestCgroupLive(t *testing.T) {
 		}
 	}()
 	cmd, say := startIdle(t)
-	if err := addToCgroups(g.dirs, cmd.Process.Pid); err != nil {
+	if err := g.add(g.dirs, cmd.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
 	if g.Has("memory") {
@@ -273,7 +273,7 @@ func TestCgroupLive(t *testing.T) {
 		defer r.Close()
 		hog, sayHog := startIdleWith(t, w)
 		w.Close()
-		if err := addToCgroups(g.dirs, hog.Process.Pid); err != nil {
+		if err := g.add(g.dirs, hog.Process.Pid); err != nil {
 			t.Fatal(err)
 		}
 		sayHog(`x=$(head -c 200000000 /dev/zero | tr '\0' a); echo done`)

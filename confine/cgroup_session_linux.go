@@ -31,15 +31,21 @@ func (c *cgroup) Has(controller string) bool {
 	return false
 }
 
-// addToCgroups moves a process, with what it starts from now on, into groups.
-// Init is moved before it starts anything.
-func addToCgroups(dirs []cgroupDir, pid int) error {
+// add moves a process, with what it starts from now on, into groups of c. Init is
+// moved before it starts anything. A group it cannot be moved into is removed, and
+// its limits are none that c has.
+func (c *cgroup) add(dirs []cgroupDir, pid int) error {
+	var errs []error
 	for _, d := range dirs {
-		if err := writeCgroupFile(filepath.Join(d.path, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
-			return fmt.Errorf("cgroup: cannot move the session into its group: %w", err)
+		err := writeCgroupFile(filepath.Join(d.path, "cgroup.procs"), strconv.Itoa(pid))
+		if err == nil {
+			continue
 		}
+		errs = append(errs, fmt.Errorf("cgroup: cannot move the session into its group: %w", err))
+		syscall.Rmdir(d.path)
+		c.dirs = slices.DeleteFunc(c.dirs, func(o cgroupDir) bool { return o.path == d.path })
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // cloneOutside is set once clone3(2) with CLONE_INTO_CGROUP has been refused.

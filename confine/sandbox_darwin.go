@@ -52,6 +52,9 @@ func Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}
+	if err := CheckLimits(p.Limits, p.Level); err != nil {
+		return nil, err
+	}
 	pl, gaps, err := plan(p, Probe(ctx))
 	if err != nil {
 		return nil, err

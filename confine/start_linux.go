@@ -28,6 +28,7 @@ func Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
 
 // Start is [Start] with the waiting init, where it fits; then the next is booted.
 func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
+	asked := p.Limits
 	if err := normalise(&p); err != nil {
 		return nil, err
 	}
@@ -40,6 +41,10 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 		// The report of a level that was fallen to gives the reason.
 		s, err := w.startLevel(ctx, &p, id, level, strings.Join(failures, "; "))
 		if err == nil {
+			if err := s.enforced(asked, level); err != nil {
+				s.Close()
+				return nil, err
+			}
 			return s, nil
 		}
 		var un *unavailable

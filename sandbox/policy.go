@@ -88,4 +88,7 @@ type Limits struct {
 	Shm       int64   // bytes of /dev/shm, 256 MiB
 	Memory    int64   // bytes of all processes, where a cgroup is writable; default unlimited
 	CPU       float64 // cores of all processes, where a cgroup is writable; default unlimited
+	// BestEffort starts a session whose Memory, CPU or Procs cannot be enforced;
+	// without it such a start is refused.
+	BestEffort bool
 }

@@ -42,7 +42,9 @@ type principal struct {
 type fileMark struct {
 	size  int64
 	mtime time.Time
+	mode  os.FileMode // a file that was opened to others since is refused
 	ino   uint64
+	uid   uint32
 }
 
 const (
@@ -93,6 +95,14 @@ func (p *Principals) Names() []string {
 	return out
 }
 
+// Reload reads the file now, changed or not, and logs the outcome.
+func (p *Principals) Reload() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.checked = time.Now()
+	p.read()
+}
+
 func (p *Principals) current() []principal {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,21 +114,26 @@ func (p *Principals) current() []principal {
 	if err == nil && markOf(fi) == p.seen {
 		return p.list
 	}
+	return p.read()
+}
+
+// read replaces the list; p.mu is held.
+func (p *Principals) read() []principal {
 	list, mark, err := readTokens(p.path)
 	if err != nil {
 		p.log.Error("nobody is let in: the token file cannot be used", "error", err)
 		p.list, p.seen = nil, fileMark{}
 		return nil
 	}
-	p.log.Info("tokens read anew", "principals", len(list))
+	p.log.Info("tokens reloaded", "principals", len(list))
 	p.list, p.seen = list, mark
 	return list
 }
 
 func markOf(fi os.FileInfo) fileMark {
-	m := fileMark{size: fi.Size(), mtime: fi.ModTime()}
+	m := fileMark{size: fi.Size(), mtime: fi.ModTime(), mode: fi.Mode()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		m.ino = st.Ino
+		m.ino, m.uid = st.Ino, st.Uid
 	}
 	return m
 }

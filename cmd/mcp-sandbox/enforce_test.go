@@ -63,6 +63,8 @@ var enforced = map[string][]string{
 	"Limits.Shm":       {"p.Limits.Shm", "-: macOS has no /dev/shm", "-: /dev/shm is out of reach"},
 	"Limits.Memory":    {"l.Memory", "-: macOS has no limit per session; the gaps of the plan say so", "-: no processes"},
 	"Limits.CPU":       {"l.CPU", "-: as Memory", "-: no processes"},
+
+	"Limits.BestEffort": {"l.BestEffort", "l.BestEffort", "-: no processes"},
 }
 
 func TestEveryFieldIsEnforced(t *testing.T) {

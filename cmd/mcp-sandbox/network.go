@@ -2,15 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
-	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -212,63 +208,4 @@ func (s *sessionProxy) close() {
 	s.gateway.mu.Unlock()
 	s.proxy.Close()
 	<-s.served
-}
-
-// reloadOnSIGHUP gives SIGHUP its meaning: with an allow network and a configuration
-// file its rules are read anew, otherwise the terminal has gone and so do we.
-func (s *settings) reloadOnSIGHUP(ctx context.Context) (_ context.Context, stop func()) {
-	if s.gateway == nil || s.configFile == "" {
-		return signal.NotifyContext(ctx, syscall.SIGHUP)
-	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-hup:
-				s.reload()
-			case <-done:
-				return
-			}
-		}
-	})
-	return ctx, func() {
-		signal.Stop(hup)
-		close(done)
-		wg.Wait()
-	}
-}
-
-// reload reads the rules of the configuration file anew. A file that is wrong
-// closes the network until it is right: rules that somebody wanted to narrow
-// must not stay open because of a slip.
-func (s *settings) reload() {
-	var fresh settings
-	f := pflag.NewFlagSet("reload", pflag.ContinueOnError)
-	fresh.register(f)
-	err := errors.Join(overlayEnviron(f, os.Environ()), overlayFile(f, s.configFile))
-	var p *egress.Policy
-	if err == nil {
-		// What was given as a flag stays: only the file can have changed.
-		n := fresh.network
-		if s.fromFlags["allow-host"] {
-			n.allow = s.network.allow
-		}
-		if s.fromFlags["deny-host"] {
-			n.deny = s.network.deny
-		}
-		if s.fromFlags["allow-preset"] {
-			n.presets = s.network.presets
-		}
-		p, err = egress.NewPolicy(n.allow, n.deny, n.presets)
-	}
-	if err != nil {
-		s.gateway.set(nil)
-		s.session.Log.Error("the network is closed: the configuration could not be read anew", "error", err)
-		return
-	}
-	s.gateway.set(p)
-	s.session.Log.Info("network rules read anew", "rules", len(p.Rules()), "at", time.Now().UTC().Format(time.RFC3339))
 }

@@ -162,7 +162,7 @@ func TestFloodStaysBounded(t *testing.T) {
 // TestOutOfMemoryIsTold: where a memory group can be had, a command that takes
 // too much is killed alone, and the reply says why.
 func TestOutOfMemoryIsTold(t *testing.T) {
-	c := startServer(t, "--limit-memory", "200M")
+	c := startServer(t, "--limit-memory", "200M", "--limits", "best-effort")
 	c.initialize("2025-11-25")
 	if !strings.Contains(c.ok("session_info", nil).text(), "cgroup-memory: on") {
 		t.Skip("no memory group can be made here")

@@ -69,6 +69,9 @@ func insist(ctx context.Context, patience time.Duration) func() {
 }
 
 func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) error {
+	if err := s.checkLimits(); err != nil {
+		return err
+	}
 	if isTerminal(in) {
 		fmt.Fprintln(os.Stderr, "mcp-sandbox is an MCP server: a client starts it and speaks JSON-RPC on stdin.\nTo add it to a client: mcp-sandbox config claude-desktop (or claude-code, cursor, vscode, ...).\nTo try it without one: mcp-sandbox exec -- 'id; ls'\nWaiting for a client; Ctrl-D ends.")
 	}

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -121,6 +123,12 @@ func (h *httpSettings) local() (bool, error) {
 
 // serveHTTP serves many clients until ctx is done.
 func serveHTTP(ctx context.Context, s *settings) (err error) {
+	// From the first moment on: what came before there was something to reload is
+	// dropped.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	if err := s.checkLimits(); err != nil {
+		return err
+	}
 	launch := launcher{s.gateway, &confine.WarmInit{}}
 	defer launch.warm.Close()
 	m, err := session.NewManager(s.session, launch)
@@ -154,7 +162,11 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, stop := s.reloadOnSIGHUP(ctx)
+	var reloads []func()
+	if principals != nil {
+		reloads = append(reloads, principals.Reload)
+	}
+	ctx, stop := s.reloadOnSIGHUP(ctx, reloads...)
 	defer stop()
 	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, m, s.session.Log)
 	if err != nil {

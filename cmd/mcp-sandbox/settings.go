@@ -34,6 +34,7 @@ type settings struct {
 	observe      observeSettings
 	sessionFlags sessionSettings
 	network      networkSettings
+	limits       string
 	// fromFlags are the settings that were given as flags.
 	fromFlags map[string]bool
 	// gateway is set with --network allow.
@@ -69,8 +70,9 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.Var((*size)(&s.session.Limits.FileSize), "limit-file-size", "largest file a command may write (default 4G)")
 	f.IntVar(&s.session.Limits.OpenFiles, "limit-open-files", 0, "open files of a process (default 4096)")
 	f.Var((*size)(&s.session.Limits.Tmp), "limit-tmp", "size of the private /tmp (default 1G)")
-	f.Var((*size)(&s.session.Limits.Memory), "limit-memory", "memory of a session, where a cgroup can be had")
-	f.Float64Var(&s.session.Limits.CPU, "limit-cpu", 0, "processors of a session, such as 1.5, where a cgroup can be had (default: all, shared evenly between sessions)")
+	f.Var((*size)(&s.session.Limits.Memory), "limit-memory", "memory of a session")
+	f.Float64Var(&s.session.Limits.CPU, "limit-cpu", 0, "processors of a session, such as 1.5 (default: all, shared evenly between sessions)")
+	f.StringVar(&s.limits, "limits", "strict", "strict: refuse to start where a limit that was set cannot be enforced (memory and processors need a control group); best-effort: start without it")
 	registerHTTP(f, s)
 	registerSession(f, s)
 	registerNetwork(f, &s.network)
@@ -94,6 +96,9 @@ func (s *settings) load(f *pflag.FlagSet) error {
 		return err
 	}
 	if err := confine.CheckLevels(sandbox.Level(s.session.Level), sandbox.Level(s.session.MinLevel)); err != nil {
+		return err
+	}
+	if err := s.loadLimits(f); err != nil {
 		return err
 	}
 	if s.maxYieldMS < 250 || s.maxYieldMS > 600_000 {

@@ -1,0 +1,56 @@
+package confine
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"mcp-sandbox/sandbox"
+)
+
+// CheckLimits refuses limits that sessions at level would go without, by making
+// and removing a control group that has them. The error is that of Start:
+// confinement_unavailable.
+func CheckLimits(l sandbox.Limits, level sandbox.Level) error {
+	// Whether commands are uid 0 is known of each session, not here.
+	l.Procs = 0
+	if l.BestEffort || !asksCgroup(l, -1) {
+		return nil
+	}
+	if level == sandbox.LevelNone {
+		return unenforced(l, -1, (*cgroup)(nil).Has, []string{"--confine none has no control groups"})
+	}
+	g, missing, err := newCgroup("probe"+strconv.FormatInt(probeCount.Add(1), 10), l)
+	if err != nil {
+		return unenforced(l, -1, g.Has, []string{err.Error()})
+	}
+	refused := unenforced(l, -1, g.Has, lostLimits(missing))
+	if err := g.Remove(); err != nil && refused == nil {
+		return errorf("confinement_unavailable", err, "a control group for the limits was made and cannot be removed; %s", remedyLimits)
+	}
+	return refused
+}
+
+// lostLimits are the reasons among what newCgroup could not have, each once,
+// without the share of the processors, which nobody asks for.
+func lostLimits(missing []string) []string {
+	var why []string
+	for _, m := range missing {
+		sentence, reason, _ := strings.Cut(m, ": ")
+		if sentence != shareSentence && !slices.Contains(why, reason) {
+			why = append(why, reason)
+		}
+	}
+	return why
+}
+
+// enforced refuses a sandbox that has started without a limit that was asked for.
+func (s *Sandbox) enforced(asked sandbox.Limits, level sandbox.Level) error {
+	if err := unenforced(asked, s.uid, s.cgroup.Has, nil); err == nil {
+		return nil
+	}
+	if err := CheckLimits(asked, level); err != nil {
+		return err // with the reason
+	}
+	return unenforced(asked, s.uid, s.cgroup.Has, []string{"commands run as uid 0, which RLIMIT_NPROC does not bind, or the session could not enter its control group"})
+}
