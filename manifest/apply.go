@@ -370,6 +370,14 @@ func ephemeralOf(items []item) []string {
 // entryError names the entry and hides the system's text, which holds host
 // paths.
 func entryError(err error, p, what string) error {
+	if p == "" {
+		return causeError(err, "the manifest cannot be applied: "+what)
+	}
+	return causeError(err, fmt.Sprintf("the entry %q: %s", p, what))
+}
+
+// causeError tells what failed, with the code and the next step of its cause.
+func causeError(err error, what string) error {
 	code, hint := "internal", "check the workspace and try again"
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -383,8 +391,5 @@ func entryError(err error, p, what string) error {
 	case errors.Is(err, syscall.ENAMETOOLONG):
 		code, hint = "invalid_argument", "use a shorter name"
 	}
-	if p == "" {
-		return errorf(code, err, "the manifest cannot be applied: %s; %s", what, hint)
-	}
-	return errorf(code, err, "the entry %q: %s; %s", p, what, hint)
+	return errorf(code, err, "%s; %s", what, hint)
 }

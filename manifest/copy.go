@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/deny"
 )
 
 func (a *applier) write(tree *os.Root, e item, from io.Reader, fallback fs.FileMode) error {
@@ -45,13 +48,22 @@ func (a *applier) write(tree *os.Root, e item, from io.Reader, fallback fs.FileM
 // source opens what src names, link-free all the way from the manifest's directory
 // or the granted path it lies in.
 func (a *applier) source(e item) (*os.File, error) {
-	p := e.Src
+	return a.manifest.open(fmt.Sprintf("the entry %q: its src", e.path), e.Src, a.Hidden)
+}
+
+// OpenFrom opens the archive that From names, as a src is opened.
+// Codes: those of an entry's source.
+func (m *Manifest) OpenFrom(hidden *deny.List) (*os.File, error) {
+	return m.open("the manifest's from", m.From, hidden)
+}
+
+func (m *Manifest) open(what, p string, hidden *deny.List) (*os.File, error) {
 	if !filepath.IsAbs(p) {
-		p = filepath.Join(a.manifest.base, p)
+		p = filepath.Join(m.base, p)
 	}
 	p = filepath.Clean(p)
-	bases := []string{a.manifest.base}
-	for _, g := range a.manifest.Grants {
+	bases := []string{m.base}
+	for _, g := range m.Grants {
 		bases = append(bases, filepath.Clean(g.Path))
 	}
 	for _, base := range bases {
@@ -63,21 +75,21 @@ func (a *applier) source(e item) (*os.File, error) {
 			continue
 		}
 		rel, _ := filepath.Rel(base, p)
-		if a.Hidden.Covers(p) || a.Hidden.Covers(filepath.Join(real, rel)) {
-			return nil, errorf("permission_denied", nil, "the entry %q: its src is hidden by --deny-read or is the server's own; leave it out", e.path)
+		if hidden.Covers(p) || hidden.Covers(filepath.Join(real, rel)) {
+			return nil, errorf("permission_denied", nil, "%s is hidden by --deny-read or is the server's own; leave it out", what)
 		}
 		f, err := openLinkFree(real, rel)
 		switch {
 		case err == nil:
 			return f, nil
 		case errors.Is(err, errLink):
-			return nil, errorf("unsupported_file_type", err, "the entry %q: its src is a symbolic link or leads through one; name the real path", e.path)
+			return nil, errorf("unsupported_file_type", err, "%s is a symbolic link or leads through one; name the real path", what)
 		case os.IsNotExist(err):
-			return nil, errorf("not_found", err, "the entry %q: its src does not exist; check the path", e.path)
+			return nil, errorf("not_found", err, "%s does not exist; check the path", what)
 		}
-		return nil, entryError(err, e.path, "its src cannot be read")
+		return nil, causeError(err, what+" cannot be read")
 	}
-	return nil, errorf("permission_denied", nil, "the entry %q: its src lies outside the manifest's directory (outside_base_dir); move it there or grant its path in extra_path_grants", e.path)
+	return nil, errorf("permission_denied", nil, "%s lies outside the manifest's directory (outside_base_dir); move it there or grant its path in extra_path_grants", what)
 }
 
 var errLink = errors.New("a symbolic link is in the way")

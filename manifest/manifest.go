@@ -37,7 +37,10 @@ type Manifest struct {
 	Version int `json:"version,omitempty"`
 	// Root is an absolute directory to work in, kept at the end; "" makes an owned
 	// temporary one.
-	Root        string              `json:"root,omitempty"`
+	Root string `json:"root,omitempty"`
+	// From is what a new workspace starts with, before its entries: a tar file,
+	// relative to the manifest's directory, or a snapshot, see the flag --from.
+	From        string              `json:"from,omitempty"`
 	Entries     map[string]Entry    `json:"entries,omitempty"`
 	Environment map[string]EnvValue `json:"environment,omitempty"`
 	Grants      []PathGrant         `json:"extra_path_grants,omitempty"`
@@ -238,6 +241,9 @@ func (m *Manifest) check() error {
 	}
 	if m.Root != "" && !filepath.IsAbs(m.Root) {
 		return errorf("invalid_argument", nil, "the manifest's root %q is not absolute; write the whole path or leave it out for a temporary directory", m.Root)
+	}
+	if strings.ContainsRune(m.From, 0) {
+		return errorf("invalid_argument", nil, "the manifest's from holds a NUL byte; remove it")
 	}
 	if len(m.Users) > 0 {
 		return errorf("invalid_argument", nil, "the manifest lists users: a session runs as one unprivileged identity; remove users")

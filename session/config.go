@@ -60,6 +60,11 @@ type Config struct {
 	// OpenStore opens another store for the workspace of a key, such as one in
 	// object storage; nil is the folder. It is the operator's to prune.
 	OpenStore func(key string) (snapshot.Store, error)
+	// From is what a new workspace starts with: a tar file, ID, label or latest of
+	// the workspace's own snapshots, or ROOT@ID for those of another directory.
+	// A resumed session and a caller's directory with something in it are left as
+	// they are. See CheckFrom.
+	From string
 	// Baseline keeps calls undoable in a caller's folder and in kept sessions: a
 	// snapshot before the first call that can change something, and then before
 	// each that may destroy. See undo.

@@ -116,6 +116,9 @@ func (s *Session) Start(ctx context.Context) (err error) {
 	if s.learn != nil {
 		s.learn(secrets)
 	}
+	if err := s.fill(ctx); err != nil {
+		return err
+	}
 	if err := s.applyManifest(ctx); err != nil {
 		return err
 	}

@@ -56,6 +56,7 @@ type Session struct {
 	// readers must have passed requireRunning.
 	life        sync.Mutex
 	phase       atomic.Int32
+	filled      bool // from Config.From
 	established bool // was started once, so what it holds is worth keeping
 	env         []string
 	receipts    []manifest.Receipt

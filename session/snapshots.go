@@ -158,11 +158,7 @@ func (c *Config) stageDirs(root string) []string {
 // openSnapshots opens the snapshots of a workspace, which Config.OpenStore, or
 // else the folder dir, keeps; without rootFD the workspace is opened by its path.
 func openSnapshots(c Config, dir, root string, rootFD *os.File, rules func(context.Context) snapshot.Rules, ignored func(context.Context) ([]string, error), skip ...string) (*snapshot.Repo, error) {
-	open := func() (snapshot.Store, error) { return snapshot.NewLocalStore(dir) }
-	if c.OpenStore != nil {
-		open = func() (snapshot.Store, error) { return c.OpenStore(snapshotKey(root)) }
-	}
-	store, err := open()
+	store, err := openStore(c, dir, root)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +170,13 @@ func openSnapshots(c Config, dir, root string, rootFD *os.File, rules func(conte
 		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Skip: slices.Concat(c.snapshotSkip, skip), Retention: retention, Log: c.Log,
 		Rules: rules, Ignored: ignored, StageDirs: c.stageDirs(root),
 	})
+}
+
+func openStore(c Config, dir, root string) (snapshot.Store, error) {
+	if c.OpenStore != nil {
+		return c.OpenStore(snapshotKey(root))
+	}
+	return snapshot.NewLocalStore(dir)
 }
 
 // Restore brings a snapshot back. Commands may run meanwhile, but what they

@@ -25,7 +25,8 @@ type ImportRequest struct {
 	// Trusted is for archives that Persist wrote and nobody else could change.
 	// It also takes what a workspace may hold and a foreign archive may not:
 	// links to absolute paths or out of the tree, backslashes and drive letters
-	// in names, modes without owner rights. Everything else is still refused.
+	// in names, modes without owner rights; and more than the Limits. Everything
+	// else is still refused.
 	Trusted bool
 }
 
@@ -104,9 +105,13 @@ func (r *Repo) importArchive(ctx context.Context, archive io.Reader, q ImportReq
 		return nil, err
 	}
 	files.zeros = true
+	limits := r.opt.Limits
+	if q.Trusted {
+		limits = Limits{-1, -1, -1}
+	}
 	in := &importer{r: r, q: q, files: files, entries: map[string]*entry{}, group: map[string]string{},
-		bytes: limit(r.opt.Limits.Bytes, defaultBytes), members: limit(int64(r.opt.Limits.Members), defaultMembers)}
-	if err := in.run(ctx, &limitedReader{r: archive, left: limit(r.opt.Limits.InputBytes, defaultInputBytes)}); err != nil {
+		bytes: limit(limits.Bytes, defaultBytes), members: limit(int64(limits.Members), defaultMembers)}
+	if err := in.run(ctx, &limitedReader{r: archive, left: limit(limits.InputBytes, defaultInputBytes)}); err != nil {
 		return nil, err
 	}
 	for _, e := range in.sorted() {

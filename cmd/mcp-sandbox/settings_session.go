@@ -27,6 +27,7 @@ func registerSession(f *pflag.FlagSet, s *settings) {
 	f.StringSliceVar(&s.sessionFlags.expose, "expose", nil, "port that expose_port may open on this machine's loopback, or any")
 	f.StringSliceVar(&s.sessionFlags.auditLog, "audit-log", nil, "record every tool call, as JSON lines, in this file, on stderr, or at an http(s) address")
 	f.BoolVar(&s.sessionFlags.auditStrict, "audit-strict", false, "refuse calls that cannot be recorded")
+	f.StringVar(&s.session.From, "from", "", "what a new or empty workspace starts with: a tar file, a snapshot of --root (ID, label or latest), or ROOT@ID for one of another directory")
 	registerSnapshots(f, s)
 }
 
@@ -47,6 +48,9 @@ func (s *settings) loadSession() error {
 		}
 		// Its grants and root count for what is out of a session's reach.
 		s.session.Private = append(s.session.Private, s.sessionFlags.manifest)
+	}
+	if err := s.session.CheckFrom(); err != nil {
+		return err
 	}
 	if len(s.sessionFlags.auditLog) == 0 {
 		if s.sessionFlags.auditStrict {

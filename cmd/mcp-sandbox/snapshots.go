@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -14,18 +15,61 @@ import (
 	"mcp-sandbox/snapshot"
 )
 
+// checkSnapshots names the files that cannot be brought back, and fails when
+// there are any.
+func checkSnapshots(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
+	var ids []string
+	if len(args) > 0 {
+		id, err := r.Resolve(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		ids = []string{id}
+	} else {
+		list, err := r.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, in := range list {
+			ids = append(ids, in.ID)
+		}
+	}
+	bad := 0
+	for _, id := range ids {
+		res, err := r.Check(ctx, id)
+		if err != nil {
+			bad++
+			fmt.Fprintf(out, "%s: %s\n", id, err)
+			continue
+		}
+		if res.DamagedCount > 0 {
+			bad++
+		}
+		fmt.Fprintf(out, "%s: %d files, %d bytes read, %d damaged\n", id, res.Files, res.Bytes, res.DamagedCount)
+		for _, path := range res.Damaged {
+			fmt.Fprintf(out, "  damaged: %q\n", path)
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d snapshots are damaged; restore what is whole with --path, then delete them", bad, len(ids))
+	}
+	return nil
+}
+
 // newSnapshots works on the snapshots of a workspace folder without a client.
 func newSnapshots() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
 		Use:   "snapshots",
-		Short: "List, show, restore and prune the snapshots of a --root folder",
+		Short: "List, show, restore, check, move and prune the snapshots of a --root directory",
 		Args:  cobra.NoArgs,
+		// Without it cobra answers an unknown verb with the help and success.
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	s.register(cmd.PersistentFlags())
 
 	// with opens the snapshots of --root around one verb.
-	with := func(do func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error) func(*cobra.Command, []string) error {
+	with := func(do snapshotVerb) func(*cobra.Command, []string) error {
 		return func(c *cobra.Command, args []string) error {
 			if err := s.load(cmd.PersistentFlags()); err != nil {
 				return err
@@ -82,7 +126,28 @@ func newSnapshots() *cobra.Command {
 	for _, c := range []*cobra.Command{show, restore} {
 		c.Flags().StringVar(&path, "path", "", "only this file or folder")
 	}
+	cmd.AddCommand(newExport(with), newImport(with))
 	cmd.AddCommand(show, restore,
+		&cobra.Command{Use: "delete ID...", Short: "Delete snapshots; prune gives back their space", Args: cobra.MinimumNArgs(1), RunE: with(
+			func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
+				// All names are looked up first: latest is not another one after each.
+				ids := make([]string, len(args))
+				for i, ref := range args {
+					var err error
+					if ids[i], err = r.Resolve(ctx, ref); err != nil {
+						return err
+					}
+				}
+				slices.Sort(ids)
+				for _, id := range slices.Compact(ids) {
+					if err := r.Delete(ctx, id); err != nil {
+						return err
+					}
+					fmt.Fprintln(out, "deleted", id)
+				}
+				return nil
+			})},
+		&cobra.Command{Use: "check [ID]", Short: "Read all that a snapshot, or every one, needs and verify it", Args: cobra.MaximumNArgs(1), RunE: with(checkSnapshots)},
 		&cobra.Command{Use: "create [LABEL]", Short: "Store the folder as it is now", Args: cobra.MaximumNArgs(1), RunE: with(
 			func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
 				label := ""
