@@ -166,6 +166,9 @@ type Result struct {
 	// Output is valid UTF-8 in the order written. A character is never split
 	// over two replies.
 	Output []byte
+	// Stopped is set when the end of the server cut the call short: Output is what
+	// there was until then.
+	Stopped bool
 	// AwaitingInput is set when the process waits for input. It is never set where
 	// the system does not tell.
 	AwaitingInput bool

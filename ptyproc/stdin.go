@@ -78,6 +78,9 @@ func (t *Table) Write(ctx context.Context, r WriteRequest) (Result, error) {
 	}
 	res, err := t.await(ctx, p, w)
 	if err != nil {
+		if stopping(ctx) {
+			return t.cutShort(p), nil
+		}
 		return Result{}, stoppedWaiting(err, r.ID)
 	}
 	if notice != "" {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,9 +95,29 @@ func (t *Table) Start(ctx context.Context, r StartRequest) (Result, error) {
 	defer p.leave()
 	res, err := t.await(ctx, p, waitFor{yield: r.Yield, progress: r.Progress, input: p.interactive, until: r.WaitFor})
 	if err != nil {
+		if stopping(ctx) && t.o.OnCancel != "leave" {
+			// It would end with the session, without anybody to read what it wrote.
+			p.end(min(t.o.KillGrace, stopGrace))
+			return t.cutShort(p), nil
+		}
 		return Result{}, t.cancelled(p, err)
 	}
 	return res, nil
+}
+
+// stopGrace is what a command has between TERM and KILL when the server stops.
+const stopGrace = 300 * time.Millisecond
+
+func stopping(ctx context.Context) bool { return errors.Is(context.Cause(ctx), sandbox.ErrStopping) }
+
+// cutShort is what a process has written until the server stopped.
+func (t *Table) cutShort(p *process) Result {
+	if p.finished() {
+		t.readRest(p)
+	}
+	r := t.result(p)
+	r.Stopped = true
+	return r
 }
 
 // spawn takes a place in the table before anything runs, so that a full table

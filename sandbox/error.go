@@ -28,6 +28,10 @@ func (e *Error) Error() string { return e.text }
 // Unwrap is the cause. Its text may name host paths, so it is for logs only.
 func (e *Error) Unwrap() error { return e.cause }
 
+// ErrStopping is the cause (context.Cause) of calls that the end of the server
+// cuts short: what they have is worth an answer.
+var ErrStopping = errors.New("the server is stopping")
+
 // CodeOf is the code of the first Error in err's chain, "" without one.
 func CodeOf(err error) string {
 	var e *Error

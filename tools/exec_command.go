@@ -78,7 +78,7 @@ func execCommand(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.commandReply(res, limit), nil
+	return c.commandOutcome(res, limit)
 }
 
 // yield reads yield_time_ms, clamped as the contract says, never refused: a

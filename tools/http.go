@@ -17,6 +17,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -62,7 +63,7 @@ type HTTP struct {
 	open         *connections
 	library      http.Handler
 	stop         context.Context // done when calls must end
-	halt         context.CancelFunc
+	halt         context.CancelCauseFunc
 	leaving      atomic.Bool
 	large        chan struct{} // the places of large bodies
 	refusalDelay time.Duration
@@ -118,7 +119,7 @@ func NewHTTP(s *Server, o HTTPOptions) (*HTTP, error) {
 		return nil, err
 	}
 	h := &HTTP{server: s, options: o, log: o.Log, quotas: map[string]*principalQuota{}, large: make(chan struct{}, maxLargeInAll), refusalDelay: refusalDelay}
-	h.stop, h.halt = context.WithCancel(context.Background())
+	h.stop, h.halt = context.WithCancelCause(context.Background())
 	h.gate = newGate(o, func(w http.ResponseWriter, r *http.Request, kind string, status int, text string) {
 		s.denied(kind)
 		h.refuse(w, r, "", refusal(status, text))
@@ -202,7 +203,7 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer h.conns.close()
-	defer h.halt()
+	defer h.halt(sandbox.ErrStopping)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(h.conns.listen(l)) }()
 	select {
@@ -213,7 +214,7 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 	h.leaving.Store(true)
 	end, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
-	t := time.AfterFunc(stopGrace, h.halt)
+	t := time.AfterFunc(stopGrace, func() { h.halt(sandbox.ErrStopping) })
 	defer t.Stop()
 	err := srv.Shutdown(end)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -365,7 +366,11 @@ func (h *HTTP) serveModern(w *replyWriter, r *http.Request, msg message) {
 		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	defer context.AfterFunc(h.stop, cancel)()
+	if msg.method == string(mcp.MethodToolsCall) {
+		ctx = context.WithValue(ctx, stopKey{}, h.stop)
+	} else {
+		defer context.AfterFunc(h.stop, cancel)()
+	}
 	h.stream(w, r, ctx, cancel)
 }
 
@@ -402,10 +407,18 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	if !ok {
 		return
 	}
-	ctx, done := h.open.trackCall(r.Context(), h.stop, conn)
-	defer done()
-	if msg.method == string(mcp.MethodToolsCall) {
+	tool := msg.method == string(mcp.MethodToolsCall)
+	stop := h.stop
+	if tool {
+		// A tool hears of the stop by itself, and what it says then is the answer:
+		// the library (mcp-go 1.2.1) writes none for a request that was cancelled.
 		conn.called.Store(true)
+		stop = context.Background()
+	}
+	ctx, done := h.open.trackCall(r.Context(), stop, conn)
+	defer done()
+	if tool {
+		ctx = context.WithValue(ctx, stopKey{}, h.stop)
 	}
 	switch {
 	case msg.id != nil:
@@ -475,6 +488,9 @@ func (h *HTTP) end(w *replyWriter, _ *http.Request, conn *connection) {
 	}
 	w.WriteHeader(http.StatusOK)
 }
+
+// stopKey is the context whose end cancels a tool, and not its request.
+type stopKey struct{}
 
 type principalKey struct{}
 

@@ -135,7 +135,7 @@ func TestPaceOfLargeBodies(t *testing.T) {
 		t.Errorf("a large body was read at once: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
-	h.halt() // at the server's end nothing waits
+	h.halt(nil) // at the server's end nothing waits
 	if err := <-read; err != nil {
 		t.Error(err)
 	}

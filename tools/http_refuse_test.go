@@ -100,7 +100,7 @@ func TestLateRefusalsEndWithServer(t *testing.T) {
 		status <- resp.StatusCode
 	}()
 	h.exposed(t, 1)
-	h.halt()
+	h.halt(nil)
 	if got := <-status; got != 400 {
 		t.Errorf("%d", got)
 	}

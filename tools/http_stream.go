@@ -172,7 +172,7 @@ func (w *replyWriter) finish() {
 	if !w.started && !w.ours {
 		w.started = true
 		w.deadline()
-		refuseHTTP(w.w, http.StatusServiceUnavailable, "the session or the server has ended, send initialize again")
+		refuseHTTP(w.w, http.StatusServiceUnavailable, "the session was ended, or the server is stopping; retry with the same session id, and send initialize where that is not found")
 		return
 	}
 	if w.silent && !w.ours && w.wrap {

@@ -42,7 +42,7 @@ func killProcess(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.commandReply(res, limit), nil
+	return c.commandOutcome(res, limit)
 }
 
 func signals() map[string]syscall.Signal {

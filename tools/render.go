@@ -39,6 +39,15 @@ type commandResult struct {
 	Notices    []string   `json:"notices,omitempty"`
 }
 
+// commandOutcome is the reply, and an error with it where the server's stop cut the
+// call short.
+func (c *call) commandOutcome(r session.Result, limit int) (*reply, error) {
+	if r.Stopped {
+		return c.commandReply(r, limit), refuse("cancelled", "the server stopped during this call; call again")
+	}
+	return c.commandReply(r, limit), nil
+}
+
 // commandReply cuts the output to the limit and writes the first lines in the
 // order that survives a client's own cut: how it ended, how long it took, what
 // is missing; then the output. Labels are the reference's, which models know.

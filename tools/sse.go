@@ -68,7 +68,11 @@ func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
 	principal, id, requests := principalOf(r.Context()), "", &sseRequests{}
 	w.drops = requests.drops
 	ctx, cancel := context.WithCancel(r.Context())
-	defer context.AfterFunc(h.stop, cancel)()
+	// Calls hear of the stop first, and the stream carries what they say then.
+	defer context.AfterFunc(h.stop, func() {
+		requests.answered(stopAnswers)
+		cancel()
+	})()
 	key, named := ctx.Value(clientKeyType{}).(string)
 	ctx = context.WithValue(ctx, sseMadeKey{}, func(made string) {
 		id = made
@@ -123,26 +127,29 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 	life.requests.saw(msg)
 	ctx := context.WithValue(r.Context(), clientKeyType{}, life.key)
 	ctx = context.WithValue(ctx, lifeKey{}, life.Context)
+	ctx = context.WithValue(ctx, stopKey{}, h.stop)
 	ctx = server.WithSupportedProtocolVersions(ctx, sessionProtocols())
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 	h.library.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// cancelWithStream ends an SSE call with its client's stream: the library runs it detached
-// from every connection. And it gives a notification time to leave before the
+// cancelTools ends a tool when the server stops, and over SSE with its client's
+// stream, from which the library detaches it. And over SSE it gives a notification time to leave before the
 // call's result, because over SSE the library sends both through queues of their
 // own: a millisecond was enough in every measured case, five cost nobody much.
-func cancelWithStream(next server.ToolHandlerFunc) server.ToolHandlerFunc {
+func cancelTools(next server.ToolHandlerFunc) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-		life, ok := ctx.Value(lifeKey{}).(context.Context)
-		if !ok {
-			return next(ctx, req)
+		life, sse := ctx.Value(lifeKey{}).(context.Context)
+		stop, _ := ctx.Value(stopKey{}).(context.Context)
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		for _, end := range []context.Context{life, stop} {
+			if end != nil {
+				defer context.AfterFunc(end, func() { cancel(context.Cause(end)) })()
+			}
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(life, cancel)()
 		res, err := next(ctx, req)
-		if m := req.Params.Meta; m != nil && m.ProgressToken != nil {
+		if m := req.Params.Meta; sse && m != nil && m.ProgressToken != nil {
 			time.Sleep(5 * time.Millisecond)
 		}
 		return res, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"sync"
+	"time"
 )
 
 // sseRequests are the requests of one stream that have no response yet. A
@@ -58,6 +59,21 @@ func (q *sseRequests) drops(event []byte) bool {
 	cancelled := q.open[id]
 	delete(q.open, id)
 	return cancelled
+}
+
+// stopAnswers bounds the wait for the answers of calls that the stop cut short.
+const stopAnswers = 2 * time.Second
+
+// answered waits until every request has its response, or within is over.
+func (q *sseRequests) answered(within time.Duration) {
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		q.mu.Lock()
+		left := len(q.open)
+		q.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
 }
 
 // compactID is an id in one spelling: "\u0061" and "a" are the same.

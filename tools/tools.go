@@ -141,7 +141,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 		server.WithTitle("Sandbox"),
 		server.WithToolCapabilities(false),
 		server.WithInstructions(text),
-		server.WithToolHandlerMiddleware(cancelWithStream),
+		server.WithToolHandlerMiddleware(cancelTools),
 		server.WithRecovery(),
 	}, conformanceOptions()...)...)
 	offered, err := s.offered()
@@ -190,16 +190,39 @@ func (s *Server) handler(t tool) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		began := time.Now()
 		r, err := s.audited(ctx, t, req)
+		r, err = s.stopped(ctx, r, err)
 		took := time.Since(began)
 		s.options.Metrics.Call(t.def.Name, codeOf(err), took)
 		if s.options.Spans != nil {
 			s.options.Spans.call(req, t.def.Name, codeOf(err), s.clientName(ctx, t, req), began, took)
 		}
-		if err != nil {
+		switch {
+		case err != nil && r != nil:
+			// Cut short, with what there was until then.
+			res := s.success(clientOf(ctx, req), r)
+			res.IsError = true
+			return res, nil
+		case err != nil:
 			return s.failure(t.def.Name, err), nil
 		}
 		return s.success(clientOf(ctx, req), r), nil
 	}
+}
+
+// stopped words the end of a call that the stop of the server cut short: its
+// client must not take the session for lost.
+func (s *Server) stopped(ctx context.Context, r *reply, err error) (*reply, error) {
+	if code := codeOf(err); !errors.Is(context.Cause(ctx), sandbox.ErrStopping) || err == nil || code != "cancelled" && code != "session_not_found" {
+		return r, err
+	}
+	text := "the server stopped during this call; the same session id goes on with its files, and what ran in it has ended: call again"
+	if !s.options.Remote || s.manager.Config().NameOf == nil {
+		text = "the server stopped during this call; start it again"
+	}
+	if r != nil {
+		r.text = "cancelled: " + text + "\n" + r.text
+	}
+	return r, refuse("cancelled", "%s", text)
 }
 
 func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest, key string) (*reply, error) {

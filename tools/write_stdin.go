@@ -51,7 +51,7 @@ func writeStdin(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.commandReply(res, limit), nil
+	return c.commandOutcome(res, limit)
 }
 
 // processID reads session_id. Any whole number passes: one that was never given
