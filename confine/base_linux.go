@@ -197,7 +197,7 @@ func (c *baseConfig) print(copies []string) string {
 func (b *base) send(to func(e *encoder, fds ...int) error) error {
 	c := b.cfg
 	c.Binds = slices.Clone(c.Binds)
-	trees, err := passTrees(c.Binds, c.UID)
+	trees, err := passTrees(c.Binds, c.UID, nil)
 	defer closeAll(trees)
 	if err != nil {
 		return err
@@ -230,14 +230,14 @@ func readCopy(p string) (string, bool) {
 
 // passTrees opens, in a root server, the trees the session's user could not walk
 // to, and has the binds name them. A server without that power leaves it to
-// init, which has the same identity as the server.
-func passTrees(binds []bind, uid int) (trees []int, err error) {
+// init, which has the same identity as the server. trees are those passed already.
+func passTrees(binds []bind, uid int, trees []int) ([]int, error) {
 	if os.Geteuid() != 0 || uid == 0 {
-		return nil, nil
+		return trees, nil
 	}
 	for i := range binds {
 		b := &binds[i]
-		if b.Device || reachable(b.Path) {
+		if b.Device || b.Tree >= 0 || reachable(b.Path) {
 			continue
 		}
 		fd, err := b.detach()

@@ -65,6 +65,9 @@ type bind struct {
 	Optional bool
 	// Tree is the index of a detached tree the server opened, -1 to open Path.
 	Tree int
+	// Mapped trees are opened by the server, with their owners exchanged; init
+	// is not told.
+	Mapped bool
 	// Dev and Ino, when not both 0, are what Path must still be.
 	Dev, Ino uint64
 }
@@ -129,7 +132,7 @@ func (e *encoder) contents(binds []bind, links []link, files []file) {
 func (d *decoder) contents() ([]bind, []link, []file) {
 	binds := make([]bind, d.count(31))
 	for i := range binds {
-		binds[i] = bind{d.str(), d.flag(), d.flag(), d.flag(), d.num(), d.u64(), d.u64()}
+		binds[i] = bind{Path: d.str(), Write: d.flag(), Device: d.flag(), Optional: d.flag(), Tree: d.num(), Dev: d.u64(), Ino: d.u64()}
 	}
 	links := make([]link, d.count(8))
 	for i := range links {

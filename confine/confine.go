@@ -52,6 +52,11 @@ func errorf(code string, cause error, format string, args ...any) *sandbox.Error
 	return sandbox.Errorf(code, cause, format, args...)
 }
 
+// refuseRoot is the error of a session whose commands would be root.
+func refuseRoot(what, why string) error {
+	return errorf("confinement_unavailable", nil, "%s belongs to root, and commands do not run as root: %s; give it to an ordinary user (chown -R), start the server as its owner, or ask for root with --allow-root", what, why)
+}
+
 // denyList reads the patterns of what p hides. Codes: invalid_argument.
 func denyList(p *sandbox.Policy) (*denylist.List, error) {
 	l, err := denylist.Parse(p.DenyRead, p.Workspace, slices.Concat(p.Read, p.Write))

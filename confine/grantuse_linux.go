@@ -24,10 +24,17 @@ func usable(p string, id identity, write bool) bool {
 	if write {
 		bit = 0o2
 	}
+	uid, gid := int(st.Uid), int(st.Gid)
+	if id.owner.needed() && uid == id.owner.uid.disk {
+		uid = id.owner.uid.inside
+	}
+	if id.owner.needed() && gid == id.owner.gid.disk {
+		gid = id.owner.gid.inside
+	}
 	switch {
-	case int(st.Uid) == id.uid:
+	case uid == id.uid:
 		bit <<= 6
-	case int(st.Gid) == id.gid:
+	case gid == id.gid:
 		bit <<= 3
 	}
 	return st.Mode&bit != 0

@@ -2,6 +2,7 @@ package confine
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -15,6 +16,7 @@ import (
 // identity is who commands run as.
 type identity struct {
 	uid, gid int
+	owner    ownerMap // exchanges a workspace's root with uid and gid
 	name     string
 	home     string // private home inside
 	hostHome string // home on the host, "" when it has none
@@ -23,20 +25,21 @@ type identity struct {
 
 // identify derives the identity of a policy: its own for an ordinary server, the
 // owner of the workspace under root, so that what commands make belongs to the
-// right user and no command holds the real root's uid.
+// right user. Where that is the real root, an ordinary id takes its place.
 func identify(p *sandbox.Policy) (identity, error) {
 	uid, gid := p.UID, p.GID
 	self := os.Geteuid()
+	var owner ownerMap
 	switch {
 	case self != 0:
 		if (uid != -1 && uid != self) || (gid != -1 && gid != os.Getegid()) {
 			return identity{}, errorf("invalid_argument", nil, "only a root server can run commands as another user, leave uid and gid unset")
 		}
 		uid, gid = self, os.Getegid()
-	case uid == -1 || gid == -1:
-		var st syscall.Stat_t
-		if err := syscall.Stat(p.Workspace, &st); err != nil {
-			return identity{}, errorf("not_found", err, "the workspace cannot be opened (%s), check that it exists", errnoText(err))
+	default:
+		st, err := workspaceStat(p)
+		if err != nil {
+			return identity{}, err
 		}
 		if uid == -1 {
 			uid = int(st.Uid)
@@ -44,11 +47,16 @@ func identify(p *sandbox.Policy) (identity, error) {
 		if gid == -1 {
 			gid = int(st.Gid)
 		}
+		if !p.AllowRoot && realRoot() && uid >= 0 && gid >= 0 {
+			if owner = mapOwner(uid, gid, st); owner.needed() {
+				uid, gid = owner.uid.inside, owner.gid.inside
+			}
+		}
 	}
 	if uid < 0 || gid < 0 {
 		return identity{}, errorf("invalid_argument", nil, "uid and gid must be -1 or at least 0")
 	}
-	id := identity{uid: uid, gid: gid, name: "sandbox", home: "/home/sandbox", shell: "/bin/sh"}
+	id := identity{uid: uid, gid: gid, owner: owner, name: "sandbox", home: "/home/sandbox", shell: "/bin/sh"}
 	if uid == 0 {
 		id.name, id.home = "root", "/root"
 	}
@@ -64,6 +72,27 @@ func identify(p *sandbox.Policy) (identity, error) {
 		id.shell = "/bin/bash"
 	}
 	return id, nil
+}
+
+// workspaceStat looks at the workspace through the server's descriptor, where it
+// has one.
+func workspaceStat(p *sandbox.Policy) (*syscall.Stat_t, error) {
+	var st syscall.Stat_t
+	if p.WorkspaceFile == nil {
+		if err := syscall.Stat(p.Workspace, &st); err != nil {
+			return nil, errorf("not_found", err, "the workspace cannot be opened (%s); check that it exists", errnoText(err))
+		}
+		return &st, nil
+	}
+	rc, err := p.WorkspaceFile.SyscallConn()
+	if err == nil {
+		var serr error
+		err = errors.Join(rc.Control(func(fd uintptr) { serr = syscall.Fstat(int(fd), &st) }), serr)
+	}
+	if err != nil {
+		return nil, errorf("invalid_argument", err, "the workspace descriptor cannot be read; open the directory again")
+	}
+	return &st, nil
 }
 
 // lookupUser reads the account of uid from the host's file. Network directories

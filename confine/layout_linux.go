@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"mcp-sandbox/hostpath"
 	"mcp-sandbox/sandbox"
 )
@@ -24,7 +26,8 @@ type layout struct {
 
 	git      []file // the session's git configuration and ignore file
 	gitEnv   []string
-	trees    []int // detached trees to pass to init, by index
+	trees    []int          // detached trees to pass to init, by index
+	views    map[string]int // the file tools' trees, where owners are exchanged
 	warnings []string
 	fell     string // why a stronger level did not start, "" when none was tried
 	path     string // PATH inside
@@ -34,6 +37,10 @@ type layout struct {
 func (l *layout) close() {
 	closeAll(l.trees)
 	l.trees = nil
+	for _, tree := range l.views {
+		unix.Close(tree)
+	}
+	l.views = nil
 }
 
 func (l *layout) warn(format string, args ...any) {
@@ -75,11 +82,16 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 	}
 	l.protect()
 	if err := l.restrictions(); err != nil {
+		l.close()
 		return nil, err
 	}
 	slices.SortStableFunc(c.Binds, func(a, b bind) int { return strings.Compare(a.Path, b.Path) })
-	var err error
-	if l.trees, err = passTrees(c.Binds, id.uid); err != nil {
+	err := l.mapTrees()
+	if err == nil {
+		l.trees, err = passTrees(c.Binds, id.uid, l.trees)
+	}
+	if err != nil {
+		l.close()
 		return nil, err
 	}
 	return l, nil
@@ -98,7 +110,8 @@ func (l *layout) restrictions() error {
 
 func (l *layout) seccomp() seccompOptions {
 	return seccompOptions{Network: l.p.Network, LandlockOnly: !l.cfg.Namespaces, ProtectPid1: l.cfg.Namespaces,
-		Supervised: l.cfg.Namespaces && len(l.p.Protect) > 0}
+		Supervised: l.cfg.Namespaces && len(l.p.Protect) > 0,
+		OneUser:    l.cfg.Namespaces, UID: l.id.uid, GID: l.id.gid}
 }
 
 func (l *layout) bind(p string, write, optional bool) {
@@ -234,21 +247,18 @@ func (l *layout) linksTo(p string) {
 func (l *layout) grants() error {
 	var st syscall.Stat_t
 	if l.p.WorkspaceFile != nil {
-		rc, err := l.p.WorkspaceFile.SyscallConn()
-		if err == nil {
-			var serr error
-			err = errors.Join(rc.Control(func(fd uintptr) { serr = syscall.Fstat(int(fd), &st) }), serr)
-		}
+		held, err := workspaceStat(l.p)
 		if err != nil {
-			return errorf("invalid_argument", err, "the workspace descriptor cannot be read, open the directory again")
+			return err
 		}
+		st = *held
 	} else if err := syscall.Lstat(l.p.Workspace, &st); err != nil {
 		return errorf("not_found", err, "the workspace cannot be opened (%s), check that it exists", errnoText(err))
 	}
 	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 		return errorf("not_a_directory", nil, "the workspace is not a directory without links, give its resolved path")
 	}
-	l.cfg.Binds = append(l.cfg.Binds, bind{Path: l.p.Workspace, Write: true, Tree: -1, Dev: uint64(st.Dev), Ino: st.Ino})
+	l.cfg.Binds = append(l.cfg.Binds, bind{Path: l.p.Workspace, Write: true, Tree: -1, Mapped: l.id.owner.needed(), Dev: uint64(st.Dev), Ino: st.Ino})
 	writable := viewOf(l.p, nil).writable
 	for _, g := range grantsOf(l.p) {
 		real, err := hostpath.Resolve(g.path, writable)
@@ -272,6 +282,7 @@ func (l *layout) grants() error {
 		// below /usr, is harmless.
 		if l.base == nil || !l.base.cfg.holds(real, g.write) {
 			l.bind(real, g.write, false)
+			l.cfg.Binds[len(l.cfg.Binds)-1].Mapped = l.id.owner.needed()
 		}
 		if real != g.path {
 			l.linksTo(path.Clean(g.path))

@@ -66,7 +66,10 @@ func walkHost(p string) (int, error) {
 // detach opens the tree of b as a mount of our own, not yet hung anywhere.
 // Identity is compared on the descriptor that is cloned, so nothing can be
 // swapped in between.
-func (b *bind) detach() (int, error) {
+func (b *bind) detach() (int, error) { return b.detachAs(ownerMap{}) }
+
+// detachAs is detach with the owners of the tree exchanged by m.
+func (b *bind) detachAs(m ownerMap) (int, error) {
 	fd, err := walkHost(b.Path)
 	if err != nil {
 		return -1, err
@@ -87,7 +90,12 @@ func (b *bind) detach() (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := setAttr(tree, b.attr(), true); err != nil {
+	if m.needed() {
+		err = mapTree(tree, b.attr(), m)
+	} else {
+		err = setAttr(tree, b.attr(), true)
+	}
+	if err != nil {
 		unix.Close(tree)
 		return -1, err
 	}

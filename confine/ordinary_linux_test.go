@@ -50,7 +50,7 @@ a = socket.socket(socket.AF_UNIX); a.bind("s"); a.listen(); b = socket.socket(so
 				if w.name == "cargo" {
 					// Where present; and rustup keeps its choice of a version in the
 					// home of the user it was installed for.
-					if _, err := exec.LookPath("cargo"); err != nil || strings.Contains(t.Name(), "/other/") {
+					if _, err := exec.LookPath("cargo"); err != nil || !strings.Contains(t.Name(), "/self/") {
 						return
 					}
 				}

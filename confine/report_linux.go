@@ -21,6 +21,14 @@ func (l *layout) environ() []string {
 	return append(env, l.gitEnv...)
 }
 
+// rootWarning says whose uid 0 the commands have.
+func rootWarning() string {
+	if realRoot() {
+		return "commands run as uid 0, the real root, as --allow-root asks for: give the workspace to an ordinary user"
+	}
+	return "commands run as uid 0 of the server's user namespace: files of that user are theirs to change"
+}
+
 // probed is what the host lends, asked only when a session got less than all.
 var probed = sync.OnceValue(func() Capabilities { return Probe(context.Background()) })
 
@@ -79,7 +87,11 @@ func (l *layout) report(level sandbox.Level, answered []string, cg *cgroup) sand
 	}
 	if pl.Seccomp {
 		on(layerSeccomp, "%s", seccompSummary(l.seccomp()))
-		on("privileges", "uid %d, no capabilities, no_new_privs", l.id.uid)
+		shown := ""
+		if l.id.owner.needed() {
+			shown = "; root's files in the workspace and in grants are this user's inside, and root's on disk (id-mapped mounts)"
+		}
+		on("privileges", "uid %d, no capabilities, no_new_privs%s", l.id.uid, shown)
 		on(layerNetwork, "%s", pl.Network)
 	}
 	lim := l.p.Limits
@@ -120,8 +132,8 @@ func (l *layout) report(level sandbox.Level, answered []string, cg *cgroup) sand
 		}
 		r.Warnings = append(r.Warnings, g.Layer+": "+g.Reason)
 	}
-	if l.id.uid == 0 && pl.Namespaces {
-		r.Warnings = append(r.Warnings, "commands run as uid 0, mapped to the real root: give the workspace to an ordinary user")
+	if l.id.uid == 0 {
+		r.Warnings = append(r.Warnings, rootWarning())
 	}
 	if why, ok := missing[gapHostName]; ok {
 		// Nothing stands open: no warning.

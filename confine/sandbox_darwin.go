@@ -91,6 +91,9 @@ func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 		}
 	}
 	uid, gid := identityOf(p, workspace)
+	if os.Geteuid() == 0 && uid == 0 && !p.AllowRoot {
+		return refuseRoot("the workspace", "macOS cannot show its files as another user's")
+	}
 	if s.dir, err = newTempDir(p.TempDir); err != nil {
 		return err
 	}
@@ -247,6 +250,15 @@ func identityOf(p sandbox.Policy, workspace string) (uid, gid int) {
 		}
 	}
 	return max(uid, 0), max(gid, 0)
+}
+
+// CheckOwner refuses, before any session is started, a workspace whose commands
+// would be root.
+func CheckOwner(p sandbox.Policy) error {
+	if uid, _ := identityOf(p, p.Workspace); os.Geteuid() == 0 && uid == 0 && !p.AllowRoot {
+		return refuseRoot("the workspace", "macOS cannot show its files as another user's")
+	}
+	return nil
 }
 
 // Report says which confinement the sandbox has.

@@ -21,6 +21,7 @@ type Sandbox struct {
 	env    []string
 	log    *slog.Logger
 	uid    int // of the commands
+	gid    int
 	pid    int // init, as the server sees it
 	pidMu  sync.Mutex
 	reaped bool // pid is no longer ours
@@ -35,6 +36,7 @@ type Sandbox struct {
 	pending  map[uint32]chan answer
 	held     map[io.Closer]bool // listeners and sockets made inside
 	cleanups []func()
+	views    map[string]int      // trees with exchanged owners, for file tools; nil without
 	denials  map[uint32][]Denial // not asked for yet, by command
 	denied   int                 // how many those are
 

@@ -52,7 +52,7 @@ func testWorkspace(t testing.TB) string {
 }
 
 func testPolicy(t testing.TB) sandbox.Policy {
-	return sandbox.Policy{Workspace: testWorkspace(t), UID: -1, GID: -1, Path: os.Getenv("PATH"), Level: sandbox.LevelNamespaces}
+	return sandbox.Policy{Workspace: testWorkspace(t), UID: -1, GID: -1, AllowRoot: true, Path: os.Getenv("PATH"), Level: sandbox.LevelNamespaces}
 }
 
 func start(t testing.TB, p sandbox.Policy) *Sandbox {
@@ -126,9 +126,23 @@ func readTerminal(t testing.TB, p *Process) string {
 	return string(all)
 }
 
-// eachIdentity runs f as every user this process can start sessions for: itself,
-// and an ordinary user when it is root.
+// eachIdentity runs f as every user this process can start sessions for: those of
+// eachOwner, and when it is root the one that stands in for root.
 func eachIdentity(t *testing.T, f func(t *testing.T, p sandbox.Policy)) {
+	eachOwner(t, f)
+	if os.Geteuid() != 0 {
+		return
+	}
+	t.Run("mapped", func(t *testing.T) {
+		p := testPolicy(t)
+		p.AllowRoot = false
+		f(t, p)
+	})
+}
+
+// eachOwner runs f as the owner of the workspace: itself, and an ordinary user when
+// it is root.
+func eachOwner(t *testing.T, f func(t *testing.T, p sandbox.Policy)) {
 	t.Run("self", func(t *testing.T) { f(t, testPolicy(t)) })
 	if os.Geteuid() != 0 {
 		return

@@ -57,3 +57,6 @@ func (p *Process) Signal(syscall.Signal) error     { return errUnsupported() }
 func (p *Process) SignalTree(syscall.Signal) error { return errUnsupported() }
 func (p *Process) TreeAlive() (int, error)         { return 0, errUnsupported() }
 func (p *Process) Resize(uint16, uint16) error     { return errUnsupported() }
+
+// CheckOwner has nothing to refuse where no sandbox starts.
+func CheckOwner(sandbox.Policy) error { return nil }

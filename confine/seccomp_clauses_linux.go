@@ -121,6 +121,25 @@ func mknodModeClauses(arg int) []clause {
 	}
 }
 
+func chownClauses(o seccompOptions) []clause { return ownerClauses(o, 1) }
+
+func fchownatClauses(o seccompOptions) []clause { return ownerClauses(o, 2) }
+
+// ownerClauses: -1 leaves an owner as it is (chown(2)).
+func ownerClauses(o seccompOptions, arg int) []clause {
+	if !o.OneUser {
+		return nil
+	}
+	const keep = ^uint32(0)
+	var c []clause
+	for _, uid := range []uint32{keep, uint32(o.UID)} {
+		for _, gid := range []uint32{keep, uint32(o.GID)} {
+			c = append(c, permit(equal(arg, uid), equal(arg+1, gid)))
+		}
+	}
+	return append(c, deny(unix.EPERM))
+}
+
 const (
 	tioclinux = 0x541c // asm-generic/ioctls.h, same on amd64 and arm64
 	tioccons  = 0x541d

@@ -37,6 +37,10 @@ type seccompOptions struct {
 	// Supervised is set where init makes files for the commands: they are made in
 	// no Landlock domain but the session's, so programs may enter no other.
 	Supervised bool
+	// OneUser is set where the user namespace knows UID and GID alone, so that no
+	// file can be given to anybody else.
+	OneUser  bool
+	UID, GID int
 	// AllowUserNS leaves clone, clone3 and unshare open for nested sandboxes.
 	AllowUserNS bool
 }

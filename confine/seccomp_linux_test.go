@@ -225,6 +225,7 @@ func TestSeccompProgramMeansTheTable(t *testing.T) {
 // AC-30: what the options must come to, call by call.
 func TestSeccompDecisions(t *testing.T) {
 	ns := seccompOptions{Network: "loopback", ProtectPid1: true}
+	one := seccompOptions{Network: "loopback", ProtectPid1: true, OneUser: true, UID: 1001, GID: 1002}
 	none := seccompOptions{Network: "none", ProtectPid1: true}
 	ll := seccompOptions{Network: "loopback", LandlockOnly: true}
 	llHost := seccompOptions{Network: "host", LandlockOnly: true}
@@ -304,6 +305,13 @@ func TestSeccompDecisions(t *testing.T) {
 		{"chmod", ns, "fchmodat", []uint64{0, 0, 0o755}, ok},
 		{"AC-27 chmod u+s", ns, "fchmodat", []uint64{0, 0, 0o4755}, e(unix.EPERM)},
 		{"AC-27 chmod g+s", ll, "fchmod", []uint64{0, 0o2755}, e(unix.EPERM)},
+		{"chown to another user", one, "fchownat", []uint64{0, 0, 0, 1001}, e(unix.EPERM)},
+		{"chown to another group", one, "fchown", []uint64{0, 1001, 1000}, e(unix.EPERM)},
+		{"chown to root, high dirt", one, "fchown", []uint64{0, dirt, 1002 | dirt}, e(unix.EPERM)},
+		{"chown to oneself", one, "fchownat", []uint64{0, 0, 1001, 1002}, ok},
+		{"chgrp alone", one, "fchown", []uint64{0, 0xffffffff, 1002}, ok},
+		{"chown of nothing", one, "fchown", []uint64{0, 0xffffffff, 0xffffffff}, ok},
+		{"chgrp to another of the user's groups", ll, "fchown", []uint64{0, 0xffffffff, 4}, ok},
 		{"sticky", ns, "fchmod", []uint64{0, 0o1777}, ok},
 		{"AC-27 create set-id", ns, "openat", []uint64{0, 0, unix.O_CREAT | unix.O_WRONLY, 0o4755}, e(unix.EPERM)},
 		{"AC-27 tmpfile set-id", ns, "openat", []uint64{0, 0, unix.O_TMPFILE | unix.O_WRONLY, 0o4755}, e(unix.EPERM)},

@@ -28,7 +28,7 @@ func runTestServer() {
 	level, rest, _ := strings.Cut(os.Getenv(testServerEnv), ":")
 	ws, tag, _ := strings.Cut(rest, ":")
 	standby := &WarmInit{}
-	s, err := standby.Start(context.Background(), sandbox.Policy{Workspace: ws, UID: -1, GID: -1, Level: sandbox.Level(level)})
+	s, err := standby.Start(context.Background(), sandbox.Policy{Workspace: ws, UID: -1, GID: -1, AllowRoot: true, Level: sandbox.Level(level)})
 	if err != nil {
 		fail(err)
 	}

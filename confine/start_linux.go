@@ -38,6 +38,9 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 	}
 	var failures []string
 	for _, level := range levels(&p) {
+		if id.owner.needed() && p.Level == sandbox.LevelAuto && level == sandbox.LevelLandlock {
+			return nil, refuseRoot("the workspace", strings.Join(failures, "; "))
+		}
 		// The report of a level that was fallen to gives the reason.
 		s, err := w.startLevel(ctx, &p, id, level, strings.Join(failures, "; "))
 		if err == nil {
@@ -174,6 +177,9 @@ func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identit
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}
+	if id.owner.needed() && level != sandbox.LevelNamespaces && level != sandbox.LevelNamespacesNoProc {
+		return nil, refuseRootAt(level)
+	}
 	key := newBootKey(p, id, level)
 	var base *base
 	if key.namespaces {
@@ -225,7 +231,7 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, l
 	go logPanics(p.Log, b.stderr)
 	cg, sock := b.cgroup, b.sock
 	s := &Sandbox{
-		log: p.Log, uid: l.id.uid, pid: b.pid, sock: sock, control: b.control,
+		log: p.Log, uid: l.id.uid, gid: l.id.gid, pid: b.pid, sock: sock, control: b.control,
 		procs: map[uint32]*Process{}, pending: map[uint32]chan answer{}, held: map[io.Closer]bool{},
 		done: make(chan struct{}), cgroup: cg,
 		cleanups: []func(){l.undo, func() {
@@ -261,6 +267,9 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, l
 	}
 	if len(gaps) > 0 {
 		s.report = l.report(level, gaps, cg)
+	}
+	if s.views, l.views = l.views, nil; s.views != nil {
+		s.cleanups = append(s.cleanups, s.closeViews)
 	}
 	go s.read(in)
 	return s, nil

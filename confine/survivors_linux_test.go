@@ -186,7 +186,7 @@ func TestControlGroupIsEmptied(t *testing.T) {
 // The limit on processes holds without namespaces.
 func TestProcessLimitWithoutNamespaces(t *testing.T) {
 	needTools(t, "python3")
-	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
+	eachOwner(t, func(t *testing.T, p sandbox.Policy) {
 		p.Level, p.Limits.Procs = sandbox.LevelLandlock, 50
 		s := start(t, p)
 		if s.uid == 0 && !s.cgroup.Has("pids") {
@@ -216,7 +216,7 @@ os.killpg(0, 9)
 // as they are; a command may still set its own.
 func TestSchedulingOfOthers(t *testing.T) {
 	needTools(t, "python3", "nice", "taskset")
-	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
+	eachOwner(t, func(t *testing.T, p sandbox.Policy) {
 		p.Level = sandbox.LevelLandlock
 		s := start(t, p)
 		victim := exec.Command("sleep", "1000")

@@ -45,8 +45,12 @@ type Policy struct {
 	// directory of another identity found under the name is refused.
 	WorkspaceFile *os.File
 	// UID and GID run the commands. -1 derives them: the caller's own, or the
-	// owner of the workspace under a root server.
+	// owner of the workspace under a root server. See AllowRoot for 0.
 	UID, GID int
+	// AllowRoot has the commands of a root server run as root where the workspace
+	// is root's. Without it they run as an ordinary id, to which root's files in
+	// the workspace and the grants belong inside, or not at all.
+	AllowRoot bool
 	// Home is "" for a private home that ends with the sandbox, else an absolute
 	// path that is readable and writable inside (the workspace).
 	Home string

@@ -42,6 +42,9 @@ type Config struct {
 	Git gitconfig.User
 	// Protect adds to DefaultProtected, relative to the workspace.
 	Protect []string
+	// AllowRoot lets a root server's commands run as root where the workspace
+	// belongs to root.
+	AllowRoot bool
 	// ReadOnly refuses every change through the file tools.
 	ReadOnly bool
 	// Network is none, loopback (default), allow or host.

@@ -2,8 +2,10 @@ package session
 
 import (
 	"context"
+	"os"
 
 	"mcp-sandbox/sandbox"
+	"mcp-sandbox/workspace"
 )
 
 // Noticer is a sandbox that has to tell the model what no reply carries, such as
@@ -23,6 +25,28 @@ func (s *Session) withNotices(r Result, err error) (Result, error) {
 	}
 	r.Notices = append(r.Notices, s.takeNotices()...)
 	return r, nil
+}
+
+// ownerShown is a sandbox whose commands are not the owner of the workspace,
+// though its files are shown as theirs: the file tools go the same way.
+type ownerShown interface {
+	// Owner is who the commands run as; mapped is false where the files belong
+	// to that user on disk as well.
+	Owner() (uid, gid int, mapped bool)
+	// OpenDir opens a directory as the commands see it, fs.ErrNotExist for one
+	// that is shown as it is.
+	OpenDir(dir string) (*os.File, error)
+}
+
+// showOwner has the file tools of files see what the commands of sb see.
+func showOwner(files *workspace.Options, sb sandbox.Sandbox) {
+	shown, ok := sb.(ownerShown)
+	if !ok {
+		return
+	}
+	if uid, gid, mapped := shown.Owner(); mapped {
+		files.OwnerUID, files.OwnerGID, files.ActAsOwner, files.OpenDir = uid, gid, true, shown.OpenDir
+	}
 }
 
 // Launcher starts sandboxes. It fails with code confinement_unavailable when

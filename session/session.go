@@ -318,7 +318,7 @@ func (s *Session) run(ctx context.Context) (err error) {
 	}
 	protect, inGrants := s.protected()
 	p := sandbox.Policy{
-		Workspace: s.root, WorkspaceFile: s.rootFD, UID: -1, GID: -1, Home: home,
+		Workspace: s.root, WorkspaceFile: s.rootFD, UID: -1, GID: -1, AllowRoot: c.AllowRoot, Home: home,
 		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.hidden(), Protect: protect,
 		StateDirs: s.state.dirs(), TempDir: s.temp, Network: c.Network, Limits: c.Limits,
 		GitConfig: c.Git.Text(), GitIgnore: c.Git.Ignore,
@@ -332,6 +332,7 @@ func (s *Session) run(ctx context.Context) (err error) {
 	if s.sandbox, err = s.launcher.Start(ctx, p, Callbacks{Note: s.note, Ask: s.ask}); err != nil {
 		return err
 	}
+	showOwner(&files, s.sandbox)
 	if s.files, err = workspace.Open(p.Workspace, files); err != nil {
 		return err
 	}
@@ -391,8 +392,9 @@ func (s *Session) homeInWorkspace() bool {
 	return s.owned
 }
 
-// fileOwner is whom files made by the file tools belong to: the identity the
-// commands run as. Only a root server can differ from it.
+// fileOwner is whom files of the workspace belong to on disk: the identity the
+// commands run as, or root, whom they stand in for. Only a root server can differ
+// from it.
 func (s *Session) fileOwner() (uid, gid int) {
 	if os.Geteuid() != 0 {
 		return -1, -1

@@ -23,6 +23,8 @@
 package workspace
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,6 +62,10 @@ type Options struct {
 	// and write what the session's commands can, and no more. Without it they
 	// have the rights of root.
 	ActAsOwner bool
+	// OpenDir, if set, gives the directory of the workspace or of a grant as the
+	// session's commands see it, where owners are shown as others; fs.ErrNotExist
+	// is one that they see as it is.
+	OpenDir func(dir string) (*os.File, error)
 	// Protect lists paths refused for writing (path_protected), relative to
 	// the workspace: "name" or "a/b" at the root of the workspace only,
 	// "**/name" or "**/a/b" at any depth. Everything below a protected path is
@@ -138,7 +144,7 @@ func Open(dir string, o Options) (*FS, error) {
 	if err := f.checkIdentity(); err != nil {
 		return nil, err
 	}
-	ws, err := openRoot(dir)
+	ws, err := openRoot(dir, o.OpenDir)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +154,7 @@ func Open(dir string, o Options) (*FS, error) {
 		return nil, fail(codeNotDirectory, "the workspace root is not a directory; name a directory")
 	}
 	for _, g := range o.Grants {
-		r, err := openRoot(g.Path)
+		r, err := openRoot(g.Path, o.OpenDir)
 		if err != nil {
 			f.Close()
 			return nil, err
@@ -171,7 +177,7 @@ func Open(dir string, o Options) (*FS, error) {
 
 // openRoot opens one configured place. Configuration is trusted, so links in
 // its path are followed, once and here.
-func openRoot(given string) (*root, error) {
+func openRoot(given string, openDir func(string) (*os.File, error)) (*root, error) {
 	if given == "" || strings.ContainsRune(given, 0) {
 		return nil, fail(codeInvalid, "a root path is empty or holds a NUL byte; name an existing directory")
 	}
@@ -187,26 +193,53 @@ func openRoot(given string) (*root, error) {
 		return nil, fail(codeInvalid, "the root path %q is the root of the file system; name a directory below it", given)
 	}
 	r := &root{given: abs, real: real}
+	dirOf := real
 	fd, err := retryEINTR(func() (int, error) {
 		return unix.Open(real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err == unix.ENOTDIR {
-		r.leaf = filepath.Base(real)
+		r.leaf, dirOf = filepath.Base(real), filepath.Dir(real)
 		fd, err = retryEINTR(func() (int, error) {
-			return unix.Open(filepath.Dir(real), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+			return unix.Open(dirOf, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		})
 	}
 	if err != nil {
 		return nil, fromErrno(err, given)
 	}
-	r.dir = os.NewFile(uintptr(fd), real)
+	r.dir = os.NewFile(uintptr(fd), dirOf)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		r.dir.Close()
 		return nil, fromErrno(err, given)
 	}
 	r.id = idOf(&st)
+	if openDir != nil {
+		if err := r.showAs(openDir); err != nil {
+			r.dir.Close()
+			return nil, err
+		}
+	}
 	return r, nil
+}
+
+// showAs puts what openDir gives in the place of r's directory, if it is the same
+// directory.
+func (r *root) showAs(openDir func(string) (*os.File, error)) error {
+	d, err := openDir(r.dir.Name()) // without the name of a single file
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fromErrno(err, r.given)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.Fd()), &st); err != nil || idOf(&st) != r.id {
+		d.Close()
+		return fail(codeNotFound, "the directory %q was replaced while the session started, start it again", r.given)
+	}
+	r.dir.Close()
+	r.dir = d
+	return nil
 }
 
 // Close releases the descriptors. Calls under way must have returned.

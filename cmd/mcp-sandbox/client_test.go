@@ -123,6 +123,16 @@ func startServer(t testing.TB, args ...string) *client {
 	return c
 }
 
+// atLandlock are the arguments of a server at the landlock level, at which root's
+// workspaces are refused unless they are asked for.
+func atLandlock() []string {
+	args := []string{"--confine", "landlock"}
+	if os.Geteuid() == 0 {
+		args = append(args, "--allow-root")
+	}
+	return args
+}
+
 func openPath(t testing.TB, dir string) {
 	t.Helper()
 	for d := dir; strings.HasPrefix(d, os.TempDir()+"/"); d = filepath.Dir(d) {

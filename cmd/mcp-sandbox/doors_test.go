@@ -171,7 +171,7 @@ func TestPolicyMatrix(t *testing.T) {
 			w := newPolicyWorld(t)
 			args := append([]string{"--state-dir", w.state, "--root", w.ws}, row.args(w)...)
 			if lower {
-				args = append(args, "--confine", "landlock")
+				args = append(args, atLandlock()...)
 			}
 			file := row.file(w)
 			put(t, file, secret)

@@ -37,9 +37,10 @@ var policyUsers = []struct {
 
 var enforced = map[string][]string{
 	"Workspace":     {"p.Workspace", "p.Workspace", "p.Workspace"},
-	"WorkspaceFile": {"l.p.WorkspaceFile", "p.WorkspaceFile", "-: workspace.Open looks at the identity itself, and the session compares it"},
+	"WorkspaceFile": {"p.WorkspaceFile", "p.WorkspaceFile", "-: workspace.Open looks at the identity itself, and the session compares it"},
 	"UID":           {"p.UID", "p.UID", "-: files are made as the owner of the workspace, whom -1 stands for"},
 	"GID":           {"p.GID", "p.GID", "-: as UID"},
+	"AllowRoot":     {"p.AllowRoot", "p.AllowRoot", "-: they do as the sandbox's Owner says, which comes of it"},
 	"Home":          {"p.Home", "p.Home", "-: a private home is out of reach, another is the workspace"},
 	"Path":          {"p.Path", "p.Path", "-: toolchains are for commands; the file tools do not reach them"},
 	"Read":          {"p.Read", "p.Read", "p.Read"},

@@ -81,6 +81,9 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 	if err != nil {
 		return err
 	}
+	if err := checkOwner(m.Config()); err != nil {
+		return errors.Join(err, m.Close())
+	}
 	launch.prepare(m.Config())
 	m.BeginBaseline()
 	srv, err := tools.New(m, s.tools)

@@ -136,6 +136,9 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	if err := checkOwner(m.Config()); err != nil {
+		return err
+	}
 	launch.prepare(m.Config())
 	m.BeginBaseline()
 	srv, err := tools.New(m, s.tools)

@@ -51,6 +51,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace when it is our own)")
 	f.StringVar((*string)(&s.session.Level), "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
 	f.StringVar((*string)(&s.session.MinLevel), "min-confinement", "", "refuse to run below this level (default: any but none, or the one named by --confine)")
+	f.BoolVar(&s.session.AllowRoot, "allow-root", false, "let the commands of a server that is root run as root where the workspace belongs to root")
 	f.StringVar((*string)(&s.session.Network), "network", "loopback", "none, loopback, allow (see --allow-host) or host")
 	f.StringArrayVar(&s.session.Read, "read", nil, "host path commands and file tools may read")
 	f.StringArrayVar(&s.session.Write, "write", nil, "host path commands and file tools may change")

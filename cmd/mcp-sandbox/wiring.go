@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"mcp-sandbox/confine"
 	"mcp-sandbox/egress"
@@ -41,8 +42,26 @@ func (l launcher) prepare(c session.Config) {
 		root = c.StateDir // made below it, by the same owner
 	}
 	l.warm.Prepare(sandbox.Policy{
-		Workspace: root, UID: -1, GID: -1, Network: c.Network,
+		Workspace: root, UID: -1, GID: -1, AllowRoot: c.AllowRoot, Network: c.Network,
 		Limits: c.Limits, Level: c.Level, MinLevel: c.MinLevel,
+	})
+}
+
+// checkOwner refuses a root server's workspace that no session could work on
+// without being root.
+func checkOwner(c session.Config) error {
+	if c.Root == "" {
+		return nil
+	}
+	root, err := filepath.Abs(c.Root)
+	if err == nil {
+		root, err = filepath.EvalSymlinks(root)
+	}
+	if err != nil {
+		return nil // the session says what is wrong with it
+	}
+	return confine.CheckOwner(sandbox.Policy{
+		Workspace: root, UID: -1, GID: -1, AllowRoot: c.AllowRoot, Write: c.Write, Level: c.Level, MinLevel: c.MinLevel,
 	})
 }
 

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// needRoot: only the real root has workspaces that are shown as another user's.
+func needRoot(t *testing.T) {
+	t.Helper()
+	m, err := os.ReadFile("/proc/self/uid_map")
+	if f := strings.Fields(string(m)); os.Geteuid() != 0 || err != nil || len(f) < 2 || f[1] != "0" {
+		t.Skip("the real root alone is nobody's ordinary user")
+	}
+}
+
+// rootsWorkspace is a workspace of root's with what nobody else may read, and a
+// write grant like it.
+func rootsWorkspace(t *testing.T) (ws, grant string) {
+	t.Helper()
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	openPath(t, top)
+	ws, grant = top+"/ws", top+"/grant"
+	for _, d := range []string{ws, grant} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		put(t, d+"/mine", "mine\n")
+		put(t, d+"/other", "another's\n")
+		for _, f := range []string{d + "/mine", d + "/other"} {
+			if err := os.Chmod(f, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chown(d+"/other", 4321, 4321); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ws, grant
+}
+
+// TestRootDoorsAgree: in a workspace of root's, commands, file tools, snapshots,
+// the manifest and the operator's commands read and write the same files, none as
+// root, and all that is made is root's on disk.
+func TestRootDoorsAgree(t *testing.T) {
+	needRoot(t)
+	ws, grant := rootsWorkspace(t)
+	manifest := filepath.Dir(ws) + "/manifest.json"
+	put(t, manifest, `{"entries": {"listed/file": {"type": "file", "content": "listed\n"}}}`)
+	c := startServer(t, "--root", ws, "--write", grant, "--manifest", manifest)
+	c.initialize("2025-06-18")
+
+	ids := c.exec(map[string]any{"cmd": "id -u; id -G"})
+	if strings.Contains(" "+strings.ReplaceAll(ids.Output, "\n", " ")+" ", " 0 ") {
+		t.Errorf("commands are root: %q", ids.Output)
+	}
+	for _, d := range []string{ws, grant} {
+		for _, step := range []struct {
+			tool string
+			args map[string]any
+			want string
+		}{
+			{"read_file", map[string]any{"path": d + "/mine"}, "mine"},
+			{"write_file", map[string]any{"path": d + "/by-tool", "content": "tool\n"}, ""},
+			{"exec_command", map[string]any{"cmd": "cat " + d + "/by-tool && echo more >> " + d + "/by-tool && echo cmd > " + d + "/by-command && chmod 600 " + d + "/by-command"}, "tool"},
+			{"edit_file", map[string]any{"path": d + "/by-command", "old_text": "cmd", "new_text": "edited"}, "edited"},
+			{"write_file", map[string]any{"path": d + "/by-command", "content": "x\n", "mode": "append"}, ""},
+			{"apply_patch", map[string]any{"patch": "*** Begin Patch\n*** Add File: " + d + "/sub/by-patch\n+patched\n*** End Patch\n"}, ""},
+			{"mkdir", map[string]any{"path": d + "/dir"}, ""},
+			{"mv", map[string]any{"path": d + "/by-tool", "destination": d + "/dir/moved"}, ""},
+			{"exec_command", map[string]any{"cmd": "cat " + d + "/dir/moved " + d + "/sub/by-patch " + d + "/by-command; rm " + d + "/sub/by-patch"}, "tool\nmore\npatched\nedited\nx"},
+			{"search_text", map[string]any{"pattern": "more", "path": d}, "moved"},
+		} {
+			r := c.ok(step.tool, step.args)
+			if !strings.Contains(r.text(), step.want) {
+				t.Errorf("%s: %q lacks %q", step.tool, r.text(), step.want)
+			}
+		}
+		for _, p := range []string{d + "/other"} {
+			if r := c.call("read_file", map[string]any{"path": p}); !r.IsError || strings.Contains(r.text(), "another's") {
+				t.Errorf("read_file reads another user's file: %q", r.text())
+			}
+			if r := c.call("exec_command", map[string]any{"cmd": "cat " + p}); !strings.Contains(r.text(), "Permission denied") {
+				t.Errorf("a command reads another user's file: %q", r.text())
+			}
+		}
+	}
+	// Between two trees.
+	c.ok("mv", map[string]any{"path": grant + "/dir/moved", "destination": ws + "/crossed"})
+
+	made := c.ok("snapshot_create", map[string]any{"label": "before"})
+	var id string
+	for _, w := range strings.Fields(made.text()) {
+		if w = strings.Trim(w, ",:."); len(w) == 12 {
+			id = w
+		}
+	}
+	c.ok("exec_command", map[string]any{"cmd": "rm -r mine dir; echo changed > crossed"})
+	c.ok("snapshot_restore", map[string]any{"snapshot_id": id})
+	if r := c.ok("exec_command", map[string]any{"cmd": "cat mine crossed dir/moved && echo again >> mine"}); !strings.Contains(r.text(), "mine\ntool\nmore\ntool\nmore") {
+		t.Errorf("what came back: %q", r.text())
+	}
+	for _, cmd := range []struct{ cmd, why string }{
+		{"chown root mine", "Operation not permitted"},
+		{"chown 4321:4321 mine", "Operation not permitted"},
+		{"chown 4321 mine; sudo -n true 2>&1; true", "Operation not permitted"},
+		{"apt-get install -y hello", "are you root?"},
+	} {
+		if name, _, _ := strings.Cut(cmd.cmd, " "); name == "apt-get" {
+			if _, err := os.Stat("/usr/bin/apt-get"); err != nil {
+				continue
+			}
+		}
+		if r := c.call("exec_command", map[string]any{"cmd": cmd.cmd}); !strings.Contains(r.text(), cmd.why) {
+			t.Errorf("%s: %q lacks %q", cmd.cmd, r.text(), cmd.why)
+		}
+	}
+	if r := c.ok("session_info", nil); !strings.Contains(r.text(), "root's on disk") {
+		t.Errorf("session_info does not say how root's files are shown: %s", r.text())
+	}
+	c.stop()
+
+	h := newHost(t)
+	h.run("exec", "--root", ws, "--", "echo op > by-operator")
+	first := strings.TrimSpace(h.snapshots(ws, "create"))
+	put(t, ws+"/by-operator", "changed\n")
+	h.snapshots(ws, "restore", first)
+	expect(t, ws+"/by-operator", "op\n")
+
+	for _, d := range []string{ws, grant} {
+		_ = filepath.WalkDir(d, func(p string, e os.DirEntry, err error) error {
+			if err != nil {
+				t.Fatal(err)
+			}
+			fi, err := e.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := uint32(0)
+			if e.Name() == "other" {
+				want = 4321
+			}
+			if st := fi.Sys().(*syscall.Stat_t); st.Uid != want || st.Gid != want {
+				t.Errorf("%s belongs to %d:%d, want %d", strings.TrimPrefix(p, d), st.Uid, st.Gid, want)
+			}
+			return nil
+		})
+	}
+}
+
+// TestRootEndsTheServer: where root's workspace could not be worked on by another
+// user the server does not start, and says what to do.
+func TestRootEndsTheServer(t *testing.T) {
+	needRoot(t)
+	ws, _ := rootsWorkspace(t)
+	h := newHost(t)
+	for _, level := range []string{"landlock", "none"} {
+		for _, args := range [][]string{{"serve", "--root", ws, "--confine", level}, {"exec", "--root", ws, "--confine", level, "--", "id"}} {
+			out, err := h.try(args...)
+			if err == nil || !strings.Contains(out, "the workspace belongs to root") || !strings.Contains(out, "--allow-root") || strings.Contains(out, "uid=0") {
+				t.Errorf("%q: %v, %s", args, err, out)
+			}
+		}
+		if out := h.run("exec", "--root", ws, "--confine", level, "--allow-root", "--", "id -u"); !strings.Contains(out, "0\n") {
+			t.Errorf("--allow-root at %s: %q", level, out)
+		}
+	}
+	if out := h.run("exec", "--root", ws, "--allow-root", "--", "id -u"); !strings.Contains(out, "0\n") {
+		t.Errorf("--allow-root: %q", out)
+	}
+}
