@@ -76,6 +76,10 @@ func TestRootDoorsAgree(t *testing.T) {
 			{"mv", map[string]any{"path": d + "/by-tool", "destination": d + "/dir/moved"}, ""},
 			{"exec_command", map[string]any{"cmd": "cat " + d + "/dir/moved " + d + "/sub/by-patch " + d + "/by-command; rm " + d + "/sub/by-patch"}, "tool\nmore\npatched\nedited\nx"},
 			{"search_text", map[string]any{"pattern": "more", "path": d}, "moved"},
+			{"exec_command", map[string]any{"cmd": "cd " + d + " && tar -czf packed.tgz by-command && mkdir out"}, ""},
+			{"extract_archive", map[string]any{"path": d + "/packed.tgz", "destination": d + "/out"}, ""},
+			{"exec_command", map[string]any{"cmd": "cd " + d + "/out && echo own >> by-command && cat by-command && find . ! -user $(id -u) -o ! -group $(id -g)"}, "edited\nx\nown\n"},
+			{"exec_command", map[string]any{"cmd": "cd " + d + " && echo strangers: $(find . ! -user $(id -u) -o ! -group $(id -g))."}, "strangers: ./other."},
 		} {
 			r := c.ok(step.tool, step.args)
 			if !strings.Contains(r.text(), step.want) {
@@ -105,6 +109,9 @@ func TestRootDoorsAgree(t *testing.T) {
 	c.ok("snapshot_restore", map[string]any{"snapshot_id": id})
 	if r := c.ok("exec_command", map[string]any{"cmd": "cat mine crossed dir/moved && echo again >> mine"}); !strings.Contains(r.text(), "mine\ntool\nmore\ntool\nmore") {
 		t.Errorf("what came back: %q", r.text())
+	}
+	if r := c.ok("exec_command", map[string]any{"cmd": "echo strangers: $(find . ! -user $(id -u) -o ! -group $(id -g))."}); !strings.Contains(r.text(), "strangers: ./other.") {
+		t.Errorf("owners after the restore: %q", r.text())
 	}
 	for _, cmd := range []struct{ cmd, why string }{
 		{"chown root mine", "Operation not permitted"},
@@ -151,6 +158,51 @@ func TestRootDoorsAgree(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// TestRootAcrossRestarts: a later session of root's workspace is the same user, owns
+// what the earlier one made, and restores its snapshots.
+func TestRootAcrossRestarts(t *testing.T) {
+	needRoot(t)
+	ws, _ := rootsWorkspace(t)
+	state := filepath.Dir(ws) + "/state"
+	run := func(cmd string, more func(c *client)) string {
+		c := startServer(t, "--root", ws, "--state-dir", state)
+		c.initialize("2025-06-18")
+		out := c.exec(map[string]any{"cmd": cmd}).Output
+		if more != nil {
+			more(c)
+		}
+		c.stop()
+		return out
+	}
+	var id string
+	first := run("umask 077; echo kept > kept; mkdir -m 700 d; echo in > d/f; id -u; id -g", func(c *client) {
+		for _, w := range strings.Fields(c.ok("snapshot_create", map[string]any{"label": "first"}).text()) {
+			if w = strings.Trim(w, ",:."); len(w) == 12 {
+				id = w
+			}
+		}
+	})
+	second := run("id -u; id -g; cat kept d/f; echo more >> kept && mv d e; echo strangers: $(find . ! -user $(id -u) -o ! -group $(id -g)).", func(c *client) {
+		c.ok("snapshot_restore", map[string]any{"snapshot_id": id})
+		c.ok("edit_file", map[string]any{"path": "kept", "old_text": "kept", "new_text": "edited"})
+	})
+	if want := first + "kept\nin\nstrangers: ./other.\n"; second != want {
+		t.Errorf("a later session: %q, want %q", second, want)
+	}
+	if third := run("cat kept d/f; ls e", nil); !strings.HasPrefix(third, "edited\nin\n") || !strings.Contains(third, "No such file") {
+		t.Errorf("the third session: %q", third)
+	}
+	for _, f := range []string{"kept", "d", "d/f"} {
+		fi, err := os.Stat(ws + "/" + f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := fi.Sys().(*syscall.Stat_t); st.Uid != 0 || st.Gid != 0 || fi.Mode()&0o077 != 0 {
+			t.Errorf("%s is %d:%d %v on disk", f, st.Uid, st.Gid, fi.Mode())
+		}
 	}
 }
 
