@@ -42,31 +42,3 @@ func FuzzTruncate(f *testing.F) {
 		checkCut(t, e, head, tail, gap, budget, e.TruncateParts(head, tail, gap, budget, testMark))
 	})
 }
-
-// FuzzCounter lets texts be found that a stream splits differently.
-func FuzzCounter(f *testing.F) {
-	for i, s := range samples {
-		f.Add(uint8(i), []byte(s), 3, 300)
-	}
-	f.Fuzz(func(t *testing.T, which uint8, unit []byte, part, window int) {
-		if len(unit) > 200 || part < 1 || window < 2*maxToken || window > 2000 {
-			return
-		}
-		text := make([]byte, 0, 3000+2*len(unit))
-		for len(unit) > 0 && len(text) < 2500 {
-			text = append(text, unit...)
-			unit = append(unit, unit[0])
-		}
-		e := get(t, Names()[int(which)%len(Names())])
-		c := e.NewCounter()
-		c.window = window
-		for rest := text; len(rest) > 0; {
-			n := min(part, len(rest))
-			c.Write(rest[:n])
-			rest = rest[n:]
-		}
-		if w := wrong(c, string(text)); w != "" {
-			t.Fatal(w)
-		}
-	})
-}

@@ -82,20 +82,9 @@ func (v *vocab) merge(piece string, m *merger) []placed {
 		m.dead = m.dead[:words]
 		clear(m.dead)
 	}
-	v.advance(piece, 0, len(piece), m)
-	return m.stack
-}
-
-// advance goes on encoding piece after the tokens on the stack, which end at
-// pos, and returns where the last one it put there ends. It stops as soon as
-// that is at or beyond until.
-func (v *vocab) advance(piece string, pos, until int, m *merger) int {
 	stack, dead := m.stack, m.dead
-	last := uint32(noToken)
-	if n := len(stack); n > 0 {
-		last = stack[n-1].token
-	}
-	for pos < until {
+	pos, last := 0, uint32(noToken)
+	for pos < len(piece) {
 		found := v.find(piece[pos:], &m.matches)
 	candidates:
 		for {
@@ -106,7 +95,7 @@ func (v *vocab) advance(piece string, pos, until int, m *merger) int {
 					continue
 				}
 				token := v.tokenOf(c.unit)
-				if token >= v.limit || last != noToken && !m.fit(last, token, piece, pos) {
+				if last != noToken && !m.fit(last, token, piece, pos) {
 					continue
 				}
 				stack = append(stack, placed{token, end})
@@ -126,7 +115,7 @@ func (v *vocab) advance(piece string, pos, until int, m *merger) int {
 		}
 	}
 	m.stack = stack
-	return pos
+	return stack
 }
 
 // find sets matches to the tokens that text begins with, shortest first, and

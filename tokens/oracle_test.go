@@ -189,7 +189,7 @@ func TestRandomTextEqualsOracle(t *testing.T) {
 		if i > 0 && i%100000 == 0 {
 			fmt.Fprintln(os.Stderr, i, "texts without a difference")
 		}
-		name := Names()[[]int{0, 0, 0, 0, 1, 1, 1, 2, 4}[i%9]]
+		name := Names()[i%2]
 		e, text := get(t, name), randomText(rng)
 		if d := differ(e, oracle(t, name), text); d != "" {
 			t.Fatalf("text %d: %s", i, d)

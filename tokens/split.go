@@ -23,12 +23,7 @@ type grammar struct {
 	// start tells, for the piece at s[p:], its kind and where the run of that
 	// kind starts. s is valid UTF-8 and p < len(s).
 	start func(s string, p int) (k kind, run int)
-	// numbers is how many a piece has at most; 0 is no limit.
-	numbers int
-	// lines says that symbols take the line ends behind them, and that spaces
-	// end after the last line end among them.
-	lines bool
-	// slash says that symbols take "/" among those line ends.
+	// slash says that symbols take "/" among the line ends behind them.
 	slash bool
 }
 
@@ -41,7 +36,7 @@ type grammar struct {
 //	\s*[\r\n]+
 //	\s+(?!\S)
 //	\s+
-var grammarO200k = grammar{start: startO200k, numbers: 3, lines: true, slash: true}
+var grammarO200k = grammar{start: startO200k, slash: true}
 
 func startO200k(s string, p int) (kind, int) {
 	class, size := classAt(s, p)
@@ -79,7 +74,7 @@ func startO200k(s string, p int) (kind, int) {
 //	\s*[\r\n]+
 //	\s+(?!\S)
 //	\s+
-var grammarCL100k = grammar{start: startCL100k, numbers: 3, lines: true}
+var grammarCL100k = grammar{start: startCL100k}
 
 func startCL100k(s string, p int) (kind, int) {
 	class, size := classAt(s, p)
@@ -111,37 +106,6 @@ func startCL100k(s string, p int) (kind, int) {
 	return otherKind(class), p
 }
 
-// grammarP50k, also of r50k_base:
-//
-//	's|'t|'re|'ve|'m|'ll|'d
-//	 ?\p{L}+
-//	 ?\p{N}+
-//	 ?[^\s\p{L}\p{N}]+
-//	\s+(?!\S)
-//	\s+
-var grammarP50k = grammar{start: startP50k}
-
-func startP50k(s string, p int) (kind, int) {
-	if s[p] == '\'' {
-		if end := contraction(s, p); end > p && lowerASCII(s[p+1:end]) {
-			return kindDone, end
-		}
-	}
-	class, _ := classAt(s, p)
-	if s[p] == ' ' && p+1 < len(s) {
-		if after, _ := classAt(s, p+1); after&classSpace == 0 {
-			p, class = p+1, after
-		}
-	}
-	switch {
-	case letter(class):
-		return kindLetters, p
-	case class&classNumber != 0:
-		return kindNumbers, p
-	}
-	return otherKind(class), p
-}
-
 // otherKind is the kind of a class that is neither letters nor numbers.
 func otherKind(class byte) kind {
 	if class&classSpace != 0 {
@@ -165,11 +129,11 @@ func (g *grammar) end(k kind, s string, run int) int {
 	case kindLetters:
 		return letters(s, run)
 	case kindNumbers:
-		return g.digits(s, run)
+		return digits(s, run)
 	case kindSymbols:
 		return g.lineTail(s, symbols(s, run))
 	case kindSpaces:
-		return g.spaces(s, run)
+		return spaces(s, run)
 	}
 	return run
 }
@@ -249,21 +213,9 @@ func contraction(s string, p int) int {
 	return p
 }
 
-func lowerASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] < 'a' {
-			return false
-		}
-	}
-	return true
-}
-
-// digits matches \p{N}{1,3} or \p{N}+; the first is known to be there.
-func (g *grammar) digits(s string, p int) int {
-	if g.numbers == 0 {
-		return run(s, p, classNumber, 0)
-	}
-	for range g.numbers {
+// digits matches \p{N}{1,3}; the first is known to be there.
+func digits(s string, p int) int {
+	for range 3 {
 		if p >= len(s) {
 			break
 		}
@@ -291,19 +243,19 @@ func symbols(s string, p int) int {
 	return p
 }
 
-// lineTail matches [\r\n/]*, [\r\n]* or nothing.
+// lineTail matches [\r\n/]* or [\r\n]*.
 func (g *grammar) lineTail(s string, p int) int {
-	for g.lines && p < len(s) && (s[p] == '\n' || s[p] == '\r' || g.slash && s[p] == '/') {
+	for p < len(s) && (s[p] == '\n' || s[p] == '\r' || g.slash && s[p] == '/') {
 		p++
 	}
 	return p
 }
 
-// spaces matches \s*[\r\n]+ (where the grammar has it), \s+(?!\S) or \s+,
+// spaces matches \s*[\r\n]+, \s+(?!\S) or \s+,
 // whichever does first; there must be a space. If the run has line ends, the
 // match ends after the last of them. If not, the last space is left to what
 // follows, if anything does and there is more than one space.
-func (g *grammar) spaces(s string, p int) int {
+func spaces(s string, p int) int {
 	end, lastLine := p, -1
 	for end < len(s) {
 		class, size := classAt(s, end)
@@ -315,7 +267,7 @@ func (g *grammar) spaces(s string, p int) int {
 			lastLine = end
 		}
 	}
-	if g.lines && lastLine >= 0 {
+	if lastLine >= 0 {
 		return lastLine
 	}
 	if end == len(s) {

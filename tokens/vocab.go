@@ -14,15 +14,13 @@ var (
 	dataO200k string
 	//go:embed data/cl100k_base.bin
 	dataCL100k string
-	//go:embed data/p50k_base.bin
-	dataP50k string
 )
 
 // vocab reads one vocabulary where it lies. All numbers are little-endian.
 //
-// A file is the magic "mcpvocab", ten uint32 (token numbers in use, longest
-// token in bytes, reach, and the sizes in bytes of the seven sections), then
-// the sections:
+// A file is the magic "mcpvocab", nine uint32 (token numbers in use, longest
+// token in bytes, and the sizes in bytes of the seven sections), then the
+// sections:
 //
 //   - trie: all tokens as a double array of uint32 units. The child of a node
 //     for byte b is the unit at the node's base XOR b, if the low 8 bits of
@@ -45,10 +43,8 @@ var (
 type vocab struct {
 	trie, split, pairs, moves, filter, seams, gaps string
 
-	limit   uint32 // tokens from here on are left out
-	cut     bool   // and there are some
+	limit   uint32 // the numbers of tokens are below it
 	longest int    // bytes in the longest token
-	reach   int    // tokens at the end of a text that more text can change
 
 	slots                             uint64
 	moveShift, filterShift, seamShift uint8
@@ -63,20 +59,16 @@ const (
 	noToken = math.MaxUint32
 )
 
-// openVocab finds the sections of data. Tokens from limit on do not exist,
-// unless limit is 0.
-func openVocab(data string, limit uint32) *vocab {
+// openVocab finds the sections of data.
+func openVocab(data string) *vocab {
 	if data[:len(magic)] != magic {
 		panic("tokens: embedded vocabulary is not one")
 	}
 	field := func(i int) int { return int(load32(data, len(magic)+4*i)) }
-	v := &vocab{limit: limit, cut: limit != 0, longest: field(1), reach: field(2)}
-	if limit == 0 {
-		v.limit = uint32(field(0))
-	}
-	at := len(magic) + 4*10
+	v := &vocab{limit: uint32(field(0)), longest: field(1)}
+	at := len(magic) + 4*9
 	for i, section := range []*string{&v.trie, &v.split, &v.pairs, &v.moves, &v.filter, &v.seams, &v.gaps} {
-		size := field(3 + i)
+		size := field(2 + i)
 		*section = data[at : at+size]
 		at += size
 	}
@@ -106,10 +98,8 @@ func (v *vocab) tokenOf(unit uint32) uint32 {
 
 // isToken tells whether s is exactly one token.
 func (v *vocab) isToken(s string) bool {
-	unit, ok := v.walk(s)
-	// Looking up the number would be one more load from somewhere else, and
-	// only where the vocabulary is cut short does it matter.
-	return ok && (!v.cut || v.tokenOf(unit) < v.limit)
+	_, ok := v.walk(s)
+	return ok
 }
 
 // whole is the token that is exactly s.
@@ -118,8 +108,7 @@ func (v *vocab) whole(s string) (token uint32, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	token = v.tokenOf(unit)
-	return token, token < v.limit
+	return v.tokenOf(unit), true
 }
 
 // walk goes down the trie by all of s; ok if that leads to a token.
@@ -150,7 +139,7 @@ func (v *vocab) pair(left, right uint32) uint32 {
 	move := uint64(v.moves[m]) | uint64(v.moves[m+1])<<8
 	slot := load32(v.pairs, 4*v.pairSlot(h, move))
 	token := slot & 0x3ffff
-	if uint64(slot>>18) != h&0x3fff || token >= v.limit {
+	if uint64(slot>>18) != h&0x3fff || token >= v.limit { // an empty slot has all bits set
 		return noToken
 	}
 	if l, r := v.parts(token); l != left || r != right {
@@ -198,26 +187,4 @@ func (v *vocab) parts(token uint32) (left, right uint32) {
 	low := load32(v.split, int(5*token))
 	high := load32(v.split, int(5*token)+4) & 0xff
 	return low & 0x3ffff, low>>18 | high<<14
-}
-
-// has tells whether id is a token.
-func (v *vocab) has(id int) bool {
-	if id < 0 || id >= int(v.limit) {
-		return false
-	}
-	for i := 0; i < len(v.gaps); i += 4 {
-		if int(load32(v.gaps, i)) == id {
-			return false
-		}
-	}
-	return true
-}
-
-func (v *vocab) appendToken(out []byte, token uint32) []byte {
-	for token >= 256 {
-		left, right := v.parts(token)
-		out = v.appendToken(out, left)
-		token = right
-	}
-	return append(out, v.split[5*token])
 }

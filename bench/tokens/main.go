@@ -11,7 +11,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,14 +156,6 @@ func encoding(w *tabwriter.Writer, name string, rounds int) error {
 		}
 		fmt.Fprintf(w, "%s, 1 MiB of %s cut to 10,000 tokens\t%s\t\t\t\t\n", name, c.name, ms(slices.Min(a)))
 	}
-	stream := strings.Repeat(texts[0].text, 64)
-	var n int
-	long := took(func() { n, err = e.CountReader(onlyReader{strings.NewReader(stream)}) })
-	if err != nil || n < 1<<20 {
-		return fmt.Errorf("%s: %d tokens, %v", name, n, err)
-	}
-	fmt.Fprintf(w, "%s, stream of 64 MiB source code\t%.1f MB/s\t\t\t\t\n", name, rate(len(stream), []time.Duration{long}))
-
 	letters := strings.Repeat("a", 1<<20)
 	spaces := strings.Repeat(" ", 1<<20)
 	for _, c := range []corpus{{"1 MiB of one letter", letters}, {"1 MiB of spaces", spaces}} {
@@ -180,9 +171,6 @@ func encoding(w *tabwriter.Writer, name string, rounds int) error {
 		ms(took(func() { e.Count(few) })), ms(took(func() { o.EncodeOrdinary(few) })))
 	return nil
 }
-
-// onlyReader hides that a reader could write itself in one piece.
-type onlyReader struct{ io.Reader }
 
 // took is the processor time f takes. The clock on the wall would measure what
 // else the machine is doing. Garbage collection is in it, as it should be.

@@ -16,7 +16,5 @@ func main() {
 		return
 	}
 	c := e.Truncate(os.Args[0], 10, nil)
-	n, err := e.CountReader(os.Stdin)
-	text, _ := e.Decode(e.Encode(c.Text))
-	fmt.Println(text, n, err)
+	fmt.Println(c.Text, e.Count(os.Args[0]))
 }

@@ -7,7 +7,7 @@
 //
 // For every vocabulary it writes data/NAME.bin, and once, from the Unicode
 // tables of the running Go toolchain, data/classes.bin. The formats are
-// described in package tokens, beside the code that reads them; the tests of
+// described in package tokens, next to the code that reads them; the tests of
 // that package prove every table equal to the published ranks.
 package main
 
@@ -32,9 +32,7 @@ func main() {
 }
 
 func run(dir string) error {
-	// r50k_base is the first 50,256 ranks of p50k_base, so one table serves
-	// both; the reader is told where to stop.
-	for _, name := range []string{"o200k_base", "cl100k_base", "p50k_base"} {
+	for _, name := range []string{"o200k_base", "cl100k_base"} {
 		ranks, err := loader.NewOfflineLoader().LoadTiktokenBpe(name + ".tiktoken")
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -47,8 +45,8 @@ func run(dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		fmt.Printf("%-12s %7d tokens, reach %d, %d bytes\n",
-			name, len(ranks), v.reach, len(data))
+		fmt.Printf("%-12s %7d tokens, %d bytes\n",
+			name, len(ranks), len(data))
 		if err := os.WriteFile(filepath.Join(dir, name+".bin"), data, 0o644); err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func (v *vocab) marshal() ([]byte, error) {
 		longest = max(longest, len(t))
 	}
 	out := []byte("mcpvocab")
-	for _, n := range []int{len(v.tokens), longest, v.reach, len(trie), len(split), len(pairs), len(moves), len(filter), len(seams), len(gaps)} {
+	for _, n := range []int{len(v.tokens), longest, len(trie), len(split), len(pairs), len(moves), len(filter), len(seams), len(gaps)} {
 		out = binary.LittleEndian.AppendUint32(out, uint32(n))
 	}
 	for _, s := range [][]byte{trie, split, pairs, moves, filter, seams, gaps} {

@@ -16,9 +16,6 @@ type vocab struct {
 	split [][2]int
 	// gaps are the numbers no token has.
 	gaps []int
-	// reach bounds how many tokens before the end of a text can change when
-	// more text is appended.
-	reach int
 }
 
 func newVocab(ranks map[string]int) (*vocab, error) {
@@ -60,7 +57,6 @@ func newVocab(ranks map[string]int) (*vocab, error) {
 		}
 		v.split[r] = [2]int{l, rt}
 	}
-	v.reach = v.longestReach()
 	return v, nil
 }
 
@@ -85,33 +81,4 @@ func (v *vocab) lastMerge(s string) (left, right int, ok bool) {
 	}
 	left, right = v.ranks[s[:ends[1]]], v.ranks[s[ends[1]:]]
 	return left, right, true
-}
-
-// longestReach bounds how far to the left appended text can change tokens.
-//
-// Merges happen in order of rank. Two texts that agree up to some token agree,
-// after all merges of one rank, up to at least the token before it: that token
-// may have merged with its right neighbour in one of them only. So the border
-// moves one token at a time, at strictly rising ranks, and the pair that moves
-// it next has the token just lost, or one grown from it, on its right. The
-// longest chain of such pairs is the bound.
-func (v *vocab) longestReach() int {
-	best := make([]int, len(v.tokens)) // best[t]: longest chain whose last pair has t on its left
-	top := 0
-	for c := 256; c < len(v.tokens); c++ {
-		if v.tokens[c] == "" {
-			continue
-		}
-		chain := 0
-		for t := v.split[c][1]; ; t = v.split[t][0] {
-			chain = max(chain, best[t])
-			if t < 256 {
-				break
-			}
-		}
-		left := v.split[c][0]
-		best[left] = max(best[left], chain+1)
-		top = max(top, chain+1)
-	}
-	return top
 }
