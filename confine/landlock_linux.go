@@ -240,3 +240,5 @@ type pathError struct {
 
 func (e *pathError) Error() string { return e.err.Error() }
 func (e *pathError) Unwrap() error { return e.err }
+
+func hostLandlockABI() int { return landlockABI() }

@@ -42,6 +42,21 @@ func TestUnenforced(t *testing.T) {
 	}
 }
 
+func TestSharesSignals(t *testing.T) {
+	for _, c := range []struct {
+		level sandbox.Level
+		abi   int
+		want  bool
+	}{
+		{sandbox.LevelNamespaces, 0, false}, {sandbox.LevelNamespacesNoProc, 1, false}, {sandbox.LevelNone, 7, true},
+		{sandbox.LevelLandlock, 5, true}, {sandbox.LevelLandlock, 6, false}, {sandbox.LevelSeatbelt, 0, false},
+	} {
+		if got := sharesSignals(c.level, c.abi); got != c.want {
+			t.Errorf("%s, ABI %d: %v", c.level, c.abi, got)
+		}
+	}
+}
+
 // TestMoveBelow: this process goes into a group below its own where that is
 // delegated and holds nothing else.
 func TestMoveBelow(t *testing.T) {

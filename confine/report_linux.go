@@ -127,8 +127,8 @@ func (l *layout) report(level sandbox.Level, answered []string, cg *cgroup) sand
 			continue
 		}
 		r.Layers = append(r.Layers, sandbox.Layer{Name: g.Layer, State: sandbox.StateOff, Detail: g.Reason, Remedy: g.Remedy})
-		if g.Layer == layerShare {
-			continue // nothing stands open: no warning in every session
+		if g.Layer == layerShare || g.Layer == layerLandlock && pl.Namespaces && pl.LandlockABI > 0 {
+			continue // nothing stands open, other layers close it: no warning in every session
 		}
 		r.Warnings = append(r.Warnings, g.Layer+": "+g.Reason)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,7 +55,7 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 		if !errors.As(err, &un) {
 			return nil, err
 		}
-		p.Log.Warn("confinement level did not start", "level", string(level), "step", un.step, "error", un.err)
+		p.Log.Log(ctx, fellOnce(un), "confinement level did not start", "level", string(level), "step", un.step, "error", un.err)
 		failures = append(failures, fmt.Sprintf("the level %s did not start: %s: %s", level, un.step, errnoText(un.err)))
 	}
 	why, remedy := strings.Join(failures, ", "), "run the doctor command, which says what this host lacks"
@@ -63,6 +64,17 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 		why, remedy = c.Namespaces.Reason+" ("+why+")", c.Namespaces.Remedy
 	}
 	return nil, errorf("confinement_unavailable", nil, "%s; %s", why, remedy)
+}
+
+// fallsTold are the falls that were logged as a warning. They are the host's, and
+// so the same for every session; its report names them each time.
+var fallsTold sync.Map
+
+func fellOnce(un *unavailable) slog.Level {
+	if _, told := fallsTold.LoadOrStore(un.Error(), true); told {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 // unavailable is a level this host cannot give.

@@ -24,6 +24,8 @@ import (
 type Principals struct {
 	path string
 	log  *slog.Logger
+	// allow judges the names of a list before it is in force; nil takes all.
+	allow func(names []string) error
 
 	mu      sync.Mutex
 	checked time.Time
@@ -81,13 +83,29 @@ func (p *Principals) Lookup(token string) (name string, ok bool) {
 	return name, ok
 }
 
+// Restrict has allow judge the names, now and of every list that is read later: one
+// that it refuses lets nobody in. It must be called before Lookup.
+func (p *Principals) Restrict(allow func(names []string) error) error {
+	if p == nil {
+		return allow(nil)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.allow = allow
+	return allow(namesOf(p.list))
+}
+
 // Names are those who are let in now, each once.
 func (p *Principals) Names() []string {
 	if p == nil {
 		return nil
 	}
+	return namesOf(p.current())
+}
+
+func namesOf(list []principal) []string {
 	var out []string
-	for _, one := range p.current() {
+	for _, one := range list {
 		if !slices.Contains(out, one.name) {
 			out = append(out, one.name)
 		}
@@ -120,6 +138,9 @@ func (p *Principals) current() []principal {
 // read replaces the list; p.mu is held.
 func (p *Principals) read() []principal {
 	list, mark, err := readTokens(p.path)
+	if err == nil && p.allow != nil {
+		err = p.allow(namesOf(list))
+	}
 	if err != nil {
 		p.log.Error("nobody is let in: the token file cannot be used", "error", err)
 		p.list, p.seen = nil, fileMark{}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,10 @@ func newDoctor() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
+			}
+			// What a log would say of the layers is in the report, once.
+			if f := cmd.Flags().Lookup("log-level"); !f.Changed {
+				s.session.Log = slog.New(slog.DiscardHandler)
 			}
 			r := diagnose(cmd, &s)
 			if asJSON {
@@ -85,6 +90,10 @@ func diagnose(cmd *cobra.Command, s *settings) doctorReport {
 		Workspace: os.TempDir(), UID: -1, GID: -1, Network: m.Config().Network,
 		Limits: s.session.Limits, Level: s.session.Level, MinLevel: s.session.MinLevel,
 	}) {
+		// A session that has started knows better than a trial that could not.
+		if l.Name == "level" && r.Ok && l.State != sandbox.StateOn {
+			continue
+		}
 		if !seen[l.Name] {
 			r.Layers = append(r.Layers, l)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"mcp-sandbox/confine"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tools"
 )
@@ -31,6 +32,7 @@ type httpSettings struct {
 	allowedOrigins []string
 	maxConns       int
 	defaultSandbox string
+	shareSignals   bool
 }
 
 func registerHTTP(f *pflag.FlagSet, s *settings) {
@@ -43,6 +45,7 @@ func registerHTTP(f *pflag.FlagSet, s *settings) {
 	f.StringSliceVar(&h.allowedOrigins, "allowed-origin", nil, "web page (scheme://host:port) that may speak to the server")
 	f.IntVar(&h.maxConns, "max-connections", 1024, "open connections at once")
 	f.StringVar(&h.defaultSandbox, "default-sandbox", "on", "on a network: on gives a principal one sandbox for all calls that name none; off gives each MCP session its own, and refuses calls that have neither")
+	f.BoolVar(&h.shareSignals, "share-signals", false, "on a network: serve several principals also where their commands can signal each other and the server (level landlock before Linux 6.12)")
 	f.IntVar(&s.session.MaxSessions, "max-sessions", 64, "sessions at once, in all")
 	f.IntVar(&s.session.MaxPerPrincipal, "max-sessions-per-principal", 16, "sessions at once of one principal, on a network")
 	f.IntVar(&s.session.MaxKept, "max-kept-per-principal", 100, "sandboxes kept for one principal, idle ones included, on a network")
@@ -149,11 +152,13 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
-	if names := principals.Names(); m.Config().Root != "" && len(names) > 1 {
-		return badSetting("root is one folder, and the token file has %d principals who would share it: leave --root out or serve each from a server of its own", len(names))
-	}
 	ready := &readiness{}
 	ready.try(ctx, m, s.session)
+	if err := principals.Restrict(func(names []string) error {
+		return s.mayShare(names, m.Config().Root, confine.SharesSignals(ready.level))
+	}); err != nil {
+		return err
+	}
 	h, err := tools.NewHTTP(srv, tools.HTTPOptions{
 		Transport: s.transport, Principals: principals, AllowedHosts: s.http.hosts(), AnyHost: strings.HasPrefix(s.http.listen, "unix:"),
 		AllowedOrigins: s.http.allowedOrigins, MaxConns: s.http.maxConns, Ready: ready.get, Log: s.session.Log,
@@ -181,6 +186,19 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	err = h.Serve(ctx, l)
 	down()
 	return errors.Join(err, stopMetrics())
+}
+
+// mayShare refuses principals who would share what is meant to be each one's own.
+func (s *settings) mayShare(names []string, root string, signals bool) error {
+	switch {
+	case len(names) < 2:
+		return nil
+	case root != "":
+		return badSetting("root is one directory, and the token file has %d principals who would share it; leave --root out or serve each from a server of its own", len(names))
+	case signals && s.session.Level != sandbox.LevelNone && !s.http.shareSignals:
+		return sandbox.Errorf("confinement_unavailable", nil, "the token file has %d principals, and at the level landlock before Linux 6.12 commands of one can kill those of another, and the server; use Linux 6.12 or namespaces (see mcp-sandbox doctor), serve each from a server with a uid of its own, or accept it with --share-signals", len(names))
+	}
+	return nil
 }
 
 // hosts adds the address that is listened on to those the gate answers for.
@@ -239,7 +257,10 @@ func makeToken(path string) error {
 // first client, so that a server which could only refuse is never given any. The
 // trial is a session like others, so a server killed in it leaves nothing that
 // the next one does not remove.
-type readiness struct{ failed error }
+type readiness struct {
+	failed error
+	level  sandbox.Level // of the trial, "" when it failed
+}
 
 func (r *readiness) get() error { return r.failed }
 
@@ -247,7 +268,10 @@ func (r *readiness) get() error { return r.failed }
 const trialKey = "trial"
 
 func (r *readiness) try(ctx context.Context, m *session.Manager, c session.Config) {
-	_, err := m.Get(ctx, trialKey)
+	sess, err := m.Get(ctx, trialKey)
+	if err == nil {
+		r.level = sess.Sandbox().Report().Level
+	}
 	if r.failed = errors.Join(err, m.Delete(trialKey)); r.failed != nil && ctx.Err() == nil {
 		c.Log.Error("no sandbox available, calls will fail", "error", r.failed)
 	}
