@@ -34,6 +34,8 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sys/unix"
 
+	"mcp-sandbox/fsuser"
+
 	"mcp-sandbox/sandbox"
 )
 
@@ -61,8 +63,10 @@ type Options struct {
 	// serves, the restore builds in a private folder in the workspace.
 	StageDirs []string
 
-	// OwnerUID and OwnerGID own restored files when the server runs as root.
-	// Both 0: the owner of the workspace folder.
+	// OwnerUID and OwnerGID own restored files when the server runs as root, and
+	// their rights count: what they may not read is neither stored nor compared,
+	// and a restore changes nothing they may not change. Both 0: the owner of the
+	// workspace folder.
 	OwnerUID, OwnerGID int
 
 	Parallel  int              // files read or written at once; 0: the CPUs, at most 4
@@ -223,6 +227,9 @@ func (r *Repo) attach(root *os.File) error {
 		r.uid, r.gid = int(st.Uid), int(st.Gid)
 		if r.opt.OwnerUID != 0 || r.opt.OwnerGID != 0 {
 			r.uid, r.gid = r.opt.OwnerUID, r.opt.OwnerGID
+		}
+		if t.user, err = fsuser.New(r.uid, r.gid); err != nil {
+			return fail(err, "the server cannot take the rights of the workspace's owner")
 		}
 	}
 	if d, ok := r.store.(interface{ Dir() string }); ok {

@@ -41,6 +41,9 @@ func (a *apply) touch(dir string) (int, error) {
 	}
 	st, err := fstat(fd)
 	if err == nil {
+		err = a.mayChange(fd)
+	}
+	if err == nil {
 		b := before{mode: st.mode & dirModeMask, mtime: st.mtime, loose: st.mode&0o300 != 0o300}
 		if _, known := a.was[dir]; !known {
 			a.was[dir] = b
@@ -124,7 +127,10 @@ func (a *apply) movable(dir string, fd int, name string) error {
 
 // away moves name into the private folder. One that is gone already is fine.
 func (a *apply) away(dir string, fd int, name string) error {
-	err := a.movable(dir, fd, name)
+	err := a.mayReplace(fd, name)
+	if err == nil {
+		err = a.movable(dir, fd, name)
+	}
 	old := "old" + strconv.Itoa(a.trash)
 	if err == nil {
 		err = unix.Renameat(fd, name, a.fd, old)
@@ -145,7 +151,10 @@ func (a *apply) away(dir string, fd int, name string) error {
 // install puts the staged object at name, swapping it with what is there, so
 // that no reader ever finds the name missing.
 func (a *apply) install(dir string, fd int, name string, o *op) error {
-	err := a.movable(dir, fd, name)
+	err := a.mayReplace(fd, name)
+	if err == nil {
+		err = a.movable(dir, fd, name)
+	}
 	if err == nil {
 		err = exchange(a.fd, o.staged, fd, name)
 		if err == nil {
@@ -183,6 +192,9 @@ func (a *apply) meta(dir string, fd int, name string, o *op) error {
 	}
 	if st.ino != o.from.ino || st.dev != o.from.dev {
 		return errMoved
+	}
+	if err := a.mayOwn(fd, name); err != nil {
+		return err
 	}
 	back := *o.from
 	back.mode, back.mtime = st.mode&fileModeMask, st.mtime
@@ -250,7 +262,14 @@ func (a *apply) setFolder(e *entry, chown bool) error {
 		return a.inFolder("", func(fd int) error { return a.r.setDir(fd, ".", e, chown) })
 	}
 	dir, name := splitPath(e.path)
-	return a.inFolder(dir, func(fd int) error { return a.r.setDir(fd, name, e, chown) })
+	return a.inFolder(dir, func(fd int) error {
+		if !chown {
+			if err := a.mayOwn(fd, name); err != nil {
+				return err
+			}
+		}
+		return a.r.setDir(fd, name, e, chown)
+	})
 }
 
 // reset gives a touched folder back what it had.

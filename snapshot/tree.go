@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/fsuser"
 )
 
 // maxPath is the longest workspace path that is stored, in bytes: PATH_MAX
@@ -22,6 +24,7 @@ type tree struct {
 	root *os.File
 	fd   int
 	dev  uint64
+	user *fsuser.User // whose rights count; nil is the server itself
 	// stepwise is set once the kernel has no openat2, or a filter denies it.
 	stepwise atomic.Bool
 }
@@ -46,9 +49,6 @@ const (
 // openDir opens the folder rel ("" is the root) for reading; the caller closes
 // the descriptor. EXDEV means that a mount lies on the way.
 func (t *tree) openDir(rel string) (int, error) {
-	if rel == "" {
-		return openat(t.fd, ".", openDirFlags)
-	}
 	return t.open(rel, openDirFlags)
 }
 
@@ -60,6 +60,14 @@ func (t *tree) openFile(rel string) (int, error) { return t.open(rel, openFileFl
 func (t *tree) open(rel string, flags int) (int, error) {
 	if len(rel) > maxPath {
 		return -1, unix.ENAMETOOLONG
+	}
+	leave, err := t.user.Enter()
+	if err != nil {
+		return -1, err
+	}
+	defer leave()
+	if rel == "" {
+		return openat(t.fd, ".", flags)
 	}
 	if !t.stepwise.Load() {
 		fd, err := openBeneath(t.fd, rel, flags)

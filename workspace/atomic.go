@@ -69,7 +69,7 @@ func (f *FS) createTemp(dir int, perm uint32) (*os.File, string, error) {
 
 // shouldChown reports whether new files need to be given to their owner.
 func (f *FS) shouldChown() bool {
-	return !f.actAs && os.Geteuid() == 0 && (f.opts.OwnerUID > 0 || f.opts.OwnerGID > 0)
+	return f.user == nil && os.Geteuid() == 0 && (f.opts.OwnerUID > 0 || f.opts.OwnerGID > 0)
 }
 
 // chown gives a new inode to the configured owner.

@@ -34,6 +34,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mcp-sandbox/fsuser"
+
 	"mcp-sandbox/deny"
 )
 
@@ -103,8 +105,7 @@ type FS struct {
 	// one without could not be given a name here.
 	needNames atomic.Bool
 
-	actAs  bool     // see enter
-	groups []uint32 // supplementary groups of the server
+	user *fsuser.User // see enter; nil is the server itself
 
 	closeOnce sync.Once
 	closeErr  error

@@ -17,6 +17,7 @@ var leaves = map[string]string{
 	"mcp-sandbox/gitconfig": "what a session is told of the user, and what of a session reaches a repository, are read by one parser",
 	"mcp-sandbox/deny":      "commands, file tools and snapshots read one policy through it",
 	"mcp-sandbox/hostpath":  "grants are resolved by one reading wherever they are opened",
+	"mcp-sandbox/fsuser":    "file tools and snapshots take the rights of a session's user by it",
 }
 
 // forbidden lists the import edges that must not come to be, each with what
@@ -29,6 +30,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"gitconfig", "mcp-sandbox/", "a parser of hostile text; it must be readable alone"},
 	{"deny", "mcp-sandbox/", "commands, file tools and snapshots read one policy through it; it must know none of them"},
 	{"hostpath", "mcp-sandbox/", "a decision about paths alone"},
+	{"fsuser", "mcp-sandbox/", "rights of a thread alone"},
 	{"tokens", "mcp-sandbox/", "counting text needs nothing else of the program"},
 	{"audit", "mcp-sandbox/session", "a record is written for sessions, tools and commands alike; it must not know them"},
 	{"audit", "mcp-sandbox/tools", "what a record says is decided by its caller"},

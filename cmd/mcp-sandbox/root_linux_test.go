@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,13 +102,7 @@ func TestRootDoorsAgree(t *testing.T) {
 	// Between two trees.
 	c.ok("mv", map[string]any{"path": grant + "/dir/moved", "destination": ws + "/crossed"})
 
-	made := c.ok("snapshot_create", map[string]any{"label": "before"})
-	var id string
-	for _, w := range strings.Fields(made.text()) {
-		if w = strings.Trim(w, ",:."); len(w) == 12 {
-			id = w
-		}
-	}
+	id := snapshotID(c.ok("snapshot_create", map[string]any{"label": "before"}))
 	c.ok("exec_command", map[string]any{"cmd": "rm -r mine dir; echo changed > crossed"})
 	c.ok("snapshot_restore", map[string]any{"snapshot_id": id})
 	if r := c.ok("exec_command", map[string]any{"cmd": "cat mine crossed dir/moved && echo again >> mine"}); !strings.Contains(r.text(), "mine\ntool\nmore\ntool\nmore") {
@@ -179,11 +177,7 @@ func TestRootAcrossRestarts(t *testing.T) {
 	}
 	var id string
 	first := run("umask 077; echo kept > kept; mkdir -m 700 d; echo in > d/f; id -u; id -g", func(c *client) {
-		for _, w := range strings.Fields(c.ok("snapshot_create", map[string]any{"label": "first"}).text()) {
-			if w = strings.Trim(w, ",:."); len(w) == 12 {
-				id = w
-			}
-		}
+		id = snapshotID(c.ok("snapshot_create", map[string]any{"label": "first"}))
 	})
 	second := run("id -u; id -g; cat kept d/f; echo more >> kept && mv d e; echo strangers: $(find . ! -user $(id -u) -o ! -group $(id -g)).", func(c *client) {
 		c.ok("snapshot_restore", map[string]any{"snapshot_id": id})
@@ -203,6 +197,105 @@ func TestRootAcrossRestarts(t *testing.T) {
 		if st := fi.Sys().(*syscall.Stat_t); st.Uid != 0 || st.Gid != 0 || fi.Mode()&0o077 != 0 {
 			t.Errorf("%s is %d:%d %v on disk", f, st.Uid, st.Gid, fi.Mode())
 		}
+	}
+}
+
+// snapshotID finds the id in what snapshot_create says.
+func snapshotID(r toolResult) string {
+	return regexp.MustCompile(`\b[0-9a-z]{12}\b`).FindString(r.text())
+}
+
+// TestSnapshotsHaveTheUsersRights: in a root server, snapshots neither store nor tell
+// what the session's user may not read, and a restore changes nothing they may not
+// change, nor gives it to them.
+func TestSnapshotsHaveTheUsersRights(t *testing.T) {
+	needRoot(t)
+	for _, owner := range []int{0, 61000} {
+		t.Run(strconv.Itoa(owner), func(t *testing.T) {
+			ws, _ := rootsWorkspace(t)
+			const secret, later, other = "CANARY-before", "CANARY-after", 4321
+			private := []string{"other", "shut/f", "other-dir/private"}
+			for _, d := range []string{"shut", "other-dir", "mine-dir"} {
+				if err := os.Mkdir(ws+"/"+d, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put(t, ws+"/other-dir/open", "open\n")
+			put(t, ws+"/mine-dir/open", "open\n")
+			for _, f := range private {
+				put(t, ws+"/"+f, secret+"\n")
+			}
+			owners := map[string]int{"other": other, "shut": other, "shut/f": other, "other-dir": other, "other-dir/private": other, "mine-dir/open": other,
+				"": owner, "mine": owner, "mine-dir": owner, "other-dir/open": owner}
+			var err error
+			for p, id := range owners {
+				err = errors.Join(err, os.Chown(ws+"/"+p, id, id))
+			}
+			for p, mode := range map[string]os.FileMode{"shut": 0o700, "other": 0o600, "other-dir/private": 0o600} {
+				err = errors.Join(err, os.Chmod(ws+"/"+p, mode))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			stat := func(name string) string {
+				fi, err := os.Stat(ws + "/" + name)
+				b, rerr := os.ReadFile(ws + "/" + name)
+				if err := errors.Join(err, rerr); err != nil {
+					return err.Error()
+				}
+				return fmt.Sprint(fi.Sys().(*syscall.Stat_t).Uid, fi.Mode(), string(b))
+			}
+			c := startServer(t, "--root", ws)
+			c.initialize("2025-06-18")
+			told := ""
+			call := func(tool string, args map[string]any) toolResult {
+				r := c.call(tool, args)
+				told += r.text() + string(r.Structured)
+				return r
+			}
+			id := snapshotID(call("snapshot_create", map[string]any{"label": "before"}))
+			before := map[string]string{}
+			for _, f := range private {
+				put(t, ws+"/"+f, later+"\n")
+				before[f] = stat(f)
+			}
+			put(t, ws+"/mine", "changed\n")
+			if r := call("snapshot_diff", map[string]any{"snapshot_id": id}); r.IsError || !strings.Contains(r.text(), "mine") {
+				t.Errorf("snapshot_diff: %s", r.text())
+			}
+			for _, path := range []string{"", "shut/f", "other"} {
+				call("snapshot_restore", map[string]any{"snapshot_id": id, "path": path})
+			}
+			expect(t, ws+"/mine", "mine\n")
+			// In a folder of somebody else nothing is replaced; in their own, what is
+			// another's is, as by mv.
+			put(t, ws+"/other-dir/open", "changed\n")
+			before["other-dir/open"] = stat("other-dir/open")
+			if r := call("snapshot_restore", map[string]any{"snapshot_id": id, "path": "other-dir/open"}); !r.IsError || !strings.Contains(r.text(), "other-dir/open") {
+				t.Errorf("a folder of another user is restored into: %s", r.text())
+			}
+			put(t, ws+"/mine-dir/open", "changed\n")
+			if r := call("snapshot_restore", map[string]any{"snapshot_id": id, "path": "mine-dir/open"}); r.IsError {
+				t.Error(r.text())
+			}
+			expect(t, ws+"/mine-dir/open", "open\n")
+			for f, was := range before {
+				if now := stat(f); now != was {
+					t.Errorf("%s was %q and is %q", f, was, now)
+				}
+			}
+			told += c.exec(map[string]any{"cmd": "cat other shut/f other-dir/private 2>&1"}).Output
+			if strings.Contains(told, "CANARY") {
+				t.Errorf("the secret is told: %s", told)
+			}
+			// What the operator stores is under the same policy.
+			h := newHost(t)
+			h.state = c.state
+			c.stop()
+			if shown := h.snapshots(ws, "show", strings.TrimSpace(h.snapshots(ws, "create"))); strings.Contains(shown, "CANARY") {
+				t.Errorf("snapshots show: %s", shown)
+			}
+		})
 	}
 }
 
