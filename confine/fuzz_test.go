@@ -13,7 +13,11 @@ import (
 // FuzzSpawnRequest: a payload that is taken says the same when it is written
 // again, byte for byte, so nothing in it was overlooked or read twice.
 func FuzzSpawnRequest(f *testing.F) {
-	for _, q := range []spawnRequest{{}, {1, sandbox.Command{Dir: "/w", Argv: []string{"sh", "-c", "x"}, Env: []string{"A=b", ""}, TTY: true, Cols: 3, Rows: 2}}, {2, sandbox.Command{Stdin: sandbox.StdinPipe, SplitStderr: true}}} {
+	for _, q := range []spawnRequest{
+		{},
+		{1, sandbox.Command{Dir: "/w", Argv: []string{"sh", "-c", "x"}, Env: []string{"A=b", ""}, TTY: true, Cols: 3, Rows: 2}, false},
+		{2, sandbox.Command{Stdin: sandbox.StdinPipe, SplitStderr: true}, true},
+	} {
 		e := q.encode()
 		f.Add(e.b[frameHeader+1:])
 	}

@@ -23,6 +23,9 @@ import (
 // output that was written before may not have been read yet.
 func (p *Process) AwaitsInput(ctx context.Context) sandbox.InputState {
 	n, err := p.s.ask(ctx, opInput, func(e *encoder) { e.u32(p.id) })
+	if err == unix.ESRCH || err == errGone {
+		return sandbox.InputBusy // it has ended, which Done tells
+	}
 	if err != nil || n < int(sandbox.InputUnknown) || n > int(sandbox.InputWaits) {
 		return sandbox.InputUnknown
 	}

@@ -57,13 +57,16 @@ func (t task) waitsFor(tid string, source *inputSource) (threadWait, int) {
 	case err == unix.ENOENT || err == unix.ESRCH:
 		return threadRuns, -1 // ended just now: what it was waited for goes on
 	case err != nil:
-		return threadHidden, -1
+		return t.hidden(tid), -1
 	}
 	b, ok := parseBlocked(buf[:n])
 	if !ok {
 		return threadRuns, -1
 	}
 	w, at := t.classify(b, source)
+	if w == threadHidden {
+		return t.hidden(tid), -1
+	}
 	if at >= 0 {
 		// A stopped thread shows the call it was in.
 		if f := (task{dir: thread}).stat(); len(f) == 0 || f[0][0] != 'S' {
@@ -71,6 +74,24 @@ func (t task) waitsFor(tid string, source *inputSource) (threadWait, int) {
 		}
 	}
 	return w, at
+}
+
+// pfExiting is PF_EXITING of the flags in proc_pid_stat(5).
+const pfExiting = 0x4
+
+// hidden is for a thread that could not be looked at. One that is ending has lost
+// its memory, and with it its owner: its files in /proc then belong to the host's
+// root (task_dump_owner in fs/proc/base.c).
+func (t task) hidden(tid string) threadWait {
+	f := task{dir: t.dir + "/task/" + tid}.stat()
+	if len(f) < 7 || f[0][0] == 'Z' || f[0][0] == 'X' {
+		return threadRuns
+	}
+	flags, err := strconv.ParseUint(string(f[6]), 10, 64)
+	if err == nil && flags&pfExiting != 0 {
+		return threadRuns
+	}
+	return threadHidden
 }
 
 func (t task) classify(b blocked, source *inputSource) (threadWait, int) {

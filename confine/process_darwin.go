@@ -162,9 +162,12 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 	if c.TTY {
 		attr.Setctty, attr.Ctty = true, 0
 	}
-	leader, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Dir: c.Dir, Env: c.Env, Files: io.theirs[:], Sys: attr})
+	leader, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Dir: c.Dir, Env: c.Env, Files: io.files(), Sys: attr})
 	if err != nil {
 		io.closeOurs()
+		if errors.Is(err, unix.E2BIG) {
+			return nil, errTooLong(c)
+		}
 		return nil, errorf("exec_failed", err, "the command cannot be started (%s), check its name and permissions", errnoText(err))
 	}
 	p := &Process{s: s, leader: leader, stdin: io.stdin, stdout: io.stdout, stderr: io.stderr, done: make(chan struct{}),
@@ -295,7 +298,29 @@ func relativeTo(dir string) string {
 type commandIO struct {
 	stdin, stdout, stderr *os.File
 	theirs                [3]*os.File
+	script                *os.File // their descriptor 3, nil without
 	tty                   string
+}
+
+func (io *commandIO) files() []*os.File {
+	if io.script == nil {
+		return io.theirs[:]
+	}
+	return append(io.theirs[:], io.script)
+}
+
+// openScript feeds a pipe; whoever does not read it to its end ends the feeding.
+func (io *commandIO) openScript(text string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	io.script = r
+	go func() {
+		_, _ = w.WriteString(text)
+		_ = w.Close()
+	}()
+	return nil
 }
 
 func openCommandIO(c sandbox.Command) (_ *commandIO, err error) {
@@ -306,6 +331,11 @@ func openCommandIO(c sandbox.Command) (_ *commandIO, err error) {
 			io.closeOurs()
 		}
 	}()
+	if c.Script != "" {
+		if err := io.openScript(c.Script); err != nil {
+			return nil, err
+		}
+	}
 	if c.TTY {
 		return io, io.openTerminal(c)
 	}
@@ -359,6 +389,9 @@ func (io *commandIO) closeTheirs() {
 		}
 	}
 	io.theirs = [3]*os.File{}
+	if io.script != nil {
+		io.script.Close()
+	}
 }
 
 func (io *commandIO) closeOurs() {

@@ -2,8 +2,8 @@ package confine
 
 import (
 	"context"
+	"errors"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -177,11 +177,14 @@ func openStdio(c *sandbox.Command, uid int) (*stdio, error) {
 	if c.Stdin == sandbox.StdinPipe {
 		err = open(0)
 	}
-	if err == nil {
+	if err == nil && !c.TTY {
 		err = open(1)
 	}
 	if err == nil && c.SplitStderr {
 		err = open(2)
+	}
+	if err == nil && c.Script != "" {
+		err = s.openScript(c.Script)
 	}
 	if err != nil {
 		s.closeTheirs()
@@ -189,6 +192,25 @@ func openStdio(c *sandbox.Command, uid int) (*stdio, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// openScript makes a file in memory: unlike a pipe it needs nobody to feed it.
+// It is sealed, as the server keeps no hold of it.
+func (s *stdio) openScript(text string) error {
+	fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return err
+	}
+	s.theirs = append(s.theirs, fd)
+	for at := 0; at < len(text); {
+		n, err := unix.Pwrite(fd, []byte(text[at:]), int64(at))
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+		at += max(n, 0)
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	return err
 }
 
 func (s *stdio) closeTheirs() {
@@ -226,17 +248,15 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the command started")
 	}
-	pipes := &stdio{ours: [3]int{-1, -1, -1}}
 	if c.TTY {
 		c.Stdin, c.SplitStderr = sandbox.StdinNull, false
 		if c.Cols == 0 || c.Rows == 0 {
 			c.Cols, c.Rows = 80, 24
 		}
-	} else {
-		var err error
-		if pipes, err = openStdio(&c, s.uid); err != nil {
-			return nil, errorf("limit_reached", err, "the server has no descriptors left for pipes, end other commands first")
-		}
+	}
+	pipes, err := openStdio(&c, s.uid)
+	if err != nil {
+		return nil, errorf("limit_reached", err, "the server has no descriptors left for pipes, end other commands first")
 	}
 	p := &Process{s: s, started: make(chan struct{}), done: make(chan struct{}), master: -1}
 	if err := s.add(p); err != nil {
@@ -244,14 +264,14 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 		pipes.closeOurs()
 		return nil, err
 	}
-	q := spawnRequest{p.id, c}
-	err := s.send(q.encode(), pipes.theirs...)
+	q := spawnRequest{id: p.id, Command: c, script: c.Script != ""}
+	err = s.send(q.encode(), pipes.theirs...)
 	pipes.closeTheirs()
 	if err != nil {
 		s.drop(p)
 		pipes.closeOurs()
 		if err == unix.E2BIG {
-			return nil, errorf("too_large", err, "the arguments and environment are longer than 4 MiB, pass the data in a file")
+			return nil, errTooLong(c)
 		}
 		return nil, s.gone()
 	}
@@ -273,6 +293,9 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 	}
 	if p.failed != nil {
 		pipes.closeOurs()
+		if errors.Is(p.failed, unix.E2BIG) {
+			return nil, errTooLong(c)
+		}
 		return nil, p.failed
 	}
 	p.adopt(pipes)
@@ -292,24 +315,6 @@ func (p *Process) adopt(s *stdio) {
 			*f = os.NewFile(uintptr(s.ours[i]), "pipe")
 		}
 	}
-}
-
-// check refuses what no kernel would take, before anything is made.
-func checkCommand(c sandbox.Command) error {
-	if len(c.Argv) == 0 || c.Argv[0] == "" {
-		return errorf("invalid_argument", nil, "the command is empty, name a program")
-	}
-	for _, ss := range [][]string{c.Argv, c.Env, {c.Dir}} {
-		for _, v := range ss {
-			if strings.IndexByte(v, 0) >= 0 {
-				return errorf("invalid_argument", nil, "the command, its environment or its directory holds a NUL byte, remove it")
-			}
-		}
-	}
-	if !strings.HasPrefix(c.Dir, "/") {
-		return errorf("invalid_argument", nil, "the working directory is not absolute, give its whole path")
-	}
-	return nil
 }
 
 // exitStatus translates a wait status.

@@ -35,6 +35,8 @@ func (s *initState) serve(in *frameReader) {
 type spawnRequest struct {
 	id uint32
 	sandbox.Command
+	// script says that the last descriptor of the frame is the command's 3.
+	script bool
 }
 
 func (q *spawnRequest) encode() *encoder {
@@ -45,6 +47,7 @@ func (q *spawnRequest) encode() *encoder {
 	e.u16(q.Rows)
 	e.u8(uint8(q.Stdin))
 	e.flag(q.SplitStderr)
+	e.flag(q.script)
 	e.str(q.Dir)
 	e.strs(q.Argv)
 	e.strs(q.Env)
@@ -54,7 +57,7 @@ func (q *spawnRequest) encode() *encoder {
 func decodeSpawn(d *decoder) (spawnRequest, error) {
 	q := spawnRequest{id: d.u32()}
 	q.TTY, q.Cols, q.Rows = d.flag(), d.u16(), d.u16()
-	q.Stdin, q.SplitStderr = sandbox.Stdin(d.u8()), d.flag()
+	q.Stdin, q.SplitStderr, q.script = sandbox.Stdin(d.u8()), d.flag(), d.flag()
 	q.Dir, q.Argv, q.Env = d.str(), d.strs(), d.strs()
 	return q, d.done()
 }
@@ -87,6 +90,13 @@ func (s *initState) spawn(f *frame) {
 		s.refuse(q.id, ref)
 		return
 	}
+	// The frame's owner closes its descriptors.
+	given := f.fds
+	var script []uintptr
+	if q.script && len(given) > 0 {
+		last := len(given) - 1
+		given, script = given[:last], []uintptr{uintptr(given[last])}
+	}
 	var stdio [3]uintptr
 	master := -1
 	sys := &syscall.SysProcAttr{Setsid: true}
@@ -116,12 +126,12 @@ func (s *initState) spawn(f *frame) {
 		if q.SplitStderr {
 			want++
 		}
-		if len(f.fds) != want {
+		if len(given) != want || q.script != (len(script) == 1) {
 			s.refuse(q.id, refused{"internal", unix.EBADMSG})
 			return
 		}
-		// Stdin first, if any; the frame's owner closes them all.
-		rest := f.fds
+		// Stdin first, if any.
+		rest := given
 		stdio[0] = uintptr(s.null)
 		if q.Stdin == sandbox.StdinPipe {
 			stdio[0], rest = uintptr(rest[0]), rest[1:]
@@ -142,7 +152,7 @@ func (s *initState) spawn(f *frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
-		pid, err = syscall.ForkExec(path, q.Argv, &syscall.ProcAttr{Dir: q.Dir, Env: q.Env, Files: stdio[:], Sys: sys})
+		pid, err = syscall.ForkExec(path, q.Argv, &syscall.ProcAttr{Dir: q.Dir, Env: q.Env, Files: append(stdio[:], script...), Sys: sys})
 	}
 	if err != nil {
 		r.marks.release(mark)

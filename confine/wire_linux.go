@@ -22,7 +22,7 @@ const (
 	// maxFrame bounds what either side buffers for the other: twice the kernel's
 	// usual limit for arguments and environment together.
 	maxFrame = 4 << 20
-	// maxFrameFDs is below SCM_MAX_FD; the largest user is a command's three.
+	// maxFrameFDs is below SCM_MAX_FD; the largest user is a command's four.
 	maxFrameFDs = 8
 )
 

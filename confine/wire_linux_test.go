@@ -139,7 +139,7 @@ func TestBaseRoundTrip(t *testing.T) {
 // No stream makes the reader panic, allocate without bound or hand out more
 // than was sent.
 func FuzzFrames(f *testing.F) {
-	q := spawnRequest{1, sandbox.Command{Dir: "/", Argv: []string{"a"}, Env: []string{"b=c"}}}
+	q := spawnRequest{id: 1, Command: sandbox.Command{Dir: "/", Argv: []string{"a"}, Env: []string{"b=c"}}}
 	b, _ := q.encode().finish(0)
 	f.Add(b, 3)
 	f.Add([]byte{255, 255, 255, 255, 0, 1}, 100)

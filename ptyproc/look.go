@@ -23,6 +23,8 @@ const (
 	// What may still do something by itself must have been quiet for so long.
 	quietShared = 400 * time.Millisecond
 	quietTimed  = 100 * time.Millisecond
+	// So many looks in a row that tell nothing mean that none will.
+	manyUnknown = 3
 )
 
 // looker asks a child from time to time whether it waits for input.
@@ -37,8 +39,10 @@ type looker struct {
 	newest time.Time
 	// takes is since when every look has found that the child takes input.
 	takes time.Time
-	// unseen says that the latest look told nothing.
-	unseen bool
+	// unseen says that looks tell nothing. A single one may have met a process
+	// that was just changing.
+	unseen  bool
+	unknown int
 }
 
 // newLooker is nil when there is no input to wait for.
@@ -69,7 +73,10 @@ func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, 
 	state := l.child.AwaitsInput(ctx)
 	after := time.Now()
 	l.spent += after.Sub(now)
-	l.unseen = state == sandbox.InputUnknown
+	if l.unknown++; state != sandbox.InputUnknown {
+		l.unknown = 0
+	}
+	l.unseen = l.unknown >= manyUnknown
 	var quiet time.Duration
 	switch state {
 	case sandbox.InputWaits:

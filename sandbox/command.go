@@ -18,6 +18,9 @@ type Command struct {
 	// SplitStderr separates standard error from standard output. Otherwise both
 	// are one pipe, which keeps their order. Ignored with TTY.
 	SplitStderr bool
+	// Script, unless "", is what the command reads from descriptor 3: text that is
+	// too long for an argument.
+	Script string
 }
 
 // Stdin says what a command without a terminal reads.

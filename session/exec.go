@@ -75,10 +75,6 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	argv, err := s.argv(&r)
-	if err != nil {
-		return Result{}, err
-	}
 	env, err := s.environ(r.Env, r.TTY)
 	if err != nil {
 		return Result{}, err
@@ -88,8 +84,11 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 		return Result{}, err
 	}
 	req := ptyproc.StartRequest{
-		Command: sandbox.Command{Argv: argv, Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows)},
-		Title:   r.Cmd, KeepStdin: r.KeepOpen, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
+		Command: sandbox.Command{Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows)},
+		Title:   title(r.Cmd), KeepStdin: r.KeepOpen, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
+	}
+	if err := s.program(&req.Command, &r); err != nil {
+		return Result{}, err
 	}
 	if r.Stdin != nil {
 		req.StdinText = *r.Stdin

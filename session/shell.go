@@ -4,6 +4,20 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mcp-sandbox/sandbox"
+)
+
+const (
+	// longestArgument is what a shell command may have to go into one argument:
+	// Linux takes 128 KiB of it with its NUL, MAX_ARG_STRLEN of execve(2).
+	longestArgument = 128<<10 - 1
+	// longestCommand bounds what a shell has to hold in memory twice.
+	longestCommand = 16 << 20
+	// fromDescriptor runs what can be read from descriptor 3, and closes it
+	// first, so that the command has the descriptors it always has. A PATH without
+	// cat must not make it a command that does nothing and succeeds.
+	fromDescriptor = `eval "$(cat <&3 || command -p cat <&3 || echo exit 126)" 3<&-`
 )
 
 // shellPlaces are where a shell is looked for, in the order of a command's PATH.
@@ -69,24 +83,52 @@ func plainLineEnds(cmd string) (lf string, crlf bool) {
 	return strings.ReplaceAll(cmd, "\r\n", "\n"), true
 }
 
-// argv is the command line of a request: its own, or a shell's. The working
+// program sets what c runs: the argv of a request, or a shell's. The working
 // directory is set on the process, not prefixed as "cd DIR &&", which would join
 // the first background list.
-func (s *Session) argv(r *ExecRequest) ([]string, error) {
+func (s *Session) program(c *sandbox.Command, r *ExecRequest) error {
 	if len(r.Argv) > 0 {
-		return r.Argv, nil
+		c.Argv = r.Argv
+		return nil
 	}
 	shell := r.Shell
 	if shell == "" {
 		shell = s.Shell()
 	}
 	if err := checkShell(shell); err != nil {
-		return nil, err
+		return err
 	}
-	argv := []string{shell}
+	return shellProgram(c, shell, r.Login, r.Cmd)
+}
+
+// ShellProgram sets what c runs to a line for the session's shell. Code:
+// too_large beyond 16 MiB.
+func (s *Session) ShellProgram(c *sandbox.Command, line string) error {
+	return shellProgram(c, s.Shell(), false, line)
+}
+
+func shellProgram(c *sandbox.Command, shell string, login bool, line string) error {
+	if len(line) > longestCommand {
+		return errorf("too_large", nil, "cmd has %d bytes, of which %d are taken; write it to a file with write_file and run that", len(line), longestCommand)
+	}
+	c.Argv = []string{shell}
 	// -l -c apart and not "-lc": not every shell takes them in one word.
-	if r.Login {
-		argv = append(argv, "-l")
+	if login {
+		c.Argv = append(c.Argv, "-l")
 	}
-	return append(argv, "-c", r.Cmd), nil
+	if len(line) > longestArgument {
+		c.Script, line = line, fromDescriptor
+	}
+	c.Argv = append(c.Argv, "-c", line)
+	return nil
+}
+
+// title is a command as listings keep it: a long one would be held in memory for
+// as long as its process is remembered.
+func title(cmd string) string {
+	const longest = 4096
+	if len(cmd) <= longest {
+		return cmd
+	}
+	return strings.ToValidUTF8(cmd[:longest], "") + " ..."
 }

@@ -211,3 +211,20 @@ func needPrograms(t *testing.T, names ...string) {
 		}
 	}
 }
+
+// TestShortProgramsAreNotInput: programs that come and go after the input was
+// taken are neither waited for as readers nor taken for what cannot be seen.
+func TestShortProgramsAreNotInput(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	for i := range 40 {
+		mode := []string{"tty", "keep_stdin"}[i%2]
+		o := c.exec(map[string]any{"cmd": `read x; wc -c < /dev/null; echo "$x"; echo "$(ls / | grep -c .)" | cat; (exit 7)`, mode: true, "yield_time_ms": 45_000})
+		if o.SessionID == nil {
+			t.Fatalf("%+v", o)
+		}
+		if o = outcome(t, c.ok("write_stdin", map[string]any{"session_id": *o.SessionID, "chars": "in\n", "yield_time_ms": 45_000})); o.ExitCode == nil || *o.ExitCode != 7 {
+			t.Errorf("%d, %s: %+v", i, mode, o)
+		}
+	}
+}

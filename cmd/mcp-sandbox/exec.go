@@ -104,10 +104,14 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 		return 0, err
 	}
 	cols, rows := windowSize()
-	p, err := sess.Sandbox().Spawn(ctx, sandbox.Command{
-		Argv: []string{sess.Shell(), "-c", line}, Env: env, Dir: sess.Root(),
+	c := sandbox.Command{
+		Env: env, Dir: sess.Root(),
 		TTY: tty, Cols: cols, Rows: rows, Stdin: sandbox.StdinPipe, SplitStderr: true,
-	})
+	}
+	if err := sess.ShellProgram(&c, line); err != nil {
+		return 0, err
+	}
+	p, err := sess.Sandbox().Spawn(ctx, c)
 	if err != nil {
 		return 0, err
 	}
