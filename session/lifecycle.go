@@ -135,6 +135,9 @@ func (s *Session) Start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if s.resumed != nil {
+		s.noteResumption(ctx)
+	}
 	s.established = true
 	s.phase.Store(int32(phaseRunning))
 	s.beginBaseline()

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"os"
 	"path/filepath"
@@ -171,9 +173,24 @@ func (s *state) gone(name string) bool {
 
 func (s *state) gonePath(name string) string { return filepath.Join(s.dir, "saved", name+".gone") }
 
-// Secret is the server's own key, for what a transport signs. It is the same for
-// every server of a state folder.
-func (m *Manager) Secret() ([]byte, error) { return m.state.key() }
+// Secret is for what a transport signs. It is the same for every server of a state
+// directory, and another in every other one, also where both have one key: an id
+// that another directory's server has made leads to nothing here, and must be
+// unknown instead of an empty session.
+func (m *Manager) Secret() ([]byte, error) {
+	key, err := m.state.key()
+	if err != nil {
+		return nil, err
+	}
+	own, err := m.state.instance()
+	if err != nil {
+		return nil, err
+	}
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte("mcp-sandbox state directory 1\n"))
+	h.Write(own)
+	return h.Sum(nil), nil
+}
 
 // sweeper ends sessions by age.
 type sweeper struct {

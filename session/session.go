@@ -50,7 +50,10 @@ type Session struct {
 	state    *state
 	learn    func(secrets []string)
 	resumed  *savedState
-	log      *slog.Logger
+	// recreated: the workspace was lost and came back from its snapshot.
+	recreated  bool
+	resumption atomic.Pointer[Resumption]
+	log        *slog.Logger
 
 	// life serialises Start and Shutdown. What they set is written under life;
 	// readers must have passed requireRunning.
@@ -273,6 +276,7 @@ func (s *Session) recreateWorkspace(ctx context.Context) (err error) {
 		_ = os.Remove(s.root)
 		return err
 	}
+	s.recreated = true
 	s.log.Info("the workspace was gone and came back from its snapshot", "snapshot", s.snapshotID)
 	return nil
 }

@@ -112,29 +112,35 @@ func strictJSON(b []byte, v any) error {
 	return nil
 }
 
-// key is the server's own secret, made on first use: 32 random bytes in a file
-// of mode 0600 in the state folder. Two servers that start at the same time get
-// the same one.
-func (s *state) key() ([]byte, error) {
-	name := filepath.Join(s.dir, "key")
+// key is the server's own secret, made on first use.
+func (s *state) key() ([]byte, error) { return s.random("key") }
+
+// instance is what tells this state directory from every other, also from one
+// that was given the same key.
+func (s *state) instance() ([]byte, error) { return s.random("instance") }
+
+// random is 32 random bytes in a file of mode 0600 in the state folder, made on
+// first use. Two servers that start at the same time get the same.
+func (s *state) random(file string) ([]byte, error) {
+	name := filepath.Join(s.dir, file)
 	for range 2 {
 		b, err := readPrivate(name, 64)
 		if err == nil && len(b) == 32 {
 			return b, nil
 		}
 		if err == nil {
-			return nil, errorf("internal", nil, "the server's key is damaged, delete the file key in the state folder; saved sessions cannot be resumed then")
+			return nil, errorf("internal", nil, "the file %s of the state folder is damaged; delete it, sessions and ids made before are unknown then", file)
 		}
 		if !os.IsNotExist(err) {
-			return nil, errorf("permission_denied", err, "the server's key cannot be read, check the state folder")
+			return nil, errorf("permission_denied", err, "the file %s of the state folder cannot be read; check the folder's permissions", file)
 		}
 		fresh := make([]byte, 32)
 		_, _ = rand.Read(fresh)
 		if err := writeOnce(name, fresh); err != nil && !os.IsExist(err) {
-			return nil, errorf("permission_denied", err, "the server's key cannot be written, check the state folder")
+			return nil, errorf("permission_denied", err, "the file %s of the state folder cannot be written; check the folder's permissions", file)
 		}
 	}
-	return nil, errorf("internal", nil, "the server's key comes and goes, check the state folder")
+	return nil, errorf("internal", nil, "the file %s of the state folder comes and goes; check the folder", file)
 }
 
 // readPrivate reads a file that only this user can have written.
@@ -275,7 +281,7 @@ func (s *state) lockName(name string) (*os.File, error) {
 		}
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			f.Close()
-			return nil, errorf("already_exists", err, "the session %q is in use by another server, end that one or choose another name", name)
+			return nil, errorf("already_exists", errors.Join(ErrElsewhere, err), "the session %q is in use by another server, end that one or choose another name", name)
 		}
 		held, err := f.Stat()
 		if err == nil {

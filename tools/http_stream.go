@@ -40,6 +40,8 @@ type replyWriter struct {
 	status  int
 	stream  bool
 	silent  bool // the request was cancelled: its response is dropped
+	// refused, when set, is sent with 503 instead of the library's response.
+	refused string
 	// drops, when set, names events that are not written.
 	drops func(event []byte) bool
 }
@@ -64,7 +66,7 @@ func (w *replyWriter) start(status int) {
 		return
 	}
 	w.started = true
-	if w.silent {
+	if w.silent || w.refused != "" {
 		w.wrap = true // for nobody
 		return
 	}
@@ -122,6 +124,16 @@ func (w *replyWriter) Flush() {
 
 func (w *replyWriter) deadline() { _ = w.rc.SetWriteDeadline(time.Now().Add(writeWithin)) }
 
+// refuse has the request answered with 503, unless an answer is on its way. It is
+// for calls of which nothing was done: a proxy may try them at another server.
+func (w *replyWriter) refuse(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.started && !w.ours {
+		w.refused = text
+	}
+}
+
 // silence drops the response unless it is on its way.
 func (w *replyWriter) silence() {
 	w.mu.Lock()
@@ -169,10 +181,17 @@ func (w *replyWriter) event(text []byte) error {
 func (w *replyWriter) finish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.refused != "" && !w.silent {
+		w.deadline()
+		w.w.Header().Set("Retry-After", "1")
+		refuseHTTP(w.w, http.StatusServiceUnavailable, w.refused)
+		return
+	}
 	if !w.started && !w.ours {
+		// Not 503: the call may have run, and a proxy would send it again.
 		w.started = true
 		w.deadline()
-		refuseHTTP(w.w, http.StatusServiceUnavailable, "the session was ended, or the server is stopping; retry with the same session id, and send initialize where that is not found")
+		refuseHTTP(w.w, http.StatusNotFound, "the session was ended during this call; send initialize to start a new one")
 		return
 	}
 	if w.silent && !w.ours && w.wrap {

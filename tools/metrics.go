@@ -29,11 +29,13 @@ type Metrics struct {
 	cut     int64
 	spans   int64 // dropped
 	gauges  map[string]gauge
+	resumed map[string]int64 // by what from
 }
 
 type gauge struct {
 	help string
 	read func() float64
+	kind string // of the series
 }
 
 // histogram counts by the smallest bound that a value does not exceed.
@@ -105,6 +107,29 @@ func (m *Metrics) Denied(kind string) {
 	m.denials[kind]++
 }
 
+// Resumed counts a session that came back; from is workspace or snapshot.
+func (m *Metrics) Resumed(from string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.resumed == nil {
+		m.resumed = map[string]int64{}
+	}
+	m.resumed[from]++
+}
+
+// Counter registers a value that only grows and is read when it is asked for.
+func (m *Metrics) Counter(name, help string, read func() float64) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gauges[name] = gauge{help, read, "counter"}
+}
+
 // Gauge registers a value that is read when it is asked for.
 func (m *Metrics) Gauge(name, help string, read func() float64) {
 	if m == nil {
@@ -112,7 +137,7 @@ func (m *Metrics) Gauge(name, help string, read func() float64) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.gauges[name] = gauge{help, read}
+	m.gauges[name] = gauge{help, read, "gauge"}
 }
 
 // ServeHTTP writes all series.
@@ -173,8 +198,12 @@ func (m *Metrics) write(out *bufio.Writer) {
 	for _, kind := range slices.Sorted(maps.Keys(m.denials)) {
 		fmt.Fprintf(out, "mcp_sandbox_denials_total{kind=%q} %d\n", kind, m.denials[kind])
 	}
+	head("mcp_sandbox_sessions_resumed_total", "counter", "Sessions that came back, by what from.")
+	for _, from := range []string{"snapshot", "workspace"} {
+		fmt.Fprintf(out, "mcp_sandbox_sessions_resumed_total{from=%q} %d\n", from, m.resumed[from])
+	}
 	for _, name := range slices.Sorted(maps.Keys(gauges)) {
-		head(name, "gauge", gauges[name].help)
+		head(name, gauges[name].kind, gauges[name].help)
 		fmt.Fprintf(out, "%s %s\n", name, number(values[name]))
 	}
 }

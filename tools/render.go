@@ -37,6 +37,8 @@ type commandResult struct {
 	// Background is what runs of an ended command.
 	Background []relative `json:"background,omitempty"`
 	Notices    []string   `json:"notices,omitempty"`
+	// Resumed is in the first result after a resume.
+	Resumed *session.Resumption `json:"resumed,omitempty"`
 }
 
 // commandOutcome is the reply, and an error with it where the server's stop cut the
@@ -59,6 +61,7 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 		WaitForMatched:  r.Matched,
 		Notices:         slices.Concat(c.notes, r.Notices),
 		OutputID:        r.OutputID,
+		Resumed:         c.resumed,
 	}
 	if c.began.After(r.Started) {
 		out.WallTimeSeconds, out.CommandSeconds = time.Since(c.began).Seconds(), r.Wall.Seconds()
@@ -204,6 +207,9 @@ func (c *call) tell(r *reply, err error) (*reply, error) {
 		var fields map[string]any
 		if e == nil && json.Unmarshal(b, &fields) == nil && fields != nil {
 			fields["notices"] = c.notes
+			if c.resumed != nil {
+				fields["resumed"] = c.resumed
+			}
 			r.structured = fields
 		}
 	}

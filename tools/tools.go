@@ -83,6 +83,7 @@ type call struct {
 	from    client
 	key     string // of the session
 	session *session.Session
+	resumed *session.Resumption // of the session, told by this call
 	request mcp.CallToolRequest
 	began   time.Time
 }
@@ -196,6 +197,10 @@ func (s *Server) handler(t tool) server.ToolHandlerFunc {
 		if s.options.Spans != nil {
 			s.options.Spans.call(req, t.def.Name, codeOf(err), s.clientName(ctx, t, req), began, took)
 		}
+		if w := replyWriterOf(ctx); w != nil && errors.Is(err, session.ErrElsewhere) {
+			// A proxy may send the call to the server that holds the session.
+			w.refuse("this sandbox is in use at another server; retry in a moment")
+		}
 		switch {
 		case err != nil && r != nil:
 			// Cut short, with what there was until then.
@@ -251,6 +256,10 @@ func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply
 		}
 	}
 	c.session = sess
+	if c.resumed = sess.TakeResumption(); c.resumed != nil {
+		c.notes = append(c.notes, c.resumed.Text())
+		s.options.Metrics.Resumed(c.resumed.From)
+	}
 	kind, changes := changing[t.def.Name]
 	var change *session.Change
 	if changes {

@@ -3,11 +3,14 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -66,9 +69,23 @@ http {
 			proxy_buffering off;
 			proxy_set_header Host $host;
 			proxy_set_header Mcp-Sandbox-Route $request_id;
-
+			proxy_next_upstream error timeout;
+			proxy_intercept_errors on;
+			error_page 503 = @elsewhere;
 			add_header X-Upstream $upstream_addr always;
 		}
+		location @elsewhere {
+			proxy_pass http://elsewhere;
+			proxy_http_version 1.1;
+			proxy_buffering off;
+			proxy_set_header Host $host;
+			proxy_set_header Mcp-Sandbox-Route $request_id;
+			proxy_next_upstream http_503 non_idempotent;
+			add_header X-Upstream $upstream_addr always;
+		}
+	}
+	upstream elsewhere {
+		%[3]s
 	}
 }
 `, dir, affinity, upstream, addr)
@@ -255,14 +272,150 @@ func TestSessionComesBack(t *testing.T) {
 	job := there.exec(map[string]any{"cmd": "sleep 1000", "yield_time_ms": 250})
 	back := own.client(annsToken)
 	back.session = there.session
-	back.bad("already_exists", "ls", map[string]any{"path": "."})
+	refused := func(r *remote) bool {
+		_, body, headers := r.message("ls", map[string]any{"path": "."})
+		resp, text := r.send(http.MethodPost, body, headers...)
+		if resp.StatusCode == http.StatusServiceUnavailable && (resp.Header.Get("Retry-After") == "" || !strings.Contains(text, "in use at another server")) {
+			t.Errorf("%s %v %q", resp.Status, resp.Header, text)
+		}
+		return resp.StatusCode == http.StatusServiceUnavailable
+	}
+	if !refused(back) {
+		t.Error("two servers have one session")
+	}
 	if res := there.call("kill_process", map[string]any{"session_id": *job.SessionID}); res.IsError {
 		t.Fatal(res.text())
 	}
-	waitFor(t, "the session to come back", func() bool { return !back.call("ls", map[string]any{"path": "."}).IsError })
+	waitFor(t, "the session to come back", func() bool { return !refused(back) })
 	if got := back.sh("cat f"); got != "kept\n" {
 		t.Errorf("%q", got)
 	}
-	there.bad("already_exists", "ls", map[string]any{"path": "."})
+	if !refused(there) {
+		t.Error("two servers have one session")
+	}
 	back.end()
+}
+
+// TestProxyFindsTheHolder: a call that nginx sends to a server that does not hold
+// the session is refused with 503 before anything was done, and goes on to the one
+// that does.
+func TestProxyFindsTheHolder(t *testing.T) {
+	holder := startNetwork(t, nil)
+	temp := t.TempDir()
+	openPath(t, temp)
+	other := startNetwork(t, &network{state: holder.state, temp: temp})
+	url := startProxy(t, "affinity-sessions.conf", holder, other)
+	found := false
+	for range 16 {
+		r := holder.session(annsToken)
+		r.sh("echo mine > f")
+		through := (&network{t: t, url: url, stderr: holder.stderr}).client(annsToken)
+		through.session = r.session
+		_, body, headers := through.message("exec_command", map[string]any{"cmd": "cat f; echo once >> log"})
+		resp, text := through.send(http.MethodPost, body, headers...)
+		if resp.StatusCode != 200 || !strings.Contains(text, "mine") {
+			t.Fatalf("%s by %s: %s", resp.Status, resp.Header.Get("X-Upstream"), text)
+		}
+		if got := r.sh("cat log"); got != "once\n" {
+			t.Fatalf("it ran %q", got)
+		}
+		found = found || strings.Contains(resp.Header.Get("X-Upstream"), other.url[len("http://"):])
+		r.end()
+		if found {
+			break
+		}
+	}
+	if !found {
+		t.Error("nginx sent no call to the other server first")
+	}
+}
+
+// TestUnknownWithoutSharedState: a server with the same key and a state directory
+// of its own does not take the other's ids for new, empty sessions.
+func TestUnknownWithoutSharedState(t *testing.T) {
+	for _, sandboxes := range []string{"off", "on"} {
+		a := startNetwork(t, nil, "--default-sandbox", sandboxes)
+		key, err := os.ReadFile(filepath.Join(a.state, "key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		temp, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
+		openPath(t, temp)
+		if err := os.Mkdir(state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(state, "key"), key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b := startNetwork(t, &network{state: state, temp: temp}, "--default-sandbox", sandboxes)
+		r := a.session(annsToken)
+		r.sh("echo mine > f")
+		moved := b.client(annsToken)
+		moved.session = r.session
+		_, body, headers := moved.message("ls", map[string]any{"path": "."})
+		if resp, text := moved.send(http.MethodPost, body, headers...); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("default sandbox %s: %s %s", sandboxes, resp.Status, text)
+		}
+		if got := r.sh("cat f"); got != "mine\n" {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+// TestResumedIsTold: the first result after a resume says from what and what did
+// not come back, as text, as a field and in the metrics, and only the first.
+func TestResumedIsTold(t *testing.T) {
+	told := func(t *testing.T, r *remote, tool string, args map[string]any, from, says string) {
+		t.Helper()
+		res := r.call(tool, args)
+		var o struct {
+			Resumed *struct {
+				From     string   `json:"from"`
+				Snapshot string   `json:"snapshot_id"`
+				Time     string   `json:"time"`
+				Lost     []string `json:"lost"`
+			} `json:"resumed"`
+		}
+		if err := json.Unmarshal(res.Structured, &o); err != nil || o.Resumed == nil || o.Resumed.From != from || len(o.Resumed.Lost) == 0 || !strings.Contains(res.text(), says) {
+			t.Errorf("%s: %v %s\n%s", tool, err, res.Structured, res.text())
+		}
+		if from == "snapshot" && (o.Resumed.Snapshot == "" || o.Resumed.Time == "") {
+			t.Errorf("%+v", o.Resumed)
+		}
+		if again := r.call(tool, args); strings.Contains(string(again.Structured)+again.text(), "resumed") {
+			t.Errorf("told twice: %s", again.text())
+		}
+	}
+	n := startNetwork(t, nil)
+	r := n.session(annsToken)
+	if first := r.call("ls", map[string]any{"path": "."}); strings.Contains(string(first.Structured)+first.text(), "resumed") {
+		t.Errorf("a new session: %s", first.text())
+	}
+	r.sh("echo kept > f")
+	workspace := strings.TrimSpace(r.sh("pwd"))
+	n.stop()
+	n = startNetwork(t, n, "--metrics-listen", "127.0.0.1:0", "--log-level", "info")
+	r.n = n
+	told(t, r, "ls", map[string]any{"path": "."}, "workspace", "this session was resumed: its files are as they were last written; processes that ran in it have ended, /tmp is empty")
+	metrics := regexp.MustCompile(`msg=metrics address=(\S+)`).FindStringSubmatch(n.stderr.String())
+	if metrics == nil {
+		t.Fatal(n.stderr)
+	}
+	resp, err := http.Get("http://" + metrics[1] + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if !strings.Contains(string(text), `mcp_sandbox_sessions_resumed_total{from="workspace"} 1`) {
+		t.Errorf("%s", text)
+	}
+	n.stop()
+	if err := os.RemoveAll(workspace); err != nil {
+		t.Fatal(err)
+	}
+	n = startNetwork(t, n)
+	r.n = n
+	told(t, r, "exec_command", map[string]any{"cmd": "cat f"}, "snapshot", "later changes are lost")
+	r.end()
 }

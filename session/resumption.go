@@ -1,0 +1,63 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ErrElsewhere is the cause of already_exists for a session that another server
+// holds at the moment: nothing of the call was done, and it may be sent again.
+var ErrElsewhere = errors.New("the session is in use by another server")
+
+// Resumption says from what a session came back, and what did not come back.
+type Resumption struct {
+	// From is "workspace", where the files are as the last write left them, or
+	// "snapshot", where the workspace was gone and what was written after the
+	// snapshot is lost.
+	From string `json:"from"`
+	// Snapshot and Time are those of the snapshot, in UTC.
+	Snapshot string     `json:"snapshot_id,omitempty"`
+	Time     *time.Time `json:"time,omitempty"`
+	// Lost are sentences: processes, /tmp and, after a snapshot, changes.
+	Lost []string `json:"lost"`
+}
+
+// Text is one sentence for the reader of a result.
+func (r *Resumption) Text() string {
+	text := "this session was resumed: its files are as they were last written"
+	if r.From == "snapshot" {
+		text = "this session was resumed from snapshot " + r.Snapshot
+		if r.Time != nil {
+			text += " of " + r.Time.Format(time.RFC3339)
+		}
+	}
+	for i, l := range r.Lost {
+		if i == 0 {
+			text += "; "
+		} else {
+			text += ", "
+		}
+		text += l
+	}
+	return text
+}
+
+// noteResumption prepares what the first result after a resume tells.
+func (s *Session) noteResumption(ctx context.Context) {
+	r := &Resumption{From: "workspace", Lost: []string{"processes that ran in it have ended", "/tmp is empty"}}
+	if s.recreated {
+		r.From, r.Snapshot = "snapshot", s.snapshotID
+		r.Lost = append([]string{"later changes are lost"}, r.Lost...)
+		if repo, err := s.Snapshots(); err == nil {
+			if info, err := repo.Get(ctx, s.snapshotID); err == nil {
+				at := info.Time.UTC()
+				r.Time = &at
+			}
+		}
+	}
+	s.resumption.Store(r)
+}
+
+// TakeResumption gives it once, nil from then on and for a session that is new.
+func (s *Session) TakeResumption() *Resumption { return s.resumption.Swap(nil) }
