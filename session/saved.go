@@ -11,6 +11,7 @@ import (
 // SavedSession is a named session that is not running here.
 type SavedSession struct {
 	Name      string    `json:"name"`
+	Principal string    `json:"principal,omitempty"` // where it is known
 	Workspace string    `json:"workspace"`
 	Owned     bool      `json:"owned"`
 	Created   time.Time `json:"created"`

@@ -202,6 +202,21 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 			}
 		}
 	})
+	wg.Go(func() {
+		t := time.NewTicker(recheckTokens)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				for _, name := range h.options.Principals.takeGone() {
+					n, err := h.server.manager.EndPrincipal(name)
+					h.log.Warn("a principal left the token file: its sessions were suspended", "principal", name, "sessions", n, "error", err)
+				}
+			case <-h.stop.Done():
+				return
+			}
+		}
+	})
 	defer h.conns.close()
 	defer h.halt(sandbox.ErrStopping)
 	served := make(chan error, 1)
@@ -230,7 +245,8 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("X-Content-Type-Options", "nosniff")
 	head.Set("Cache-Control", "no-store")
 	health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
-	principal, ok := h.gate.pass(w, r, health || asksOAuth(r.URL.Path))
+	by, ok := h.gate.pass(w, r, health || asksOAuth(r.URL.Path))
+	principal := by.name
 	path, name, found := h.route(r.URL.Path)
 	switch {
 	case !ok:
@@ -271,7 +287,12 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path, r.URL.RawPath = path, ""
 	}
 	reply := newReplyWriter(w)
+	reply.valid = by.valid
 	defer reply.finish()
+	// What runs ends with the token that began it.
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, validKey{}, by.valid))
+	defer cancel(nil)
+	defer context.AfterFunc(by.valid, func() { cancel(errRevoked) })()
 	if h.options.Transport == "sse" {
 		h.answerSSE(reply, r.WithContext(ctx))
 		return
@@ -488,6 +509,9 @@ func (h *HTTP) end(w *replyWriter, _ *http.Request, conn *connection) {
 	}
 	w.WriteHeader(http.StatusOK)
 }
+
+// validKey is the context that ends with the request's token.
+type validKey struct{}
 
 // stopKey is the context whose end cancels a tool, and not its request.
 type stopKey struct{}

@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -96,23 +97,23 @@ func (g *gate) originAllowed(r *http.Request) bool {
 	return slices.Contains(g.origins, origin) || !g.anyHost && origin == "http://"+strings.ToLower(r.Host)
 }
 
-// principal is who sends the request, "" when nobody known does. The token is
+// principal is who sends the request, without a name when nobody known does. The token is
 // taken from the Authorization header and nowhere else: an address ends up in
 // logs and histories (RFC 6750, section 2.3).
-func (g *gate) principal(r *http.Request) string {
+func (g *gate) principal(r *http.Request) principal {
 	if g.principals == nil {
-		return anonymous
+		return principal{name: anonymous, valid: context.Background()}
 	}
 	all := r.Header.Values("Authorization")
 	if len(all) != 1 {
-		return ""
+		return principal{}
 	}
 	scheme, token, _ := strings.Cut(all[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
+		return principal{}
 	}
-	name, _ := g.principals.Lookup(strings.TrimSpace(token))
-	return name
+	found, _ := g.principals.find(strings.TrimSpace(token))
+	return found
 }
 
 // cross answers what a browser asks of an allowed origin, by its name and never
@@ -139,20 +140,20 @@ func (g *gate) cross(w http.ResponseWriter, r *http.Request) (done bool) {
 // pass runs the checks in the order of their cost to an attacker: what comes
 // from the wrong place is refused before a token is looked at. It answers what
 // it refuses, and gives the principal.
-func (g *gate) pass(w http.ResponseWriter, r *http.Request, open bool) (principal string, ok bool) {
+func (g *gate) pass(w http.ResponseWriter, r *http.Request, open bool) (by principal, ok bool) {
 	switch {
 	case !g.hostAllowed(r):
 		g.refuse(w, r, "host", http.StatusForbidden, "Host header not allowed; use the server's address or start it with --allowed-host")
-		return "", false
+		return principal{}, false
 	case !g.originAllowed(r):
 		g.refuse(w, r, "origin", http.StatusForbidden, "the Origin header names a page that may not speak to this server, have --allowed-origin set")
-		return "", false
+		return principal{}, false
 	case g.cross(w, r):
-		return "", false
+		return principal{}, false
 	case open:
-		return "", true
+		return principal{}, true
 	}
-	if principal = g.principal(r); principal == "" {
+	if by = g.principal(r); by.name == "" {
 		challenge, text := `Bearer realm="mcp-sandbox"`, "a bearer token is needed; send the header Authorization: Bearer TOKEN with one from the server's token file"
 		if r.Header.Get("Authorization") != "" {
 			challenge += `, error="invalid_token"`
@@ -160,7 +161,7 @@ func (g *gate) pass(w http.ResponseWriter, r *http.Request, open bool) (principa
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
 		g.refuse(w, r, "auth", http.StatusUnauthorized, text)
-		return "", false
+		return principal{}, false
 	}
-	return principal, true
+	return by, true
 }

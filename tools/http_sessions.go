@@ -231,6 +231,11 @@ func (c *connections) listen(ctx, stop context.Context, conn *connection) (conte
 func (c *connections) track(ctx, stop context.Context, conn *connection, in map[*context.CancelFunc]bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	unhook := context.AfterFunc(stop, cancel)
+	if valid, ok := ctx.Value(validKey{}).(context.Context); ok {
+		end := unhook
+		revoked := context.AfterFunc(valid, cancel)
+		unhook = func() bool { revoked(); return end() }
+	}
 	mark := &cancel
 	c.mu.Lock()
 	in[mark] = true

@@ -42,6 +42,7 @@ type replyWriter struct {
 	silent  bool // the request was cancelled: its response is dropped
 	// refused, when set, is sent with 503 instead of the library's response.
 	refused string
+	valid   context.Context // ends with the request's token; nil for ever
 	// drops, when set, names events that are not written.
 	drops func(event []byte) bool
 }
@@ -185,6 +186,13 @@ func (w *replyWriter) finish() {
 		w.deadline()
 		w.w.Header().Set("Retry-After", "1")
 		refuseHTTP(w.w, http.StatusServiceUnavailable, w.refused)
+		return
+	}
+	if !w.started && !w.ours && w.valid != nil && w.valid.Err() != nil {
+		w.started = true
+		w.deadline()
+		w.w.Header().Set("WWW-Authenticate", `Bearer realm="mcp-sandbox", error="invalid_token"`)
+		refuseHTTP(w.w, http.StatusUnauthorized, "the token was revoked during this call; use another one")
 		return
 	}
 	if !w.started && !w.ours {

@@ -3,8 +3,10 @@ package tools
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,6 +33,10 @@ type Principals struct {
 	checked time.Time
 	seen    fileMark
 	list    []principal
+	// good is the last list that could be used: while the file is wrong nobody new
+	// is let in, and what runs goes on.
+	good []principal
+	gone []string // principals that left, not yet taken
 }
 
 // principal holds only the token's hash: a core dump or a heap profile gives no
@@ -38,7 +44,13 @@ type Principals struct {
 type principal struct {
 	name string
 	sum  [sha256.Size]byte
+	// valid ends, with errRevoked, when the token leaves the file.
+	valid  context.Context
+	revoke context.CancelCauseFunc
 }
+
+// errRevoked is the cause of calls that end with their token.
+var errRevoked = errors.New("the token was revoked")
 
 // fileMark says whether a file is still the one that was read.
 type fileMark struct {
@@ -68,19 +80,63 @@ func LoadPrincipals(path string, log *slog.Logger) (*Principals, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.list, p.seen, p.checked = list, mark, time.Now()
+	p.adopt(list)
+	p.seen, p.checked = mark, time.Now()
 	return p, nil
 }
 
 // Lookup gives the name of a token's holder, in the same time for every token.
 func (p *Principals) Lookup(token string) (name string, ok bool) {
+	one, ok := p.find(token)
+	return one.name, ok
+}
+
+func (p *Principals) find(token string) (found principal, ok bool) {
 	sum := sha256.Sum256([]byte(token))
 	for _, one := range p.current() {
 		if subtle.ConstantTimeCompare(sum[:], one.sum[:]) == 1 {
-			name, ok = one.name, true // no early end: its place must not show
+			found, ok = one, true // no early end: its place must not show
 		}
 	}
-	return name, ok
+	return found, ok
+}
+
+// adopt puts a list in force. Tokens that are in it already keep their contexts,
+// those that are not in it any more are revoked. Callers hold p.mu.
+func (p *Principals) adopt(list []principal) {
+	old := p.good
+	for i := range list {
+		if at := slices.IndexFunc(old, func(o principal) bool { return o.name == list[i].name && o.sum == list[i].sum }); at >= 0 {
+			list[i] = old[at]
+			continue
+		}
+		list[i].valid, list[i].revoke = context.WithCancelCause(context.Background())
+	}
+	names := namesOf(list)
+	for _, o := range old {
+		if !slices.ContainsFunc(list, func(n principal) bool { return n.name == o.name && n.sum == o.sum }) {
+			o.revoke(errRevoked)
+		}
+		if !slices.Contains(names, o.name) && !slices.Contains(p.gone, o.name) {
+			p.gone = append(p.gone, o.name)
+		}
+	}
+	p.list, p.good = list, list
+}
+
+// takeGone looks at the file and gives the principals that have left since it was
+// last asked.
+func (p *Principals) takeGone() []string {
+	if p == nil {
+		return nil
+	}
+	p.current()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := namesOf(p.good)
+	gone := slices.DeleteFunc(p.gone, func(name string) bool { return slices.Contains(names, name) })
+	p.gone = nil
+	return gone
 }
 
 // Restrict has allow judge the names, now and of every list that is read later: one
@@ -147,8 +203,9 @@ func (p *Principals) read() []principal {
 		return nil
 	}
 	p.log.Info("tokens reloaded", "principals", len(list))
-	p.list, p.seen = list, mark
-	return list
+	p.adopt(list)
+	p.seen = mark
+	return p.list
 }
 
 func markOf(fi os.FileInfo) fileMark {

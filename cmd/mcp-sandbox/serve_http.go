@@ -180,12 +180,13 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	stopAdmin := serveAdmin(m, s)
 	up, down := supervised()
 	fmt.Fprintf(operator(os.Stderr), "mcp-sandbox serves %s on %s\n", s.transport, l.Addr())
 	up()
 	err = h.Serve(ctx, l)
 	down()
-	return errors.Join(err, stopMetrics())
+	return errors.Join(err, stopMetrics(), stopAdmin())
 }
 
 // mayShare refuses principals who would share what is meant to be each one's own.

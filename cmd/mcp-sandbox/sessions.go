@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -14,20 +16,21 @@ import (
 func newSessions() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sessions",
-		Short: "List and delete named sessions",
-		Long:  "Named sessions (serve --session NAME) keep their workspace and state when the\nserver ends, and the next server of that name resumes them.",
+		Short: "List, end and delete kept sessions",
+		Long:  "Named sessions (serve --session NAME) and those of a network server keep their\nworkspace and state when the server ends, and the next server resumes them.",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newSessionsList(), newSessionsDelete())
+	cmd.AddCommand(newSessionsList(), newSessionsEnd(), newSessionsDelete())
 	return cmd
 }
 
 func newSessionsList() *cobra.Command {
 	var s settings
 	var asJSON bool
+	var principal string
 	cmd := &cobra.Command{
-		Use: "list", Short: "List named sessions", Args: cobra.NoArgs,
+		Use: "list", Short: "List kept sessions, with the principal of those that run", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
@@ -36,6 +39,21 @@ func newSessionsList() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			owners, err := liveOwners(&s)
+			if err != nil {
+				return err
+			}
+			shown := all[:0]
+			for _, one := range all {
+				one.Principal = owners[one.Name]
+				if principal != "" && session.KeptBy(principal, one.Name) {
+					one.Principal = principal
+				}
+				if principal == "" || one.Principal == principal {
+					shown = append(shown, one)
+				}
+			}
+			all = shown
 			out := cmd.OutOrStdout()
 			if asJSON {
 				enc := json.NewEncoder(out)
@@ -51,13 +69,72 @@ func newSessionsList() *cobra.Command {
 				case one.Problem != "":
 					state = one.Problem
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\n", one.Name, one.Workspace, state)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", one.Name, one.Principal, one.Workspace, state)
 			}
 			return w.Flush()
 		},
 	}
 	s.register(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringVar(&principal, "principal", "", "only those of this principal of a network server")
+	return cmd
+}
+
+// liveOwners says, by name, whose sessions run at this machine's servers.
+func liveOwners(s *settings) (map[string]string, error) {
+	owners := map[string]string{}
+	_, err := askServers(stateDirOf(s), http.MethodGet, "/sessions", nil, func(answer json.RawMessage) error {
+		var live []session.LiveSession
+		if err := json.Unmarshal(answer, &live); err != nil {
+			return err
+		}
+		for _, one := range live {
+			owners[one.Name] = one.Principal
+		}
+		return nil
+	})
+	return owners, err
+}
+
+func stateDirOf(s *settings) string {
+	if s.session.StateDir == "" {
+		return session.DefaultStateDir()
+	}
+	return s.session.StateDir
+}
+
+func newSessionsEnd() *cobra.Command {
+	var s settings
+	var principal string
+	cmd := &cobra.Command{
+		Use: "end --principal NAME", Short: "End the running sessions of a principal, with what runs in them", Args: cobra.NoArgs,
+		Long: "End the sessions of a principal at the network servers of this machine that have\nthe state directory. Files are kept, and the principal's next call resumes them:\nto keep it out, remove its token first.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.load(cmd.Flags()); err != nil {
+				return err
+			}
+			if principal == "" {
+				return badSetting("no principal is named; write --principal NAME, as in the token file")
+			}
+			ended := 0
+			asked, err := askServers(stateDirOf(&s), http.MethodPost, "/end", url.Values{"principal": {principal}}, func(answer json.RawMessage) error {
+				var n struct{ Ended int }
+				err := json.Unmarshal(answer, &n)
+				ended += n.Ended
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if asked == 0 {
+				return badSetting("no network server of this state directory runs on this machine; name its directory with --state-dir")
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d sessions ended\n", ended)
+			return nil
+		},
+	}
+	s.register(cmd.Flags())
+	cmd.Flags().StringVar(&principal, "principal", "", "whose sessions, as the token file names it")
 	return cmd
 }
 

@@ -1,0 +1,75 @@
+package session
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// LiveSession is one session of a running server.
+type LiveSession struct {
+	Principal string    `json:"principal"`
+	Name      string    `json:"name,omitempty"` // of the saved state, as SavedSession has it
+	SessionID string    `json:"session_id"`
+	Created   time.Time `json:"created"`
+	Used      time.Time `json:"used"`
+	Calls     int       `json:"calls"`     // in flight
+	Processes int       `json:"processes"` // running commands
+}
+
+// LiveSessions lists the running sessions of a principal, of all with "", by
+// principal and age.
+func (m *Manager) LiveSessions(principal string) []LiveSession {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := []LiveSession{}
+	for k, e := range m.sessions {
+		select {
+		case <-e.ready:
+		default:
+			continue
+		}
+		if e.session == nil || k == "" || principal != "" && principalOf(k) != principal {
+			continue
+		}
+		one := LiveSession{Principal: principalOf(k), Name: m.configFor(k).Name, SessionID: e.session.id, Created: e.session.created.UTC(), Used: e.lastUsed.UTC(), Calls: e.calls}
+		for _, p := range e.session.Processes() {
+			if atWork(p) {
+				one.Processes++
+			}
+		}
+		out = append(out, one)
+	}
+	slices.SortFunc(out, func(a, b LiveSession) int {
+		if c := strings.Compare(a.Principal, b.Principal); c != 0 {
+			return c
+		}
+		return a.Created.Compare(b.Created)
+	})
+	return out
+}
+
+// EndPrincipal ends every session of a principal with whatever runs in it, and
+// gives their number. What a kept one holds stays, as with End.
+func (m *Manager) EndPrincipal(principal string) (ended int, err error) {
+	m.mu.Lock()
+	var keys []string
+	for k := range m.sessions {
+		if principalOf(k) == principal && strings.Contains(k, "\x00") {
+			keys = append(keys, k)
+		}
+	}
+	m.mu.Unlock()
+	errs := make([]error, len(keys))
+	var wg sync.WaitGroup
+	for i, k := range keys {
+		wg.Go(func() { errs[i] = m.End(k) })
+	}
+	wg.Wait()
+	return len(keys), errors.Join(errs...)
+}
+
+// KeptBy says whether a saved session is of this principal.
+func KeptBy(principal, name string) bool { return strings.HasPrefix(name, keptBy(principal)) }
