@@ -139,7 +139,7 @@ func (v *vocab) pair(left, right uint32) uint32 {
 	move := uint64(v.moves[m]) | uint64(v.moves[m+1])<<8
 	slot := load32(v.pairs, 4*v.pairSlot(h, move))
 	token := slot & 0x3ffff
-	if uint64(slot>>18) != h&0x3fff || token >= v.limit { // an empty slot has all bits set
+	if uint64(slot>>18) != h&0x3fff || token >= v.limit { // an empty slot names no token
 		return noToken
 	}
 	if l, r := v.parts(token); l != left || r != right {
