@@ -29,7 +29,6 @@ type layout struct {
 	trees    []int          // detached trees to pass to init, by index
 	views    map[string]int // the file tools' trees, where owners are exchanged
 	warnings []string
-	fell     string // why a stronger level did not start, "" when none was tried
 	path     string // PATH inside
 	tmp      string // TMPDIR inside
 }

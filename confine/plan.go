@@ -231,6 +231,30 @@ func (c Capabilities) lacks(l sandbox.Level) (missing []Gap, ok bool) {
 	return missing, len(missing) > 0
 }
 
+// remedyFell is for a level that fails where the doctor sees no reason.
+const remedyFell = "run mcp-sandbox doctor where the server runs, with the same settings, and look at the server's log and the kernel's"
+
+// without is what is known of a host after level l did not start there, for the
+// given reason. doctor is what [Probe] finds on it: where that sees why, its reasons
+// count. The result always lacks l.
+func (c Capabilities) without(l sandbox.Level, reason string, doctor Capabilities) Capabilities {
+	if _, lacks := doctor.lacks(l); lacks {
+		doctor.Cgroup = c.Cgroup
+		// What has failed before does not come back.
+		if !c.Namespaces.OK {
+			doctor.Namespaces = c.Namespaces
+		}
+		return doctor
+	}
+	s := Support{Reason: reason, Remedy: remedyFell}
+	if l == sandbox.LevelLandlock {
+		c.Landlock = s
+	} else {
+		c.Namespaces = s
+	}
+	return c
+}
+
 // landlock is the Landlock layer as one Support.
 func (c Capabilities) landlock() Support {
 	s := c.Landlock
@@ -381,5 +405,5 @@ func refusal(want, least sandbox.Level, obstacles []Gap) *sandbox.Error {
 	if remedy == "" {
 		remedy = "run mcp-sandbox doctor to see every layer"
 	}
-	return errorf("confinement_unavailable", nil, "%s cannot be had here: %s; %s", asked, strings.Join(reasons, "; "), remedy)
+	return errorf("confinement_unavailable", nil, "%s is not possible here: %s; %s", asked, strings.Join(reasons, "; "), remedy)
 }

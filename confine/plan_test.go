@@ -165,7 +165,7 @@ func TestPlanRefusal(t *testing.T) {
 		p    sandbox.Policy
 		want []string
 	}{
-		{sandbox.Policy{}, []string{"confinement cannot be had", "user namespaces are off", "Landlock is not in the lsm= list", "cure user namespaces are off"}},
+		{sandbox.Policy{}, []string{"confinement is not possible", "user namespaces are off", "Landlock is not in the lsm= list", "cure user namespaces are off"}},
 		{sandbox.Policy{MinLevel: sandbox.LevelNamespaces}, []string{`at least "namespaces"`, "user namespaces are off"}},
 		{sandbox.Policy{Level: sandbox.LevelLandlock}, []string{`confinement "landlock"`, "cure Landlock"}},
 		{sandbox.Policy{Level: sandbox.LevelSeatbelt}, []string{"macOS only", "mcp-sandbox doctor"}},
@@ -177,6 +177,38 @@ func TestPlanRefusal(t *testing.T) {
 		for _, w := range tc.want {
 			if !strings.Contains(err.Error(), w) {
 				t.Errorf("%+v: %q does not say %q", tc.p, err, w)
+			}
+		}
+	}
+}
+
+// TestWithout: a level that did not start is not planned again, whatever the doctor
+// says, so that trying ends; and the reason is that of the failure or the doctor's.
+func TestWithout(t *testing.T) {
+	var hosts []Capabilities
+	everyHost(func(c Capabilities) {
+		if c.OS == "linux" && c.LandlockABI != 1 && c.LandlockABI != 3 && c.LandlockABI != 4 {
+			hosts = append(hosts, c)
+		}
+	})
+	for _, want := range []sandbox.Level{sandbox.LevelAuto, sandbox.LevelNamespaces, sandbox.LevelNamespacesNoProc, sandbox.LevelLandlock} {
+		for _, first := range hosts {
+			for _, doctor := range hosts {
+				host, tried := first, map[sandbox.Level]bool{}
+				for {
+					pl, _, err := plan(sandbox.Policy{Level: want}, host)
+					if err != nil {
+						if len(tried) > 0 && !strings.Contains(err.Error(), "broke") && !strings.Contains(err.Error(), "no ") && !strings.Contains(err.Error(), "masked") {
+							t.Fatalf("%s on %+v, doctor %+v: %v", want, first, doctor, err)
+						}
+						break
+					}
+					if tried[pl.Level] {
+						t.Fatalf("%s on %+v, doctor %+v: %s is tried twice", want, first, doctor, pl.Level)
+					}
+					tried[pl.Level] = true
+					host = host.without(pl.Level, "it broke", doctor)
+				}
 			}
 		}
 	}

@@ -28,7 +28,6 @@ const (
 	remedyDocker    = "start the container with the seccomp profile of docs/docker.md, or with --security-opt seccomp=unconfined"
 	remedyProc      = "start the container with --security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman)"
 	remedyMemory    = "free memory and processes, and with vm.overcommit_memory=2 raise vm.overcommit_ratio"
-	remedyFell      = "run mcp-sandbox doctor where the server runs, with the same settings, and look at the server's log and the kernel's"
 	remedyKernel    = "use a kernel with CONFIG_USER_NS, 5.12 or newer"
 	remedyLSM       = "add landlock to the lsm= list of the kernel command line"
 	remedyNewer     = "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK"

@@ -32,42 +32,50 @@ func rootWarning() string {
 // probed is what the host lends, asked only when a session got less than all.
 var probed = sync.OnceValue(func() Capabilities { return Probe(context.Background()) })
 
-// capabilities is what the host turned out to lend to the sandbox that started.
-func (l *layout) capabilities(gaps map[string]string, cg *cgroup) Capabilities {
+// assumed is the host that a start reckons with first: it lends all that only a
+// start can tell, as trying it costs what a start does.
+func assumed() Capabilities {
 	yes := Support{OK: true}
-	c := Capabilities{OS: "linux", UID: os.Geteuid(), Namespaces: yes, FreshProc: yes, Seccomp: yes,
-		LandlockABI: landlockABI(), Landlock: Support{OK: landlockABI() > 0}, Cgroup: map[string]Support{}}
-	if _, masked := gaps[gapProc]; masked || !l.cfg.Namespaces || !c.Landlock.OK {
-		p := probed()
-		c.Namespaces, c.Landlock = p.Namespaces, p.Landlock
-		c.FreshProc = p.FreshProc
-		if masked {
-			c.FreshProc.OK = false
-		}
-		if l.fell != "" && c.Namespaces.OK {
-			c.Namespaces = Support{Reason: l.fell, Remedy: remedyFell}
+	c := Capabilities{OS: "linux", UID: os.Geteuid(), Namespaces: yes, FreshProc: yes, Seccomp: yes, LandlockABI: landlockABI(), Landlock: yes}
+	if c.LandlockABI == 0 {
+		c.Landlock = probed().Landlock
+	}
+	return c
+}
+
+// answered is c with what init could not do and the control groups it got.
+func (c Capabilities) answered(gaps []string, cg *cgroup) Capabilities {
+	if why, masked := gapsByName(gaps)[gapProc]; masked {
+		c.FreshProc = probed().FreshProc
+		if c.FreshProc.OK || c.FreshProc.Reason == "" {
+			c.FreshProc = Support{Reason: "a /proc of its own could not be mounted: " + why, Remedy: remedyFell}
 		}
 	}
+	c.Cgroup = map[string]Support{}
 	for _, k := range []string{"pids", "memory", "cpu", cgroupShare} {
 		c.Cgroup[k] = Support{OK: cg.Has(k), Reason: "no control group with it is writable", Remedy: "run the server in a delegated systemd scope or slice"}
 	}
 	return c
 }
 
-// report says which layers hold, from what init and the control groups
-// answered, not from what was planned.
-func (l *layout) report(level sandbox.Level, answered []string, cg *cgroup) sandbox.Report {
+// gapsByName splits what init answered into names and reasons.
+func gapsByName(answered []string) map[string]string {
 	missing := map[string]string{}
 	for _, g := range answered {
 		k, v, _ := strings.Cut(g, "=")
 		missing[k] = v
 	}
-	if _, ok := missing[gapProc]; ok && level == sandbox.LevelNamespaces {
-		level = sandbox.LevelNamespacesNoProc
-	}
+	return missing
+}
+
+// report says which layers hold, from the plan that was made with what init and
+// the control groups answered.
+func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Report {
+	missing, level := gapsByName(answered), pl.Level
 	r := sandbox.Report{Level: level}
-	c := l.capabilities(missing, cg)
-	pl := planAt(level, l.p.Network, c)
+	if level == sandbox.LevelLandlock && c.Namespaces.OK {
+		c.Namespaces = probed().Namespaces // asked for, and perhaps all that this host gives
+	}
 	on := func(name, format string, args ...any) {
 		r.Layers = append(r.Layers, sandbox.Layer{Name: name, State: sandbox.StateOn, Detail: fmt.Sprintf(format, args...)})
 	}
@@ -100,11 +108,11 @@ func (l *layout) report(level sandbox.Level, answered []string, cg *cgroup) sand
 		on(layerProcesses, "at most %d", lim.Procs)
 	}
 	for _, k := range []string{layerPids, layerMemory, layerCPU} {
-		if cg.Has(strings.TrimPrefix(k, "cgroup-")) {
+		if c.Cgroup[strings.TrimPrefix(k, "cgroup-")].OK {
 			on(k, "limited for the session as a whole")
 		}
 	}
-	if cg.Has(cgroupShare) {
+	if c.Cgroup[cgroupShare].OK {
 		on(layerShare, "as large as any other session's, however many processes it has")
 	}
 	if len(l.p.Protect) > 0 && level != sandbox.LevelNone {

@@ -46,9 +46,9 @@ type Sandbox struct {
 	closeErr error
 }
 
-// Start makes a sandbox. See the package documentation for what macOS cannot
+// start makes a sandbox. See the package documentation for what macOS cannot
 // give: processes of the host stay visible, and there is no private loopback.
-func Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
+func start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}

@@ -30,8 +30,8 @@ func Probe(context.Context) Capabilities {
 // Sandbox cannot be made here.
 type Sandbox struct{}
 
-// Start always fails with confinement_unavailable, also for LevelNone.
-func Start(context.Context, sandbox.Policy) (*Sandbox, error) { return nil, errUnsupported() }
+// start always fails with confinement_unavailable, also for LevelNone.
+func start(context.Context, sandbox.Policy) (*Sandbox, error) { return nil, errUnsupported() }
 
 func (s *Sandbox) Report() sandbox.Report { return sandbox.Report{} }
 func (s *Sandbox) Environ() []string      { return nil }

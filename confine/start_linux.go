@@ -20,14 +20,10 @@ import (
 // startTimeout bounds how long init may take; a start is a few milliseconds.
 const startTimeout = 30 * time.Second
 
-// Start makes a sandbox. The levels that Level and MinLevel allow are tried
-// strongest first. It fails with code confinement_unavailable when none starts,
-// and with invalid_argument, not_found or not_a_directory for a bad Policy.
-func Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
-	return (*WarmInit)(nil).Start(ctx, p)
-}
-
-// Start is [Start] with the waiting init, where it fits; then the next is booted.
+// Start makes a sandbox as [plan] decides: of the levels that Level and MinLevel
+// allow, the strongest this host gives. It uses the waiting init where that fits;
+// then the next is booted. It fails with code confinement_unavailable when no level
+// starts, and with invalid_argument, not_found or not_a_directory for a bad Policy.
 func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
 	asked := p.Limits
 	if err := normalise(&p); err != nil {
@@ -37,15 +33,18 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 	if err != nil {
 		return nil, err
 	}
-	var failures []string
-	for _, level := range levels(&p) {
-		if id.owner.needed() && p.Level == sandbox.LevelAuto && level == sandbox.LevelLandlock {
-			return nil, refuseRoot("the workspace", strings.Join(failures, "; "))
+	host := assumed()
+	for {
+		pl, _, err := plan(p, host)
+		if err != nil {
+			return nil, err
 		}
-		// The report of a level that was fallen to gives the reason.
-		s, err := w.startLevel(ctx, &p, id, level, strings.Join(failures, "; "))
+		if id.owner.needed() && p.Level == sandbox.LevelAuto && pl.Level == sandbox.LevelLandlock {
+			return nil, refuseRoot("the workspace", host.Namespaces.Reason)
+		}
+		s, err := w.startLevel(ctx, &p, id, pl, host)
 		if err == nil {
-			if err := s.enforced(asked, level); err != nil {
+			if err := s.enforced(asked, pl.Level); err != nil {
 				s.Close()
 				return nil, err
 			}
@@ -55,15 +54,12 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 		if !errors.As(err, &un) {
 			return nil, err
 		}
-		p.Log.Log(ctx, fellOnce(un), "confinement level did not start", "level", string(level), "step", un.step, "error", un.err)
-		failures = append(failures, fmt.Sprintf("the level %s did not start: %s: %s", level, un.step, errnoText(un.err)))
+		p.Log.Log(ctx, fellOnce(un), "confinement level did not start", "level", string(pl.Level), "step", un.step, "error", un.err)
+		if pl.Level == sandbox.LevelNone {
+			return nil, errorf("confinement_unavailable", nil, "no process for the session started: %s: %s; %s", un.step, errnoText(un.err), remedyFell)
+		}
+		host = host.without(pl.Level, fmt.Sprintf("the level %s did not start: %s: %s", pl.Level, un.step, errnoText(un.err)), probed())
 	}
-	why, remedy := strings.Join(failures, ", "), "run the doctor command, which says what this host lacks"
-	// Where the doctor knows the reason, so does everybody.
-	if c := probed(); p.Level != sandbox.LevelLandlock && !c.Namespaces.OK {
-		why, remedy = c.Namespaces.Reason+" ("+why+")", c.Namespaces.Remedy
-	}
-	return nil, errorf("confinement_unavailable", nil, "%s; %s", why, remedy)
 }
 
 // fallsTold are the falls that were logged as a warning. They are the host's, and
@@ -91,20 +87,6 @@ func weaker(l, least sandbox.Level) bool {
 	have, _ := levelRank(l)
 	need, _ := levelRank(least)
 	return least != "" && have < need
-}
-
-// levels are the levels to try, strongest first. LevelNamespacesNoProc is not
-// tried by itself: it is what LevelNamespaces becomes on a host with a masked
-// /proc.
-func levels(p *sandbox.Policy) []sandbox.Level {
-	if p.Level != sandbox.LevelAuto {
-		return []sandbox.Level{p.Level}
-	}
-	ls := []sandbox.Level{sandbox.LevelNamespaces}
-	if !weaker(sandbox.LevelLandlock, p.MinLevel) {
-		ls = append(ls, sandbox.LevelLandlock)
-	}
-	return ls
 }
 
 // normalise fills defaults and refuses what cannot be meant.
@@ -183,9 +165,10 @@ func normalise(p *sandbox.Policy) error {
 	return nil
 }
 
-// startLevel starts one level and checks what came of it. fell says why a stronger
-// one did not start, "" when none was tried.
-func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identity, level sandbox.Level, fell string) (*Sandbox, error) {
+// startLevel starts the level of pl, which host was planned for, and asks plan
+// again with what init answered.
+func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identity, pl Plan, host Capabilities) (*Sandbox, error) {
+	level := pl.Level
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}
@@ -220,18 +203,9 @@ func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identit
 		}
 		return nil, err
 	}
-	l.fell = fell
-	s, err := launch(ctx, p, l, b, level)
+	s, err := launch(ctx, p, l, b, pl, host)
 	if err != nil {
 		return nil, err
-	}
-	min := p.MinLevel
-	if p.Level == sandbox.LevelNamespaces {
-		min = sandbox.LevelNamespaces
-	}
-	if weaker(s.report.Level, min) {
-		s.Close()
-		return nil, errorf("confinement_unavailable", nil, "this host gives the level %s, below the %s asked for; lower the minimum or run the doctor command for the remedy", s.report.Level, min)
 	}
 	w.refill(key, base, p.Log)
 	return s, nil
@@ -239,7 +213,7 @@ func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identit
 
 // launch sends init its configuration and waits until it is ready. It takes b
 // over, and removes what l made when it fails.
-func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, level sandbox.Level) (*Sandbox, error) {
+func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, pl Plan, host Capabilities) (*Sandbox, error) {
 	go logPanics(p.Log, b.stderr)
 	cg, sock := b.cgroup, b.sock
 	s := &Sandbox{
@@ -258,7 +232,7 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, l
 	timeout := time.AfterFunc(startTimeout, s.kill)
 	defer timeout.Stop()
 	gaps, err := s.handshake(in, l, func() {
-		s.report = l.report(level, nil, cg)
+		s.report = l.report(pl, host.answered(nil, cg))
 		s.env = l.environ()
 	})
 	if !stop() && err == nil {
@@ -278,12 +252,19 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, l
 		return nil, err
 	}
 	if len(gaps) > 0 {
-		s.report = l.report(level, gaps, cg)
+		host = host.answered(gaps, cg)
+		if pl, _, err = plan(*p, host); err == nil {
+			s.report = l.report(pl, host, gaps...)
+		}
 	}
 	if s.views, l.views = l.views, nil; s.views != nil {
 		s.cleanups = append(s.cleanups, s.closeViews)
 	}
 	go s.read(in)
+	if err != nil { // what init could not do makes it weaker than was asked for
+		s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 

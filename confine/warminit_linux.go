@@ -46,8 +46,11 @@ func (s *WarmInit) Prepare(p sandbox.Policy) {
 	if err != nil {
 		return
 	}
-	level := levels(&p)[0]
-	s.refill(newBootKey(&p, id, level), planBase(&p, id), p.Log)
+	pl, _, err := plan(p, assumed())
+	if err != nil {
+		return
+	}
+	s.refill(newBootKey(&p, id, pl.Level), planBase(&p, id), p.Log)
 }
 
 // Close ends the waiting init. Later Starts boot their own.

@@ -17,7 +17,7 @@ func (*WarmInit) Prepare(sandbox.Policy) {}
 // Close does nothing.
 func (*WarmInit) Close() {}
 
-// Start is [Start].
+// Start makes a sandbox, see the one for Linux.
 func (*WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
-	return Start(ctx, p)
+	return start(ctx, p)
 }
