@@ -115,6 +115,7 @@ func TestContainerRecipe(t *testing.T) {
 		Volumes     []string          `yaml:"volumes"`
 		Environment map[string]string `yaml:"environment"`
 	}
+	var options []string
 	for _, name := range []string{"compose.yaml", "compose.namespaces.yaml"} {
 		var c struct {
 			Services map[string]service        `yaml:"services"`
@@ -127,8 +128,16 @@ func TestContainerRecipe(t *testing.T) {
 			continue
 		}
 		s := c.Services["mcp-sandbox"]
-		if !slices.Contains(s.SecurityOpt, "no-new-privileges:true") {
-			t.Errorf("%s: %v", name, s.SecurityOpt)
+		// Compose adds the second file's list to the first one's, and refuses what is
+		// in it twice.
+		for _, o := range s.SecurityOpt {
+			if slices.Contains(options, o) {
+				t.Errorf("%s: %s stands twice", name, o)
+			}
+			options = append(options, o)
+		}
+		if !slices.Contains(options, "no-new-privileges:true") {
+			t.Errorf("%s: %v", name, options)
 		}
 		if name == "compose.yaml" && (!slices.Equal(s.CapDrop, []string{"ALL"}) || !s.ReadOnly || !s.Init || len(s.SecurityOpt) != 1) {
 			t.Errorf("%s: %+v", name, s)
