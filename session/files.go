@@ -2,10 +2,14 @@ package session
 
 import "mcp-sandbox/workspace"
 
+// MaxByteRange is the most bytes one call reads.
+const MaxByteRange = workspace.MaxByteRange
+
 // The requests of the file API under the session's name: package tools reaches
 // files through a session only.
 type (
 	ReadRequest  = workspace.ReadRequest
+	ByteRequest  = workspace.ByteRequest
 	WriteRequest = workspace.WriteRequest
 	WriteMode    = workspace.WriteMode
 	ListRequest  = workspace.ListRequest

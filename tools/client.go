@@ -24,6 +24,7 @@ type stdioSession struct {
 	out          io.Writer
 	err          error
 	info         mcp.Implementation
+	protocol     string
 	capabilities mcp.ClientCapabilities
 }
 
@@ -110,6 +111,19 @@ func (s *stdioSession) SetClientInfo(i mcp.Implementation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.info = i
+}
+
+// ProtocolVersion is what was negotiated, "" before.
+func (s *stdioSession) ProtocolVersion() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.protocol
+}
+
+func (s *stdioSession) SetProtocolVersion(version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.protocol = version
 }
 
 func (s *stdioSession) GetClientCapabilities() mcp.ClientCapabilities {

@@ -3,6 +3,7 @@ package tools
 import (
 	"context"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -14,11 +15,12 @@ func readFileTool() tool {
 	return tool{
 		sets: []string{"core", "files"},
 		def: mcp.NewTool("read_file",
-			mcp.WithDescription("Read a text file or some of its lines. Images come as images; other binary files are described."),
+			mcp.WithDescription("Read a text file or some of its lines. Images come as images; others are described, or read as base64."),
 			hints(true, false, true, false),
 			mcp.WithString("path", mcp.Required(), mcp.Description("Relative to the workspace, or absolute")),
-			mcp.WithInteger("offset", mcp.Description("First line, from 1; negative from the end")),
-			mcp.WithInteger("limit", mcp.Description("Lines")),
+			mcp.WithInteger("offset", mcp.Description("First line, from 1 (base64: byte, from 0); negative from the end")),
+			mcp.WithInteger("limit"),
+			mcp.WithString("encoding", mcp.Enum("base64")),
 			mcp.WithInteger("max_output_tokens"),
 			mcp.WithBoolean("line_numbers"),
 		),
@@ -31,6 +33,9 @@ func readFileTool() tool {
 const readBytes = 8 << 20
 
 func readFile(ctx context.Context, c *call) (*reply, error) {
+	if c.choice("encoding", "utf-8", "base64", "text") == "base64" {
+		return readBase64(ctx, c)
+	}
 	req := session.ReadRequest{
 		Path:     c.required("path"),
 		Offset:   c.integer("offset", 0, -1<<53, 1<<53),
@@ -56,20 +61,23 @@ func readFile(ctx context.Context, c *call) (*reply, error) {
 		return fmt.Sprintf("[... %d tokens in %d lines cut: read them with offset and limit ...]", tokens, lines)
 	})
 	var b strings.Builder
+	var link *mcp.ResourceLink
 	total := "?"
 	if f.TotalLines >= 0 {
 		total = fmt.Sprint(f.TotalLines)
 	}
 	switch {
 	case string(f.Kind) != "text":
-		fmt.Fprintf(&b, "%s %s, %d bytes, version %s%s\n", f.Kind, f.MIME, f.Size, f.Version, note(f.Note))
+		uri := c.fileURI(f.Path)
+		link = c.linkTo(ctx, uri, path.Base(f.Path), f.MIME, f.Size)
+		fmt.Fprintf(&b, "%s %s, %d bytes, version %s, resource %s%s\n", f.Kind, f.MIME, f.Size, f.Version, uri, note(f.Note))
 	case f.EndLine < f.StartLine:
 		fmt.Fprintf(&b, "no lines (of %s), version %s%s\n", total, f.Version, note(f.Note))
 	default:
 		fmt.Fprintf(&b, "lines %d-%d of %s, version %s%s\n", f.StartLine, f.EndLine, total, f.Version, note(f.Note))
 	}
 	b.WriteString(cut.Text)
-	return &reply{text: b.String(), structured: map[string]any{
+	return &reply{text: b.String(), link: link, structured: map[string]any{
 		"text": cut.Text, "start_line": f.StartLine, "end_line": f.EndLine, "total_lines": f.TotalLines,
 		"size": f.Size, "version": f.Version, "encoding": f.Encoding, "kind": f.Kind, "mime": f.MIME,
 		"truncated": cut.Truncated || f.Truncated, "original_token_count": cut.OriginalTokens,

@@ -94,6 +94,7 @@ type reply struct {
 	text       string
 	image      []byte
 	mime       string
+	link       *mcp.ResourceLink
 	structured any
 }
 
@@ -152,6 +153,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	for _, t := range offered {
 		s.mcp.AddTool(t.def, s.handler(t))
 	}
+	s.offerFiles(offered)
 	offerConformance(s)
 	return s, nil
 }
@@ -189,18 +191,7 @@ func (s *Server) offered() ([]tool, error) {
 // read. Only protocol failures are JSON-RPC errors.
 func (s *Server) handler(t tool) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-		began := time.Now()
-		r, err := s.audited(ctx, t, req)
-		r, err = s.stopped(ctx, r, err)
-		took := time.Since(began)
-		s.options.Metrics.Call(t.def.Name, codeOf(err), took)
-		if s.options.Spans != nil {
-			s.options.Spans.call(req, t.def.Name, codeOf(err), s.clientName(ctx, t, req), began, took)
-		}
-		if w := replyWriterOf(ctx); w != nil && errors.Is(err, session.ErrElsewhere) {
-			// A proxy may send the call to the server that holds the session.
-			w.refuse("this sandbox is in use at another server; retry in a moment")
-		}
+		r, err := s.measured(ctx, t, req)
 		switch {
 		case err != nil && r != nil:
 			// Cut short, with what there was until then.
@@ -212,6 +203,23 @@ func (s *Server) handler(t tool) server.ToolHandlerFunc {
 		}
 		return s.success(clientOf(ctx, req), r), nil
 	}
+}
+
+// measured runs a call that is recorded and counted.
+func (s *Server) measured(ctx context.Context, t tool, req mcp.CallToolRequest) (*reply, error) {
+	began := time.Now()
+	r, err := s.audited(ctx, t, req)
+	r, err = s.stopped(ctx, r, err)
+	took := time.Since(began)
+	s.options.Metrics.Call(t.def.Name, codeOf(err), took)
+	if s.options.Spans != nil {
+		s.options.Spans.call(req, t.def.Name, codeOf(err), s.clientName(ctx, t, req), began, took)
+	}
+	if w := replyWriterOf(ctx); w != nil && errors.Is(err, session.ErrElsewhere) {
+		// A proxy may send the call to the server that holds the session.
+		w.refuse("this sandbox is in use at another server; retry in a moment")
+	}
+	return r, err
 }
 
 // stopped words the end of a call that the stop of the server cut short: its
@@ -304,6 +312,9 @@ func (s *Server) success(from client, r *reply) *mcp.CallToolResult {
 	}
 	if r.image != nil {
 		res.Content = append(res.Content, mcp.NewImageContent(base64Text(r.image), r.mime))
+	}
+	if r.link != nil {
+		res.Content = append(res.Content, *r.link)
 	}
 	// Some clients show the model only the structured part when there is one, so
 	// an image beside it would vanish.

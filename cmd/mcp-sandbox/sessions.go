@@ -16,12 +16,12 @@ import (
 func newSessions() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sessions",
-		Short: "List, end and delete kept sessions",
+		Short: "List, end and delete kept sessions, and copy their files",
 		Long:  "Named sessions (serve --session NAME) and those of a network server keep their\nworkspace and state when the server ends, and the next server resumes them.",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newSessionsList(), newSessionsEnd(), newSessionsDelete())
+	cmd.AddCommand(newSessionsList(), newSessionsEnd(), newSessionsDelete(), newSessionsGet(), newSessionsPut())
 	return cmd
 }
 
