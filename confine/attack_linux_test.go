@@ -313,18 +313,29 @@ func TestDenied(t *testing.T) {
 			c.Wait()
 			return c
 		}
-		quiet := run("echo x > mine; echo x > /etc/none")
+		quiet := run("echo x > mine; cat /etc/none; echo x > missing/y; mkdir mine; rm nothing")
+		outside := run("echo x > /etc/none; mkdir /usr/none; ln -s a /usr/lib/none; rm /usr/bin/env; echo >> /usr/bin/id; true > /proc/none")
 		one := run("mkdir .vscode; (echo x > .envrc)")
 		many := run("i=0; while [ $i -lt 200 ]; do mkdir .vscode; i=$((i+1)); done")
 		if d := quiet.Denied(); len(d) != 0 {
 			t.Errorf("%+v", d)
 		}
-		want := []Denial{{p.Workspace + "/.vscode", reasonProtected}, {p.Workspace + "/.envrc", reasonProtected}}
+		want := []sandbox.Denial{{Kind: sandbox.DenialProtected, Subject: p.Workspace + "/.vscode"}, {Kind: sandbox.DenialProtected, Subject: p.Workspace + "/.envrc"}}
 		if d := one.Denied(); !slices.Equal(d, want) {
 			t.Errorf("%+v", d)
 		}
 		if d := many.Denied(); len(d) != maxDenied {
 			t.Errorf("%d were told", len(d))
+		}
+		want = nil
+		for _, name := range []string{"/etc/none", "/usr/none", "/usr/lib/none", "/usr/bin/env", "/usr/bin/id"} {
+			// What the host would refuse as well is not the sandbox's doing.
+			if s.uid == 0 {
+				want = append(want, sandbox.Denial{Kind: sandbox.DenialOutside, Subject: name})
+			}
+		}
+		if d := outside.Denied(); !slices.Equal(d, want) {
+			t.Errorf("%+v, want %+v", d, want)
 		}
 		if d := one.Denied(); len(d) != 0 {
 			t.Errorf("told twice: %+v", d)

@@ -173,21 +173,32 @@ func (c *cgroup) OOMKills() (int, error) {
 	if !c.Has("memory") {
 		return 0, nil
 	}
+	return c.count("memory", "memory.events", "memory.oom_control", "oom_kill") // v1 since Linux 4.13
+}
+
+// forksRefused is how often a member could not fork for the limit of processes.
+func (c *cgroup) forksRefused() (int, error) {
+	if !c.Has("pids") {
+		return 0, errors.New("cgroup: no limit of processes")
+	}
+	return c.count("pids", "pids.events", "pids.events", "max")
+}
+
+// count reads a number of a controller's events.
+func (c *cgroup) count(controller, v2, v1, name string) (int, error) {
 	for _, d := range c.dirs {
-		for _, k := range d.controllers {
-			if k != "memory" {
-				continue
-			}
-			file := "memory.oom_control" // v1, since Linux 4.13
-			if d.v2 {
-				file = "memory.events"
-			}
-			b, err := os.ReadFile(filepath.Join(d.path, file))
-			if err != nil {
-				return 0, fmt.Errorf("cgroup: cannot read the out-of-memory count: %w", err)
-			}
-			return cgroupCount(string(b), "oom_kill")
+		if !slices.Contains(d.controllers, controller) {
+			continue
 		}
+		file := v1
+		if d.v2 {
+			file = v2
+		}
+		b, err := os.ReadFile(filepath.Join(d.path, file))
+		if err != nil {
+			return 0, fmt.Errorf("cgroup: cannot read the events of %s: %w", controller, err)
+		}
+		return cgroupCount(string(b), name)
 	}
 	return 0, nil
 }

@@ -26,26 +26,6 @@ import (
 	"mcp-sandbox/sandbox"
 )
 
-// withDefaults fills the zero fields.
-func withDefaults(l sandbox.Limits) sandbox.Limits {
-	if l.Procs == 0 {
-		l.Procs = 1024
-	}
-	if l.FileSize == 0 {
-		l.FileSize = 4 << 30
-	}
-	if l.OpenFiles == 0 {
-		l.OpenFiles = 4096
-	}
-	if l.Tmp == 0 {
-		l.Tmp = 1 << 30
-	}
-	if l.Shm == 0 {
-		l.Shm = 256 << 20
-	}
-	return l
-}
-
 // errorf makes the error of this package's functions. Its text never names a
 // host path outside the workspace.
 func errorf(code string, cause error, format string, args ...any) *sandbox.Error {

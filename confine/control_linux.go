@@ -71,6 +71,16 @@ func (s *initState) control(f *frame) {
 			n = 1
 		}
 		s.answer(req, nil, n)
+	case opOwner:
+		network, port := f.str(), f.u16()
+		if f.done() != nil {
+			s.answer(req, unix.EBADMSG, 0)
+			return
+		}
+		s.answer(req, nil, s.owner(network, port))
+	case opTmpLeft:
+		left, err := tmpLeft()
+		s.answer(req, err, left)
 	case opListen:
 		s.listen(req, f)
 	case opSocket:

@@ -1,12 +1,14 @@
 package confine
 
-// Denial is one act of a command that the sandbox refused.
-type Denial struct {
-	// Path is the name it would have changed, as the sandbox sees it.
-	Path string
-	// Reason is "protected".
-	Reason string
-}
+import (
+	"context"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
+)
 
 const (
 	// maxDenied bounds what is told of one command: a hostile one can be refused
@@ -17,7 +19,7 @@ const (
 )
 
 // denied tells the server of a refusal, before the caller hears of it.
-func (s *initState) denied(who *caller, path, reason string) {
+func (s *initState) denied(who *caller, path string, why sandbox.DenialKind) {
 	dir, err := who.dir()
 	if err != nil {
 		return
@@ -29,7 +31,7 @@ func (s *initState) denied(who *caller, path, reason string) {
 	m := newFrame(evDenied)
 	m.u32(id)
 	m.str(path)
-	m.str(reason)
+	m.str(string(why))
 	s.send(m)
 }
 
@@ -47,11 +49,11 @@ func (r *reaper) deniedTo(mark int) (id uint32, ok bool) {
 }
 
 // keepDenial notes a refusal until its process is asked.
-func (s *Sandbox) keepDenial(id uint32, d Denial) {
+func (s *Sandbox) keepDenial(id uint32, d sandbox.Denial) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.denials == nil {
-		s.denials = map[uint32][]Denial{}
+		s.denials = map[uint32][]sandbox.Denial{}
 	}
 	if s.denied++; s.denied <= maxDenials {
 		s.denials[id] = append(s.denials[id], d)
@@ -61,11 +63,99 @@ func (s *Sandbox) keepDenial(id uint32, d Denial) {
 // Denied returns what has been refused to the command and its children since it
 // was last asked, at most 64 for one command. A refusal is known before the
 // program hears of it.
-func (p *Process) Denied() []Denial {
+func (p *Process) Denied() []sandbox.Denial {
 	p.s.mu.Lock()
-	defer p.s.mu.Unlock()
 	d := p.s.denials[p.id]
 	delete(p.s.denials, p.id)
 	p.s.denied -= len(d)
-	return d
+	p.s.mu.Unlock()
+	kept := d[:0]
+	for _, v := range d {
+		if v.Kind != sandbox.DenialOutside || p.s.hostAllows(v.Subject) {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// DenyConn notes a refusal for the command that holds the client's end of a
+// connection inside: network is tcp or udp, port the client's. It reports whether
+// there is one. It is to be called before the client hears of the refusal.
+func (s *Sandbox) DenyConn(ctx context.Context, network string, port int, d sandbox.Denial) bool {
+	id, err := s.ask(ctx, opOwner, func(e *encoder) {
+		e.str(network)
+		e.u16(uint16(port))
+	})
+	if err != nil || id <= 0 {
+		return false
+	}
+	s.keepDenial(uint32(id), d)
+	return true
+}
+
+// Refuses reports whether commands cannot read, or with write cannot change or
+// make, the absolute path although the host would let their user. At the levels
+// with mounts what cannot be read is not there.
+func (s *Sandbox) Refuses(name string, write bool) bool {
+	landlock := s.report.Level == sandbox.LevelLandlock
+	if s.report.Level == sandbox.LevelNone || !path.IsAbs(name) || within(name, "/dev", "/proc", "/sys") {
+		return false
+	}
+	if deepest(name, s.writable) >= deepest(name, s.readGrants) && within(name, s.writable...) {
+		return false
+	}
+	if !write && (!landlock || within(name, s.readable...)) {
+		return false
+	}
+	if !write {
+		return unix.Access(name, unix.R_OK) == nil
+	}
+	return s.hostAllows(name)
+}
+
+// deepest is the length of the longest of dirs that name lies in.
+func deepest(name string, dirs []string) int {
+	n := 0
+	for _, d := range dirs {
+		if within(name, d) {
+			n = max(n, len(d))
+		}
+	}
+	return n
+}
+
+// hostAllows says whether the host would let the commands' user make or change
+// a path: an error of the host's own must not be put down to the sandbox. What
+// cannot be told counts as refused.
+func (s *Sandbox) hostAllows(name string) bool {
+	var fs unix.Statfs_t
+	dir := path.Dir(name)
+	if unix.Statfs(dir, &fs) != nil || fs.Flags&unix.ST_RDONLY != 0 {
+		return false
+	}
+	if s.uid == 0 {
+		return true
+	}
+	target, mode := name, uint32(unix.W_OK)
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err == unix.ENOENT {
+		target, mode = dir, unix.W_OK|unix.X_OK
+		err = unix.Stat(dir, &st)
+		if err != nil {
+			return false
+		}
+	} else if err != nil {
+		return false
+	}
+	if s.uid == os.Geteuid() {
+		return unix.Access(target, mode) == nil
+	}
+	// The server is root and the commands are not: the mode alone says it.
+	switch {
+	case int(st.Uid) == s.uid:
+		return st.Mode>>6&mode == mode
+	case int(st.Gid) == s.gid:
+		return st.Mode>>3&mode == mode
+	}
+	return st.Mode&mode == mode
 }

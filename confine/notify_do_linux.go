@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // supervisedCall is one system call init does for commands, by where its
@@ -126,7 +128,20 @@ func (t *supervisorThread) single(q *request, dir, path int8, v verb, act func(*
 		}
 		t.setUmask(q.who.umask)
 	}
-	return t.act(q, func() error { return act(&p) })
+	return t.explain(q, t.act(q, func() error { return act(&p) }), &p)
+}
+
+// explain tells of a call that a read-only mount refused.
+func (t *supervisorThread) explain(q *request, r reply, places ...*place) reply {
+	if r.err != unix.EROFS {
+		return r
+	}
+	for _, p := range places {
+		if p.path != "" {
+			t.s.denied(q.who, p.path, sandbox.DenialOutside)
+		}
+	}
+	return r
 }
 
 // act runs what changes names, for a caller that still waits.
@@ -218,14 +233,14 @@ func (t *supervisorThread) pair(q *request) reply {
 				return r
 			}
 		}
-		return t.act(q, func() error { return unix.Renameat2(src.dir, src.name, dst.dir, dst.name, uint(flags)) })
+		return t.explain(q, t.act(q, func() error { return unix.Renameat2(src.dir, src.name, dst.dir, dst.name, uint(flags)) }), &src, &dst)
 	}
 	if src.object >= 0 {
-		return t.act(q, func() error {
+		return t.explain(q, t.act(q, func() error {
 			return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+itoa(src.object), dst.dir, dst.name, unix.AT_SYMLINK_FOLLOW)
-		})
+		}), &dst)
 	}
-	return t.act(q, func() error { return unix.Linkat(src.dir, src.name, dst.dir, dst.name, 0) })
+	return t.explain(q, t.act(q, func() error { return unix.Linkat(src.dir, src.name, dst.dir, dst.name, 0) }), &dst)
 }
 
 // permitSource judges what is moved or gets a second name. A nameless file has

@@ -47,7 +47,7 @@ func (t *supervisorThread) open(q *request, how unix.OpenHow) reply {
 		if r := t.permit(q, verbOpen, &p); r.err != 0 {
 			return r
 		}
-		r := t.openAt(q, &p, how)
+		r := t.explain(q, t.openAt(q, &p, how), &p)
 		if (r.err != unix.ELOOP && r.err != unix.ENOTDIR) || !follow {
 			return r
 		}

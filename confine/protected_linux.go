@@ -1,6 +1,10 @@
 package confine
 
-import "strings"
+import (
+	"strings"
+
+	"mcp-sandbox/sandbox"
+)
 
 // fileID tells a file from all others as long as it is there.
 type fileID struct{ dev, ino uint64 }
@@ -39,18 +43,15 @@ const (
 	verbTake                  // moves it away, or gives it a second name
 )
 
-// reasonProtected is why judge refuses.
-const reasonProtected = "protected"
-
 // judge says why a call may not do v to path, "" if it may.
-func (p *protectedSet) judge(v verb, path string) string {
+func (p *protectedSet) judge(v verb, path string) sandbox.DenialKind {
 	if p == nil {
 		return ""
 	}
 	path = foldName(path)
 	for q := path; len(q) > 1; {
 		if p.covered[q] {
-			return reasonProtected
+			return sandbox.DenialProtected
 		}
 		i := strings.LastIndexByte(q, '/')
 		if i <= 0 {
@@ -61,14 +62,14 @@ func (p *protectedSet) judge(v verb, path string) string {
 	// An empty directory holds nothing protected; the mount over one that does
 	// keeps it.
 	if p.parents[path] && v != verbMakeDir && v != verbRemoveDir {
-		return reasonProtected
+		return sandbox.DenialProtected
 	}
 	return ""
 }
 
 // judgeAt is judge for a name in a directory that may be reached under more
 // names than the one it was reached by.
-func (p *protectedSet) judgeAt(v verb, at *place) string {
+func (p *protectedSet) judgeAt(v verb, at *place) sandbox.DenialKind {
 	if why := p.judge(v, at.path); why != "" || p == nil {
 		return why
 	}

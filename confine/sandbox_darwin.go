@@ -62,7 +62,7 @@ func start(ctx context.Context, p sandbox.Policy) (*Sandbox, error) {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Sandbox{level: pl.Level, gaps: gaps, log: p.Log, lim: withDefaults(p.Limits),
+	s := &Sandbox{level: pl.Level, gaps: gaps, log: p.Log, lim: p.Limits.WithDefaults(),
 		procs: map[*Process]struct{}{}, done: make(chan struct{})}
 	if err := s.prepare(p, pl); err != nil {
 		if s.dir != "" {

@@ -22,9 +22,13 @@ type Sandbox struct {
 	log    *slog.Logger
 	uid    int // of the commands
 	gid    int
-	pid    int // init, as the server sees it
-	pidMu  sync.Mutex
-	reaped bool // pid is no longer ours
+	// writable is what commands may change, readable what they may read besides at
+	// the landlock level, private what of both lies in memory except for grants.
+	writable, readable, private, grants, readGrants []string
+	limits                                          sandbox.Limits
+	pid                                             int // init, as the server sees it
+	pidMu                                           sync.Mutex
+	reaped                                          bool // pid is no longer ours
 
 	sock *os.File
 	control
@@ -36,12 +40,13 @@ type Sandbox struct {
 	pending  map[uint32]chan answer
 	held     map[io.Closer]bool // listeners and sockets made inside
 	cleanups []func()
-	views    map[string]int      // trees with exchanged owners, for file tools; nil without
-	denials  map[uint32][]Denial // not asked for yet, by command
-	denied   int                 // how many those are
+	views    map[string]int              // trees with exchanged owners, for file tools; nil without
+	denials  map[uint32][]sandbox.Denial // not asked for yet, by command
+	denied   int                         // how many those are
 
 	cgroup   *cgroup
 	oomKills int // seen so far; the reader's alone
+	forks    int // that the control group refused, as last seen; needs mu
 
 	done chan struct{}
 }
@@ -208,7 +213,7 @@ func (s *Sandbox) event(f *frame) {
 			p.end(st, nil)
 		}
 	case evDenied:
-		id, d := f.u32(), Denial{Path: f.str(), Reason: f.str()}
+		id, d := f.u32(), sandbox.Denial{Subject: f.str(), Kind: sandbox.DenialKind(f.str())}
 		if f.err == nil {
 			s.keepDenial(id, d)
 		}

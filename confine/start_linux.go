@@ -125,7 +125,7 @@ func normalise(p *sandbox.Policy) error {
 	if !(l.CPU <= 1<<16) {
 		return errorf("invalid_argument", nil, "the CPU limit is no number of processors, give one such as 1.5")
 	}
-	p.Limits = withDefaults(l)
+	p.Limits = l.WithDefaults()
 	for _, list := range []struct {
 		what  string
 		paths []string
@@ -219,12 +219,17 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, p
 	s := &Sandbox{
 		log: p.Log, uid: l.id.uid, gid: l.id.gid, pid: b.pid, sock: sock, control: b.control,
 		procs: map[uint32]*Process{}, pending: map[uint32]chan answer{}, held: map[io.Closer]bool{},
-		done: make(chan struct{}), cgroup: cg,
+		done: make(chan struct{}), cgroup: cg, limits: p.Limits,
+		writable: l.cfg.Writable, readable: l.cfg.ReadOnly, grants: slices.Concat([]string{p.Workspace}, p.Read, p.Write),
+		private: []string{"/tmp", "/var/tmp", "/run"}, readGrants: p.Read,
 		cleanups: []func(){l.undo, func() {
 			if err := cg.Remove(); err != nil {
 				p.Log.Warn("control group not removed", "error", err)
 			}
 		}},
+	}
+	if l.cfg.Home != "" {
+		s.private = append(s.private, l.cfg.Home)
 	}
 	in := b.in
 	// Whatever ends the wait early kills init, which ends the read below.

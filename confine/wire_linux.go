@@ -39,6 +39,8 @@ const (
 	opInput
 	opFamily
 	opListening
+	opOwner
+	opTmpLeft
 )
 
 // Answers and events of init.

@@ -62,7 +62,9 @@ type process struct {
 	// names its output.
 	cancelled bool
 	keptID    string
-	killing   chan struct{} // closed when the kill has done its work
+	// denied is what the sandbox refused and no reply has explained yet.
+	denied  []sandbox.Denial
+	killing chan struct{} // closed when the kill has done its work
 
 	// lineTyped is how much of a line the terminal has been sent. Needs writing.
 	lineTyped int

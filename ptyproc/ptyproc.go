@@ -155,6 +155,8 @@ type Result struct {
 	// else its id, 1000 to 99999.
 	ID      int
 	Running bool
+	// Command is what is listed as the command.
+	Command string
 	// Exit is set once the leader has ended.
 	Exit     *sandbox.ExitStatus
 	TimedOut bool
@@ -188,7 +190,12 @@ type Result struct {
 	Wall    time.Duration
 	// Notices are sentences for the owner, such as a pruned process.
 	Notices []string
-	TTY     bool
+	// Refused is what the sandbox refused the command since the last reply about
+	// it, and Denied what of that, and of what earlier replies held back, this one
+	// is to explain: all where the command failed or had ended before, else what
+	// its output names.
+	Refused, Denied []sandbox.Denial
+	TTY             bool
 	// Screen is set when the program shows the alternate screen and has written
 	// something: what a person sees now. FullScreenBefore says that it did so
 	// where Output begins.

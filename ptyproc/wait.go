@@ -278,7 +278,8 @@ func (t *Table) readRest(p *process) {
 // result takes the unread output, and forgets the process when this is the last
 // that can be said of it.
 func (t *Table) result(p *process) Result {
-	r := Result{ID: p.id, Running: true, TTY: p.tty, Started: p.started, Wall: p.wall()}
+	r := Result{ID: p.id, Running: true, Command: p.command, TTY: p.tty, Started: p.started, Wall: p.wall()}
+	_, reported := p.awaited()
 	// The exit may have come just after the wait was over: its output counts too.
 	if p.exited() {
 		t.readRest(p)
@@ -296,6 +297,7 @@ func (t *Table) result(p *process) Result {
 		p.mu.Unlock()
 	}
 	p.take(&r, r.ID == 0 || p.ended())
+	p.takeDenied(&r, reported)
 	if r.ID == 0 {
 		t.forget(p, "")
 	} else {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"log/slog"
 	"os"
 )
@@ -95,4 +96,14 @@ type Limits struct {
 	// BestEffort starts a session whose Memory, CPU or Procs cannot be enforced;
 	// without it such a start is refused.
 	BestEffort bool
+}
+
+// WithDefaults puts the defaults in place of zeros.
+func (l Limits) WithDefaults() Limits {
+	l.Procs = cmp.Or(l.Procs, 1024)
+	l.FileSize = cmp.Or(l.FileSize, 4<<30)
+	l.OpenFiles = cmp.Or(l.OpenFiles, 4096)
+	l.Tmp = cmp.Or(l.Tmp, 1<<30)
+	l.Shm = cmp.Or(l.Shm, 256<<20)
+	return l
 }

@@ -117,7 +117,10 @@ type Config struct {
 	// Audit records tool calls and the lives of sessions; nil records nothing. The
 	// manager closes it.
 	Audit *audit.Auditor
-	Log   *slog.Logger
+	// Denied counts what a sandbox refused a command, by file, limit or network;
+	// nil counts nothing.
+	Denied func(kind string)
+	Log    *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 

@@ -2,8 +2,6 @@ package session
 
 import (
 	"context"
-	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -102,7 +100,7 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	}
 	res, err := s.table.Start(ctx, req)
 	change.End(ctx)
-	res, err = s.withNotices(res, err)
+	res, err = s.withNotices(ctx, res, err, dir)
 	res.Notices = append(notices, res.Notices...)
 	if err == nil {
 		res.Notices = append(res.Notices, s.identityHint(&res)...)
@@ -115,56 +113,6 @@ func (s *Session) workdir(p string) (string, error) {
 		return s.root, nil
 	}
 	return s.files.ResolveDir(p)
-}
-
-// environ is a clean environment: what is true inside the sandbox, the locale,
-// the configured values, then the call's own. Nothing else of the server's.
-func (s *Session) environ(extra map[string]string, tty bool) ([]string, error) {
-	term := "dumb"
-	if tty {
-		term = "xterm-256color"
-	}
-	env := slices.Clone(s.sandbox.Environ())
-	env = append(env, "TERM="+term, "LANG="+hostValue("LANG", "C.UTF-8"))
-	if tz := os.Getenv("TZ"); tz != "" {
-		env = append(env, "TZ="+tz)
-	}
-	env = append(env, s.env...)
-	env = append(env, s.config.Env...)
-	for name, value := range extra {
-		if err := sandbox.CheckEnvName(name); err != nil {
-			return nil, err
-		}
-		if strings.ContainsRune(value, 0) {
-			return nil, errorf("invalid_argument", nil, "the environment value of %q holds a NUL byte, remove it", name)
-		}
-		env = append(env, name+"="+value)
-	}
-	return lastWins(env), nil
-}
-
-func hostValue(name, fallback string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return fallback
-}
-
-// lastWins keeps the last value of each name: getenv(3) of most C libraries
-// finds the first, so a doubled name would undo the later setting.
-func lastWins(env []string) []string {
-	at := make(map[string]int, len(env))
-	out := env[:0:0]
-	for _, kv := range env {
-		name, _, _ := strings.Cut(kv, "=")
-		if i, ok := at[name]; ok {
-			out[i] = kv
-			continue
-		}
-		at[name] = len(out)
-		out = append(out, kv)
-	}
-	return out
 }
 
 // InputRequest is text for a process, or a poll when Chars is empty.
@@ -201,7 +149,7 @@ func (s *Session) Write(ctx context.Context, r InputRequest) (Result, error) {
 		ID: r.ID, Chars: []byte(r.Chars), Keys: keys, Cols: uint16(r.Cols), Rows: uint16(r.Rows), Close: r.Close, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
 	})
 	change.End(ctx)
-	return s.withNotices(res, err)
+	return s.withNotices(ctx, res, err, s.root)
 }
 
 // Kill ends a process and everything it started. Signal 0 is TERM, then KILL
@@ -210,7 +158,8 @@ func (s *Session) Kill(ctx context.Context, id int, sig syscall.Signal) (Result,
 	if err := s.requireRunning(); err != nil {
 		return Result{}, err
 	}
-	return s.table.Kill(ctx, id, sig)
+	res, err := s.table.Kill(ctx, id, sig)
+	return s.withNotices(ctx, res, err, s.root)
 }
 
 // Processes lists the running and the recently ended.

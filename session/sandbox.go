@@ -14,12 +14,13 @@ type Noticer interface {
 	Notices() []string
 }
 
-// withNotices adds what the sandbox has to tell the model, such as a network
-// denial, to the reply it belongs to.
-func (s *Session) withNotices(r Result, err error) (Result, error) {
+// withNotices adds what the sandbox has to tell the model, such as what it
+// refused, to the reply it belongs to. dir is where the command ran.
+func (s *Session) withNotices(ctx context.Context, r Result, err error, dir string) (Result, error) {
 	if err != nil {
 		return r, err
 	}
+	s.explain(ctx, &r, dir)
 	if n, ok := s.sandbox.(Noticer); ok {
 		r.Notices = append(r.Notices, n.Notices()...)
 	}

@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mcp-sandbox/deny"
 	"mcp-sandbox/manifest"
 	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/sandbox"
@@ -77,6 +78,13 @@ type Session struct {
 	mutations     int
 	checkpointing bool // a checkpoint is being taken
 	closing       bool // and none is begun any more
+
+	hidden *deny.List
+	trust  trustStore
+
+	denialsMu                       sync.Mutex
+	denialsBegan                    time.Time
+	denialsRecorded, denialsOmitted int
 
 	noticesMu sync.Mutex
 	notices   []string
@@ -333,6 +341,10 @@ func (s *Session) run(ctx context.Context) (err error) {
 		return err
 	}
 	files.ProtectGrants = slices.Concat(inGrants, nestedProtected())
+	s.trust = hostTrust(s.hidden, func(name, why string) {
+		s.log.Warn("a variable with certificates is not passed to commands", "name", name, "reason", why)
+	})
+	p.Read = slices.Concat(p.Read, s.trust.grants)
 	if s.sandbox, err = s.launcher.Start(ctx, p, Callbacks{Note: s.note, Ask: s.ask}); err != nil {
 		return err
 	}
@@ -372,6 +384,7 @@ func (s *Session) fileOptions(p sandbox.Policy) (workspace.Options, error) {
 	if err != nil {
 		return workspace.Options{}, err
 	}
+	s.hidden = hidden
 	uid, gid := s.fileOwner()
 	grants := make([]workspace.Grant, 0, len(p.Read)+len(p.Write))
 	for _, path := range p.Write {

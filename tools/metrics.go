@@ -97,7 +97,8 @@ func (m *Metrics) SpansDropped(n int) {
 	m.spans += int64(n)
 }
 
-// Denied counts a refusal; kind is auth, host, origin, quota or network.
+// Denied counts a refusal; kind is auth, host, origin, quota, network, file or
+// limit.
 func (m *Metrics) Denied(kind string) {
 	if m == nil {
 		return

@@ -133,10 +133,12 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 	}
 	status := p.Wait()
 	drain(&out, p)
+	notes := sess.Explain(ctx, p, status)
 	if s, ok := sess.Sandbox().(session.Noticer); ok {
-		for _, n := range s.Notices() {
-			fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", n)
-		}
+		notes = append(notes, s.Notices()...)
+	}
+	for _, n := range notes {
+		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", n)
 	}
 	return status.Code, nil
 }

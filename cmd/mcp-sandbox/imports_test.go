@@ -31,6 +31,7 @@ var forbidden = []struct{ from, to, why string }{
 	{"deny", "mcp-sandbox/", "commands, file tools and snapshots read one policy through it; it must know none of them"},
 	{"hostpath", "mcp-sandbox/", "a decision about paths alone"},
 	{"fsuser", "mcp-sandbox/", "rights of a thread alone"},
+	{"refusal", "mcp-sandbox/", "reading what programs print needs nothing else of the program"},
 	{"tokens", "mcp-sandbox/", "counting text needs nothing else of the program"},
 	{"audit", "mcp-sandbox/session", "a record is written for sessions, tools and commands alike; it must not know them"},
 	{"audit", "mcp-sandbox/tools", "what a record says is decided by its caller"},

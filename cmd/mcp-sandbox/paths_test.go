@@ -26,6 +26,7 @@ var mayUsePaths = map[string]string{
 	"manifest/manifest.go":    "the operator's manifest",
 	"manifest/environment.go": "files that the operator's manifest names",
 	"session/from.go":         "the archive that the operator names, and whether the workspace is empty, before a command runs",
+	"session/environ.go":      "certificates that the operator's environment names, before a command runs",
 	"session/gitrepo.go":      "the clone's directory, made with mode 0700 and checked by its descriptor",
 	"session/kept.go":         "the state directory",
 	"session/lifecycle.go":    "the state directory, and the session's own temporary directory after its commands have ended",

@@ -127,6 +127,7 @@ func (s *settings) load(f *pflag.FlagSet) error {
 	}
 	s.session.Log, s.tools.Log = log, log
 	s.tools.Version, s.tools.Metrics = version(), s.observe.metrics()
+	s.session.Denied = s.tools.Metrics.Denied // of a nil one too
 	if s.tools.Spans, err = s.observe.tracing(s.tools.Metrics, log); err != nil {
 		return err
 	}
