@@ -3,6 +3,7 @@ package tools
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -42,6 +43,8 @@ type HTTPOptions struct {
 	// MaxNew bounds the MCP sessions that one principal begins: so many at once,
 	// and an eighth of it each second from then on; 0 is 256.
 	MaxNew int
+	// TLS, when set, is spoken on the listener, with HTTP/2; nil is plain HTTP.
+	TLS *tls.Config
 	// Ready says whether a sandbox can be had, for /readyz; nil is yes.
 	Ready func() error
 	Log   *slog.Logger
@@ -219,8 +222,14 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 	})
 	defer h.conns.close()
 	defer h.halt(sandbox.ErrStopping)
+	l = h.conns.listen(l)
+	if h.options.TLS != nil {
+		srv.TLSConfig = h.options.TLS.Clone()
+		srv.TLSConfig.NextProtos = []string{"h2", "http/1.1"}
+		l = tls.NewListener(l, srv.TLSConfig)
+	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(h.conns.listen(l)) }()
+	go func() { served <- srv.Serve(l) }()
 	select {
 	case err := <-served:
 		return err

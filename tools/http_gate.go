@@ -94,7 +94,11 @@ func (g *gate) originAllowed(r *http.Request) bool {
 		return false
 	}
 	origin := strings.ToLower(all[0])
-	return slices.Contains(g.origins, origin) || !g.anyHost && origin == "http://"+strings.ToLower(r.Host)
+	own := "http://"
+	if r.TLS != nil {
+		own = "https://"
+	}
+	return slices.Contains(g.origins, origin) || !g.anyHost && origin == own+strings.ToLower(r.Host)
 }
 
 // principal is who sends the request, without a name when nobody known does. The token is

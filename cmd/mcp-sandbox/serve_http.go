@@ -33,6 +33,8 @@ type httpSettings struct {
 	maxConns       int
 	defaultSandbox string
 	shareSignals   bool
+	tlsCert        string
+	tlsKey         string
 }
 
 func registerHTTP(f *pflag.FlagSet, s *settings) {
@@ -40,6 +42,8 @@ func registerHTTP(f *pflag.FlagSet, s *settings) {
 	f.StringVar(&s.transport, "transport", "stdio", "stdio, http (streamable HTTP) or sse (protocol 2024-11-05)")
 	f.StringVar(&h.listen, "listen", "127.0.0.1:8765", "with a network transport: HOST:PORT, unix:/PATH, or systemd: for an inherited socket")
 	f.StringVar(&h.tokenFile, "token-file", "", "bearer tokens, a NAME:TOKEN a line, mode 0600 (default: one made in --state-dir, for loopback)")
+	f.StringVar(&h.tlsCert, "tls-cert", "", "speak TLS, with HTTP/2: PEM file of the certificate and its chain, reloaded on SIGHUP")
+	f.StringVar(&h.tlsKey, "tls-key", "", "PEM file of the certificate's key")
 	f.BoolVar(&h.noAuth, "no-auth", false, "serve loopback without a token: every program of this machine can then run commands here")
 	f.StringSliceVar(&h.allowedHosts, "allowed-host", nil, "additional Host header to accept, without port")
 	f.StringSliceVar(&h.allowedOrigins, "allowed-origin", nil, "web page (scheme://host:port) that may speak to the server")
@@ -98,6 +102,9 @@ func (s *settings) loadHTTP() error {
 	case h.tokenFile == "" && !local:
 		return badSetting("listen is %s, which other machines may reach, and there is no token: name a file with --token-file, or listen on 127.0.0.1", h.listen)
 	}
+	if h.tlsKey != "" {
+		s.session.Private = append(s.session.Private, h.tlsKey)
+	}
 	if h.tokenFile != "" {
 		s.session.Private = append(s.session.Private, h.tokenFile)
 	}
@@ -152,6 +159,10 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
+	cert, err := loadCertificate(s.http.tlsCert, s.http.tlsKey, s.session.Log)
+	if err != nil {
+		return err
+	}
 	ready := &readiness{}
 	ready.try(ctx, m, s.session)
 	if err := principals.Restrict(func(names []string) error {
@@ -161,7 +172,7 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	}
 	h, err := tools.NewHTTP(srv, tools.HTTPOptions{
 		Transport: s.transport, Principals: principals, AllowedHosts: s.http.hosts(), AnyHost: strings.HasPrefix(s.http.listen, "unix:"),
-		AllowedOrigins: s.http.allowedOrigins, MaxConns: s.http.maxConns, Ready: ready.get, Log: s.session.Log,
+		AllowedOrigins: s.http.allowedOrigins, MaxConns: s.http.maxConns, TLS: cert.config(), Ready: ready.get, Log: s.session.Log,
 	})
 	if err != nil {
 		return err
@@ -174,6 +185,10 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	if principals != nil {
 		reloads = append(reloads, principals.Reload)
 	}
+	over := ""
+	if cert != nil {
+		reloads, over = append(reloads, cert.reload), " with TLS"
+	}
 	ctx, stop := s.reloadOnSIGHUP(ctx, reloads...)
 	defer stop()
 	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, m, s.session.Log)
@@ -182,7 +197,7 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	}
 	stopAdmin := serveAdmin(m, s)
 	up, down := supervised()
-	fmt.Fprintf(operator(os.Stderr), "mcp-sandbox serves %s on %s\n", s.transport, l.Addr())
+	fmt.Fprintf(operator(os.Stderr), "mcp-sandbox serves %s on %s%s\n", s.transport, l.Addr(), over)
 	up()
 	err = h.Serve(ctx, l)
 	down()
