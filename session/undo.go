@@ -35,6 +35,9 @@ type undo struct {
 	flight  chan struct{} // closed when the snapshot being taken is done
 	cost    time.Duration // of the newest one; 0 is not known
 	ended   time.Time     // when that was done
+	spent   time.Duration // of waitCredit
+	counted time.Time     // when spent was brought up to date
+	later   bool          // a snapshot will be taken when the pause is over
 }
 
 const (
@@ -42,8 +45,13 @@ const (
 	baselineTime = 10 * time.Second
 	// quickSnapshot is how long a call waits for one, but for the baseline.
 	quickSnapshot = 100 * time.Millisecond
-	// slowPause is how many times its cost a slower snapshot is followed by none.
+	// slowPause is how many times its cost a snapshot is followed by none, when it
+	// costs more or calls come so fast that they may not wait for it.
 	slowPause = 4
+	// Calls in quick succession wait for snapshots one part in waitShare of the
+	// time, after the first waitCredit of it.
+	waitShare  = 20
+	waitCredit = 300 * time.Millisecond
 	// manyFiles is how many removed or rewritten files a result speaks about.
 	manyFiles = 20
 
@@ -249,10 +257,42 @@ func waitSaying(ctx context.Context, done <-chan struct{}, progress func(Progres
 	}
 }
 
+// credit is how long calls may wait now; the caller holds mu.
+func (u *undo) credit() time.Duration {
+	now := time.Now()
+	if !u.counted.IsZero() {
+		u.spent = max(0, u.spent-now.Sub(u.counted)/waitShare)
+	}
+	u.counted = now
+	return waitCredit - u.spent
+}
+
+// waited takes off the credit what a call has waited since began.
+func (u *undo) waited(began time.Time) {
+	u.mu.Lock()
+	u.spent += time.Since(began)
+	u.mu.Unlock()
+}
+
+// pause is how long no snapshot may begin; the caller holds mu.
+func (u *undo) pause() time.Duration {
+	if u.cost <= quickSnapshot && u.cost <= u.credit() {
+		return 0
+	}
+	return max(0, slowPause*u.cost-time.Since(u.ended))
+}
+
 // catchUp waits at most quickSnapshot for a snapshot of the present state.
 func (s *Session) catchUp(ctx context.Context) {
 	u := &s.undo
-	limit := time.NewTimer(quickSnapshot)
+	u.mu.Lock()
+	most := min(quickSnapshot, u.credit())
+	u.mu.Unlock()
+	if most <= 0 {
+		return
+	}
+	defer u.waited(time.Now())
+	limit := time.NewTimer(most)
 	defer limit.Stop()
 	for fresh := false; ; fresh = true {
 		busy := slices.ContainsFunc(s.Processes(), atWork)
@@ -287,7 +327,14 @@ func (s *Session) takeBehind() <-chan struct{} {
 	if u.flight != nil {
 		return u.flight
 	}
-	if u.off || u.cost > quickSnapshot && time.Since(u.ended) < slowPause*u.cost {
+	if u.off {
+		return nil
+	}
+	if pause := u.pause(); pause > 0 {
+		if !u.later {
+			u.later = true
+			time.AfterFunc(pause, s.takeLate)
+		}
 		return nil
 	}
 	done := make(chan struct{})
@@ -307,6 +354,19 @@ func (s *Session) takeBehind() <-chan struct{} {
 	}
 	u.flight = done
 	return done
+}
+
+// takeLate takes the snapshot that a pause has put off; calls in flight take it
+// when they end.
+func (s *Session) takeLate() {
+	u := &s.undo
+	u.mu.Lock()
+	u.later = false
+	due := u.calls == 0 && u.changes != u.taken
+	u.mu.Unlock()
+	if due {
+		s.takeBehind()
+	}
 }
 
 // flight is a snapshot being taken behind the calls.
@@ -384,7 +444,7 @@ func (c *Change) End(ctx context.Context) {
 	u.mu.Lock()
 	u.changes++
 	u.calls--
-	cost := u.cost
+	cost, credit := u.cost, u.credit()
 	u.mu.Unlock()
 	done := s.takeBehind()
 	if done == nil || !c.waits {
@@ -393,12 +453,13 @@ func (c *Change) End(ctx context.Context) {
 	wait := time.Duration(0)
 	if free := s.freeInodes(); free >= c.free+manyFiles {
 		wait = max(2*cost, 2*time.Second)
-	} else if took := time.Since(c.began); cost > 0 && cost <= took/10 {
-		wait = took / 5
+	} else if took := time.Since(c.began); cost > 0 && cost <= took/10 && cost < credit {
+		wait = min(took/5, credit)
 	}
 	if wait == 0 {
 		return
 	}
+	defer u.waited(time.Now())
 	limit := time.NewTimer(wait)
 	defer limit.Stop()
 	for done != nil {
