@@ -214,6 +214,9 @@ func (a *applier) copyOne(ctx context.Context, tree *os.Root, child item, f *os.
 	if !fi.IsDir() {
 		return a.copyFile(ctx, tree, child, f)
 	}
+	if into, err := tree.Stat("."); err != nil || os.SameFile(into, fi) {
+		return errorf("invalid_argument", err, "the entry %q: its src holds the workspace it would be copied into; name a directory that does not", child.path)
+	}
 	if err := tree.MkdirAll(child.path, 0o755); err != nil {
 		return entryError(err, child.path, "it cannot be made")
 	}

@@ -236,3 +236,30 @@ func TestCopiesNothingHidden(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCopyOfItself: a directory that holds the workspace is not copied into it
+// without end.
+func TestCopyOfItself(t *testing.T) {
+	base := t.TempDir()
+	into := filepath.Join(base, "a", "ws")
+	if err := os.MkdirAll(filepath.Join(into, "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := os.OpenRoot(into)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	a := &applier{manifest: &Manifest{base: base}}
+	for _, src := range []string{"a", "."} {
+		from, err := a.source(item{Entry{Src: src}, "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = a.copyDir(t.Context(), tree, item{Entry{}, "x"}, from, false)
+		from.Close()
+		if sandbox.CodeOf(err) != "invalid_argument" || !strings.Contains(err.Error(), "holds the workspace") {
+			t.Errorf("%s: %v", src, err)
+		}
+	}
+}

@@ -56,3 +56,12 @@ func (v *vocab) appendToken(out []byte, token uint32) []byte {
 	}
 	return append(out, v.split[5*token])
 }
+
+// whole is the token that is exactly s.
+func (v *vocab) whole(s string) (token uint32, ok bool) {
+	unit, ok := v.walk(s)
+	if !ok {
+		return 0, false
+	}
+	return v.tokenOf(unit), true
+}

@@ -102,15 +102,6 @@ func (v *vocab) isToken(s string) bool {
 	return ok
 }
 
-// whole is the token that is exactly s.
-func (v *vocab) whole(s string) (token uint32, ok bool) {
-	unit, ok := v.walk(s)
-	if !ok {
-		return 0, false
-	}
-	return v.tokenOf(unit), true
-}
-
 // walk goes down the trie by all of s; ok if that leads to a token.
 func (v *vocab) walk(s string) (unit uint32, ok bool) {
 	trie := v.trie
