@@ -216,9 +216,11 @@ type HTTPOptions struct {
 	Timeout  time.Duration
 	Attempts int
 	// Pause lies before the second attempt and doubles, 200 ms.
-	Pause  time.Duration
-	Client *http.Client
-	Log    *slog.Logger
+	Pause time.Duration
+	// Circuit is how long a Sync sink refuses at once after a failure, 5 s.
+	Circuit time.Duration
+	Client  *http.Client
+	Log     *slog.Logger
 }
 
 // NewHTTP posts records as application/x-ndjson, several in one body when
@@ -242,6 +244,9 @@ func NewHTTP(address string, o HTTPOptions) (Sink, error) {
 	}
 	if o.Pause <= 0 {
 		o.Pause = 200 * time.Millisecond
+	}
+	if o.Circuit <= 0 {
+		o.Circuit = circuitPause
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -271,7 +276,17 @@ type httpSink struct {
 	stop    chan struct{}
 	stopped chan struct{}
 	failed  bool // the deliverer's alone
+
+	// After a failure a synchronous sink refuses at once until tryAt, and asks the
+	// collector once then: a strict auditor would else hold every call up for as
+	// long as a dead collector takes to fail three times.
+	circuit sync.Mutex
+	open    bool
+	tryAt   time.Time
 }
+
+// circuitPause is how long a collector that failed is not asked again.
+const circuitPause = 5 * time.Second
 
 // httpBatch bounds one POST, in bytes.
 const httpBatch = 1 << 20
@@ -283,7 +298,7 @@ func (s *httpSink) Write(ctx context.Context, line []byte) error {
 	default:
 	}
 	if s.options.Sync {
-		return s.post(ctx, line)
+		return s.guarded(ctx, line)
 	}
 	select {
 	case s.queue <- bytes.Clone(line):
@@ -291,6 +306,24 @@ func (s *httpSink) Write(ctx context.Context, line []byte) error {
 	default:
 		return fmt.Errorf("%d audit records wait for the collector, no more are taken", cap(s.queue))
 	}
+}
+
+// guarded posts one record unless the collector has just failed.
+func (s *httpSink) guarded(ctx context.Context, line []byte) error {
+	s.circuit.Lock()
+	defer s.circuit.Unlock() // records go in order, one at a time
+	attempts := s.options.Attempts
+	if s.open {
+		if wait := time.Until(s.tryAt); wait > 0 {
+			return fmt.Errorf("the collector failed and is asked again in %s", wait.Round(time.Second))
+		}
+		attempts = 1
+	}
+	err := s.postTimes(ctx, line, attempts)
+	if s.open = err != nil && ctx.Err() == nil; s.open {
+		s.tryAt = time.Now().Add(s.options.Circuit)
+	}
+	return err
 }
 
 func (s *httpSink) deliver() {
@@ -334,9 +367,13 @@ func (s *httpSink) flush(body []byte) {
 	s.failed = false
 }
 
-func (s *httpSink) post(ctx context.Context, body []byte) (err error) {
+func (s *httpSink) post(ctx context.Context, body []byte) error {
+	return s.postTimes(ctx, body, s.options.Attempts)
+}
+
+func (s *httpSink) postTimes(ctx context.Context, body []byte, attempts int) (err error) {
 	pause := s.options.Pause
-	for i := range s.options.Attempts {
+	for i := range attempts {
 		if i > 0 {
 			select {
 			case <-time.After(pause):

@@ -346,10 +346,14 @@ func (s *Session) finish(forget bool) (err error) {
 	s.closing = true
 	s.workedMu.Unlock()
 	s.watching.Wait()
+	saved := ran && s.allSaved()
 	errs = append(errs, s.Shutdown())
 	if keep && ran {
 		// After the processes: nothing changes under the snapshot's hands.
-		_, err := s.checkpoint(ctx, s.owned)
+		_, err := s.checkpoint(ctx, s.owned && !saved)
+		if err != nil {
+			s.checkpointFailed(err)
+		}
 		errs = append(errs, err)
 	}
 	errs = append(errs, s.closeSnapshots())

@@ -33,6 +33,7 @@ type Manager struct {
 	// keeping is held while what a principal keeps is counted. Taken before mu.
 	keeping sync.Mutex
 	sweeps  atomic.Int64
+	counts  Counts
 	warming chan struct{} // see BeginBaseline; nil without
 	cool    context.CancelFunc
 }
@@ -163,6 +164,7 @@ func (m *Manager) Use(ctx context.Context, key string) (_ *Session, done func(),
 		if !m.beginEnd(key, e) {
 			continue // another call has seen it too, or it was ended on purpose
 		}
+		m.counts.Lost.Add(1)
 		_ = e.session.Close()
 		m.finishEnd(key, e)
 		return nil, nil, errorf("session_not_found", nil, "the sandbox of this session ended unexpectedly and its processes are gone, call again for a fresh one")

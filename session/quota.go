@@ -93,6 +93,7 @@ func (m *Manager) suspend(key string) bool {
 	}
 	e.leaving = make(chan struct{})
 	m.mu.Unlock()
+	m.counts.Suspended.Add(1)
 	if err := e.session.Close(); err != nil {
 		m.log.Warn("an idle session did not end cleanly", "session", e.session.id, "error", err)
 	}
@@ -265,6 +266,9 @@ func (m *Manager) sweepByAge() {
 		wg.Go(func() { m.suspend(k) })
 	}
 	wg.Wait()
+	if c.NameOf != nil {
+		m.saveQuiet(now)
+	}
 	if c.NameOf != nil && c.MaxAge > 0 {
 		m.sweepSaved(now)
 	}

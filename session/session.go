@@ -76,6 +76,10 @@ type Session struct {
 
 	workedMu      sync.Mutex
 	mutations     int
+	changes       int  // begun, in all
+	savedChanges  int  // of them in the last quiet checkpoint
+	snapshotted   bool // there is one
+	counts        *Counts
 	checkpointing bool // a checkpoint is being taken
 	closing       bool // and none is begun any more
 
@@ -134,7 +138,7 @@ func (s *Session) Network() sandbox.Network { return s.config.Network }
 func (m *Manager) create(ctx context.Context, c Config, saved *savedState, lock *os.File) (_ *Session, err error) {
 	s := &Session{
 		id: newID(), config: c, created: c.now(), closed: make(chan struct{}), kept: c.Name != "",
-		stored: m.warming, launcher: m.launcher, state: m.state, learn: m.addSecrets, nameLock: lock, resumed: saved,
+		counts: &m.counts, stored: m.warming, launcher: m.launcher, state: m.state, learn: m.addSecrets, nameLock: lock, resumed: saved,
 	}
 	if saved != nil {
 		s.id, s.created, s.established = saved.SessionID, saved.Created, true

@@ -261,7 +261,7 @@ func (s *Session) CountMutation() {
 		ctx, cancel := s.untilClosed()
 		defer cancel()
 		if _, err := s.Stop(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("the checkpoint failed", "error", err)
+			s.checkpointFailed(err)
 		}
 		s.workedMu.Lock()
 		defer s.workedMu.Unlock()

@@ -204,6 +204,7 @@ const (
 // that Destroys shortly for a snapshot of what has changed since the last one.
 // progress, if not nil, is told of a longer wait. Codes: cancelled.
 func (s *Session) BeginChange(ctx context.Context, kind ChangeKind, progress func(Progress)) (*Change, error) {
+	s.changed()
 	u := &s.undo
 	if u.settled == nil {
 		return &Change{}, nil

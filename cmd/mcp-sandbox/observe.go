@@ -73,6 +73,23 @@ func (o *observeSettings) serveMetrics(m *tools.Metrics, manager *session.Manage
 	}
 	m.Gauge("mcp_sandbox_sessions", "Live sessions.", func() float64 { n, _ := manager.Live(); return float64(n) })
 	m.Gauge("mcp_sandbox_processes", "Running commands of all sessions.", func() float64 { _, n := manager.Live(); return float64(n) })
+	counts := manager.Counts()
+	for _, c := range []struct {
+		name, help string
+		read       func() float64
+	}{
+		{"mcp_sandbox_audit_lost_total", "Audit records that no sink took.", func() float64 { return float64(manager.Auditor().Lost()) }},
+		{"mcp_sandbox_checkpoints_failed_total", "Snapshots of sessions that the server could not take by itself.", func() float64 { return float64(counts.CheckpointsFailed.Load()) }},
+		{"mcp_sandbox_sessions_suspended_total", "Sessions suspended for being idle.", func() float64 { return float64(counts.Suspended.Load()) }},
+		{"mcp_sandbox_sessions_lost_total", "Sessions whose sandbox ended by itself.", func() float64 { return float64(counts.Lost.Load()) }},
+		{"process_cpu_seconds_total", "CPU time of the server, user and system.", cpuSeconds},
+	} {
+		m.Counter(c.name, c.help, c.read)
+	}
+	if _, err := os.Stat("/proc/self/fd"); err == nil {
+		m.Gauge("process_open_fds", "Open file descriptors of the server.", openFDs)
+		m.Gauge("process_resident_memory_bytes", "Resident memory of the server.", residentBytes)
+	}
 	if _, _, err := net.SplitHostPort(o.metricsListen); err != nil {
 		return nil, badSetting("metrics-listen is %q, write HOST:PORT such as 127.0.0.1:9464", o.metricsListen)
 	}

@@ -407,8 +407,13 @@ func TestResumedIsTold(t *testing.T) {
 	}
 	text, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if !strings.Contains(string(text), `mcp_sandbox_sessions_resumed_total{from="workspace"} 1`) {
-		t.Errorf("%s", text)
+	for _, series := range []string{
+		`mcp_sandbox_sessions_resumed_total{from="workspace"} 1`, "mcp_sandbox_sessions_suspended_total 0", "mcp_sandbox_sessions_lost_total 0",
+		"mcp_sandbox_checkpoints_failed_total 0", "mcp_sandbox_audit_lost_total 0", "# TYPE process_cpu_seconds_total counter", "process_open_fds ",
+	} {
+		if !strings.Contains(string(text), series) {
+			t.Errorf("no %s in %s", series, text)
+		}
 	}
 	n.stop()
 	if err := os.RemoveAll(workspace); err != nil {
