@@ -27,7 +27,7 @@ func (p *process) takeDenied(r *Result, reported bool) {
 	for _, d := range waiting {
 		switch {
 		// A program tries a connection because it was asked for one.
-		case d.Kind == sandbox.DenialNetwork, namedIn(d, r.Output):
+		case d.Kind == sandbox.DenialNetwork, namedIn(d, r.Output), r.Stderr != nil && namedIn(d, r.Stderr.Text):
 			named = append(named, d)
 		case !incidental(d):
 			rest = append(rest, d)

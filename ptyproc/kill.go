@@ -121,12 +121,19 @@ func (t *Table) cancelled(p *process, err error) error {
 func (p *process) keepUnread() {
 	var r Result
 	p.take(&r, true)
-	if r.OutputID == "" && len(r.Output) > 0 && p.t.o.SpoolDir != "" {
-		r.OutputID = p.t.KeepOutput(r.Output)
+	keep := func(id string, text []byte) string {
+		if id == "" && len(text) > 0 && p.t.o.SpoolDir != "" {
+			id = p.t.KeepOutput(text)
+		}
+		return id
+	}
+	out, errs := keep(r.OutputID, r.Output), ""
+	if r.Stderr != nil {
+		errs = keep(r.Stderr.OutputID, r.Stderr.Text)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cancelled, p.keptID = true, r.OutputID
+	p.cancelled, p.keptID, p.keptErrID = true, out, errs
 }
 
 // end takes the whole tree down: TERM, and KILL for what is left after the

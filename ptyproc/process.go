@@ -42,13 +42,9 @@ type process struct {
 	mu       sync.Mutex
 	lastUsed time.Time
 	waiters  int
-	buf      outputBuffer
-	text     joiner
-	// history is what replies have carried so far, for a spool that may yet
-	// begin; history and buf together never exceed the buffer's bound.
-	history []byte
-	spool   *spool
-	total   int64
+	out      stream
+	errs     *stream // nil unless standard error is apart
+	latest   *stream // that wrote last
 	// newest is when output last came, wake is closed then if anybody asked.
 	newest       time.Time
 	wake         chan struct{}
@@ -62,6 +58,7 @@ type process struct {
 	// names its output.
 	cancelled bool
 	keptID    string
+	keptErrID string
 	// denied is what the sandbox refused and no reply has explained yet.
 	denied  []sandbox.Denial
 	killing chan struct{} // closed when the kill has done its work
@@ -80,12 +77,17 @@ func newProcess(t *Table, id int, r StartRequest, child sandbox.Process, started
 	p := &process{
 		t: t, id: id, command: r.Title, tty: r.TTY, child: child, started: started,
 		eof: make(chan struct{}), lastUsed: t.o.Now(), writing: make(chan struct{}, 1),
-		buf: outputBuffer{headCap: t.o.HeadBytes, tailCap: t.o.TailBytes},
+		out: newStream(t),
 		// Start waits for it from before it is in the table.
 		waiters: 1,
 	}
 	if p.command == "" {
 		p.command = strings.Join(r.Argv, " ")
+	}
+	p.latest = &p.out
+	if child.Stderr() != nil {
+		errs := newStream(t)
+		p.errs = &errs
 	}
 	p.neverOpen = !r.TTY && r.Stdin != sandbox.StdinPipe
 	p.interactive = r.TTY || r.Stdin == sandbox.StdinPipe && r.KeepStdin
@@ -112,9 +114,27 @@ func (p *process) run(r StartRequest) {
 // The size of a Linux pipe: one read empties it.
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
-// pump moves the output into the bounded buffer as fast as it comes.
+// pump moves the output into the bounded buffers as fast as it comes.
 func (p *process) pump() {
-	out := p.child.Stdout()
+	var other sync.WaitGroup
+	if p.errs != nil {
+		other.Go(func() { p.pumpFrom(p.child.Stderr(), p.errs) })
+	}
+	p.pumpFrom(p.child.Stdout(), &p.out)
+	other.Wait()
+	p.mu.Lock()
+	close(p.eof)
+	p.wakeAll()
+	p.mu.Unlock()
+	// A command may close its output and go on reading its input.
+	select {
+	case <-p.child.Done():
+	case <-p.t.closing:
+	}
+	p.closeStdin()
+}
+
+func (p *process) pumpFrom(out *os.File, to *stream) {
 	b := readBuffers.Get().(*[]byte)
 	// EIO is how a terminal says that its last other end was closed, see pty(7).
 	// The kernel looks for input first and at the close after it, so what was
@@ -122,7 +142,7 @@ func (p *process) pump() {
 	// with the close known before it looks, is the end.
 	closed := false
 	for {
-		err := p.readMore(out, *b)
+		err := p.readMore(out, *b, to)
 		if errors.Is(err, syscall.EIO) && !closed {
 			closed = true
 			continue
@@ -133,21 +153,11 @@ func (p *process) pump() {
 		closed = false
 	}
 	readBuffers.Put(b)
-	p.mu.Lock()
-	close(p.eof)
-	p.wakeAll()
-	p.mu.Unlock()
 	_ = out.Close()
-	// A command may close its output and go on reading its input.
-	select {
-	case <-p.child.Done():
-	case <-p.t.closing:
-	}
-	p.closeStdin()
 }
 
 // readMore reads once and keeps what came.
-func (p *process) readMore(out *os.File, b []byte) error {
+func (p *process) readMore(out *os.File, b []byte, to *stream) error {
 	rc, err := out.SyscallConn()
 	if err != nil {
 		return err
@@ -159,7 +169,7 @@ func (p *process) readMore(out *os.File, b []byte) error {
 		for n, err = syscall.Read(int(fd), b); errors.Is(err, syscall.EINTR); n, err = syscall.Read(int(fd), b) {
 		}
 		if n > 0 {
-			p.add(b[:n])
+			p.add(b[:n], to)
 		}
 		return !errors.Is(err, syscall.EAGAIN)
 	})
@@ -178,7 +188,11 @@ func (p *process) readMore(out *os.File, b []byte) error {
 func (p *process) drained() bool {
 	p.reading.Lock()
 	defer p.reading.Unlock()
-	rc, err := p.child.Stdout().SyscallConn()
+	return drainedFile(p.child.Stdout()) && (p.errs == nil || drainedFile(p.child.Stderr()))
+}
+
+func drainedFile(f *os.File) bool {
+	rc, err := f.SyscallConn()
 	if err != nil {
 		return true
 	}
@@ -191,40 +205,19 @@ func (p *process) drained() bool {
 	return drained
 }
 
-func (p *process) add(b []byte) {
+func (p *process) add(b []byte, to *stream) {
 	if p.screen != nil {
 		p.screen.write(b, p.answer)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spoolLocked(b)
-	p.buf.append(b)
-	p.total += int64(len(b))
+	to.add(p.t, b)
+	p.latest = to
 	p.newest = time.Now()
 	for _, m := range p.matchers {
 		m.feed(b)
 	}
 	p.wakeAll()
-}
-
-// spoolLocked writes the whole output to disk from the moment that memory can
-// no longer hold it: a file for every quick command would cost more than the
-// command.
-func (p *process) spoolLocked(b []byte) {
-	if p.t.o.SpoolDir == "" {
-		return
-	}
-	if p.spool == nil {
-		if p.total+int64(len(b)) <= int64(p.t.o.HeadBytes+p.t.o.TailBytes) {
-			return
-		}
-		p.spool = p.t.spools.create()
-		p.spool.write(p.history)
-		p.spool.write(p.buf.head)
-		p.spool.write(p.buf.tail)
-		p.history = nil
-	}
-	p.spool.write(b)
 }
 
 // wakeAll needs p.mu.
@@ -247,31 +240,13 @@ func (p *process) take(r *Result, last bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	droppedLines := p.buf.lines
-	head, tail, dropped := p.buf.take()
-	if p.spool == nil && p.t.o.SpoolDir != "" && !last {
-		p.history = append(append(p.history, head...), tail...)
+	out := p.out.take(p.t, last)
+	r.Output, r.Dropped, r.DroppedLines, r.Cut, r.OutputID = out.Text, out.Dropped, out.DroppedLines, out.Cut, out.OutputID
+	if p.errs != nil {
+		out := p.errs.take(p.t, last)
+		r.Stderr = &out
 	}
-	out := make([]byte, 0, len(head)+len(tail)+len(p.text.pending))
-	if dropped == 0 {
-		out = p.text.next(out, head, len(tail) == 0 && last)
-		if len(tail) > 0 {
-			out = p.text.next(out, tail, last)
-		}
-	} else {
-		// Halves of characters on both sides of the cut are part of the cut.
-		out = p.text.next(out, head, false)
-		dropped += int64(p.text.cut())
-		r.Cut = len(out)
-		skip := continuation(tail)
-		dropped += int64(skip)
-		out = p.text.next(out, tail[skip:], last)
-	}
-	r.Output, r.Dropped, r.DroppedLines = out, dropped, droppedLines
 	r.TimedOut, r.Killed, r.KilledAfter = p.timedOut, p.killed, p.killedAfterLocked()
-	if p.spool != nil {
-		r.OutputID = p.spool.id
-	}
 }
 
 // lockReading takes p.reading within d.
@@ -328,8 +303,10 @@ func (p *process) closeFiles() {
 			p.timer.Stop()
 		}
 		p.closeStdin()
-		if f := p.child.Stdout(); f != nil {
-			_ = f.Close()
+		for _, f := range []*os.File{p.child.Stdout(), p.child.Stderr()} {
+			if f != nil {
+				_ = f.Close()
+			}
 		}
 	})
 }
@@ -384,13 +361,14 @@ func (p *process) waiting() int {
 	return p.waiters
 }
 
-func (p *process) spoolID() string {
+// spoolIDs name the kept output and standard error, "" when none is kept.
+func (p *process) spoolIDs() (out, errs string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.spool == nil {
-		return ""
+	if p.errs != nil {
+		errs = p.errs.spoolID()
 	}
-	return p.spool.id
+	return p.out.spoolID(), errs
 }
 
 // killedAfterLocked is the time from spawn to the end of a kill, 0 without one.
@@ -416,7 +394,10 @@ func (p *process) basicInfo() Info {
 	defer p.mu.Unlock()
 	i := Info{
 		ID: p.id, Command: p.command, PID: p.child.Pid(), State: StateRunning,
-		Started: p.started, LastUsed: p.lastUsed, TTY: p.tty, Unread: int64(p.buf.len()) + p.buf.dropped,
+		Started: p.started, LastUsed: p.lastUsed, TTY: p.tty, Unread: p.out.unread(),
+	}
+	if p.errs != nil {
+		i.Unread += p.errs.unread()
 	}
 	if p.exited() {
 		e := p.child.Wait()
@@ -441,7 +422,8 @@ func (p *process) info() Info {
 }
 
 func (p *process) summary() *ended {
-	e := &ended{info: p.basicInfo(), wall: p.wall(), at: p.t.o.Now(), outputID: p.spoolID()}
+	e := &ended{info: p.basicInfo(), wall: p.wall(), at: p.t.o.Now(), separate: p.errs != nil}
+	e.outputID, e.errID = p.spoolIDs()
 	e.info.Unread = 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -452,6 +434,9 @@ func (p *process) summary() *ended {
 	if p.keptID != "" {
 		e.outputID = p.keptID
 	}
-	e.info.OutputID = e.outputID
+	if p.keptErrID != "" {
+		e.errID = p.keptErrID
+	}
+	e.info.OutputID, e.info.StderrID = e.outputID, e.errID
 	return e
 }

@@ -10,7 +10,10 @@ import (
 // elapsed.
 func (p *process) progress(elapsed time.Duration) Progress {
 	p.mu.Lock()
-	tail, total := p.buf.last(1024), p.total
+	tail, total := p.latest.buf.last(1024), p.out.total
+	if p.errs != nil {
+		total += p.errs.total
+	}
 	p.mu.Unlock()
 	return Progress{Elapsed: elapsed, Bytes: total, LastLine: lastLine(tail)}
 }

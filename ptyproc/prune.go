@@ -70,7 +70,9 @@ func (t *Table) forget(p *process, lost string) bool {
 	if lost == "pruned" {
 		t.note(fmt.Sprintf("process %d (%s) ended with %s and was pruned to make room, its unread output is gone", p.id, shorten(p.command), exitText(e.info.Exit)))
 	}
-	t.spools.finished(p.spoolID())
+	out, errs := p.spoolIDs()
+	t.spools.finished(out)
+	t.spools.finished(errs)
 	p.closeFiles()
 	return true
 }

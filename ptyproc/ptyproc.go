@@ -184,6 +184,9 @@ type Result struct {
 	// OutputID names the whole output for ReadOutput, "" when Output and the
 	// replies before it were whole.
 	OutputID string
+	// Stderr is what came on standard error, nil unless the command was started
+	// with SplitStderr; Output is then standard output alone.
+	Stderr *Output
 	// Started is when the command was spawned, Wall the time from then to its
 	// exit, or to now.
 	Started time.Time
@@ -242,4 +245,6 @@ type Info struct {
 	Unread int64
 	// OutputID names the kept output for ReadOutput, "" when none is kept.
 	OutputID string
+	// StderrID is the same of standard error, where that is separate.
+	StderrID string
 }

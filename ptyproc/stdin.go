@@ -135,10 +135,14 @@ func stoppedWaiting(err error, id int) error {
 
 // pastResult repeats what is known of an ended process.
 func (t *Table) pastResult(e *ended) Result {
-	return Result{
+	r := Result{
 		Exit: e.info.Exit, TimedOut: e.timedOut, Killed: e.killed, KilledAfter: e.killedAfter, Output: []byte{}, OutputID: e.outputID,
 		Started: e.info.Started, Wall: e.wall, TTY: e.info.TTY, Notices: t.takeNotices(),
 	}
+	if e.separate {
+		r.Stderr = &Output{OutputID: e.errID}
+	}
+	return r
 }
 
 func errStdinClosed(id int, cause error, why string) error {

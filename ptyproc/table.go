@@ -54,6 +54,8 @@ type ended struct {
 	killed      bool
 	killedAfter time.Duration
 	outputID    string
+	errID       string // of standard error, where that is separate
+	separate    bool
 	// lost is set when the unread output went with the record.
 	lost string
 	// screen is the last one of a terminal, nil when it was let go.

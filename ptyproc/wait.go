@@ -216,7 +216,7 @@ func (p *process) listen() (wake <-chan struct{}, unread bool, newest time.Time)
 	if p.wake == nil {
 		p.wake = make(chan struct{})
 	}
-	return p.wake, p.buf.len() > 0, p.newest
+	return p.wake, p.out.buf.len() > 0 || p.errs != nil && p.errs.buf.len() > 0, p.newest
 }
 
 // drain waits for a kill that is under way, so that the reply about an ended

@@ -87,7 +87,10 @@ func (p *process) watch(w *WaitFor, begin time.Time) (m *matcher, stop func()) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m.window, m.dirty = p.buf.last(p.buf.len()), true
+	m.window, m.dirty = p.out.buf.last(p.out.buf.len()), true
+	if p.errs != nil {
+		m.window = append(m.window, p.errs.buf.last(p.errs.buf.len())...)
+	}
 	p.matchers = append(p.matchers, m)
 	return m, func() {
 		p.mu.Lock()

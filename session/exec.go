@@ -38,11 +38,13 @@ type ExecRequest struct {
 	Rows     int
 	Stdin    *string // given and closed
 	KeepOpen bool    // keeps stdin open for Write
-	Env      map[string]string
-	Timeout  time.Duration // 0 is none
-	Yield    time.Duration
-	WaitFor  string // RE2 over new output, or port:N
-	Progress func(Progress)
+	// SeparateStderr gives standard error apart from standard output.
+	SeparateStderr bool
+	Env            map[string]string
+	Timeout        time.Duration // 0 is none
+	Yield          time.Duration
+	WaitFor        string // RE2 over new output, or port:N
+	Progress       func(Progress)
 }
 
 // Exec runs a command and waits until it ends or the yield time is over.
@@ -69,6 +71,9 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	if r.Stdin != nil && r.TTY {
 		return Result{}, errorf("invalid_argument", nil, "stdin and tty cannot go together, start with tty and send the text with write_stdin")
 	}
+	if r.SeparateStderr && r.TTY {
+		return Result{}, errorf("invalid_argument", nil, "separate_stderr and tty cannot go together, as a terminal has one output; leave out tty, or redirect 2> to a file")
+	}
 	dir, err := s.workdir(r.Workdir)
 	if err != nil {
 		return Result{}, err
@@ -82,7 +87,7 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 		return Result{}, err
 	}
 	req := ptyproc.StartRequest{
-		Command: sandbox.Command{Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows)},
+		Command: sandbox.Command{Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows), SplitStderr: r.SeparateStderr},
 		Title:   title(r.Cmd), KeepStdin: r.KeepOpen, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
 	}
 	if err := s.program(&req.Command, &r); err != nil {

@@ -176,6 +176,9 @@ func auditReply(r *reply) map[string]any {
 	out := map[string]any{"result_bytes": len(r.text) + len(r.image)}
 	if c, ok := r.structured.(commandResult); ok {
 		out["output_bytes"] = len(c.Output)
+		if c.Stderr != nil {
+			out["stderr_bytes"] = len(*c.Stderr)
+		}
 		if c.ExitCode != nil {
 			out["exit_code"] = *c.ExitCode
 		}

@@ -33,9 +33,10 @@ func execCommandTool(o Options) tool {
 			mcp.WithInteger("max_output_tokens", mcp.Description("Default 10000 or less; the middle is cut")),
 			mcp.WithString("shell"),
 			mcp.WithBoolean("login"),
-			mcp.WithString("stdin", mcp.Description("Text for stdin, then closed")),
+			mcp.WithString("stdin", mcp.Description("Text, then closed")),
 			mcp.WithBoolean("keep_stdin", mcp.Description("For write_stdin without tty")),
 			mcp.WithArray("env", mcp.WithStringItems(), mcp.Description("NAME=VALUE each")),
+			mcp.WithBoolean("separate_stderr"),
 			mcp.WithInteger("cols"),
 			mcp.WithInteger("rows"),
 		),
@@ -55,10 +56,12 @@ func execCommand(ctx context.Context, c *call) (*reply, error) {
 		Login:    c.boolean("login", false),
 		KeepOpen: c.boolean("keep_stdin", false),
 		Env:      c.pairs("env"),
-		Cols:     c.integer("cols", 120, 1, 500),
-		Rows:     c.integer("rows", 30, 1, 200),
-		Timeout:  time.Duration(c.integer("timeout_ms", 0, 1, maxTimeoutMS)) * time.Millisecond,
-		Progress: c.progress(ctx),
+
+		SeparateStderr: c.boolean("separate_stderr", false),
+		Cols:           c.integer("cols", 120, 1, 500),
+		Rows:           c.integer("rows", 30, 1, 200),
+		Timeout:        time.Duration(c.integer("timeout_ms", 0, 1, maxTimeoutMS)) * time.Millisecond,
+		Progress:       c.progress(ctx),
 	}
 	if c.has("stdin") {
 		text := c.text("stdin", "")

@@ -21,15 +21,16 @@ func (c client) excess(text string) float64 {
 }
 
 // fit cuts with smaller and smaller limits until the client will not cut again:
-// its own mark would stand where the text tells what is missing.
-func (c *call) fit(limit int, cut func(limit int) tokens.Truncation) tokens.Truncation {
+// its own mark would stand where the text tells what is missing. parts is how many
+// texts share what it shows.
+func (c *call) fit(limit, parts int, cut func(limit int) tokens.Truncation) tokens.Truncation {
 	from := c.from
 	if c.server.options.MaxOutputTokens > 0 {
 		from = otherClient // the operator's bound stands for all of the client's
 	}
 	for {
 		t := cut(limit)
-		over := from.excess(t.Text)
+		over := from.excess(t.Text) * float64(parts)
 		next := int(float64(limit) / over)
 		if over <= 1 || next < 1 {
 			return t
@@ -40,7 +41,7 @@ func (c *call) fit(limit int, cut func(limit int) tokens.Truncation) tokens.Trun
 
 // truncate cuts a result to limit tokens and to what the client shows.
 func (c *call) truncate(text string, limit int, mark tokens.Placeholder) tokens.Truncation {
-	return c.fit(limit, func(limit int) tokens.Truncation {
+	return c.fit(limit, 1, func(limit int) tokens.Truncation {
 		return c.server.encoding.Truncate(text, limit, mark)
 	})
 }

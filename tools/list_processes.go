@@ -35,7 +35,8 @@ type processRow struct {
 	TTY       bool   `json:"tty"`
 	ExitCode  *int   `json:"exit_code,omitempty"`
 	// OutputID names what an ended command has written, for read_output.
-	OutputID string `json:"output_id,omitempty"`
+	OutputID       string `json:"output_id,omitempty"`
+	StderrOutputID string `json:"stderr_output_id,omitempty"`
 	// Background is what runs of an ended command.
 	Background []relative `json:"background,omitempty"`
 }
@@ -100,6 +101,9 @@ func listProcesses(_ context.Context, c *call) (*reply, error) {
 		if r.OutputID != "" {
 			output = " output_id=" + r.OutputID
 		}
+		if r.StderrOutputID != "" {
+			output += " stderr_output_id=" + r.StderrOutputID
+		}
 		fmt.Fprintf(&b, "%d %s pid %d%s%s since %s: %s\n", r.SessionID, state, r.PID, tty, output, r.Started, oneLine(r.Command))
 	}
 	return &reply{text: b.String(), structured: map[string]any{"processes": rows}}, nil
@@ -108,7 +112,7 @@ func listProcesses(_ context.Context, c *call) (*reply, error) {
 func newProcessRow(p session.ProcessInfo) processRow {
 	row := processRow{
 		SessionID: p.ID, Command: p.Command, PID: p.PID, State: p.State,
-		Started: p.Started.UTC().Format(time.RFC3339), LastUsed: p.LastUsed.UTC().Format(time.RFC3339), TTY: p.TTY, OutputID: p.OutputID,
+		Started: p.Started.UTC().Format(time.RFC3339), LastUsed: p.LastUsed.UTC().Format(time.RFC3339), TTY: p.TTY, OutputID: p.OutputID, StderrOutputID: p.StderrID,
 	}
 	if len(p.Background) > 0 {
 		row.Background = newRelatives(p.Background)

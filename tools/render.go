@@ -31,9 +31,12 @@ type commandResult struct {
 	OriginalTokenCount int     `json:"original_token_count,omitempty"`
 	Truncated          bool    `json:"truncated,omitempty"`
 	OutputID           string  `json:"output_id,omitempty"`
-	TimedOut           bool    `json:"timed_out,omitempty"`
-	KilledAfterMS      int64   `json:"killed_after_ms,omitempty"`
-	Signal             string  `json:"signal,omitempty"`
+	// Stderr is standard error where it was asked for apart.
+	Stderr         *string `json:"stderr,omitempty"`
+	StderrOutputID string  `json:"stderr_output_id,omitempty"`
+	TimedOut       bool    `json:"timed_out,omitempty"`
+	KilledAfterMS  int64   `json:"killed_after_ms,omitempty"`
+	Signal         string  `json:"signal,omitempty"`
 	// Background is what runs of an ended command.
 	Background []relative `json:"background,omitempty"`
 	Notices    []string   `json:"notices,omitempty"`
@@ -66,47 +69,22 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	if c.began.After(r.Started) {
 		out.WallTimeSeconds, out.CommandSeconds = time.Since(c.began).Seconds(), r.Wall.Seconds()
 	}
-	id := r.OutputID
-	head, tail := string(r.Output), ""
-	if r.Dropped > 0 {
-		head, tail = head[:r.Cut], head[r.Cut:]
+	var errs shownText
+	outLimit, streams := limit, 1
+	if r.Stderr != nil {
+		streams = 2
+		other := session.Result{Output: r.Stderr.Text, Dropped: r.Stderr.Dropped, DroppedLines: r.Stderr.DroppedLines, Cut: r.Stderr.Cut, OutputID: r.Stderr.OutputID}
+		// Each has what the other leaves, at least half.
+		outLimit = max(limit/2, limit-c.server.encoding.Count(string(other.Output)))
+		errs = c.show(other, max(limit/2, limit-c.server.encoding.Count(string(r.Output))), streams)
+		out.Stderr, out.StderrOutputID = &errs.cut.Text, errs.id
 	}
-	head, tail, painted := withoutPainting(head, tail, r.FullScreenBefore, r.Screen != nil)
-	shownHead, shownTail := plain(head), plain(tail)
-	head, tail = shownHead.text, shownTail.text
-	if r.Screen != nil {
-		if id == "" {
-			id = c.session.KeepOutput(r.Output)
-		}
-		out.OutputID = id
-		out.Notices = append(slices.Clone(out.Notices), fullScreenNote(r.Screen, id))
-		head, tail = head+tail+escaped(r.Screen.Text()), ""
-		r.Dropped, r.DroppedLines = 0, 0
-	} else if shownHead.lossy() || shownTail.lossy() || painted {
-		if id == "" {
-			id = c.session.KeepOutput(r.Output)
-		}
-		out.OutputID = id
-		out.Notices = append(slices.Clone(out.Notices), plainNote(shownHead.controls+shownTail.controls, shownHead.frames+shownTail.frames, painted, id))
-	}
-	limit, short := smallBudget(limit)
-	mark := func(tokens, lines int) string {
-		if id == "" {
-			id = c.session.KeepOutput(r.Output)
-		}
-		if short {
-			return fmt.Sprintf("[... %d tokens cut ...]", tokens)
-		}
-		return fmt.Sprintf("[... %d tokens in %d lines cut: read_output output_id=%s ...]", tokens, lines, id)
-	}
-	cut := c.fit(limit, func(limit int) tokens.Truncation {
-		return c.server.encoding.TruncateParts(head, tail, tokens.Gap{Bytes: r.Dropped, Lines: int(r.DroppedLines)}, limit, mark)
-	})
-	out.Output = cut.Text
-	if cut.Truncated {
+	text := c.show(r, outLimit, streams)
+	out.Output, out.OutputID = text.cut.Text, text.id
+	out.Notices = slices.Concat(out.Notices, text.notes, errs.notes)
+	if text.cut.Truncated || errs.cut.Truncated {
 		out.Truncated = true
-		out.OriginalTokenCount = cut.OriginalTokens
-		out.OutputID = id
+		out.OriginalTokenCount = text.cut.OriginalTokens + errs.cut.OriginalTokens
 	}
 
 	var b strings.Builder
@@ -156,18 +134,84 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 	}
 	b.WriteByte('\n')
 	out.WallTimeSeconds, out.CommandSeconds = toMillisecond(out.WallTimeSeconds), toMillisecond(out.CommandSeconds)
-	if cut.Truncated {
-		about := ""
-		if cut.Estimated {
-			about = "about "
-		}
-		c.server.options.Metrics.TokensCut(cut.RemovedTokens)
-		fmt.Fprintf(&b, "Original token count: %s%d (%d cut; the rest: read_output output_id=%s)\n", about, cut.OriginalTokens, cut.RemovedTokens, out.OutputID)
-	}
+	b.WriteString(c.cutLine("Original", text))
+	b.WriteString(c.cutLine("Stderr's original", errs))
 	b.WriteString(noteLines("Note: %s\n", out.Notices))
 	b.WriteString("Output:\n")
-	b.WriteString(cut.Text)
+	b.WriteString(text.cut.Text)
+	if r.Stderr != nil {
+		if text.cut.Text != "" && !strings.HasSuffix(text.cut.Text, "\n") {
+			b.WriteByte('\n')
+		}
+		b.WriteString("Stderr:\n")
+		b.WriteString(errs.cut.Text)
+	}
 	return &reply{text: b.String(), structured: out}
+}
+
+// shownText is one stream of a result as a model gets it. id is set when there is
+// more to read than the text, notes say what.
+type shownText struct {
+	cut   tokens.Truncation
+	id    string
+	notes []string
+}
+
+// show makes r's output plain and cuts it to the limit. streams is how many share
+// what the client shows.
+func (c *call) show(r session.Result, limit, streams int) shownText {
+	out := shownText{id: r.OutputID}
+	id := r.OutputID
+	keep := func() string {
+		if id == "" {
+			id = c.session.KeepOutput(r.Output)
+		}
+		return id
+	}
+	head, tail := string(r.Output), ""
+	if r.Dropped > 0 {
+		head, tail = head[:r.Cut], head[r.Cut:]
+	}
+	head, tail, painted := withoutPainting(head, tail, r.FullScreenBefore, r.Screen != nil)
+	shownHead, shownTail := plain(head), plain(tail)
+	head, tail = shownHead.text, shownTail.text
+	if r.Screen != nil {
+		out.id = keep()
+		out.notes = append(out.notes, fullScreenNote(r.Screen, id))
+		head, tail = head+tail+escaped(r.Screen.Text()), ""
+		r.Dropped, r.DroppedLines = 0, 0
+	} else if shownHead.lossy() || shownTail.lossy() || painted {
+		out.id = keep()
+		out.notes = append(out.notes, plainNote(shownHead.controls+shownTail.controls, shownHead.frames+shownTail.frames, painted, id))
+	}
+	limit, short := smallBudget(limit)
+	mark := func(tokens, lines int) string {
+		keep()
+		if short {
+			return fmt.Sprintf("[... %d tokens cut ...]", tokens)
+		}
+		return fmt.Sprintf("[... %d tokens in %d lines cut: read_output output_id=%s ...]", tokens, lines, id)
+	}
+	out.cut = c.fit(limit, streams, func(limit int) tokens.Truncation {
+		return c.server.encoding.TruncateParts(head, tail, tokens.Gap{Bytes: r.Dropped, Lines: int(r.DroppedLines)}, limit, mark)
+	})
+	if out.cut.Truncated {
+		out.id = id
+	}
+	return out
+}
+
+// cutLine says how much of a stream is missing, and where it is.
+func (c *call) cutLine(whose string, s shownText) string {
+	if !s.cut.Truncated {
+		return ""
+	}
+	about := ""
+	if s.cut.Estimated {
+		about = "about "
+	}
+	c.server.options.Metrics.TokensCut(s.cut.RemovedTokens)
+	return fmt.Sprintf("%s token count: %s%d (%d cut; the rest: read_output output_id=%s)\n", whose, about, s.cut.OriginalTokens, s.cut.RemovedTokens, s.id)
 }
 
 // timeoutText tells when everything of a command that ran out of time was gone,
