@@ -6,6 +6,9 @@
 // its peak memory.
 //
 //	go run -C bench ./snapshot -tree "$(go env GOROOT)/src"
+//
+// With -undo 10000,100000 it measures the baseline and the undo of an rm -rf of
+// so many small files, and nothing else.
 package main
 
 import (
@@ -18,6 +21,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sort"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,7 +39,15 @@ func main() {
 	}
 	tree := flag.String("tree", "", "source tree to copy")
 	runs := flag.Int("runs", 3, "runs of each step; the best counts")
+	undos := flag.String("undo", "", "numbers of files, with commas: measure only baselines and undos")
 	flag.Parse()
+	if *undos != "" {
+		if err := benchUndo(*undos); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *tree == "" {
 		fmt.Fprintln(os.Stderr, "give a source tree with -tree")
 		os.Exit(2)
@@ -201,45 +214,100 @@ func bench(tree string, runs int) error {
 			}
 		}
 	}
-	return undo(base, self, show)
+	return undo(base, self, 10_000, show)
 }
 
-// undo is the rm -rf of 10,000 files.
-func undo(base, self string, show func(string, string, []result)) error {
-	ws, store := filepath.Join(base, "many"), filepath.Join(base, "manystore")
-	for i := range 10_000 {
-		dir := filepath.Join(ws, fmt.Sprintf("d%02d", i%100))
+func benchUndo(counts string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	base, err := os.MkdirTemp("", "bench-undo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(base)
+	for _, c := range strings.Split(counts, ",") {
+		n, err := strconv.Atoi(c)
+		if err != nil || n < 100 {
+			return fmt.Errorf("-undo has %q; give numbers of at least 100", c)
+		}
+		show := func(tool, step string, list []result) {
+			fmt.Printf("%-8s %-40s %8.2f s %6d MiB\n", tool, step, list[0].time.Seconds(), list[0].rss>>10)
+		}
+		if err := undo(base, self, n, show); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// undo is the baseline of many small files and the undo of an rm -rf of them,
+// beside git and restic.
+func undo(base, self string, files int, show func(string, string, []result)) error {
+	ws, store := filepath.Join(base, fmt.Sprint("many", files)), filepath.Join(base, fmt.Sprint("manystore", files))
+	for i := range files {
+		dir := filepath.Join(ws, fmt.Sprintf("d%03d", i%(files/100)))
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte(fmt.Sprintf("file %d\n%0800d\n", i, i)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), fmt.Appendf(nil, "file %d\n%0800d\n", i, i), 0o644); err != nil {
 			return err
 		}
 	}
-	_, _, out, err := run(base, self, "step", "create", store, ws)
-	if err != nil {
-		return err
-	}
-	id := firstLine(out)
-	if _, _, _, err := run(base, "sh", "-c", "find "+ws+" -mindepth 1 -delete"); err != nil {
-		return err
-	}
-	took, rss, _, err := run(base, self, "step", "restore", store, ws, id)
-	if err != nil {
-		return err
-	}
-	n := 0
-	filepath.WalkDir(ws, func(_ string, d fs.DirEntry, _ error) error {
-		if d != nil && d.Type().IsRegular() {
-			n++
+	sh := func(script string) []string { return []string{"sh", "-c", "cd " + ws + " && " + script} }
+	git := "git --git-dir=" + store + ".git --work-tree=" + ws + " "
+	restic := "restic -q --no-cache -r " + store + ".restic "
+	for _, t := range []struct {
+		name                  string
+		prepare, take, giveUp []string
+	}{
+		{"ours", nil, []string{self, "step", "create", store, ws}, []string{self, "step", "restore", store, ws, "ID"}},
+		{"git", []string{"git", "init", "-q", "--bare", store + ".git"}, sh(git + "add -A && " + git + "-c user.name=b -c user.email=b commit -qm b"), sh(git + "checkout -q -f HEAD -- .")},
+		{"restic", []string{"sh", "-c", restic + "init"}, sh(restic + "backup ."), sh(restic + "restore latest --target " + ws)},
+	} {
+		if _, err := exec.LookPath(t.take[0]); err != nil || t.name == "restic" && !has("restic") {
+			continue
 		}
-		return nil
-	})
-	if n != 10_000 {
-		return fmt.Errorf("the undo brought back %d files of 10,000", n)
+		if t.prepare != nil {
+			if _, _, _, err := run(base, t.prepare...); err != nil {
+				return err
+			}
+		}
+		took, rss, out, err := run(base, t.take...)
+		if err != nil {
+			return err
+		}
+		show(t.name, fmt.Sprintf("baseline of %d files", files), []result{{time: took, rss: rss}})
+		if _, _, _, err := run(base, "find", ws, "-mindepth", "1", "-delete"); err != nil {
+			return err
+		}
+		for i := range t.giveUp {
+			if t.giveUp[i] == "ID" {
+				t.giveUp[i] = firstLine(out)
+			}
+		}
+		if took, rss, _, err = run(base, t.giveUp...); err != nil {
+			return err
+		}
+		n := 0
+		_ = filepath.WalkDir(ws, func(_ string, d fs.DirEntry, _ error) error {
+			if d != nil && d.Type().IsRegular() {
+				n++
+			}
+			return nil
+		})
+		if n != files {
+			return fmt.Errorf("the undo of %s brought back %d files of %d", t.name, n, files)
+		}
+		show(t.name, fmt.Sprintf("undo of an rm -rf of %d files", files), []result{{time: took, rss: rss}})
 	}
-	show("ours", "undo rm -rf", []result{{time: took, rss: rss}})
 	return nil
+}
+
+func has(program string) bool {
+	_, err := exec.LookPath(program)
+	return err == nil
 }
 
 func fresh(tree, ws string) error {
