@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 SOAKTIME ?= 10m
 
-.PHONY: build test lint vuln bench fuzz soak cover packages release clean
+.PHONY: build test lint vuln bench fuzz soak cover packages hosts release clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/mcp-sandbox
@@ -64,3 +64,8 @@ release:
 
 clean:
 	rm -rf bin dist
+
+# Emulated guests with systemd, see hosts/run; DEB is a package of make packages.
+hosts:
+	hosts/run bookworm $(DEB)
+	hosts/run trixie $(DEB)

@@ -17,8 +17,9 @@ fi
 install -d -o mcp-sandbox -g mcp-sandbox -m 0750 /etc/mcp-sandbox
 install -d -o mcp-sandbox -g mcp-sandbox -m 0700 /var/lib/mcp-sandbox
 
-# A parser older than the profile's ABI refuses it; nothing then needs the profile.
-if [ -e /etc/apparmor.d/mcp-sandbox ] && [ -e /sys/kernel/security/apparmor/profiles ] && command -v apparmor_parser >/dev/null; then
+# A parser older than the profile's ABI (Debian 12's) refuses it, and kernels of that
+# time restrict nothing that it would allow.
+if [ -e /etc/apparmor.d/mcp-sandbox ] && [ -e /etc/apparmor.d/abi/4.0 ] && [ -e /sys/kernel/security/apparmor/profiles ] && command -v apparmor_parser >/dev/null; then
 	apparmor_parser -r -W /etc/apparmor.d/mcp-sandbox || echo "mcp-sandbox: the AppArmor profile was not loaded" >&2
 fi
 
