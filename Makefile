@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 SOAKTIME ?= 10m
 
-.PHONY: build test lint vuln bench fuzz soak cover packages hosts release clean
+.PHONY: build test attack lint vuln bench fuzz soak cover packages hosts release clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/mcp-sandbox
@@ -16,6 +16,11 @@ build:
 test:
 	$(GO) test ./...
 	cd bench && $(GO) test ./...
+
+# The attack suite alone, at every level, with counts. By root also as an ordinary
+# user, and without user namespaces.
+attack:
+	.ci/attack
 
 lint:
 	$(GO) vet ./...

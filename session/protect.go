@@ -1,9 +1,13 @@
 package session
 
 import (
+	"io"
 	"os"
 	"path"
 	"path/filepath"
+	"syscall"
+
+	"mcp-sandbox/gitconfig"
 )
 
 // DefaultProtected are the paths inside a caller-chosen workspace that neither
@@ -36,8 +40,9 @@ const maxRepositories = 1000
 
 // protectedRepositories are the paths that git run in the workspace obeys besides
 // those of DefaultProtected, in the repositories that are there when the session
-// starts: those of submodules and linked worktrees in .git, and the root if it is
-// a bare repository.
+// starts: those of submodules and linked worktrees in .git, the .git files of those
+// submodules' working trees, which git at the root follows, and the root if it is a
+// bare repository.
 func protectedRepositories(root string) []string {
 	var out []string
 	add := func(dir string) {
@@ -63,6 +68,9 @@ func protectedRepositories(root string) []string {
 		}
 		if exists(path.Join(dir, "HEAD")) {
 			add(dir)
+			if tree, ok := workingTree(root, dir); ok {
+				out = append(out, path.Join(tree, ".git"))
+			}
 			visit(path.Join(dir, "modules"), depth+1)
 			return
 		}
@@ -81,4 +89,37 @@ func protectedRepositories(root string) []string {
 		visit(".git/worktrees", 0)
 	}
 	return out
+}
+
+// maxGitConfig bounds the configuration of a submodule that is read.
+const maxGitConfig = 1 << 20
+
+// workingTree is where in the workspace the git directory dir has its files, as
+// core.worktree says (git-config(1)).
+func workingTree(root, dir string) (string, bool) {
+	f, err := os.OpenFile(filepath.Join(root, dir, "config"), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return "", false
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxGitConfig))
+	if err != nil {
+		return "", false
+	}
+	c, err := gitconfig.Parse(string(text))
+	if err != nil {
+		return "", false
+	}
+	tree := c.Last("core", "", "worktree")
+	if tree == "" {
+		return "", false
+	}
+	if !path.IsAbs(tree) {
+		tree = path.Join(root, dir, tree)
+	}
+	rel, err := filepath.Rel(root, tree)
+	return rel, err == nil && rel != "." && filepath.IsLocal(rel)
 }

@@ -2,9 +2,13 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"fmt"
+	"image"
+	"image/png"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -82,6 +86,20 @@ func policyDoors(out *strings.Builder) []policyDoor {
 			}
 		}},
 		{"read_file", one("read_file", func(p string) map[string]any { return map[string]any{"path": p} })},
+		{"images", func(c *client, p string) {
+			// A picture is no text to be searched for: that there is one tells.
+			was, err := os.ReadFile(p)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			put(c.t, p, tinyPNG(c.t))
+			for _, part := range c.call("read_file", map[string]any{"path": p}).Content {
+				if part.Type == "image" {
+					out.WriteString(secret)
+				}
+			}
+			put(c.t, p, string(was))
+		}},
 		{"search_text", one("search_text", func(p string) map[string]any { return map[string]any{"pattern": "CANARY", "path": filepath.Dir(p)} })},
 		{"find_files, ls", func(c *client, p string) {
 			say(c, out, "find_files", map[string]any{"pattern": "**", "path": filepath.Dir(p)})
@@ -125,6 +143,16 @@ func policyDoors(out *strings.Builder) []policyDoor {
 			say(c, out, "snapshot_restore", map[string]any{"snapshot_id": made.ID})
 		}},
 	}
+}
+
+// tinyPNG is a picture of one pixel.
+func tinyPNG(t testing.TB) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 1, 1))); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func newPolicyWorld(t *testing.T) policyWorld {
@@ -176,15 +204,32 @@ func TestPolicyMatrix(t *testing.T) {
 			file := row.file(w)
 			put(t, file, secret)
 			var told strings.Builder
-			for _, d := range policyDoors(&told) {
+			doors := policyDoors(&told)
+			levels := make([]string, len(doors))
+			if !lower {
+				// Commands alone meet another kernel there.
+				doors, levels = append(doors, doors[0]), append(levels, "namespaces-noproc")
+			}
+			// What commands leave running or move is not there for the file tools.
+			var c *client
+			for i, d := range doors {
 				if lower && d.name == "commands" && row.landlock == "" {
 					continue
 				}
 				told.Reset()
-				c := startServer(t, args...)
-				c.initialize("2025-06-18")
+				at := args
+				if levels[i] != "" {
+					at = append(slices.Clone(args), "--confine", levels[i])
+				}
+				if c == nil {
+					c = startServer(t, at...)
+					c.initialize("2025-06-18")
+				}
 				d.try(c, file)
-				c.stop()
+				if d.name == "commands" || i+1 < len(doors) && levels[i+1] != levels[i] {
+					c.stop()
+					c = nil
+				}
 				if row.hide && strings.Contains(told.String(), secret) {
 					t.Errorf("%s tells the secret: %.400s", d.name, told.String())
 				}
@@ -201,6 +246,9 @@ func TestPolicyMatrix(t *testing.T) {
 					put(t, file, secret)
 				}
 			}
+			if c != nil {
+				c.stop()
+			}
 			// The command line's doors, and a later session with the same settings.
 			h := newHost(t)
 			h.state = w.state
@@ -208,6 +256,21 @@ func TestPolicyMatrix(t *testing.T) {
 			all := "cat '" + file + "'; cat * */* */.* elsewhere/sub/* 2>/dev/null"
 			if out, _ := h.try(append(append([]string{"exec"}, rest...), "--", all)...); row.hide && strings.Contains(out, secret) {
 				t.Errorf("exec: %.300s", out)
+			}
+			// An entry that copies the file itself, and one that copies what holds it.
+			src, err := filepath.Rel(filepath.Dir(w.ws), file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, entry := range map[string]string{
+				"f": fmt.Sprintf(`{"type": "local_file", "src": %q}`, src),
+				"d": fmt.Sprintf(`{"type": "local_dir", "src": %q}`, filepath.Dir(src)),
+			} {
+				manifest := filepath.Dir(w.ws) + "/manifest-" + name + ".json"
+				put(t, manifest, `{"entries": {"copied-`+name+`": `+entry+`}}`)
+				if out, _ := h.try(append(append([]string{"exec", "--manifest", manifest}, rest...), "--", "cat copied-"+name+" copied-"+name+"/*")...); row.hide && strings.Contains(out, secret) {
+					t.Errorf("a manifest's entry %s: %.300s", entry, out)
+				}
 			}
 			out, _ := h.try(append(append([]string{"snapshots"}, rest...), "create")...)
 			if id := strings.TrimSpace(out); row.hide && !lower {

@@ -51,7 +51,7 @@ func (h *host) snapshots(root string, args ...string) string {
 	return h.run(append([]string{"snapshots", "--root", root}, args...)...)
 }
 
-func put(t *testing.T, path, text string) {
+func put(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
