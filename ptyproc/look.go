@@ -20,6 +20,9 @@ const (
 	// with hundreds of processes is looked at less often.
 	lookBurst = 10 * time.Millisecond
 	lookShare = 20
+	// A look counts for no more than this: on a busy machine it mostly waits for a
+	// processor, which must not put the next one off for seconds.
+	lookMost = 25 * time.Millisecond
 	// What may still do something by itself must have been quiet for so long.
 	quietShared = 400 * time.Millisecond
 	quietTimed  = 100 * time.Millisecond
@@ -72,7 +75,7 @@ func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, 
 	}
 	state := l.child.AwaitsInput(ctx)
 	after := time.Now()
-	l.spent += after.Sub(now)
+	l.spent += min(after.Sub(now), lookMost)
 	if l.unknown++; state != sandbox.InputUnknown {
 		l.unknown = 0
 	}

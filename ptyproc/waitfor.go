@@ -185,7 +185,7 @@ func (m *matcher) checkPort(ctx context.Context, now time.Time) (met bool, at ti
 		m.p.t.o.Log.Debug("ports not read", "error", err)
 	}
 	after := time.Now()
-	m.spent += after.Sub(now)
+	m.spent += min(after.Sub(now), lookMost)
 	m.next = later(after.Add(m.pause), m.begin.Add((m.spent-lookBurst)*lookShare))
 	m.pause = min(2*m.pause, portLast)
 	return met, m.next
