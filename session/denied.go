@@ -254,15 +254,15 @@ func (s *Session) countDenial(d sandbox.Denial) {
 	if d.Kind == sandbox.DenialNetwork {
 		return
 	}
-	kind, code := "file", "permission_denied"
+	code, kind := "permission_denied", "file"
 	data := map[string]any{"reason": string(d.Kind), "path": d.Subject}
 	switch d.Kind {
 	case sandbox.DenialProtected:
 		code = "path_protected"
 	case sandbox.DenialName:
-		kind, code, data = "network", "host_not_allowed", map[string]any{"reason": string(d.Kind), "host": d.Subject}
+		code, kind, data = "host_not_allowed", "network", map[string]any{"reason": string(d.Kind), "host": d.Subject}
 	case sandbox.DenialLimit:
-		kind, code, data = "limit", "limit_reached", map[string]any{"limit": d.Subject}
+		code, kind, data = "limit_reached", "limit", map[string]any{"limit": d.Subject}
 	}
 	if s.config.Denied != nil {
 		s.config.Denied(kind)

@@ -203,7 +203,7 @@ func TestWorkspaceLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var told []string
+	told := r.Notices
 	until(t, "the grower is killed", func() bool {
 		r, err := s.Write(t.Context(), InputRequest{ID: r.ID, Yield: 20 * time.Millisecond})
 		if err != nil {
