@@ -67,7 +67,7 @@ func cancelled(t *testing.T, name string, call func(ctx context.Context) error) 
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- call(ctx) }()
-	time.AfterFunc(50*time.Millisecond, cancel)
+	time.AfterFunc(5*time.Millisecond, cancel)
 	select {
 	case err := <-done:
 		if err == nil {

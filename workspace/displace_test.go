@@ -58,15 +58,11 @@ func TestAppendsOutliveEdits(t *testing.T) {
 	}
 	lost := 0
 	for w := range writers {
-		last := -1
+		// Not in order: a line added to the old file is carried over after one that
+		// the same program already added to the new one.
 		for i := range lines {
-			at := strings.Index(got, fmt.Sprintf("writer %d line %d.\n", w, i))
-			if at < 0 {
+			if !strings.Contains(got, fmt.Sprintf("writer %d line %d.\n", w, i)) {
 				lost++
-			} else if at < last {
-				t.Errorf("writer %d line %d is ahead of the line before it", w, i)
-			} else {
-				last = at
 			}
 		}
 	}
