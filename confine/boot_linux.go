@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type bootKey struct {
 	namespaces bool
 	hostNet    bool // shares the host's network
 	unconfined bool
+	gitStage   bool // mounts overlays
 	uid, gid   int
 	limits     sandbox.Limits // of the control group
 }
@@ -33,7 +35,8 @@ func newBootKey(p *sandbox.Policy, id identity, level sandbox.Level) bootKey {
 	return bootKey{
 		namespaces: level == sandbox.LevelNamespaces || level == sandbox.LevelNamespacesNoProc,
 		hostNet:    p.Network == sandbox.NetworkHost, unconfined: level == sandbox.LevelNone,
-		uid: id.uid, gid: id.gid, limits: p.Limits,
+		gitStage: p.GitStage != "",
+		uid:      id.uid, gid: id.gid, limits: p.Limits,
 	}
 }
 
@@ -187,6 +190,11 @@ func logPanics(log *slog.Logger, stderr *os.File) {
 // mean nothing outside it.
 var initCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_NICE, unix.CAP_SYS_PTRACE}
 
+// overlayCaps are what the kernel asks of whoever mounts an overlay, with whose
+// rights it then keeps the upper layer. They mean nothing about files of others,
+// as only the session's own user and group are mapped.
+var overlayCaps = []uintptr{unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_CHOWN}
+
 func (k bootKey) attr() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	root := os.Geteuid() == 0
@@ -208,6 +216,9 @@ func (k bootKey) attr() *syscall.SysProcAttr {
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: k.gid, HostID: k.gid, Size: 1}}
 	attr.GidMappingsEnableSetgroups = root
 	attr.AmbientCaps = initCaps
+	if k.gitStage {
+		attr.AmbientCaps = slices.Concat(initCaps, overlayCaps)
+	}
 	return attr
 }
 

@@ -27,6 +27,11 @@ type initConfig struct {
 	Hide, Trees []string
 	Home        string // private home to make, "" for none
 
+	// GitStage is where changes of git directories are kept, none or one tree. Git
+	// are the git directories that exist.
+	GitStage []bind
+	Git      []string
+
 	Private   string // the session's directory on the host, removed at the end; "" with namespaces
 	Workspace string
 	Protect   []string // absolute paths, each below one of ProtectIn
@@ -160,6 +165,8 @@ func (c *initConfig) encode() *encoder {
 	}
 	e.strs(c.Hide)
 	e.strs(c.Trees)
+	e.contents(c.GitStage, nil, nil)
+	e.strs(c.Git)
 	e.str(c.Home)
 	e.str(c.Private)
 	e.str(c.Workspace)
@@ -192,6 +199,8 @@ func decodeConfig(d *decoder) (*initConfig, error) {
 		c.Masks[i] = mask{d.str(), d.flag()}
 	}
 	c.Hide, c.Trees = d.strs(), d.strs()
+	c.GitStage, _, _ = d.contents()
+	c.Git = d.strs()
 	c.Home = d.str()
 	c.Private = d.str()
 	c.Workspace = d.str()

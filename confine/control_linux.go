@@ -81,6 +81,8 @@ func (s *initState) control(f *frame) {
 	case opTmpLeft:
 		left, err := tmpLeft()
 		s.answer(req, err, left)
+	case opGit:
+		s.answer(req, s.renewGit(f.flag()), 0)
 	case opListen:
 		s.listen(req, f)
 	case opSocket:

@@ -44,6 +44,8 @@ type initState struct {
 	ops         chan func()                  // for init's unrestricted threads
 	threads     sync.WaitGroup
 
+	git *gitStage // nil where git directories are not staged
+
 	gaps []string // layers init could not have, as name=reason
 
 	hide *denylist.List // nil hides nothing

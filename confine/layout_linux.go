@@ -79,6 +79,10 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 		l.close()
 		return nil, err
 	}
+	if err := l.stageGit(); err != nil {
+		l.close()
+		return nil, err
+	}
 	l.protect()
 	if err := l.restrictions(); err != nil {
 		l.close()
@@ -90,6 +94,10 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 		l.trees, err = passTrees(c.Binds, id.uid, l.trees)
 	}
 	if err != nil {
+		l.close()
+		return nil, err
+	}
+	if l.trees, err = passTrees(c.GitStage, id.uid, l.trees); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -109,7 +117,7 @@ func (l *layout) restrictions() error {
 
 func (l *layout) seccomp() seccompOptions {
 	return seccompOptions{Network: l.p.Network, LandlockOnly: !l.cfg.Namespaces, ProtectPid1: l.cfg.Namespaces,
-		Supervised: l.cfg.Namespaces && len(l.p.Protect) > 0,
+		Supervised: l.cfg.Namespaces && (len(l.p.Protect) > 0 || l.p.GitStage != ""),
 		OneUser:    l.cfg.Namespaces, UID: l.id.uid, GID: l.id.gid}
 }
 
@@ -296,6 +304,34 @@ func (l *layout) grants() error {
 	return nil
 }
 
+// stageGit has git directories of the workspace staged, if the session wants that.
+// One that is a link or a file leads elsewhere, and what is run there is only
+// protected by its names.
+func (l *layout) stageGit() error {
+	if l.p.GitStage == "" {
+		return nil
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(l.p.GitStage, l.id.uid, l.id.gid); err != nil {
+			return errorf("internal", err, "the stage of git directories cannot be given to the session's user (%s); check the server's rights", errnoText(err))
+		}
+	}
+	l.cfg.GitStage = []bind{hostTree(l.p.GitStage, true, false)}
+	if l.stagesRoot() {
+		if _, err := os.Lstat(path.Join(l.p.Workspace, gitName)); err == nil {
+			l.cfg.Git = []string{path.Join(l.p.Workspace, gitName)}
+		}
+	}
+	return nil
+}
+
+// stagesRoot says whether the name .git of the workspace is a git directory or
+// may become one.
+func (l *layout) stagesRoot() bool {
+	fi, err := os.Lstat(path.Join(l.p.Workspace, gitName))
+	return l.p.GitStage != "" && l.cfg.Namespaces && (errors.Is(err, os.ErrNotExist) || err == nil && fi.IsDir())
+}
+
 // protect lists the protected paths of the workspace and of every writable
 // grant.
 func (l *layout) protect() {
@@ -311,6 +347,10 @@ func (l *layout) protect() {
 	}
 	for _, t := range c.ProtectIn {
 		for _, rel := range l.p.Protect {
+			// What is written there goes to the stage.
+			if t == l.p.Workspace && strings.HasPrefix(rel, gitName+"/") && l.stagesRoot() {
+				continue
+			}
 			c.Protect = append(c.Protect, path.Join(t, rel))
 		}
 	}

@@ -84,7 +84,7 @@ func (t *supervisorThread) do(q *request) reply {
 		return t.single(q, q.dir2, q.path2, verbPlace, func(p *place) error { return unix.Symlinkat(target, p.dir, p.name) })
 	case callMkdir:
 		return t.single(q, q.dir, q.path, verbMakeDir, func(p *place) error {
-			return unix.Mkdirat(p.dir, p.name, uint32(q.args[q.mode])&0o7777)
+			return t.makeGitDir(p, uint32(q.args[q.mode])&0o7777)
 		})
 	case callMknod:
 		// Of devices the kernel asks for a capability nobody here has.
@@ -92,11 +92,11 @@ func (t *supervisorThread) do(q *request) reply {
 			return unix.Mknodat(p.dir, p.name, uint32(q.args[q.mode]), int(uint32(q.args[q.flags])))
 		})
 	case callRmdir:
-		return t.single(q, q.dir, q.path, verbRemoveDir, func(p *place) error { return unix.Unlinkat(p.dir, p.name, unix.AT_REMOVEDIR) })
+		return t.single(q, q.dir, q.path, verbRemoveDir, func(p *place) error { return t.removeGitDir(q, p) })
 	case callUnlink:
 		flags, v := q.flagged(), verbRemove
 		if flags&unix.AT_REMOVEDIR != 0 {
-			v = verbRemoveDir
+			return t.single(q, q.dir, q.path, verbRemoveDir, func(p *place) error { return t.removeGitDir(q, p) })
 		}
 		return t.single(q, q.dir, q.path, v, func(p *place) error { return unix.Unlinkat(p.dir, p.name, int(flags)) })
 	}
@@ -164,6 +164,9 @@ func (t *supervisorThread) permit(q *request, v verb, p *place) reply {
 	if why := t.s.protected.Load().judgeAt(v, p); why != "" {
 		t.s.denied(q.who, p.path, why)
 		return reply{err: unix.EPERM, fd: none}
+	}
+	if r := t.permitGit(q, v, p); r.err != 0 {
+		return r
 	}
 	if !p.proc && t.writable(p.path) {
 		return reply{fd: none}
@@ -233,7 +236,7 @@ func (t *supervisorThread) pair(q *request) reply {
 				return r
 			}
 		}
-		return t.explain(q, t.act(q, func() error { return unix.Renameat2(src.dir, src.name, dst.dir, dst.name, uint(flags)) }), &src, &dst)
+		return t.explain(q, t.act(q, func() error { return t.rename(&src, &dst, uint(flags)) }), &src, &dst)
 	}
 	if src.object >= 0 {
 		return t.explain(q, t.act(q, func() error {
@@ -255,7 +258,7 @@ func (t *supervisorThread) permitSource(q *request, p *place) reply {
 			t.s.denied(q.who, path, why)
 			return reply{err: unix.EPERM, fd: none}
 		}
-		return reply{fd: none}
+		return t.permitGitObject(q, p.object, path)
 	}
 	return t.permit(q, verbTake, p)
 }

@@ -82,7 +82,7 @@ const gapSupervisor = "supervision of protected paths"
 // installSupervisor puts the filter on the calling thread and starts the
 // threads that answer, where there is something to protect.
 func (s *initState) installSupervisor() error {
-	if len(s.cfg.Protect) == 0 || !s.cfg.Namespaces {
+	if len(s.cfg.Protect) == 0 && s.git == nil || !s.cfg.Namespaces {
 		return nil
 	}
 	v := &notifySupervisor{s: s, waiting: make(chan waitingOpen, maxWaiting)}

@@ -158,6 +158,9 @@ func (t *supervisorThread) reopen(q *request, p *place, how unix.OpenHow) reply 
 		t.s.denied(q.who, path, why)
 		return reply{err: unix.EPERM, fd: none}
 	}
+	if r := t.permitGitObject(q, p.object, path); r.err != 0 {
+		return r
+	}
 	how.Flags &^= unix.O_CREAT
 	if how.Flags&unix.O_TMPFILE != unix.O_TMPFILE {
 		how.Mode = 0

@@ -17,6 +17,9 @@ func (s *initState) buildRoot() error {
 			return fmt.Errorf("make the home directory: %w", err)
 		}
 	}
+	if err := s.openGitStage(); err != nil {
+		return fmt.Errorf("open the git stage: %w", err)
+	}
 	if err := s.populate(s.cfg.Binds, s.cfg.Links, s.cfg.Files); err != nil {
 		return err
 	}
@@ -24,6 +27,9 @@ func (s *initState) buildRoot() error {
 		return err
 	}
 	if err := s.protectPaths(); err != nil {
+		return err
+	}
+	if err := s.stageKnownGit(); err != nil {
 		return err
 	}
 	return s.pivot()

@@ -41,6 +41,7 @@ const (
 	opListening
 	opOwner
 	opTmpLeft
+	opGit // take the overlays of git directories away, or put them back
 )
 
 // Answers and events of init.

@@ -65,6 +65,10 @@ type Policy struct {
 	// Protect holds paths relative to the workspace that commands can neither
 	// make, change nor swap.
 	Protect []string
+	// GitStage, if set, is a directory of the server that commands' changes of git
+	// directories in the workspace go to, in place of those directories, where the
+	// level can do that. A root server gives it to the identity of the commands.
+	GitStage string
 	// StateDirs are the server's own directories, never visible inside.
 	StateDirs []string
 	// TempDir is where a level without mounts of its own makes the session's

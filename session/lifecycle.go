@@ -300,6 +300,7 @@ func (s *Session) stopRunning() error {
 	if s.files != nil {
 		errs = append(errs, s.files.Close())
 	}
+	s.closeGitStage()
 	return errors.Join(errs...)
 }
 
@@ -386,6 +387,8 @@ func (s *Session) removeOurs(forget bool) error {
 func (s *Session) release(keep bool) error {
 	var errs []error
 	if s.scratch != "" {
+		// The kernel's work directory of an overlay has no permissions.
+		openFolders(s.scratch)
 		errs = append(errs, os.RemoveAll(s.scratch))
 	}
 	if s.rootFD != nil {

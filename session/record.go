@@ -270,7 +270,10 @@ func (s *state) removeRemains(id string, d recordData) error {
 		openFolders(d.Temp)
 		errs = append(errs, os.RemoveAll(d.Temp), sweepClones(d.Temp))
 	}
-	errs = append(errs, removeSide(d, sideName(id)), os.RemoveAll(filepath.Join(s.dir, "sessions", id+".d")))
+	scratch := filepath.Join(s.dir, "sessions", id+".d")
+	errs = append(errs, recoverGit(d, filepath.Join(scratch, "git")))
+	openFolders(scratch)
+	errs = append(errs, removeSide(d, sideName(id)), os.RemoveAll(scratch))
 	return errors.Join(errs...)
 }
 

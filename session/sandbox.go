@@ -24,6 +24,7 @@ func (s *Session) withNotices(ctx context.Context, r Result, err error, dir stri
 	if n, ok := s.sandbox.(Noticer); ok {
 		r.Notices = append(r.Notices, n.Notices()...)
 	}
+	r.Notices = append(r.Notices, s.publishGit()...)
 	r.Notices = append(r.Notices, s.takeNotices()...)
 	return r, nil
 }

@@ -67,6 +67,7 @@ type Session struct {
 	sandbox     sandbox.Sandbox
 	files       *workspace.FS
 	table       *ptyproc.Table
+	staged      *gitStage // nil where git directories are not staged
 	snaps       snapshots
 	undo        undo
 	forwards    portForwards
@@ -340,6 +341,9 @@ func (s *Session) run(ctx context.Context) (err error) {
 		GitConfig: c.Git.Text(), GitIgnore: c.Git.Ignore,
 		Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
 	}
+	if p.GitStage, err = s.makeGitStage(); err != nil {
+		return err
+	}
 	files, err := s.fileOptions(p)
 	if err != nil {
 		return err
@@ -356,7 +360,10 @@ func (s *Session) run(ctx context.Context) (err error) {
 	if s.files, err = workspace.Open(p.Workspace, files); err != nil {
 		return err
 	}
-	s.table = ptyproc.NewTable(s.sandbox, ptyproc.Options{
+	if err := s.openGitStage(p.GitStage); err != nil {
+		return err
+	}
+	s.table = ptyproc.NewTable(s.spawner(), ptyproc.Options{
 		SpoolDir: s.scratch, MaxYield: c.MaxYield, OnCancel: c.OnCancel, Log: s.log,
 	})
 	if s.watch == nil && s.owned && c.WorkspaceLimit > 0 {

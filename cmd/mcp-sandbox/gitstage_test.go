@@ -1,0 +1,350 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// gitProject is a repository of a user, with what runs in it outside.
+type gitProject struct {
+	t      *testing.T
+	dir    string
+	home   string
+	canary string
+}
+
+func newGitProject(t *testing.T) *gitProject {
+	t.Helper()
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("no git")
+	}
+	base := t.TempDir()
+	p := &gitProject{t: t, dir: filepath.Join(base, "project"), home: filepath.Join(base, "home"), canary: filepath.Join(base, "canary")}
+	for _, d := range []string{p.dir, p.home} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openPath(t, p.dir)
+	return p
+}
+
+// git runs the user's git, as outside.
+func (p *gitProject) git(args ...string) (string, error) {
+	cmd := exec.Command("git", args...)
+	cmd.Dir = p.dir
+	cmd.Env = append(os.Environ(), "HOME="+p.home, "XDG_CONFIG_HOME=", "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "GIT_EDITOR=true", "GIT_PAGER=cat",
+		"GIT_AUTHOR_NAME=u", "GIT_AUTHOR_EMAIL=u@example.com", "GIT_COMMITTER_NAME=u", "GIT_COMMITTER_EMAIL=u@example.com")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (p *gitProject) must(args ...string) string {
+	p.t.Helper()
+	out, err := p.git(args...)
+	if err != nil {
+		p.t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (p *gitProject) write(name, text string) {
+	p.t.Helper()
+	f := filepath.Join(p.dir, name)
+	if err := os.MkdirAll(filepath.Dir(f), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(f, []byte(text), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// repository makes the project one with a commit.
+func (p *gitProject) repository() *gitProject {
+	p.must("init", "-q", "-b", "main")
+	p.write("a", "one\n")
+	p.must("add", ".")
+	p.must("commit", "-q", "-m", "one")
+	return p
+}
+
+// serve starts a session in the project.
+func (p *gitProject) serve(args ...string) *client {
+	p.t.Helper()
+	c := startServer(p.t, append([]string{"--root", p.dir, "--git-user", "S <s@example.com>"}, args...)...)
+	c.initialize("2025-11-25")
+	return c
+}
+
+// staged says whether the level of the tests stages git directories.
+func staged() bool { return os.Getenv("MCP_SANDBOX_TEST_LEVEL") != "landlock" }
+
+// TestGitInside: what agents do with git works inside, in every kind of
+// repository, and what is data of it is there for git outside.
+func TestGitInside(t *testing.T) {
+	if !staged() {
+		t.Skip("git directories are not staged at this level")
+	}
+	kinds := map[string]func(p *gitProject){
+		"empty":  func(p *gitProject) {},
+		"exists": func(p *gitProject) { p.repository() },
+	}
+	for kind, prepare := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			p := newGitProject(t)
+			prepare(p)
+			c := p.serve()
+			for _, cmd := range []string{
+				"git init -q -b main 2>&1",
+				"echo one > a; git add a; git commit -q -m first --allow-empty",
+				"git config user.name Somebody; git config core.editor vim; test $(git config user.name) = Somebody",
+				"git remote add origin https://example.com/x.git; git remote -v | grep -q example.com",
+				"git branch -m trunk; git branch -m main",
+				"echo two >> a; git commit -q -a -m second",
+				"git commit -q --amend -m second-amended",
+				"git checkout -q -b feature; echo f > f; git add f; git commit -q -m feature",
+				"git checkout -q main; git merge -q --no-ff -m merged feature",
+				"git tag v1; git tag -a v2 -m two",
+				"echo dirty >> a; git stash -q; git stash pop -q; git checkout -q a",
+				"git log --oneline --graph --all; git diff HEAD~1; git show --stat; git blame a; git reflog",
+				"GIT_SEQUENCE_EDITOR='sed -i s/pick/reword/' GIT_EDITOR=true git rebase -q -i HEAD~1",
+				"git checkout -q -b conflict HEAD~1; echo other > a; git commit -q -a -m other; git checkout -q main; echo mine > a; git commit -q -a -m mine; ! git merge -q conflict; git merge --abort",
+				"git cherry-pick -X theirs conflict; git revert --no-edit HEAD",
+				"git worktree add -q ../$(basename $PWD)/wt -b wt 2>/dev/null || true",
+				"git pack-refs --all; git gc -q; git fsck",
+				"printf '#!/bin/sh\\necho hook ran > hook.out\\n' > .git/hooks/post-commit; chmod +x .git/hooks/post-commit; git commit -q --allow-empty -m hooked; grep -q ran hook.out; rm hook.out",
+				"git clone -q . copy && git -C copy log --oneline | grep -q second && git -C copy push -q -u origin HEAD:refs/heads/pushed",
+				"git init -q nested && git -C nested commit -q --allow-empty -m n && mv nested moved && git -C moved log --oneline && rm -rf nested",
+				"mkdir sub && cd sub && git status --short && cd .. && rmdir sub",
+				"git notes add -m note HEAD; git bisect start HEAD HEAD~1; git bisect reset",
+				"mkdir d; git sparse-checkout set d; git sparse-checkout disable;  git rm -q --cached a; git reset -q; git clean -nd; git ls-files; git count-objects",
+				"git switch -q -c s; git restore a; git switch -q main; git branch -D s; git tag -d v1; git shortlog -s HEAD; git describe --always; git grep -c one HEAD -- f || git grep -c f",
+			} {
+				o := c.exec(map[string]any{"cmd": "set -e; " + cmd, "yield_time_ms": 40000})
+				if o.ExitCode == nil || *o.ExitCode != 0 {
+					t.Errorf("%s: exit %v, %q", cmd, o.ExitCode, o.Output)
+				}
+			}
+			inside := c.sh("git rev-parse HEAD; git for-each-ref --format='%(refname) %(objectname)' | grep -v ^refs/mcp-sandbox/; git status --short")
+			outside := p.must("rev-parse", "HEAD")
+			for line := range strings.Lines(p.must("for-each-ref", "--format=%(refname) %(objectname)")) {
+				if !strings.HasPrefix(line, "refs/mcp-sandbox/") {
+					outside += line
+				}
+			}
+			outside += p.must("status", "--short")
+			if inside != outside {
+				t.Errorf("inside:\n%s\noutside:\n%s", inside, outside)
+			}
+			if out := p.must("fsck", "--strict"); strings.Contains(out, "error") {
+				t.Errorf("fsck: %s", out)
+			}
+			if got := p.must("config", "remote.origin.url"); got != "https://example.com/x.git\n" {
+				t.Errorf("the remote is %q outside", got)
+			}
+			for _, key := range []string{"core.editor", "user.name"} {
+				if out, err := p.git("config", "--local", key); err == nil {
+					t.Errorf("%s is %q outside", key, out)
+				}
+			}
+		})
+	}
+}
+
+// gitAttacks are ways to have git outside run a program. Each is a shell command
+// in the project; EVIL is a script that leaves the canary.
+var gitAttacks = []struct{ name, cmd string }{
+	{"fsmonitor", "git config core.fsmonitor $EVIL"},
+	{"fsmonitor by hand", "printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> .git/config"},
+	{"config through a descriptor", "exec 7<.git; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> /dev/fd/7/config"},
+	{"config replaced", "printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > x; mv x .git/config"},
+	{"config a link", "printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > x; ln -sf ../x .git/config"},
+	{"config a hard link", "printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > .git/x; ln -f .git/x .git/config"},
+	{"include", "printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > inc; git config include.path ../inc"},
+	{"includeIf", "printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > inc; git config includeIf.gitdir:/.path ../inc"},
+	{"worktree config", "git config extensions.worktreeConfig true; git config --worktree core.fsmonitor $EVIL"},
+	{"pager", "git config core.pager $EVIL; git config pager.log $EVIL; git config pager.status true"},
+	{"editor", "git config core.editor $EVIL; git config sequence.editor $EVIL"},
+	{"ssh command", "git config core.sshCommand $EVIL; git remote add r ssh://localhost/x"},
+	{"askpass", "git config core.askPass $EVIL"},
+	{"git proxy", "git config core.gitProxy $EVIL; git remote add r git://localhost/x"},
+	{"hooks path", "mkdir h; cp $EVIL h/post-checkout; cp $EVIL h/pre-commit; git config core.hooksPath $PWD/h"},
+	{"alias", "git config alias.st '!'$EVIL; git config alias.status '!'$EVIL"},
+	{"external diff", "git config diff.external $EVIL; echo z >> a"},
+	{"diff driver", "git config diff.x.textconv $EVIL; git config diff.x.command $EVIL; echo '* diff=x' > .git/info/attributes; echo '* diff=x' > .gitattributes; echo z >> a"},
+	{"filter", "git config filter.x.clean $EVIL; git config filter.x.smudge $EVIL; git config filter.x.process $EVIL; echo '* filter=x' > .gitattributes; echo z >> a"},
+	{"merge driver", "git config merge.x.driver $EVIL; echo '* merge=x' > .gitattributes"},
+	{"credential helper", "git config credential.helper '!'$EVIL"},
+	{"gpg", "git config gpg.program $EVIL; git config commit.gpgSign true; git config log.showSignature true; git config gpg.ssh.program $EVIL"},
+	{"trailer", "git config trailer.x.command $EVIL; git config trailer.x.key X"},
+	{"browser and tools", "git config diff.tool x; git config difftool.x.cmd $EVIL; git config merge.tool x; git config mergetool.x.cmd $EVIL"},
+	{"remote helper", "git remote add r \"ext::$EVIL %S\"; git config protocol.ext.allow always; git config branch.main.remote r; git config branch.main.merge refs/heads/main"},
+	{"remote by branch", "git config branch.main.remote \"ext::$EVIL\"; git config protocol.allow always; git config branch.main.merge refs/heads/main"},
+	{"upload pack", "git remote add r /nowhere; git config remote.r.uploadpack $EVIL; git config remote.r.receivepack $EVIL; git config remote.r.vcs x"},
+	{"insteadOf", "git config url.\"ext::$EVIL \".insteadOf https://; git remote add r https://example.com/x"},
+	{"local remote with hooks", "git init -q --bare b.git; cp $EVIL b.git/hooks/pre-receive; git config -f b.git/config core.fsmonitor $EVIL; git remote add r $PWD/b.git; git config branch.main.remote r; git config branch.main.merge refs/heads/main"},
+	{"local remote by file", "git init -q --bare b.git; cp $EVIL b.git/hooks/pre-receive; git remote add r file://$PWD/b.git; git config branch.main.pushRemote r"},
+	{"alternate refs command", "git config core.alternateRefsCommand $EVIL; echo $PWD/.git/objects > .git/objects/info/alternates"},
+	{"pack hook", "git config uploadpack.packObjectsHook $EVIL"},
+	{"hook", "for h in pre-commit post-commit post-checkout pre-push post-index-change reference-transaction fsmonitor-watchman post-merge commit-msg prepare-commit-msg pre-auto-gc post-rewrite sendemail-validate; do cp $EVIL .git/hooks/$h; done"},
+	{"hook by link", "ln -s $EVIL .git/hooks/pre-commit; ln -s $EVIL .git/hooks/post-index-change"},
+	{"hooks a link", "mkdir h; cp $EVIL h/pre-commit; cp $EVIL h/post-index-change; rm -rf .git/hooks; ln -s ../h .git/hooks"},
+	{"commondir", "git init -q e; git config -f e/.git/config core.fsmonitor $EVIL; mv e/.git e/x 2>/dev/null; echo ../e/x > .git/commondir; cp -r e/.git e/x; git config -f e/x/config core.fsmonitor $EVIL"},
+	{"commondir by hand", "mkdir -p e/objects e/refs; echo 'ref: refs/heads/main' > e/HEAD; printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfsmonitor = %s\\n' $EVIL > e/config; echo ../e > .git/commondir"},
+	{"git directory a file", "mkdir -p e/objects e/refs; echo 'ref: refs/heads/main' > e/HEAD; printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfsmonitor = %s\\n' $EVIL > e/config; rm -rf .git; echo 'gitdir: e' > .git"},
+	{"git directory moved", "mkdir -p e/objects e/refs; echo 'ref: refs/heads/main' > e/HEAD; printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfsmonitor = %s\\n' $EVIL > e/config; mv .git old; mv e .git"},
+	{"git directory a link", "mkdir -p e/objects e/refs; echo 'ref: refs/heads/main' > e/HEAD; printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfsmonitor = %s\\n' $EVIL > e/config; rm -rf .git; ln -s e .git"},
+	{"git directory exchanged", "mkdir -p e/objects e/refs; echo 'ref: refs/heads/main' > e/HEAD; printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfsmonitor = %s\\n' $EVIL > e/config; python3 -c 'import ctypes;ctypes.CDLL(None).renameat2(-100,b\"e\",-100,b\".git\",2)'"},
+	{"other letters", "mkdir -p .GIT/objects .GIT/refs; cp .git/HEAD .GIT/; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > .GIT/config"},
+	{"bare at the root", "mkdir -p objects refs; echo 'ref: refs/heads/main' > HEAD; printf '[core]\\n\\trepositoryformatversion = 0\\n\\tbare = true\\n\\tfsmonitor = %s\\n' $EVIL > config; rm -rf .git"},
+	{"gitlink", "git init -q s; git -C s commit -q --allow-empty -m s; git add s; git commit -q -m link; git -C s config core.fsmonitor $EVIL"},
+	{"gitlink by hand", "git init -q s; git -C s commit -q --allow-empty -m s; git add s; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> s/.git/config; cp $EVIL s/.git/hooks/post-index-change"},
+	{"gitlink with a file", "git init -q s; git -C s commit -q --allow-empty -m s; git add s; cp -r s/.git e; git config -f e/config core.fsmonitor $EVIL; rm -rf s/.git; echo \"gitdir: ../e\" > s/.git"},
+	{"gitlink in a moved directory", "mkdir m; git init -q m/s; git -C m/s commit -q --allow-empty -m s; mv m k; git add k/s; git -C k/s config core.fsmonitor $EVIL"},
+	{"gitlink from a made directory", "mkdir -p n/x/objects n/x/refs; echo 'ref: refs/heads/main' > n/x/HEAD; printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfsmonitor = %s\\n' $EVIL > n/x/config; mv n/x n/.git; git add n"},
+	{"module", "mkdir -p .git/modules/s/objects .git/modules/s/refs; echo 'ref: refs/heads/main' > .git/modules/s/HEAD; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > .git/modules/s/config; mkdir s; echo 'gitdir: ../.git/modules/s' > s/.git; printf '[submodule \"s\"]\\n\\tpath = s\\n\\turl = ./s\\n\\tupdate = !%s\\n' $EVIL > .gitmodules; git add .gitmodules"},
+	{"submodule update", "git config submodule.s.update '!'$EVIL; git config submodule.s.url https://example.com/x"},
+	{"linked worktree", "git worktree add -q wt -b wt; git config extensions.worktreeConfig true; git -C wt config --worktree core.fsmonitor $EVIL"},
+	{"rebase todo", "mkdir .git/rebase-merge; echo main > .git/rebase-merge/head-name; git rev-parse HEAD > .git/rebase-merge/onto; git rev-parse HEAD > .git/rebase-merge/orig-head; echo \"exec $EVIL\" > .git/rebase-merge/git-rebase-todo; : > .git/rebase-merge/interactive; echo 1 > .git/rebase-merge/end; echo 0 > .git/rebase-merge/msgnum"},
+	{"rebase strategy", "mkdir .git/rebase-merge; echo main > .git/rebase-merge/head-name; git rev-parse HEAD > .git/rebase-merge/onto; git rev-parse HEAD > .git/rebase-merge/orig-head; echo \"pick $(git rev-parse HEAD)\" > .git/rebase-merge/git-rebase-todo; : > .git/rebase-merge/interactive; echo \"/../../..$EVIL\" > .git/rebase-merge/strategy"},
+	{"author script", "mkdir .git/rebase-apply; echo \"GIT_AUTHOR_NAME='x'; $EVIL\" > .git/rebase-apply/author-script; echo 1 > .git/rebase-apply/next; echo 1 > .git/rebase-apply/last; : > .git/rebase-apply/applying"},
+	{"index with a git path", "python3 - <<'E'\nimport struct,hashlib,os,subprocess\noid=subprocess.check_output(['git','hash-object','-w',os.environ['EVIL']]).strip().decode()\nname=b'.git/hooks/pre-commit'\ne=struct.pack('>10I',0,0,0,0,0,0,0o100755,0,0,0)+bytes.fromhex(oid)+struct.pack('>H',len(name))+name\ne+=b'\\0'*(8-len(e)%8)\nb=b'DIRC'+struct.pack('>2I',2,1)+e\nopen('.git/index','wb').write(b+hashlib.sha1(b).digest())\nE"},
+	{"system and global files", "git config --global core.fsmonitor $EVIL; git config --system core.fsmonitor $EVIL"},
+	{"home files", "printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > .gitconfig; cp $EVIL .envrc; mkdir .vscode"},
+	{"removed and made again", "rm -rf .git; git init -q; git config core.fsmonitor $EVIL; cp $EVIL .git/hooks/pre-commit; git commit -q --allow-empty -m x"},
+	{"background writer", "(for i in 1 2 3 4 5 6 7 8 9 10; do printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> .git/config; cp $EVIL .git/hooks/pre-commit; sleep 0.05; done) >/dev/null 2>&1 &"},
+	{"template", "git config init.templateDir $PWD/h; mkdir h"},
+	{"value with a line end", "printf '[remote \"x\"]\\n\\turl = \"https://e/\\\\n[core]\\\\n\\\\tfsmonitor = %s\"\\n' $EVIL >> .git/config"},
+	{"subsection with a quote", "printf '[remote \"x\\\\\"]\\\\n[core]\\\\nfsmonitor=%s\\\\n[y \\\\\"\"]\\n\\turl = https://e/\\n' $EVIL >> .git/config"},
+	{"symbolic ref out", "echo \"ref: ../../../../x\" > .git/HEAD; echo \"ref: refs/../../x\" > .git/refs/heads/y"},
+	{"object that is a link", "rm -rf .git/objects/pack; ln -s /etc .git/objects/pack; mkdir -p .git/objects/aa; ln -s /etc/passwd .git/objects/aa/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+}
+
+// TestGitCanary: nothing that a session does has the user's git run a program
+// outside, while the session lives or after it.
+func TestGitCanary(t *testing.T) {
+	if !staged() {
+		t.Skip("git directories are not staged at this level")
+	}
+	if len(gitAttacks) < 60 {
+		t.Errorf("only %d ways are tried", len(gitAttacks))
+	}
+	for _, a := range gitAttacks {
+		t.Run(strings.ReplaceAll(a.name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			p := newGitProject(t).repository()
+			p.write("ev.sh", "#!/bin/sh\necho \"$0 $*\" >> "+p.canary+"\nexit 0\n")
+			if err := os.Chmod(filepath.Join(p.dir, "ev.sh"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			c := p.serve()
+			c.exec(map[string]any{"cmd": "export EVIL=$PWD/ev.sh; " + a.cmd, "yield_time_ms": 20000})
+			p.outside("while the session lives")
+			c.exec(map[string]any{"cmd": "git status; git commit -q --allow-empty -m more; true"})
+			p.outside("after a second command")
+			c.stop()
+			p.outside("after the session")
+		})
+	}
+}
+
+// outside does with git what users, editors and shells do.
+func (p *gitProject) outside(when string) {
+	p.t.Helper()
+	p.write("mine", when)
+	for _, args := range [][]string{
+		{"status"}, {"-C", "s", "status"}, {"-C", "k/s", "status"}, {"-C", "wt", "status"}, {"log", "-2", "-p"}, {"diff"}, {"diff", "--cached"}, {"show"},
+		{"fetch", "--all"}, {"fetch"}, {"add", "mine"}, {"commit", "-q", "-m", when}, {"push", "--dry-run"}, {"push"}, {"stash"}, {"stash", "pop"}, {"checkout", "-q", "-f", "."},
+		{"rebase", "--continue"}, {"am", "--continue"}, {"submodule", "status"}, {"submodule", "update"}, {"st"}, {"branch", "-a"}, {"gc", "--auto"}, {"checkout", "-q", "-B", "probe"},
+	} {
+		_, _ = p.git(args...)
+	}
+	if b, err := os.ReadFile(p.canary); err == nil {
+		config, _ := os.ReadFile(filepath.Join(p.dir, ".git", "config"))
+		p.t.Errorf("%s: a program ran outside: %s\nconfig: %s", when, b, config)
+	}
+}
+
+// TestGitConflict: what is changed inside and outside at the same time is named,
+// and both sides are there.
+func TestGitConflict(t *testing.T) {
+	if !staged() {
+		t.Skip("git directories are not staged at this level")
+	}
+	p := newGitProject(t).repository()
+	c := p.serve()
+	o := c.exec(map[string]any{"cmd": "git commit -q --allow-empty -m inside; git rev-parse HEAD; read x", "keep_stdin": true})
+	// Published with that call: what comes next is changed outside first.
+	p.must("commit", "-q", "--allow-empty", "-m", "outside")
+	outside := strings.TrimSpace(p.must("rev-parse", "main"))
+	o2 := c.exec(map[string]any{"cmd": "git commit -q --allow-empty -m again; git rev-parse HEAD"})
+	inside := strings.TrimSpace(o2.Output)
+	if got := strings.TrimSpace(p.must("rev-parse", "main")); got != outside {
+		t.Errorf("main is %s outside, want the user's %s", got, outside)
+	}
+	if !slices.ContainsFunc(o2.Notices, func(n string) bool { return strings.Contains(n, "refs/heads/main was changed outside too") }) {
+		t.Errorf("notices %q", o2.Notices)
+	}
+	if got := p.must("for-each-ref", "--format=%(objectname)", "refs/mcp-sandbox/conflict"); !strings.Contains(got, inside) {
+		t.Errorf("the session's side %s is not among %q", inside, got)
+	}
+	c.ok("write_stdin", map[string]any{"session_id": *o.SessionID, "chars": "\n"})
+	// With nothing running the session sees what is outside.
+	if got := c.sh("git rev-parse main"); strings.TrimSpace(got) != outside {
+		t.Errorf("the session has main at %s, outside it is %s", got, outside)
+	}
+	p.must("fsck", "--strict")
+	// A look of an editor changes nothing.
+	p.must("update-index", "--refresh")
+	if o := c.exec(map[string]any{"cmd": "echo b > b; git add b; git commit -q -m b"}); len(o.Notices) != 0 {
+		t.Errorf("notices %q", o.Notices)
+	}
+	if got := p.must("status", "--porcelain"); got != "" {
+		t.Errorf("status outside: %q", got)
+	}
+}
+
+// TestGitHistoryStays: nothing a session does makes what the user had unreachable.
+func TestGitHistoryStays(t *testing.T) {
+	if !staged() {
+		t.Skip("git directories are not staged at this level")
+	}
+	for name, cmd := range map[string]string{
+		"rm":      "rm -rf .git",
+		"again":   "rm -rf .git; git init -q; git commit -q --allow-empty -m new",
+		"reset":   "git reset -q --hard HEAD~1; git branch -D side; git tag -d v1; git reflog expire --expire=now --all; git gc -q --prune=now",
+		"refs":    "rm -rf .git/refs/heads/* .git/packed-refs .git/logs; git update-ref -d refs/heads/main",
+		"objects": "rm -rf .git/objects",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newGitProject(t).repository()
+			p.write("b", "two")
+			p.must("add", ".")
+			p.must("commit", "-q", "-m", "two")
+			p.must("tag", "v1")
+			p.must("branch", "side", "HEAD~1")
+			p.must("checkout", "-q", "side")
+			p.write("c", "three")
+			p.must("add", "c")
+			p.must("commit", "-q", "-m", "three")
+			p.must("checkout", "-q", "main")
+			had := strings.Fields(p.must("rev-parse", "main", "side", "v1"))
+			c := p.serve()
+			c.exec(map[string]any{"cmd": cmd})
+			c.stop()
+			all := p.must("rev-list", "--all")
+			for _, oid := range had {
+				if !strings.Contains(all, oid) {
+					t.Errorf("%s is not reachable", oid)
+				}
+			}
+			if out := p.must("fsck"); strings.Contains(out, "missing") {
+				t.Errorf("fsck: %s", out)
+			}
+		})
+	}
+}

@@ -1,0 +1,223 @@
+package confine
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// reasonGitDir is why a change of the name of a git directory is refused.
+const reasonGitDir = "git directory"
+
+// permitGit sends a change below a git directory to its stage. The place it is
+// given becomes that of the overlay.
+func (t *supervisorThread) permitGit(q *request, v verb, p *place) reply {
+	ok := reply{fd: none}
+	dir, at := t.s.gitDir(p.path)
+	if dir == "" {
+		return ok
+	}
+	if at {
+		switch {
+		case v == verbMakeDir && dir[len(dir)-len(gitName):] == gitName:
+			return ok
+		case v == verbRemoveDir:
+			return ok // see removeGitDir
+		}
+		// A file or a link that names another directory, or a directory made under
+		// another name, would not be staged.
+		t.s.denied(q.who, p.path, reasonGitDir)
+		return reply{err: unix.EPERM, fd: none}
+	}
+	if t.s.git.holds(p.dir, dir) {
+		return ok
+	}
+	err := t.stageGit(dir)
+	if err == nil {
+		err = p.again(t, dir)
+	}
+	if err != nil {
+		t.s.denied(q.who, p.path, reasonGitDir)
+		return reply{err: unix.EPERM, fd: none}
+	}
+	return ok
+}
+
+// permitGitObject judges what one of the caller's descriptors refers to, opened
+// perhaps before its directory was staged.
+func (t *supervisorThread) permitGitObject(q *request, fd int, path string) reply {
+	if dir, _ := t.s.gitDir(path); dir != "" && !t.s.git.holds(fd, dir) {
+		t.s.denied(q.who, path, reasonGitDir)
+		return reply{err: unix.EPERM, fd: none}
+	}
+	return reply{fd: none}
+}
+
+// rename moves a name. A directory that git directories lie in keeps to the
+// workspace, where they are staged.
+func (t *supervisorThread) rename(src, dst *place, flags uint) error {
+	holds := t.holdsGit(src.path)
+	if flags&unix.RENAME_EXCHANGE != 0 && (holds || t.holdsGit(dst.path)) || holds && !within(dst.path, t.s.cfg.Workspace) {
+		return unix.EBUSY
+	}
+	err := unix.Renameat2(src.dir, src.name, dst.dir, dst.name, flags)
+	if err == nil && holds {
+		t.moveGit(src.path, dst.path)
+	}
+	return err
+}
+
+func (t *supervisorThread) stageGit(dir string) (err error) {
+	t.s.onPrivilegedThread(func() { err = t.s.stageGit(dir) })
+	return err
+}
+
+// again finds the directory of a place by its path, as it was reached before the
+// overlay was put there.
+func (p *place) again(t *supervisorThread, git string) error {
+	parent, _ := splitLast(p.path)
+	dir, err := openat2(t.root, "."+parent, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil || !t.s.git.holds(dir, git) {
+		unix.Close(dir)
+		return unix.EPERM
+	}
+	unix.Close(p.dir)
+	p.dir, p.id = dir, fileID{st.Dev, st.Ino}
+	return nil
+}
+
+// makeGitDir makes a directory, and stages it where it is a git directory.
+func (t *supervisorThread) makeGitDir(p *place, mode uint32) error {
+	if err := unix.Mkdirat(p.dir, p.name, mode); err != nil {
+		return err
+	}
+	dir, at := t.s.gitDir(p.path)
+	if !at {
+		return nil
+	}
+	if err := t.stageGit(dir); err != nil {
+		unix.Unlinkat(p.dir, p.name, unix.AT_REMOVEDIR)
+		return unix.EPERM
+	}
+	return nil
+}
+
+// removeGitDir removes an empty directory. The one of a repository goes when
+// nothing is below its overlay: what is there was published, or is the user's.
+func (t *supervisorThread) removeGitDir(q *request, p *place) error {
+	dir, at := t.s.gitDir(p.path)
+	if at {
+		if err := t.releaseGitDir(q, p, dir); err != nil {
+			return err
+		}
+	}
+	return unix.Unlinkat(p.dir, p.name, unix.AT_REMOVEDIR)
+}
+
+func (t *supervisorThread) releaseGitDir(q *request, p *place, dir string) error {
+	g := t.s.git
+	g.mu.Lock()
+	d := g.dirs[dir]
+	g.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	top, err := openat2(p.dir, p.name, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return err
+	}
+	empty, err := isEmptyDir(top)
+	unix.Close(top)
+	if err == nil && !empty {
+		err = unix.ENOTEMPTY
+	}
+	if err != nil {
+		return err
+	}
+	if empty, err = isEmptyDir(d.lower); err != nil {
+		return err
+	}
+	if !empty {
+		t.s.denied(q.who, p.path, reasonGitDir)
+		return unix.EBUSY
+	}
+	t.s.onPrivilegedThread(func() { err = t.s.unstageGit(dir) })
+	if err == nil {
+		t.dropStage(dir)
+	}
+	return err
+}
+
+// dropStage removes what is left of a stage whose directory is empty.
+func (t *supervisorThread) dropStage(dir string) {
+	name := stageName(dir[len(t.s.cfg.Workspace)+1:])
+	t.s.onPrivilegedThread(func() { removeAllAt(t.s.git.fd, name, 0) })
+}
+
+// moveGit follows a directory that git directories lie in to its new name.
+func (t *supervisorThread) moveGit(from, to string) {
+	g := t.s.git
+	root := len(t.s.cfg.Workspace) + 1
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for p, d := range g.dirs {
+		if !within(p, from) || p == from {
+			continue
+		}
+		moved := to + p[len(from):]
+		if !within(moved, t.s.cfg.Workspace) {
+			continue
+		}
+		unix.Renameat(g.fd, stageName(p[root:]), g.fd, stageName(moved[root:]))
+		delete(g.dirs, p)
+		g.dirs[moved] = d
+	}
+}
+
+// holdsGit says whether staged directories lie below p.
+func (t *supervisorThread) holdsGit(p string) bool {
+	g := t.s.git
+	if g == nil {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for dir := range g.dirs {
+		if within(dir, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// removeAllAt removes a tree of the stage, following nothing.
+func removeAllAt(dir int, name string, depth int) error {
+	err := unix.Unlinkat(dir, name, 0)
+	if err != unix.EISDIR && err != unix.EPERM || depth > 64 {
+		return err
+	}
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.EACCES {
+		unix.Fchmodat(dir, name, 0o700, 0)
+		fd, err = unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return err
+	}
+	var names []string
+	var b [8192]byte
+	for {
+		n, err := unix.ReadDirent(fd, b[:])
+		if err != nil || n == 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(b[:n], -1, names)
+	}
+	for _, n := range names {
+		removeAllAt(fd, n, depth+1)
+	}
+	unix.Close(fd)
+	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+}

@@ -1,0 +1,180 @@
+package gitstage
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"mcp-sandbox/gitconfig"
+)
+
+// A setting is published when nothing that it can hold makes git run a program,
+// read a file of the session's choice as configuration, or write elsewhere.
+
+// setting is one row of the table: section and key, a subsection where sub is
+// set, and what its value may be.
+type setting struct {
+	section, key string
+	sub          bool
+	ok           func(v string, c *configCheck) bool
+	// fresh settings belong to a repository that has no configuration outside yet.
+	fresh bool
+	why   string
+}
+
+var settings = []setting{
+	{"remote", "url", true, goodURL, false, "a place to fetch from: http, https, ssh, git, or a local path that the session cannot write; never a helper (ext::), and never a repository whose hooks the session could have made"},
+	{"remote", "pushurl", true, goodURL, false, "as remote.*.url"},
+	{"remote", "fetch", true, goodRefspec, false, "names of refs"},
+	{"remote", "tagopt", true, oneOf("--tags", "--no-tags"), false, "two words"},
+	{"branch", "remote", true, knownRemote, false, "the name of a remote that exists outside, as a path would be one to push to, with its hooks"},
+	{"branch", "pushremote", true, knownRemote, false, "as branch.*.remote"},
+	{"branch", "merge", true, goodRef, false, "the name of a ref"},
+	{"branch", "rebase", true, oneOf("true", "false", "merges", "interactive"), false, "four words"},
+	{"submodule", "url", true, goodURL, false, "as remote.*.url"},
+	{"submodule", "active", true, boolean, false, "yes or no"},
+	{"core", "sparsecheckout", false, boolean, false, "yes or no: which files are in the working tree"},
+	{"core", "sparsecheckoutcone", false, boolean, false, "as core.sparseCheckout"},
+	{"index", "sparse", false, boolean, false, "the form of the index"},
+	{"core", "repositoryformatversion", false, oneOf("0", "1"), true, "how git reads the repository; 1 only says that extensions count"},
+	{"extensions", "objectformat", false, oneOf("sha1", "sha256"), true, "the hash of the repository"},
+	{"core", "filemode", false, boolean, true, "what the file system can do"},
+	{"core", "symlinks", false, boolean, true, "as core.fileMode"},
+	{"core", "ignorecase", false, boolean, true, "as core.fileMode"},
+	{"core", "precomposeunicode", false, boolean, true, "as core.fileMode"},
+	{"core", "bare", false, oneOf("false"), true, "that the repository has a working tree: the one it lies in"},
+	{"core", "logallrefupdates", false, boolean, true, "whether refs have logs"},
+}
+
+// configCheck is what values are judged by.
+type configCheck struct {
+	remotes map[string]bool // that exist outside, or will
+	// writable says whether the session can write a local path.
+	writable func(path string) bool
+}
+
+func oneOf(words ...string) func(string, *configCheck) bool {
+	return func(v string, _ *configCheck) bool { return slices.Contains(words, v) }
+}
+
+func boolean(v string, _ *configCheck) bool {
+	return slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "1", "0"}, strings.ToLower(v))
+}
+
+func plain(s string) bool {
+	return s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+// goodURL takes the transports that git itself has.
+func goodURL(v string, c *configCheck) bool {
+	if !plain(v) || strings.Contains(v, "::") {
+		return false
+	}
+	scheme, rest, ok := strings.Cut(v, "://")
+	if ok {
+		host := rest
+		if i := strings.IndexAny(rest, "/"); i >= 0 {
+			host = rest[:i]
+		}
+		if i := strings.LastIndexByte(host, '@'); i >= 0 {
+			host = host[i+1:]
+		}
+		switch strings.ToLower(scheme) {
+		case "http", "https", "ssh", "git":
+			return host != "" && host[0] != '-'
+		case "file":
+			return strings.HasPrefix(rest, "/") && !c.writable(path.Clean(rest))
+		}
+		return false
+	}
+	// host:path is ssh, unless a slash comes first.
+	if host, _, ok := strings.Cut(v, ":"); ok && !strings.Contains(host, "/") {
+		if i := strings.LastIndexByte(host, '@'); i >= 0 {
+			host = host[i+1:]
+		}
+		return host != "" && host[0] != '-'
+	}
+	return strings.HasPrefix(v, "/") && !c.writable(path.Clean(v))
+}
+
+func goodRefspec(v string, _ *configCheck) bool {
+	src, dst, ok := strings.Cut(strings.TrimPrefix(v, "+"), ":")
+	ref := func(s string) bool { return goodRef(strings.ReplaceAll(s, "*", "x"), nil) }
+	return plain(v) && ok && ref(src) && ref(dst)
+}
+
+func goodRef(v string, _ *configCheck) bool { return plain(v) && validRef(v) }
+
+func knownRemote(v string, c *configCheck) bool { return v == "." || c.remotes[v] }
+
+// allowed says whether a variable with these values is published.
+func allowed(e *gitconfig.Entry, values []string, fresh bool, c *configCheck) bool {
+	for i := range settings {
+		s := &settings[i]
+		if s.section != e.Section || s.key != e.Key || s.sub != (e.Subsection != "") || s.fresh && !fresh {
+			continue
+		}
+		// Of a remote whose place stays in the session nothing is published.
+		if s.sub && !plain(e.Subsection) || s.section == "remote" && s.key != "url" && !c.remotes[e.Subsection] {
+			return false
+		}
+		for _, v := range values {
+			if !s.ok(v, c) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// variable is all that one name has.
+type variable struct {
+	entry  gitconfig.Entry
+	values []string
+}
+
+func variables(f *gitconfig.File) map[string]variable {
+	m := map[string]variable{}
+	for _, e := range f.Entries() {
+		m[e.Name()] = variable{e, f.Values(e.Section, e.Subsection, e.Key)}
+	}
+	return m
+}
+
+// mergeConfig applies to real what the session changed from base, as far as it is
+// allowed. kept are the names that stay in the session, conflicts those that were
+// changed outside too.
+func mergeConfig(real *gitconfig.File, base, session map[string]variable, fresh bool, c *configCheck) (changed bool, kept, conflicts []string, err error) {
+	c.remotes = map[string]bool{}
+	now := variables(real)
+	for _, m := range []map[string]variable{now, session} {
+		for _, v := range m {
+			if v.entry.Section == "remote" && v.entry.Key == "url" && allowed(&v.entry, v.values, fresh, c) {
+				c.remotes[v.entry.Subsection] = true
+			}
+		}
+	}
+	names := map[string]variable{}
+	maps.Copy(names, base)
+	maps.Copy(names, session)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		e, want := names[name].entry, session[name].values
+		if slices.Equal(want, base[name].values) || slices.Equal(want, now[name].values) {
+			continue
+		}
+		switch {
+		case !allowed(&e, want, fresh, c):
+			kept = append(kept, name)
+		case !slices.Equal(now[name].values, base[name].values):
+			conflicts = append(conflicts, name)
+		default:
+			if err := real.Set(e.Section, e.Subsection, e.Key, want); err != nil {
+				return changed, kept, conflicts, err
+			}
+			changed = true
+		}
+	}
+	return changed, kept, conflicts, nil
+}

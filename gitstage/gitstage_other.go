@@ -1,0 +1,39 @@
+//go:build !linux
+
+package gitstage
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// Options of a Publisher.
+type Options struct {
+	UID, GID int
+	Writable func(path string) bool
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+// Publisher publishes the stage of one session; there is none on this system.
+type Publisher struct{}
+
+// New fails: an overlay needs Linux.
+func New(root, stage *os.File, o Options) (*Publisher, error) { return nil, errors.ErrUnsupported }
+
+// Close does nothing.
+func (p *Publisher) Close() {}
+
+// Publish does nothing.
+func (p *Publisher) Publish() (Report, error) { return Report{}, nil }
+
+// Changed is false.
+func (p *Publisher) Changed() bool { return false }
+
+// Prune does nothing.
+func (p *Publisher) Prune() error { return nil }
+
+// Look does nothing.
+func (p *Publisher) Look() error { return nil }
