@@ -23,6 +23,9 @@ import (
 // gapGitStage names the gap of a host that cannot mount an overlay.
 const gapGitStage = "git stage"
 
+// layerGit is the layer of the report.
+const layerGit = "git directories"
+
 // gitStage is init's part of it.
 type gitStage struct {
 	fd int // the stage's directory

@@ -2,10 +2,9 @@ package confine
 
 import (
 	"golang.org/x/sys/unix"
-)
 
-// reasonGitDir is why a change of the name of a git directory is refused.
-const reasonGitDir = "git directory"
+	"mcp-sandbox/sandbox"
+)
 
 // permitGit sends a change below a git directory to its stage. The place it is
 // given becomes that of the overlay.
@@ -24,7 +23,7 @@ func (t *supervisorThread) permitGit(q *request, v verb, p *place) reply {
 		}
 		// A file or a link that names another directory, or a directory made under
 		// another name, would not be staged.
-		t.s.denied(q.who, p.path, reasonGitDir)
+		t.s.denied(q.who, p.path, sandbox.DenialProtected)
 		return reply{err: unix.EPERM, fd: none}
 	}
 	if t.s.git.holds(p.dir, dir) {
@@ -35,7 +34,7 @@ func (t *supervisorThread) permitGit(q *request, v verb, p *place) reply {
 		err = p.again(t, dir)
 	}
 	if err != nil {
-		t.s.denied(q.who, p.path, reasonGitDir)
+		t.s.denied(q.who, p.path, sandbox.DenialProtected)
 		return reply{err: unix.EPERM, fd: none}
 	}
 	return ok
@@ -45,7 +44,7 @@ func (t *supervisorThread) permitGit(q *request, v verb, p *place) reply {
 // perhaps before its directory was staged.
 func (t *supervisorThread) permitGitObject(q *request, fd int, path string) reply {
 	if dir, _ := t.s.gitDir(path); dir != "" && !t.s.git.holds(fd, dir) {
-		t.s.denied(q.who, path, reasonGitDir)
+		t.s.denied(q.who, path, sandbox.DenialProtected)
 		return reply{err: unix.EPERM, fd: none}
 	}
 	return reply{fd: none}
@@ -105,49 +104,58 @@ func (t *supervisorThread) makeGitDir(p *place, mode uint32) error {
 }
 
 // removeGitDir removes an empty directory. The one of a repository goes when
-// nothing is below its overlay: what is there was published, or is the user's.
+// nothing is below its overlay, or when this session made it, with what was
+// published of it; any other is the user's.
 func (t *supervisorThread) removeGitDir(q *request, p *place) error {
 	dir, at := t.s.gitDir(p.path)
+	made := false
 	if at {
-		if err := t.releaseGitDir(q, p, dir); err != nil {
+		var err error
+		if made, err = t.releaseGitDir(q, p, dir); err != nil {
 			return err
 		}
+	}
+	if made {
+		return removeAllAt(p.dir, p.name, 0)
 	}
 	return unix.Unlinkat(p.dir, p.name, unix.AT_REMOVEDIR)
 }
 
-func (t *supervisorThread) releaseGitDir(q *request, p *place, dir string) error {
+// releaseGitDir takes the overlay of an empty git directory away. made says that
+// the session made the directory.
+func (t *supervisorThread) releaseGitDir(q *request, p *place, dir string) (made bool, err error) {
 	g := t.s.git
 	g.mu.Lock()
 	d := g.dirs[dir]
 	g.mu.Unlock()
 	if d == nil {
-		return nil
+		return false, nil
 	}
 	top, err := openat2(p.dir, p.name, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
-		return err
+		return false, err
 	}
 	empty, err := isEmptyDir(top)
 	unix.Close(top)
 	if err == nil && !empty {
 		err = unix.ENOTEMPTY
 	}
+	if err == nil {
+		empty, err = isEmptyDir(d.lower)
+	}
+	if err == nil && !empty && !d.made {
+		t.s.denied(q.who, p.path, sandbox.DenialProtected)
+		err = unix.EBUSY
+	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	if empty, err = isEmptyDir(d.lower); err != nil {
-		return err
-	}
-	if !empty {
-		t.s.denied(q.who, p.path, reasonGitDir)
-		return unix.EBUSY
-	}
+	made = d.made
 	t.s.onPrivilegedThread(func() { err = t.s.unstageGit(dir) })
 	if err == nil {
 		t.dropStage(dir)
 	}
-	return err
+	return made, err
 }
 
 // dropStage removes what is left of a stage whose directory is empty.

@@ -129,6 +129,17 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 			r.Layers = append(r.Layers, sandbox.Layer{Name: "protected paths", State: sandbox.StateOff, Detail: off})
 		}
 	}
+	if l.p.GitStage != "" {
+		why, failed := missing[gapGitStage]
+		switch {
+		case !pl.Namespaces:
+			r.Layers = append(r.Layers, sandbox.Layer{Name: layerGit, State: sandbox.StateOff, Detail: "commands write them where they are at this level, as nothing can be mounted"})
+		case failed:
+			r.Layers = append(r.Layers, sandbox.Layer{Name: layerGit, State: sandbox.StateOff, Detail: "read-only: an overlay cannot be mounted (" + why + ")", Remedy: "a state directory on a file system that overlays can use (--state-dir), and Linux 5.11"})
+		default:
+			on(layerGit, "staged: commands write to a stage of them, from which data is published")
+		}
+	}
 	for _, g := range gaps(pl, *l.p, l.p.Network, c) {
 		// RLIMIT_NPROC is enough for every uid but 0.
 		if g.Layer == layerPids && pl.Namespaces && l.id.uid != 0 {

@@ -32,7 +32,7 @@ func DefaultProtected() []string {
 // these in repositories they clone or init themselves (they would not work
 // otherwise); a file tool has no such need.
 func nestedProtected() []string {
-	return []string{"**/.git/hooks", "**/.git/config"}
+	return []string{"**/.git/hooks", "**/.git/config", "**/.git/commondir", "**/.git/info/attributes", "**/.git/modules", "**/.git/worktrees"}
 }
 
 // maxRepositories bounds the git directories that are looked for below .git.

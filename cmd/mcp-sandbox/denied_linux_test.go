@@ -19,7 +19,7 @@ var refusals = []struct {
 }{
 	{cmd: "echo x > .envrc", note: "sandbox: {w}/.envrc was not changed: this path is protected", mounts: true},
 	{cmd: "mkdir .vscode", note: "sandbox: {w}/.vscode was not changed: this path is protected", mounts: true},
-	{cmd: "mkdir -p .git/hooks", note: "{w}/.git/hooks was not changed: this path is protected", mounts: true},
+	{cmd: "mv .git moved", note: "{w}/.git was not changed: this path is protected", mounts: true},
 	{cmd: "ln -s /etc .idea", note: "{w}/.idea was not changed: this path is protected", mounts: true},
 	{cmd: "echo x > a; mv a .npmrc", note: "{w}/.npmrc was not changed: this path is protected", mounts: true},
 	{cmd: "echo x > a; ln a .netrc", note: "{w}/.netrc was not changed: this path is protected", mounts: true},

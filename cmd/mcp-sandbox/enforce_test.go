@@ -50,6 +50,7 @@ var enforced = map[string][]string{
 	"StateDirs":     {"l.p.StateDirs", "p.StateDirs", "p.StateDirs"},
 	"GitConfig":     {"p.GitConfig", "-: gitFiles is shared with Linux", "-: it is about commands"},
 	"GitIgnore":     {"p.GitIgnore", "-: as GitConfig", "-: it is about commands"},
+	"GitStage":      {"l.p.GitStage", "-: it needs Linux; macOS protects what git runs by its names", "p.GitStage"},
 	"TempDir":       {"l.p.TempDir", "p.TempDir", "-: it is no grant, so the file tools do not reach it"},
 	"Network":       {"p.Network", "p.Network", "-: files need no network"},
 	"Limits":        {"p.Limits", "p.Limits", "-: they bound processes; Config.WorkspaceLimit bounds what is written"},

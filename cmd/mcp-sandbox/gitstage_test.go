@@ -245,7 +245,6 @@ func TestGitCanary(t *testing.T) {
 			c.exec(map[string]any{"cmd": "export EVIL=$PWD/ev.sh; " + a.cmd, "yield_time_ms": 20000})
 			p.outside("while the session lives")
 			c.exec(map[string]any{"cmd": "git status; git commit -q --allow-empty -m more; true"})
-			p.outside("after a second command")
 			c.stop()
 			p.outside("after the session")
 		})

@@ -28,6 +28,7 @@ var mayUsePaths = map[string]string{
 	"session/from.go":         "the archive that the operator names, and whether the workspace is empty, before a command runs",
 	"session/environ.go":      "certificates that the operator's environment names, before a command runs",
 	"session/gitrepo.go":      "the clone's directory, made with mode 0700 and checked by its descriptor",
+	"session/gitstage.go":     "the state directory",
 	"session/kept.go":         "the state directory",
 	"session/lifecycle.go":    "the state directory, and the session's own temporary directory after its commands have ended",
 	"session/manager.go":      "whether the state directory has a record",
