@@ -155,9 +155,9 @@ func TestGitInside(t *testing.T) {
 	}
 }
 
-// gitAttacks are ways to have git outside run a program. Each is a shell command
+// canaryWays are ways to have git outside run a program. Each is a shell command
 // in the project; EVIL is a script that leaves the canary.
-var gitAttacks = []struct{ name, cmd string }{
+var canaryWays = []struct{ name, cmd string }{
 	{"fsmonitor", "git config core.fsmonitor $EVIL"},
 	{"fsmonitor by hand", "printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> .git/config"},
 	{"config through a descriptor", "exec 7<.git; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> /dev/fd/7/config"},
@@ -230,10 +230,10 @@ func TestGitCanary(t *testing.T) {
 	if !staged() {
 		t.Skip("git directories are not staged at this level")
 	}
-	if len(gitAttacks) < 60 {
-		t.Errorf("only %d ways are tried", len(gitAttacks))
+	if len(canaryWays) < 60 {
+		t.Errorf("only %d ways are tried", len(canaryWays))
 	}
-	for _, a := range gitAttacks {
+	for _, a := range canaryWays {
 		t.Run(strings.ReplaceAll(a.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			p := newGitProject(t).repository()
