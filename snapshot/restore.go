@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -77,6 +78,11 @@ func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool
 		return res, fail(err, "snapshot %s could not be restored, nothing was changed", rec.Info.ID)
 	}
 	res.Added, res.Changed, res.Removed = p.added, p.changed, p.removed
+	for _, s := range now.Info.Skipped {
+		if s.Reason == skipMount && !slices.ContainsFunc(p.kept, func(k Skipped) bool { return printable(k.Path) == s.Path }) {
+			p.kept = append(p.kept, s)
+		}
+	}
 	res.KeptCount = len(p.kept)
 	for _, k := range p.kept[:min(len(p.kept), maxSkipped)] {
 		res.Kept = append(res.Kept, Skipped{printable(k.Path), k.Reason})

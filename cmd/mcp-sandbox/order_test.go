@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,14 +13,14 @@ import (
 )
 
 // TestSomeOrder: clients of two servers on one root and the shell write to the
-// same files at once, 10,000 operations. The end is one that some order of the
+// same files at once, 1,000 operations (MCP_SANDBOX_TEST_OPS says how many). The end is one that some order of the
 // acknowledged operations gives: every appended line is there once, every edited
 // line is at its last edit, and a counter has been raised once for each write
 // that went by a version.
 func TestSomeOrder(t *testing.T) {
-	total, workers := 10_000, 8
-	if testing.Short() {
-		total = 1000
+	total, workers := 1000, 8
+	if n, err := strconv.Atoi(os.Getenv("MCP_SANDBOX_TEST_OPS")); err == nil {
+		total = n
 	}
 	root := t.TempDir()
 	openPath(t, root)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 	"slices"
 	"text/tabwriter"
@@ -159,6 +160,13 @@ func newSnapshots() *cobra.Command {
 					return err
 				}
 				fmt.Fprintln(out, in.ID)
+				// Not on standard output: that is the ID, for scripts.
+				for _, k := range in.Skipped {
+					fmt.Fprintf(operator(os.Stderr), "mcp-sandbox: not stored: %q, %s\n", k.Path, k.Reason)
+				}
+				if more := in.SkippedCount - len(in.Skipped); more > 0 {
+					fmt.Fprintf(operator(os.Stderr), "mcp-sandbox: not stored: %d more\n", more)
+				}
 				return nil
 			})},
 		&cobra.Command{Use: "list", Short: "List the snapshots", Args: cobra.NoArgs, RunE: with(
