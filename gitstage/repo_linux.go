@@ -18,6 +18,7 @@ import (
 
 // look notes what the real directory is.
 func (r *repo) look() (err error) {
+	r.real.dropLocks()
 	text, err := r.real.read("config", gitconfig.MaxSize)
 	if err != nil {
 		return err

@@ -216,34 +216,6 @@ func (t tree) create(name string, mode uint32, replace bool, fill func(io.Writer
 	})
 }
 
-// locked changes one file behind git's lock on it. change gives the new content,
-// nil to leave the file as it is.
-func (t tree) locked(name string, mode uint32, change func() ([]byte, error)) error {
-	if err := t.mkdirs(path.Dir(name)); err != nil {
-		return err
-	}
-	return t.in(name, func(dir tree, base string) error {
-		lock := base + ".lock"
-		fd, err := unix.Openat(dir.fd, lock, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
-		if err != nil {
-			return err
-		}
-		f := os.NewFile(uintptr(fd), lock)
-		b, err := change()
-		if err == nil && b != nil {
-			_, err = f.Write(b)
-		}
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-		if err == nil && b != nil {
-			return unix.Renameat(dir.fd, lock, dir.fd, base)
-		}
-		unix.Unlinkat(dir.fd, lock, 0)
-		return err
-	})
-}
-
 func (t tree) remove(name string) error {
 	return t.in(name, func(dir tree, base string) error { return unix.Unlinkat(dir.fd, base, 0) })
 }
