@@ -330,7 +330,7 @@ func TestDenied(t *testing.T) {
 		want = nil
 		for _, name := range []string{"/etc/none", "/usr/none", "/usr/lib/none", "/usr/bin/env", "/usr/bin/id"} {
 			// What the host would refuse as well is not the sandbox's doing.
-			if s.uid == 0 {
+			if s.hostUID == 0 {
 				want = append(want, sandbox.Denial{Kind: sandbox.DenialOutside, Subject: name})
 			}
 		}

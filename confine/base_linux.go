@@ -237,7 +237,7 @@ func passTrees(binds []bind, uid int, trees []int) ([]int, error) {
 	}
 	for i := range binds {
 		b := &binds[i]
-		if b.Device || b.Tree >= 0 || reachable(b.Path) {
+		if b.Device || b.Tree >= 0 || reachable(b.source()) {
 			continue
 		}
 		fd, err := b.detach()

@@ -62,8 +62,10 @@ type baseConfig struct {
 
 // bind is one host tree shown at its own path.
 type bind struct {
-	Path  string
-	Write bool
+	Path string
+	// Source is the tree on the host where it is not Path.
+	Source string
+	Write  bool
 	// Device binds keep device nodes working; all others lose them.
 	Device bool
 	// Optional ones are left out when they have gone since the server looked.
@@ -114,6 +116,7 @@ func (e *encoder) contents(binds []bind, links []link, files []file) {
 	e.u32(uint32(len(binds)))
 	for _, b := range binds {
 		e.str(b.Path)
+		e.str(b.Source)
 		e.flag(b.Write)
 		e.flag(b.Device)
 		e.flag(b.Optional)
@@ -135,9 +138,9 @@ func (e *encoder) contents(binds []bind, links []link, files []file) {
 }
 
 func (d *decoder) contents() ([]bind, []link, []file) {
-	binds := make([]bind, d.count(31))
+	binds := make([]bind, d.count(35))
 	for i := range binds {
-		binds[i] = bind{Path: d.str(), Write: d.flag(), Device: d.flag(), Optional: d.flag(), Tree: d.num(), Dev: d.u64(), Ino: d.u64()}
+		binds[i] = bind{Path: d.str(), Source: d.str(), Write: d.flag(), Device: d.flag(), Optional: d.flag(), Tree: d.num(), Dev: d.u64(), Ino: d.u64()}
 	}
 	links := make([]link, d.count(8))
 	for i := range links {

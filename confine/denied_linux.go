@@ -133,7 +133,7 @@ func (s *Sandbox) hostAllows(name string) bool {
 	if unix.Statfs(dir, &fs) != nil || fs.Flags&unix.ST_RDONLY != 0 {
 		return false
 	}
-	if s.uid == 0 {
+	if s.hostUID == 0 {
 		return true
 	}
 	target, mode := name, uint32(unix.W_OK)
@@ -147,14 +147,14 @@ func (s *Sandbox) hostAllows(name string) bool {
 	} else if err != nil {
 		return false
 	}
-	if s.uid == os.Geteuid() {
+	if s.hostUID == os.Geteuid() {
 		return unix.Access(target, mode) == nil
 	}
 	// The server is root and the commands are not: the mode alone says it.
 	switch {
-	case int(st.Uid) == s.uid:
+	case int(st.Uid) == s.hostUID:
 		return st.Mode>>6&mode == mode
-	case int(st.Gid) == s.gid:
+	case int(st.Gid) == s.hostGID:
 		return st.Mode>>3&mode == mode
 	}
 	return st.Mode&mode == mode

@@ -144,6 +144,11 @@ func (l *layout) privateDir() error {
 	if l.p.Home == "" {
 		l.cfg.Home = path.Join(dir, "home")
 		made = append(made, l.cfg.Home)
+		// In place: the session's user must be able to walk there.
+		if p := l.p.Cache; p != "" && (l.id.uid == os.Geteuid() || reachable(p)) {
+			l.cache = p
+			l.cfg.Writable = append(l.cfg.Writable, p)
+		}
 	}
 	for _, d := range made {
 		err := os.Mkdir(d, 0o700)

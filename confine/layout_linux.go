@@ -31,6 +31,7 @@ type layout struct {
 	warnings []string
 	path     string // PATH inside
 	tmp      string // TMPDIR inside
+	cache    string // where caches that stay are inside, "" without
 }
 
 func (l *layout) close() {
@@ -67,6 +68,10 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 		}
 		l.id, c.Home = id, id.home
 		c.Writable = append(c.Writable, id.home)
+		if p.Cache != "" {
+			l.cache = path.Join(id.home, ".cache")
+			c.Binds = append(c.Binds, bind{Path: l.cache, Source: p.Cache, Write: true, Tree: -1, Mapped: id.owner.needed()})
+		}
 	}
 	l.etc()
 	l.gitFiles("/run")

@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"cmp"
 	"path"
 	"strings"
 
@@ -70,7 +71,7 @@ func (b *bind) detach() (int, error) { return b.detachAs(ownerMap{}) }
 
 // detachAs is detach with the owners of the tree exchanged by m.
 func (b *bind) detachAs(m ownerMap) (int, error) {
-	fd, err := walkHost(b.Path)
+	fd, err := walkHost(b.source())
 	if err != nil {
 		return -1, err
 	}
@@ -101,6 +102,9 @@ func (b *bind) detachAs(m ownerMap) (int, error) {
 	}
 	return tree, nil
 }
+
+// source is where the tree lies on the host.
+func (b *bind) source() string { return cmp.Or(b.Source, b.Path) }
 
 func (b *bind) attr() uint64 {
 	switch {

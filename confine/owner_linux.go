@@ -210,7 +210,7 @@ func (l *layout) mapTrees() error {
 			continue
 		}
 		tree, err := b.detachAs(m)
-		if err == nil {
+		if err == nil && b.Source == "" { // no file tool looks into another
 			err = l.view(b, m)
 		}
 		if err != nil {

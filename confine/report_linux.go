@@ -18,6 +18,9 @@ func (l *layout) environ() []string {
 		home = l.p.Home
 	}
 	env := []string{"PATH=" + l.path, "HOME=" + home, "USER=" + l.id.name, "LOGNAME=" + l.id.name, "SHELL=" + l.id.shell, "TMPDIR=" + l.tmp}
+	if l.cache != "" {
+		env = append(env, cacheEnviron(l.cache)...)
+	}
 	return append(env, l.gitEnv...)
 }
 

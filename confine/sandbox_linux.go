@@ -22,6 +22,8 @@ type Sandbox struct {
 	log    *slog.Logger
 	uid    int // of the commands
 	gid    int
+	// hostUID and hostGID are whose rights on the host the session stands for.
+	hostUID, hostGID int
 	// writable is what commands may change, readable what they may read besides at
 	// the landlock level, private what of both lies in memory except for grants.
 	writable, readable, private, grants, readGrants []string

@@ -228,6 +228,13 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, p
 			}
 		}},
 	}
+	s.hostUID, s.hostGID = s.uid, s.gid
+	if m := l.id.owner; m.needed() {
+		s.hostUID, s.hostGID = m.uid.disk, m.gid.disk
+	}
+	if l.cache != "" {
+		s.grants = append(s.grants, l.cache) // on the host's disk
+	}
 	if l.cfg.Home != "" {
 		s.private = append(s.private, l.cfg.Home)
 	}

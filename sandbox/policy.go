@@ -55,6 +55,10 @@ type Policy struct {
 	// Home is "" for a private home that ends with the sandbox, else an absolute
 	// path that is readable and writable inside (the workspace).
 	Home string
+	// Cache is a directory of the server's own that is ~/.cache of a private home,
+	// and where the caches of package managers and compilers are; "" has them end
+	// with the sandbox. It belongs to the user of the commands.
+	Cache string
 	// Path is the PATH whose toolchains are readable inside (the server's own).
 	Path string
 	// Read and Write are further absolute paths. A missing one is an error.

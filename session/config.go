@@ -30,6 +30,11 @@ type Config struct {
 	Home string
 	// Path is the PATH searched for toolchains; normally the server's own.
 	Path string
+	// NoCache has the caches of package managers and compilers end with each
+	// session. Otherwise those of one principal in one Root are kept in StateDir,
+	// all together within CacheLimit bytes, 0 is 10 GiB.
+	NoCache    bool
+	CacheLimit int64
 	// Env holds NAME=VALUE pairs set for every command, over the clean base.
 	Env []string
 	// Read and Write are absolute host paths that are granted. DenyRead are
@@ -125,6 +130,7 @@ type Config struct {
 	Now func() time.Time
 
 	snapshotSkip []string // ephemeral paths
+	principal    string   // whose session it is
 }
 
 func (c *Config) now() time.Time {

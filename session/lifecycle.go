@@ -391,6 +391,9 @@ func (s *Session) release(keep bool) error {
 		openFolders(s.scratch)
 		errs = append(errs, os.RemoveAll(s.scratch))
 	}
+	if s.cache != nil {
+		errs = append(errs, s.cache.close(s.config.CacheLimit))
+	}
 	if s.rootFD != nil {
 		errs = append(errs, s.rootFD.Close())
 	}

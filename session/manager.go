@@ -259,6 +259,7 @@ func (m *Manager) fill(ctx context.Context, key string, e *entry) {
 // configFor is the configuration of one client's session.
 func (m *Manager) configFor(key string) Config {
 	c := m.config
+	c.principal = principalOf(key)
 	if c.NameOf != nil {
 		c.Name = c.NameOf(key)
 	}

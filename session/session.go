@@ -86,6 +86,7 @@ type Session struct {
 
 	hidden *deny.List
 	trust  trustStore
+	cache  *cacheUse // nil without
 
 	denialsMu                       sync.Mutex
 	denialsBegan                    time.Time
@@ -337,7 +338,7 @@ func (s *Session) run(ctx context.Context) (err error) {
 	p := sandbox.Policy{
 		Workspace: s.root, WorkspaceFile: s.rootFD, UID: -1, GID: -1, AllowRoot: c.AllowRoot, Home: home,
 		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.hidden(), Protect: protect,
-		StateDirs: s.state.dirs(), TempDir: s.temp, Network: c.Network, Limits: c.Limits,
+		Cache: s.takeCache(), StateDirs: s.state.dirs(), TempDir: s.temp, Network: c.Network, Limits: c.Limits,
 		GitConfig: c.Git.Text(), GitIgnore: c.Git.Ignore,
 		Level: c.Level, MinLevel: c.MinLevel, Log: s.log,
 	}

@@ -42,6 +42,7 @@ var enforced = map[string][]string{
 	"GID":           {"p.GID", "p.GID", "-: as UID"},
 	"AllowRoot":     {"p.AllowRoot", "p.AllowRoot", "-: they do as the sandbox's Owner says, which comes of it"},
 	"Home":          {"p.Home", "p.Home", "-: a private home is out of reach, another is the workspace"},
+	"Cache":         {"p.Cache", "-: only Linux sessions keep caches, as docs/sessions.md says", "-: it is for commands; the file tools do not reach it"},
 	"Path":          {"p.Path", "p.Path", "-: toolchains are for commands; the file tools do not reach them"},
 	"Read":          {"p.Read", "p.Read", "p.Read"},
 	"Write":         {"p.Write", "p.Write", "p.Write"},

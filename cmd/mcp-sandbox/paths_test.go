@@ -26,6 +26,7 @@ var mayUsePaths = map[string]string{
 	"manifest/manifest.go":    "the operator's manifest",
 	"manifest/environment.go": "files that the operator's manifest names",
 	"session/from.go":         "the archive that the operator names, and whether the workspace is empty, before a command runs",
+	"session/cache.go":        "the state directory; a cache is removed when no command can change it any more",
 	"session/environ.go":      "certificates that the operator's environment names, before a command runs",
 	"session/gitrepo.go":      "the clone's directory, made with mode 0700 and checked by its descriptor",
 	"session/gitstage.go":     "the state directory",

@@ -49,6 +49,8 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.session.StateDir, "state-dir", "", "the server's own directory (default: $XDG_STATE_HOME/mcp-sandbox)")
 	f.StringVar(&s.session.Shell, "shell", "", "shell that runs commands: a program name or an absolute path (default: bash where it exists, else sh)")
 	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace when it is our own)")
+	f.BoolVar(&s.session.NoCache, "no-cache", false, "start every session without the caches of package managers and compilers that the last one left")
+	f.Var((*size)(&s.session.CacheLimit), "limit-cache", "size of all kept caches together; those used longest ago are removed first (default 10G)")
 	f.StringVar((*string)(&s.session.Level), "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
 	f.StringVar((*string)(&s.session.MinLevel), "min-confinement", "", "refuse to run below this level (default: any but none, or the one named by --confine)")
 	f.BoolVar(&s.session.AllowRoot, "allow-root", false, "let the commands of a server that is root run as root where the workspace belongs to root")
