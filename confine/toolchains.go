@@ -108,12 +108,35 @@ func (t *toolchainSearch) add(dir string) {
 	if !slices.Contains(t.dirs, w) {
 		t.dirs = append(t.dirs, w)
 	}
+	if w == dir {
+		t.addBeside(dir)
+	}
 	for _, home := range t.homes {
 		for _, c := range companions {
 			with := path.Join(home, c.with)
 			if w == path.Join(home, c.dir) && t.h.IsDir(with) && !slices.Contains(t.dirs, with) {
 				t.dirs = append(t.dirs, with)
 			}
+		}
+	}
+}
+
+// besidePrograms are directories that hold the data of the programs in the bin
+// directory next to them, in a prefix without libraries of its own.
+var besidePrograms = []string{"share", "include", "etc", "packages", "pkg"}
+
+// addBeside opens what programs of a small prefix need besides themselves, such as
+// protoc its ../include; the rest of the prefix stays closed.
+func (t *toolchainSearch) addBeside(dir string) {
+	parent := path.Dir(dir)
+	if base := path.Base(dir); base != "bin" && base != "sbin" || t.forbidden(parent) {
+		return
+	}
+	for _, name := range besidePrograms {
+		beside := path.Join(parent, name)
+		// A link may lead anywhere.
+		if real, ok := t.h.Resolve(beside); ok && real == beside && t.h.IsDir(beside) && !slices.Contains(t.dirs, beside) {
+			t.dirs = append(t.dirs, beside)
 		}
 	}
 }

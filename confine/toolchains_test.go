@@ -52,7 +52,7 @@ func (h fakeHost) Links(dir string) []string {
 func TestToolchainDirs(t *testing.T) {
 	h := fakeHost{
 		dirs: []string{"/usr/bin", "/usr/local/bin", "/opt/tool/bin", "/home/u/.cargo/bin", "/home/u/.rustup/toolchains", "/home/u/.ssh/bin", "/home/u/.local/bin",
-			"/home/u/.local/lib", "/home/u/.local/share/keyrings", "/home/u/go/bin", "/home/u/venv/bin", "/home/u/venv/lib", "/home/u/bin", "/srv/node/bin", "/srv/node/lib",
+			"/home/u/.local/lib", "/home/u/.local/share/keyrings", "/home/u/go/bin", "/home/u/venv/bin", "/home/u/venv/lib", "/home/u/bin", "/home/u/protoc/bin", "/home/u/protoc/include", "/home/u/protoc/share", "/home/u/protoc/private", "/home/u/etc", "/srv/node/bin", "/srv/node/lib",
 			"/srv/plain/bin", "/tmp/x/bin", "/home/bin", "/nix/store/a/bin", "/data/jdk/bin", "/data/jdk/lib", "/home/u/.aws"},
 		links: map[string]string{"/usr/local/bin/java": "/data/jdk/bin/java", "/jdk": "/data/jdk"},
 	}
@@ -66,6 +66,7 @@ func TestToolchainDirs(t *testing.T) {
 		{"/home/u/go/bin", "/home/u/go/bin"},
 		{"/home/u/venv/bin", "/home/u/venv"},
 		{"/home/u/bin", "/home/u/bin"},
+		{"/home/u/protoc/bin", "/home/u/protoc/bin /home/u/protoc/include /home/u/protoc/share"},
 		{"/home/u", ""},
 		{"/", ""},
 		{"/srv/node/bin", "/srv/node"},

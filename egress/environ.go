@@ -4,7 +4,9 @@ import "strconv"
 
 // noProxy is what a session reaches on its own loopback, without the proxy. curl
 // from 7.86, Go, and most Python libraries read ranges; the rest read the names.
-const noProxy = "localhost,.localhost,127.0.0.1,127.0.0.0/8,::1,[::1]"
+// 0.0.0.0 is what servers print that listen everywhere, sandbox the session's own
+// host name.
+const noProxy = "localhost,.localhost,127.0.0.1,127.0.0.0/8,0.0.0.0,::1,[::1],sandbox"
 
 // Environ gives the NAME=VALUE pairs with which commands find the proxy at
 // proxyAddr, "127.0.0.1:3128", or "user:token@127.0.0.1:3128" where the proxy has

@@ -26,6 +26,7 @@ const (
 	Processes  Cause = "processes"  // EAGAIN of fork and clone
 	Name       Cause = "name"       // a host name that was not resolved
 	Network    Cause = "network"    // ENETUNREACH, EAFNOSUPPORT
+	Rights     Cause = "rights"     // sudo without the rights of root
 )
 
 // Claim is one error the output speaks of. Subjects are the paths, or the one
@@ -57,6 +58,7 @@ var words = []struct {
 	{Space, regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|\bENOSPC\b|\bEDQUOT\b`)},
 	{FileSize, regexp.MustCompile(`(?i): file too large|\[Errno 27\]|file size limit exceeded|\bEFBIG\b`)},
 	{OpenFiles, regexp.MustCompile(`(?i)too many open files|\bEMFILE\b`)},
+	{Rights, regexp.MustCompile(`sudo: The "no new privileges" flag is set|sudo: effective uid is not 0|sudo: .* must be owned by uid 0`)},
 	{Processes, regexp.MustCompile(`(?i)fork:.*resource temporarily unavailable|(can't|cannot|unable to|failed to) (fork|start new thread|create (new |native )?(OS )?thread)|pthread_create failed`)},
 }
 

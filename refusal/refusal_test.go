@@ -26,6 +26,7 @@ func TestRead(t *testing.T) {
 		{"413 file too large\n", nil},
 		{"bash: fork: retry: Resource temporarily unavailable\n", []Claim{{Processes, []string{"retry: Resource temporarily unavailable"}}}},
 		{"RuntimeError: can't start new thread\n", []Claim{{Processes, []string{"RuntimeError"}}}},
+		{"sudo: The \"no new privileges\" flag is set, which prevents sudo from running as root.\n", []Claim{{Rights, []string{"sudo"}}}},
 		{"recv: Resource temporarily unavailable\n", nil},
 		{"curl: (6) Could not resolve host: example.com\n", []Claim{{Name, []string{"example.com"}}}},
 		{"ssh: Could not resolve hostname h.example: Temporary failure in name resolution\n", []Claim{{Name, []string{"h.example"}}}},
@@ -38,12 +39,12 @@ func TestRead(t *testing.T) {
 		got := Read([]byte(tc.output))
 		for i := range got {
 			// Of the fork, only the cause matters.
-			if got[i].Cause == Processes {
+			if got[i].Cause == Processes || got[i].Cause == Rights {
 				got[i].Subjects = nil
 			}
 		}
 		for i := range tc.want {
-			if tc.want[i].Cause == Processes {
+			if tc.want[i].Cause == Processes || tc.want[i].Cause == Rights {
 				tc.want[i].Subjects = nil
 			}
 		}

@@ -26,6 +26,7 @@ const (
 	DenialName      DenialKind = "name"      // a host name, where there is no network
 	DenialNetwork   DenialKind = "network"   // a connection that no rule allows
 	DenialLimit     DenialKind = "limit"     // a limit of the session
+	DenialRights    DenialKind = "rights"    // the rights of another user
 )
 
 // Denier is a Process that knows what its command was refused.

@@ -95,6 +95,10 @@ func (s *Session) claimed(ctx context.Context, r *Result, dir string) []sandbox.
 			if !s.hasNetwork() && !s.namesAnswered() {
 				add(sandbox.DenialName, strings.Join(c.Subjects, ""))
 			}
+		case refusal.Rights:
+			if s.sandbox.Report().Level != sandbox.LevelNone {
+				add(sandbox.DenialRights, "sudo")
+			}
 		default:
 			if flag := s.limitHit(ctx, r, c, dir); flag != "" {
 				add(sandbox.DenialLimit, flag)
@@ -176,6 +180,8 @@ func (s *Session) denialText(d sandbox.Denial) string {
 			name = " --allow-host " + name
 		}
 		return "network: " + what + ": this session has " + s.networkText() + "; the operator can allow it with --network allow" + name
+	case sandbox.DenialRights:
+		return "sandbox: " + name + " has no effect: commands can never get the rights of another user; no setting allows it; install into the workspace or the home directory instead"
 	case sandbox.DenialNetwork:
 		return d.Text
 	case sandbox.DenialLimit:
@@ -261,6 +267,8 @@ func (s *Session) countDenial(d sandbox.Denial) {
 		code = "path_protected"
 	case sandbox.DenialName:
 		code, kind, data = "host_not_allowed", "network", map[string]any{"reason": string(d.Kind), "host": d.Subject}
+	case sandbox.DenialRights:
+		data = map[string]any{"reason": string(d.Kind), "program": d.Subject}
 	case sandbox.DenialLimit:
 		code, kind, data = "limit_reached", "limit", map[string]any{"limit": d.Subject}
 	}
