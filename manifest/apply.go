@@ -71,6 +71,9 @@ type applier struct {
 	mu       sync.Mutex
 	receipts []Receipt
 	kept     []string
+
+	inodesOnce sync.Once
+	inodes     deny.Inodes // what is hidden, by whatever name
 }
 
 // Apply makes the entries in t. On an error the workspace is as before, and the

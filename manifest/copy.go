@@ -48,7 +48,19 @@ func (a *applier) write(tree *os.Root, e item, from io.Reader, fallback fs.FileM
 // source opens what src names, link-free all the way from the manifest's directory
 // or the granted path it lies in.
 func (a *applier) source(e item) (*os.File, error) {
-	return a.manifest.open(fmt.Sprintf("the entry %q: its src", e.path), e.Src, a.Hidden)
+	what := fmt.Sprintf("the entry %q: its src", e.path)
+	f, err := a.manifest.open(what, e.Src, a.Hidden)
+	if err == nil && a.hides(f) {
+		f.Close()
+		return nil, errorf("permission_denied", nil, "%s is another name of what --deny-read hides; leave it out", what)
+	}
+	return f, err
+}
+
+// hides says whether f is hidden by another of its names.
+func (a *applier) hides(f *os.File) bool {
+	a.inodesOnce.Do(func() { a.inodes = a.Hidden.Inodes(context.Background()) })
+	return a.inodes.Has(int(f.Fd()))
 }
 
 // OpenFrom opens the archive that From names, as a src is opened.
@@ -212,6 +224,9 @@ func (a *applier) copyOne(ctx context.Context, tree *os.Root, child item, f *os.
 		return entryError(err, child.path, "its source cannot be read")
 	}
 	if !fi.IsDir() {
+		if a.hides(f) {
+			return nil // as a hidden name is left out
+		}
 		return a.copyFile(ctx, tree, child, f)
 	}
 	if into, err := tree.Stat("."); err != nil || os.SameFile(into, fi) {

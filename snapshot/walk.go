@@ -101,9 +101,14 @@ func (w *walker) run() {
 			w.cond.Wait()
 		}
 		w.waiting.Add(-1)
-		f, stopped := w.pop(), w.stopped
+		// A folder that is taken is listed: the consumer waits for it.
+		stopped := w.stopped || w.ctx.Err() != nil
+		var f *folder
+		if !stopped {
+			f = w.pop()
+		}
 		w.mu.Unlock()
-		if stopped || w.ctx.Err() != nil {
+		if stopped {
 			return
 		}
 		if f != nil {
