@@ -109,7 +109,8 @@ func (s *Session) watchWorkspace() {
 		}
 		s.tell(fmt.Sprintf("workspace: it grew past %d bytes, so its processes were killed; remove files with rm", w.limit))
 		for _, id := range running {
-			_, _ = s.Kill(context.Background(), id, syscall.SIGKILL)
+			// Not by s.Kill, which would take the sentence for a result nobody reads.
+			_, _ = s.table.Kill(context.Background(), id, syscall.SIGKILL)
 		}
 	}
 }
