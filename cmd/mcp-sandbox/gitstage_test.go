@@ -233,7 +233,10 @@ func TestGitCanary(t *testing.T) {
 	if len(canaryWays) < 60 {
 		t.Errorf("only %d ways are tried", len(canaryWays))
 	}
-	for _, a := range canaryWays {
+	for i, a := range canaryWays {
+		if testing.Short() && i%4 != 0 {
+			continue
+		}
 		t.Run(strings.ReplaceAll(a.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			p := newGitProject(t).repository()
