@@ -147,7 +147,7 @@ func TestSpawnErrors(t *testing.T) {
 		{nil, p.Workspace, "invalid_argument"},
 		{[]string{"a\x00b"}, p.Workspace, "invalid_argument"},
 		{[]string{"true", strings.Repeat("x", 5<<20)}, p.Workspace, "too_large"},
-		{[]string{"true", strings.Repeat("x", 1<<20)}, p.Workspace, "exec_failed"},
+		{[]string{"true", strings.Repeat("x", 1<<20)}, p.Workspace, "too_large"},
 	} {
 		_, err := s.Spawn(context.Background(), sandbox.Command{Argv: c.argv, Env: s.Environ(), Dir: c.dir})
 		var e *sandbox.Error

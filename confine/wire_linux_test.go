@@ -102,6 +102,7 @@ func TestConfigRoundTrip(t *testing.T) {
 		Namespaces: true, Network: sandbox.NetworkAllow, UID: 5, GID: -1,
 		Binds: []bind{{Path: "/a\xff", Write: true, Device: true, Optional: true, Tree: -1, Dev: 7, Ino: 9}},
 		Links: []link{{"/l", "t"}}, Files: []file{{"/f", "content", 0o644}}, Masks: []mask{{"/c", true}},
+		GitStage: []bind{{Path: "/g", Write: true, Tree: -1}}, Git: []string{"/w/.git"},
 		Home: "/h", Private: "/p", Workspace: "/w", Protect: []string{"/w/x"}, ProtectIn: []string{"/w"},
 		Limits:   sandbox.Limits{Procs: 1, FileSize: 2, OpenFiles: 3, Tmp: 4, Shm: 5},
 		Writable: []string{"/w"}, ReadOnly: []string{"/r"}, TTYMultiplexer: "/dev/ptmx",

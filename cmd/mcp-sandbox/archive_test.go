@@ -18,7 +18,7 @@ func TestSnapshotArchives(t *testing.T) {
 	h, root, out := newHost(t), t.TempDir(), t.TempDir()
 	was := tree(t, root, 20)
 	for _, err := range []error{
-		os.Symlink("/etc/passwd", filepath.Join(root, "link")), os.Mkdir(filepath.Join(root, "empty"), 0o700),
+		os.Symlink("/etc/passwd", filepath.Join(root, "link")), os.Mkdir(filepath.Join(root, "empty"), 0o755),
 		os.Chmod(filepath.Join(root, "d0/f0"), 0o555), os.Link(filepath.Join(root, "d1/f1"), filepath.Join(root, "hard")),
 	} {
 		if err != nil {
