@@ -2,23 +2,40 @@ package deny
 
 import (
 	"context"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// Inodes are what the patterns hide as inodes, so that a hidden file is known by any
-// of its names. Make them when the names are used: they hold what was there then.
+// Inodes know a hidden file by any of its names. The zero value is ready to use. It
+// looks for what is hidden when it first meets a file with several names, and keeps
+// what was there then: use one for one piece of work.
 type Inodes struct {
-	all bool // nobody can tell: every file with several names counts as hidden
-	ids map[ID]struct{}
+	once sync.Once
+	all  bool // nobody can tell: every file with several names counts as hidden
+	ids  map[ID]struct{}
 }
 
-// Inodes looks for what is hidden now. A nil List hides nothing.
-func (l *List) Inodes(ctx context.Context) Inodes {
+// Has says whether the open file fd has a further name that l hides. It is false for
+// what has one name only, and where l is nil.
+func (h *Inodes) Has(ctx context.Context, l *List, fd int) bool {
 	if l.Empty() {
-		return Inodes{}
+		return false
 	}
-	h := Inodes{ids: map[ID]struct{}{}}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return true
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink < 2 {
+		return false
+	}
+	h.once.Do(func() { h.look(ctx, l) })
+	_, found := h.ids[ID{uint64(st.Dev), uint64(st.Ino)}]
+	return found || h.all
+}
+
+func (h *Inodes) look(ctx context.Context, l *List) {
+	h.ids = map[ID]struct{}{}
 	for _, p := range l.Paths() {
 		var st unix.Stat_t
 		if unix.Stat(p, &st) == nil {
@@ -30,22 +47,4 @@ func (l *List) Inodes(ctx context.Context) Inodes {
 	for _, m := range found.Matches {
 		h.ids[m.ID] = struct{}{}
 	}
-	return h
-}
-
-// Has says whether the open file fd has a further name that is hidden. It is false
-// for what has one name only.
-func (h Inodes) Has(fd int) bool {
-	if h.ids == nil {
-		return false
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return true
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink < 2 {
-		return false
-	}
-	_, found := h.ids[ID{uint64(st.Dev), uint64(st.Ino)}]
-	return found || h.all
 }

@@ -72,8 +72,7 @@ type applier struct {
 	receipts []Receipt
 	kept     []string
 
-	inodesOnce sync.Once
-	inodes     deny.Inodes // what is hidden, by whatever name
+	inodes deny.Inodes // what is hidden, by whatever name
 }
 
 // Apply makes the entries in t. On an error the workspace is as before, and the

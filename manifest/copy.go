@@ -59,8 +59,7 @@ func (a *applier) source(e item) (*os.File, error) {
 
 // hides says whether f is hidden by another of its names.
 func (a *applier) hides(f *os.File) bool {
-	a.inodesOnce.Do(func() { a.inodes = a.Hidden.Inodes(context.Background()) })
-	return a.inodes.Has(int(f.Fd()))
+	return a.inodes.Has(context.Background(), a.Hidden, int(f.Fd()))
 }
 
 // OpenFrom opens the archive that From names, as a src is opened.
