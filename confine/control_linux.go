@@ -71,13 +71,6 @@ func (s *initState) control(f *frame) {
 			n = 1
 		}
 		s.answer(req, nil, n)
-	case opOwner:
-		network, port := f.str(), f.u16()
-		if f.done() != nil {
-			s.answer(req, unix.EBADMSG, 0)
-			return
-		}
-		s.answer(req, nil, s.owner(network, port))
 	case opTmpLeft:
 		left, err := tmpLeft()
 		s.answer(req, err, left)

@@ -1,7 +1,6 @@
 package confine
 
 import (
-	"context"
 	"os"
 	"path"
 
@@ -76,21 +75,6 @@ func (p *Process) Denied() []sandbox.Denial {
 		}
 	}
 	return kept
-}
-
-// DenyConn notes a refusal for the command that holds the client's end of a
-// connection inside: network is tcp or udp, port the client's. It reports whether
-// there is one. It is to be called before the client hears of the refusal.
-func (s *Sandbox) DenyConn(ctx context.Context, network string, port int, d sandbox.Denial) bool {
-	id, err := s.ask(ctx, opOwner, func(e *encoder) {
-		e.str(network)
-		e.u16(uint16(port))
-	})
-	if err != nil || id <= 0 {
-		return false
-	}
-	s.keepDenial(uint32(id), d)
-	return true
 }
 
 // Refuses reports whether commands cannot read, or with write cannot change or

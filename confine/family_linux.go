@@ -73,18 +73,12 @@ func (s *initState) listening(port uint16) bool {
 	return len(sockets) > 0 && slices.ContainsFunc(s.tasks(), func(t markedTask) bool { return len(t.ports(sockets)) > 0 })
 }
 
-// listeners are the listening TCP sockets of the network namespace by inode, see
-// proc_pid_net(5).
+// listeners are the local ports of the listening TCP sockets of the network
+// namespace, by inode, see proc_pid_net(5).
 func listeners() map[string]uint16 {
 	const stateListen = "0A"
-	return sockets("tcp", func(state string, _ uint16) bool { return state == stateListen })
-}
-
-// sockets are those of the network namespace that keep holds, with their local
-// ports, by inode.
-func sockets(network string, keep func(state string, port uint16) bool) map[string]uint16 {
 	found := map[string]uint16{}
-	for _, name := range []string{"/proc/net/" + network, "/proc/net/" + network + "6"} {
+	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			continue
@@ -95,41 +89,12 @@ func sockets(network string, keep func(state string, port uint16) bool) map[stri
 				continue
 			}
 			port, err := strconv.ParseUint(string(f[1][bytes.LastIndexByte(f[1], ':')+1:]), 16, 16)
-			if err == nil && keep(string(f[3]), uint16(port)) {
+			if err == nil && string(f[3]) == stateListen {
 				found[string(f[9])] = uint16(port)
 			}
 		}
 	}
 	return found
-}
-
-// owner is the command of which a process holds the socket with a local port
-// that is not a listener, 0 for none.
-func (s *initState) owner(network string, port uint16) int {
-	const stateListen = "0A"
-	if network != "tcp" && network != "udp" {
-		return 0
-	}
-	held := sockets(network, func(state string, p uint16) bool { return p == port && state != stateListen })
-	// One that waits to be accepted has no inode yet.
-	delete(held, "0")
-	if len(held) == 0 {
-		return 0
-	}
-	for _, t := range s.tasks() {
-		if len(t.ports(held)) == 0 {
-			continue
-		}
-		s.reaper.mu.Lock()
-		for _, c := range s.reaper.commands {
-			if c.mark == t.mark {
-				s.reaper.mu.Unlock()
-				return int(c.id)
-			}
-		}
-		s.reaper.mu.Unlock()
-	}
-	return 0
 }
 
 // ports are those of the sockets that t holds, in order.

@@ -39,7 +39,6 @@ const (
 	opInput
 	opFamily
 	opListening
-	opOwner
 	opTmpLeft
 	opGit // take the overlays of git directories away, or put them back
 )
