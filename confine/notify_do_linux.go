@@ -131,17 +131,24 @@ func (t *supervisorThread) single(q *request, dir, path int8, v verb, act func(*
 	return t.explain(q, t.act(q, func() error { return act(&p) }), &p)
 }
 
-// explain tells of a call that a read-only mount refused.
+// explain tells of a change that a read-only mount refused. Of a file that
+// the commands' user may not write either, the kernel says so first: whether the
+// host would have let whom they stand for is asked by hostAllows.
 func (t *supervisorThread) explain(q *request, r reply, places ...*place) reply {
-	if r.err != unix.EROFS {
+	if r.err != unix.EROFS && r.err != unix.EACCES {
 		return r
 	}
 	for _, p := range places {
-		if p.path != "" {
+		if p.path != "" && (r.err == unix.EROFS || readOnlyAt(p.dir)) {
 			t.s.denied(q.who, p.path, sandbox.DenialOutside)
 		}
 	}
 	return r
+}
+
+func readOnlyAt(dir int) bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(dir, &fs) == nil && fs.Flags&unix.ST_RDONLY != 0
 }
 
 // act runs what changes names, for a caller that still waits.

@@ -47,7 +47,10 @@ func (t *supervisorThread) open(q *request, how unix.OpenHow) reply {
 		if r := t.permit(q, verbOpen, &p); r.err != 0 {
 			return r
 		}
-		r := t.explain(q, t.openAt(q, &p, how), &p)
+		r := t.openAt(q, &p, how)
+		if how.Flags&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != unix.O_RDONLY {
+			r = t.explain(q, r, &p)
+		}
 		if (r.err != unix.ELOOP && r.err != unix.ENOTDIR) || !follow {
 			return r
 		}

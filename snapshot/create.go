@@ -82,7 +82,9 @@ func (r *Repo) create(ctx context.Context, q CreateRequest) (*record, *scan, err
 	}
 	if prev != nil {
 		m, err := r.openManifest(ctx, prev)
-		if err != nil {
+		if err != nil && ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		} else if err != nil {
 			r.log.Warn("the newest snapshot cannot be read, reading all files", "cause", err)
 		} else {
 			defer m.close()

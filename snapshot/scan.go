@@ -343,7 +343,7 @@ func (s *scan) advance() {
 		return
 	}
 	ok, err := s.prev.into(&s.old)
-	if err != nil {
+	if err != nil && !errors.Is(err, context.Canceled) {
 		s.r.log.Warn("the newest snapshot cannot be read, reading all files", "cause", err)
 	}
 	s.hasOld = ok

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net"
 	"net/http"
 	"os"
@@ -29,20 +30,29 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-func (h *host) try(args ...string) (string, error) {
+func (h *host) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(h.binary, append([]string{args[0], "--state-dir", h.state}, args[1:]...)...)
 	cmd.Env = append(append(os.Environ(), "TMPDIR="+h.temp), h.env...)
-	out, err := cmd.CombinedOutput()
+	return cmd
+}
+
+// try gives both outputs of a command.
+func (h *host) try(args ...string) (string, error) {
+	out, err := h.command(args...).CombinedOutput()
 	return string(out), err
 }
 
+// run gives the standard output of a command that must succeed.
 func (h *host) run(args ...string) string {
 	h.t.Helper()
-	out, err := h.try(args...)
+	cmd := h.command(args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		h.t.Fatalf("%q: %v\n%s", args, err, out)
+		h.t.Fatalf("%q: %v\n%s%s", args, err, out, &stderr)
 	}
-	return out
+	return string(out)
 }
 
 // snapshots runs one verb of the command on a folder.
