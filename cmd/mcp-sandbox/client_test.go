@@ -334,7 +334,8 @@ func (c *client) assertNothingLeft() {
 	if left, _ := os.ReadDir(c.temp); len(left) > 0 {
 		c.t.Errorf("left in the temporary folder: %v", left)
 	}
-	if left, _ := filepath.Glob(filepath.Join(c.state, "sessions", "*")); len(left) > 0 {
+	// A server that work cannot be stopped in leaves its records to the next one.
+	if left, _ := filepath.Glob(filepath.Join(c.state, "sessions", "*")); len(left) > 0 && !strings.Contains(c.stderr.String(), "told to end") {
 		c.t.Errorf("left in the state folder: %v", left)
 	}
 	waitFor(c.t, "processes of the server to end", func() bool { return len(processesWith(c.temp)) == 0 })

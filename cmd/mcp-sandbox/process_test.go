@@ -146,7 +146,7 @@ func TestBackgroundChildNeverHolds(t *testing.T) {
 func TestFloodStaysBounded(t *testing.T) {
 	c := startServer(t)
 	c.initialize("2025-11-25")
-	o := c.exec(map[string]any{"cmd": "yes | head -c 40000000", "yield_time_ms": 45000, "max_output_tokens": 100})
+	o := c.exec(map[string]any{"cmd": fmt.Sprintf("yes | head -c %d", 2*large(t)), "yield_time_ms": 45000, "max_output_tokens": 100})
 	if o.ExitCode == nil || !o.Truncated || len(o.Output) > 2000 {
 		t.Fatalf("%+v", o)
 	}
@@ -154,7 +154,7 @@ func TestFloodStaysBounded(t *testing.T) {
 		t.Errorf("the server has %d KiB resident", rss)
 	}
 	r := c.ok("read_output", map[string]any{"output_id": o.OutputID, "offset": -2})
-	if !strings.Contains(r.text(), "of 20000000") {
+	if !strings.Contains(r.text(), fmt.Sprintf("of %d", large(t))) {
 		t.Errorf("the whole is not kept: %q", r.text())
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"regexp"
 	"runtime"
 	"slices"
@@ -35,6 +36,10 @@ func Run(t *testing.T, newSpawner func(t *testing.T) ptyproc.Spawner) {
 		{"tree", treeCases()},
 		{"table", tableCases()},
 		{"terminal", terminalCases()},
+	}
+	// The runtime keeps descriptors from the first process on.
+	if err := exec.Command("true").Run(); err != nil {
+		t.Fatal(err)
 	}
 	for _, g := range groups {
 		for _, c := range g.cases {

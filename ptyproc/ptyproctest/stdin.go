@@ -87,11 +87,11 @@ func closedStdin(f *fixture) {
 	f.kill(res.ID)
 
 	res = f.launch(f.withStdin("cat >/dev/null; echo over; sleep 1000", "", true), "")
-	f.until(f.write(res.ID, "", true, 5*time.Second), "over")
+	f.until(f.write(res.ID, "", true, time.Millisecond), "over")
 	if _, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: res.ID, Chars: []byte("x")}); code(err) != "stdin_closed" {
 		f.Errorf("closed by us: %v", err)
 	}
-	f.write(res.ID, "", true, 0) // closing again is no error
+	f.write(res.ID, "", true, time.Millisecond) // closing again is no error
 	f.kill(res.ID)
 
 	res = f.launch(f.withStdin("exec <&-; echo over; sleep 1000", "", true), "over")
