@@ -58,7 +58,7 @@ func newTag() string { return fmt.Sprintf("tag-%d-%d", os.Getpid(), time.Now().U
 // its command or its session, and the kill of a command is answered.
 func TestNothingSurvives(t *testing.T) {
 	needTools(t, "python3")
-	depth := "600"
+	depth := "200"
 	if testing.Short() {
 		depth = "100"
 	}

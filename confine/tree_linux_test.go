@@ -101,7 +101,8 @@ func TestSignalTree(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "all ended by SIGTERM", func() bool { c.SignalTree(syscall.SIGTERM); n, _ := c.TreeAlive(); return n == 0 })
-		if st := c.Wait(); st.Signal != syscall.SIGTERM || st.Code != 143 {
+		// A shell whose child dies first ends by itself, with the same code.
+		if st := c.Wait(); st.Code != 143 {
 			t.Errorf("status %+v", st)
 		}
 	})
