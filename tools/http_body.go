@@ -59,7 +59,7 @@ func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []b
 	case err != nil:
 		return message{}, nil, &httpError{status: http.StatusBadRequest, code: mcp.PARSE_ERROR, text: "the body could not be read, send it again", unread: true}
 	}
-	msg, err := parseMessage(text)
+	msg, text, err := parseShortened(text)
 	if err != nil {
 		e := err.(*protocolError)
 		if b := bytes.TrimSpace(text); len(b) > 0 && b[0] == '[' {

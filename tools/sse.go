@@ -125,7 +125,7 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 		return
 	}
 	life.requests.saw(msg)
-	ctx := context.WithValue(r.Context(), clientKeyType{}, life.key)
+	ctx := context.WithValue(withLarge(r.Context(), msg.large), clientKeyType{}, life.key)
 	ctx = context.WithValue(ctx, lifeKey{}, life.Context)
 	ctx = context.WithValue(ctx, stopKey{}, h.stop)
 	ctx = server.WithSupportedProtocolVersions(ctx, sessionProtocols())

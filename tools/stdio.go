@@ -131,7 +131,7 @@ func (l *stdioLoop) dispatch(ctx context.Context, ln line) {
 		l.session.write(rpcError(nil, mcp.INVALID_REQUEST, "the message is longer than 64 MiB, send it in parts"))
 		return
 	}
-	msg, err := parseMessage(ln.text)
+	msg, text, err := parseShortened(ln.text)
 	if err != nil {
 		l.session.write(rpcError(msg.id, err.(*protocolError).code, err.Error()))
 		return
@@ -140,15 +140,15 @@ func (l *stdioLoop) dispatch(ctx context.Context, ln line) {
 	case msg.method == string(mcp.MethodNotificationCancelled):
 		l.cancelRequest(msg.params)
 	case msg.method == "":
-		l.session.requests.answered(ln.text)
+		l.session.requests.answered(text)
 	case msg.id == nil:
 		// Notifications have no reply and are quick: in order.
-		l.server.mcp.HandleMessage(ctx, ln.text)
+		l.server.mcp.HandleMessage(ctx, text)
 		if msg.method == string(mcp.MethodNotificationInitialized) {
 			l.prepare(ctx)
 		}
 	default:
-		l.start(ctx, msg, ln.text)
+		l.start(withLarge(ctx, msg.large), msg, text)
 	}
 }
 
@@ -252,6 +252,7 @@ type message struct {
 	id     json.RawMessage // nil for notifications and responses
 	method string
 	params json.RawMessage
+	large  []string // see takeLarge
 }
 
 type protocolError struct {

@@ -143,6 +143,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 		server.WithTitle("Sandbox"),
 		server.WithToolCapabilities(false),
 		server.WithInstructions(text),
+		server.WithToolHandlerMiddleware(giveLarge),
 		server.WithToolHandlerMiddleware(cancelTools),
 		server.WithRecovery(),
 	}, conformanceOptions()...)...)

@@ -31,17 +31,19 @@ func writeFileTool() tool {
 func writeFile(ctx context.Context, c *call) (*reply, error) {
 	req := session.WriteRequest{
 		Path:        c.required("path"),
-		Content:     []byte(c.text("content", "")),
 		Mode:        session.WriteMode(c.choice("mode", "overwrite", "append", "create")),
 		Force:       c.boolean("force", false),
 		IfUnchanged: c.name("if_unchanged", ""),
 	}
+	content := c.text("content", "")
 	if c.choice("encoding", "utf-8", "base64") == "base64" {
-		b, err := base64.StdEncoding.DecodeString(string(req.Content))
+		b, err := base64.StdEncoding.DecodeString(content)
 		if err != nil {
 			c.fail("content is not base64 (%v), send standard base64 with padding", err)
 		}
 		req.Content, req.Binary = b, true
+	} else {
+		req.Content = []byte(content)
 	}
 	if c.has("executable") {
 		x := c.boolean("executable", false)
