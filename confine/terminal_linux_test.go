@@ -134,7 +134,7 @@ export BASH_ENV=$PWD/env LD_PRELOAD=/none.so PATH=$PWD:$PATH GIT_DIR=/x PAGER=fa
 // where not.
 func TestCPULimit(t *testing.T) {
 	p := testPolicy(t)
-	p.Limits.CPU = 0.2
+	p.Limits.CPU, p.Limits.BestEffort = 0.2, true
 	s := start(t, p)
 	if !s.cgroup.Has("cpu") {
 		if !hasLayer(s.Report(), layerCPU, sandbox.StateOff) {

@@ -169,7 +169,7 @@ func TestStandbyLetsGoOfMounts(t *testing.T) {
 // back out of it.
 func TestForkedInsideGroup(t *testing.T) {
 	p := testPolicy(t)
-	p.Limits.Memory = 64 << 20
+	p.Limits.Memory, p.Limits.BestEffort = 64<<20, true
 	s := start(t, p)
 	for _, d := range s.cgroup.list() {
 		in := false

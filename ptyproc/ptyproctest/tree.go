@@ -232,7 +232,7 @@ func termIgnored(f *fixture) {
 	// TERM is asked first: a program may clean up.
 	res = f.launch(f.request(`trap 'echo cleaned; exit 0' TERM; echo up; while :; do sleep 0.1; done`), "up")
 	if r := f.kill(res.ID); r.Exit == nil || r.Exit.Code != 0 || !strings.Contains(string(r.Output), "cleaned") {
-		f.Errorf("%+v %q", r, r.Output)
+		f.Errorf("%+v %+v %q", r, r.Exit, r.Output)
 	}
 }
 
