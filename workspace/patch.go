@@ -40,6 +40,7 @@ type patchFile struct {
 	was    *unix.Stat_t // nil when the file did not exist
 	kind   Kind
 	doc    *document
+	found  *document // what the name had, when it was read; doc may come from elsewhere
 	text   string
 	exists bool
 	parsed bool // doc is decoded text
@@ -164,7 +165,7 @@ func (t *patcher) load(ctx context.Context, s *patchFile, text bool) error {
 			if t.total += int64(len(raw)); t.total > maxPatchTotal {
 				return fail(codeTooLarge, "the files of the patch are more than %d bytes together; split it", maxPatchTotal)
 			}
-			s.doc, s.text, s.was = d, d.text, &d.st
+			s.doc, s.found, s.text, s.was = d, d, d.text, &d.st
 			return nil
 		})
 		if err != nil {

@@ -104,7 +104,11 @@ func (t *patcher) commit(ctx context.Context) (err error) {
 		if s.displaced == nil {
 			continue
 		}
-		if err := s.displaced.settle(ctx, s.doc.original); err == errRewritten {
+		original := (func() ([]byte, error))(nil)
+		if s.found != nil {
+			original = s.found.original
+		}
+		if err := s.displaced.settle(ctx, original); err == errRewritten {
 			return s.conflict()
 		} else if err != nil {
 			return fromErrno(err, s.given)

@@ -22,10 +22,25 @@ import (
 // the lock.
 const patienceForTurn = 10 * time.Second
 
+// flock(2) has no order: whoever asks at the right moment has the lock, and a
+// server with many writers asks at once when it has released it. So a server
+// that waits announces it, and one that has had the lock for longRun lets it go
+// for an announced one.
+const (
+	longRun = 5 * time.Millisecond
+	// askAgain is how often a waiting server asks; after a while it asks less often.
+	askAgain      = time.Millisecond
+	askLessOften  = 10 * time.Millisecond
+	mostGivingWay = 10 * time.Millisecond
+)
+
 // turn is the queue of one directory.
 type turn struct {
 	held  chan struct{}
 	users int
+	// began is when this server had the lock first since another one had it or
+	// the queue was empty; for the holder of held.
+	began time.Time
 }
 
 var turns = struct {
@@ -62,7 +77,7 @@ func takeTurn(ctx context.Context, dir int, given string) (done func(), err erro
 		leave()
 		return nil, ctx.Err()
 	}
-	unlock, err := lockDirectory(ctx, dir, given)
+	unlock, err := q.lockDirectory(ctx, dir, given)
 	if err != nil {
 		<-q.held
 		leave()
@@ -77,25 +92,45 @@ func takeTurn(ctx context.Context, dir int, given string) (done func(), err erro
 
 // lockDirectory keeps other servers off. A directory that cannot be opened, or
 // a file system without locks, has the server's own order alone.
-func lockDirectory(ctx context.Context, dir int, given string) (unlock func(), err error) {
+func (q *turn) lockDirectory(ctx context.Context, dir int, given string) (unlock func(), err error) {
 	fd, err := retryEINTR(func() (int, error) {
 		return unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return func() {}, nil
 	}
-	until := time.Now().Add(patienceForTurn)
-	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+	if !q.began.IsZero() && time.Since(q.began) > longRun {
+		q.began = time.Time{}
+		for until := time.Now().Add(mostGivingWay); anotherWaits(fd) && time.Now().Before(until); {
+			time.Sleep(askAgain)
+		}
+	}
+	began := time.Now()
+	for asked := 0; ; asked++ {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
+			if asked > 0 {
+				announceWait(fd, false)
+			}
+			if q.began.IsZero() {
+				q.began = time.Now()
+			}
 			return func() { unix.Close(fd) }, nil
 		}
-		if time.Now().After(until) {
+		q.began = time.Time{}
+		if time.Since(began) > patienceForTurn {
 			unix.Close(fd)
 			return nil, fail(codeConflict, "the directory of %s has been locked by another program for %d s; end it or try again", quote(given), int(patienceForTurn.Seconds()))
+		}
+		if asked == 0 {
+			announceWait(fd, true)
+		}
+		pause := askAgain
+		if asked > 500 {
+			pause = askLessOften
 		}
 		select {
 		case <-ctx.Done():

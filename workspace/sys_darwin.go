@@ -24,6 +24,11 @@ func renameSwap(fromDir int, from string, toDir int, to string) error {
 // beingWritten cannot be told here.
 func beingWritten(int) bool { return false }
 
+// Whether another server waits cannot be told here: locks of open files are no
+// part of Darwin's interface.
+func announceWait(int, bool) {}
+func anotherWaits(int) bool  { return false }
+
 // openUnnamed is not possible on Darwin.
 func openUnnamed(dir int, perm uint32) (int, error) { return -1, unix.ENOTSUP }
 

@@ -37,6 +37,25 @@ func beingWritten(fd int) bool {
 	return err == unix.EAGAIN
 }
 
+// announceWait tells other servers that this one waits for the lock of a
+// directory, or that it does no longer. The announcement is a shared record lock
+// (fcntl(2), F_OFD_SETLK), which is independent of flock(2), can be had on a
+// directory and goes with the descriptor. A file system without such locks has
+// no order between servers.
+func announceWait(fd int, on bool) {
+	l := unix.Flock_t{Type: unix.F_UNLCK, Len: 1}
+	if on {
+		l.Type = unix.F_RDLCK
+	}
+	_ = unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &l)
+}
+
+// anotherWaits tells whether somebody else has announced it.
+func anotherWaits(fd int) bool {
+	l := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
+	return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l) == nil && l.Type != unix.F_UNLCK
+}
+
 // openUnnamed makes a file without a name in dir (open(2), O_TMPFILE): a killed
 // server leaves nothing of it. Not every file system can.
 func openUnnamed(dir int, perm uint32) (int, error) {
