@@ -29,13 +29,17 @@ func (s *initState) control(f *frame) {
 	req := f.u32()
 	switch f.op {
 	case opSignal:
-		id, sig, whole := f.u32(), unix.Signal(f.u32()), f.flag()
+		id, sig := f.u32(), unix.Signal(f.u32())
 		if f.done() != nil {
 			s.answer(req, unix.EBADMSG, 0)
 			return
 		}
-		n, err := s.signal(id, sig, whole)
-		s.answer(req, err, n)
+		c := s.reaper.lookup(id)
+		if c == nil {
+			s.answer(req, unix.ESRCH, 0)
+			return
+		}
+		s.answer(req, nil, s.signalTree(c, sig))
 	case opTree:
 		c := s.reaper.lookup(f.u32())
 		if c == nil {
@@ -81,23 +85,4 @@ func (s *initState) control(f *frame) {
 	case opSocket:
 		s.socket(req)
 	}
-}
-
-// signal sends sig to a command's process group or to all of its processes.
-func (s *initState) signal(id uint32, sig unix.Signal, whole bool) (int, error) {
-	c := s.reaper.lookup(id)
-	if c == nil {
-		return 0, unix.ESRCH
-	}
-	if whole {
-		return s.signalTree(c, sig), nil
-	}
-	// Under the reaper's lock the leader cannot be reaped between the look and
-	// the signal, and an unreaped leader's group id is its own.
-	s.reaper.mu.Lock()
-	defer s.reaper.mu.Unlock()
-	if c.done {
-		return 0, unix.ESRCH
-	}
-	return 1, unix.Kill(-c.pid, sig)
 }

@@ -62,25 +62,6 @@ func (p *Process) Ended() time.Time {
 	}
 }
 
-// Signal signals the leader's process group. After the leader has ended the
-// error wraps os.ErrProcessDone.
-func (p *Process) Signal(sig syscall.Signal) error {
-	select {
-	case <-p.done:
-		return errProcessEnded()
-	default:
-	}
-	// The leader is a session leader, so its pid is its group's, and it cannot be
-	// reused before it is reaped.
-	if err := syscall.Kill(-p.leader.Pid, sig); err != nil {
-		if err == syscall.ESRCH {
-			return errProcessEnded()
-		}
-		return errorf("internal", err, "the signal could not be sent (%s), try again", errnoText(err))
-	}
-	return nil
-}
-
 func errProcessEnded() error {
 	return errorf("process_not_found", os.ErrProcessDone, "the process has ended, there is nothing to signal")
 }

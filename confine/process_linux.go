@@ -69,37 +69,24 @@ func (p *Process) Ended() time.Time {
 	}
 }
 
-// Signal signals the leader's process group. After the leader has ended the
-// error wraps os.ErrProcessDone.
-func (p *Process) Signal(sig syscall.Signal) error {
-	_, err := p.signal(sig, false)
-	return err
-}
-
 // SignalTree signals every living process the command has started, also those
 // that left its session and process group. With SIGKILL it stops all of them
 // before it kills, so that none can fork its way out.
 func (p *Process) SignalTree(sig syscall.Signal) error {
-	_, err := p.signal(sig, true)
-	return err
-}
-
-func (p *Process) signal(sig syscall.Signal, whole bool) (int, error) {
 	if sig < 0 || sig > 64 {
-		return 0, errorf("invalid_argument", nil, "%d is not a signal, use 1 to 64", int(sig))
+		return errorf("invalid_argument", nil, "%d is not a signal, use 1 to 64", int(sig))
 	}
-	n, err := p.s.ask(context.Background(), opSignal, func(e *encoder) {
+	_, err := p.s.ask(context.Background(), opSignal, func(e *encoder) {
 		e.u32(p.id)
 		e.u32(uint32(sig))
-		e.flag(whole)
 	})
 	if err == unix.ESRCH || err == errGone {
-		return 0, errorf("process_not_found", os.ErrProcessDone, "the process has ended, there is nothing to signal")
+		return errorf("process_not_found", os.ErrProcessDone, "the process has ended, there is nothing to signal")
 	}
 	if err != nil {
-		return 0, errorf("internal", err, "the signal could not be sent (%s), try again", errnoText(err))
+		return errorf("internal", err, "the signal could not be sent (%s), try again", errnoText(err))
 	}
-	return n, nil
+	return nil
 }
 
 // TreeAlive counts the living processes the command has started, its leader

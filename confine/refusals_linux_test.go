@@ -100,19 +100,18 @@ func TestCallsRefused(t *testing.T) {
 			t.Errorf("pid %d, ended %v", c.Pid(), c.Ended())
 		}
 		wantRefused(t, "resize a pipe", c.Resize(80, 24), "invalid_argument")
-		wantRefused(t, "signal 65", c.Signal(65), "invalid_argument")
+		wantRefused(t, "signal 65", c.SignalTree(65), "invalid_argument")
 		wantRefused(t, "signal -1", c.SignalTree(-1), "invalid_argument")
 		if n, err := c.TreeAlive(); n != 1 || err != nil {
 			t.Errorf("%d alive, %v", n, err)
 		}
-		if err := c.Signal(syscall.SIGTERM); err != nil {
+		if err := c.SignalTree(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
 		<-c.Done()
 		if st := c.Wait(); st.Signal != syscall.SIGTERM || c.Ended().IsZero() {
 			t.Errorf("%+v, ended %v", st, c.Ended())
 		}
-		wantRefused(t, "signal what has ended", c.Signal(syscall.SIGTERM), "process_not_found")
 		if n, err := c.TreeAlive(); n != 0 || err != nil {
 			t.Errorf("%d alive, %v", n, err)
 		}
@@ -132,7 +131,7 @@ func TestCallsRefused(t *testing.T) {
 		wantRefused(t, "listen after the end", err, "session_not_found")
 		_, err = s.Dial(ctx, 80)
 		wantRefused(t, "dial after the end", err, "session_not_found")
-		wantRefused(t, "signal after the end", live.Signal(syscall.SIGTERM), "process_not_found")
+		wantRefused(t, "signal after the end", live.SignalTree(syscall.SIGTERM), "process_not_found")
 		if n, err := live.TreeAlive(); n != 0 || err != nil {
 			t.Errorf("%d alive, %v", n, err)
 		}

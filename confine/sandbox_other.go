@@ -53,7 +53,6 @@ func (p *Process) Stderr() *os.File                { return nil }
 func (p *Process) Done() <-chan struct{}           { return nil }
 func (p *Process) Wait() sandbox.ExitStatus        { return sandbox.ExitStatus{} }
 func (p *Process) Ended() time.Time                { return time.Time{} }
-func (p *Process) Signal(syscall.Signal) error     { return errUnsupported() }
 func (p *Process) SignalTree(syscall.Signal) error { return errUnsupported() }
 func (p *Process) TreeAlive() (int, error)         { return 0, errUnsupported() }
 func (p *Process) Resize(uint16, uint16) error     { return errUnsupported() }

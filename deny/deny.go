@@ -332,16 +332,6 @@ func (l *List) absGlob(f string) bool {
 	return false
 }
 
-// Holds says whether the absolute path p is a parent of an exact hidden path:
-// moving it would give what is hidden another name.
-func (l *List) Holds(p string) bool {
-	if l == nil {
-		return false
-	}
-	f := Fold(p)
-	return slices.ContainsFunc(l.folds, func(h string) bool { return h != f && within(h, f) })
-}
-
 // NamesParents says whether what hides the absolute path p depends on the names
 // of the directories it lies in, so that moving one of them would show it.
 func (l *List) NamesParents(p string) bool {

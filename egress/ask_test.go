@@ -96,8 +96,8 @@ func TestAskRefused(t *testing.T) {
 		if n := len(a.all()); n != times {
 			t.Errorf("answer %d: asked %d times, want %d", answer, n, times)
 		}
-		if p.Stats().Denied != 3 {
-			t.Errorf("%+v", p.Stats())
+		if d := p.denials(); len(d) != 3 {
+			t.Errorf("%+v", d)
 		}
 	}
 	if w.lookedUp() != 0 {
@@ -165,7 +165,7 @@ func TestAskBounds(t *testing.T) {
 			}
 		})
 	}
-	until(t, "the question is put", func() bool { return len(a.all()) == 1 && p.Stats().Open == 5 })
+	until(t, "the question is put", func() bool { return len(a.all()) == 1 && p.openClients() == 5 })
 	var waiting []net.Conn
 	for i := range maxAsking - 1 {
 		c := connectTo(t, addr)
@@ -181,7 +181,7 @@ func TestAskBounds(t *testing.T) {
 	for _, c := range waiting {
 		c.Close()
 	}
-	until(t, "all are answered", func() bool { return p.Stats().Open == 0 })
+	until(t, "all are answered", func() bool { return p.openClients() == 0 })
 	for i := range 2 * maxAsked {
 		_ = raw(t, addr, connectLine(fmt.Sprintf("n%d.example:7", i)))
 	}

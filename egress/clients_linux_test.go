@@ -12,7 +12,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -160,7 +159,7 @@ func (n *internet) session(t *testing.T, presets ...string) (*Proxy, []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := NewProxy(Options{Policy: pol, Resolver: n, Dial: n.dial, Token: "the-token"})
+	p := hear(Options{Policy: pol, Resolver: n, Dial: n.dial})
 	t.Cleanup(p.Close)
 	home := t.TempDir()
 	t.Cleanup(func() { // the module cache is read-only
@@ -171,7 +170,7 @@ func (n *internet) session(t *testing.T, presets ...string) (*Proxy, []string) {
 			return nil
 		})
 	})
-	env := append(Environ("session:the-token@"+innerAddr), "PATH="+os.Getenv("PATH"), "HOME="+home, "TMPDIR="+home, "LANG=C.UTF-8",
+	env := append(Environ(innerAddr), "PATH="+os.Getenv("PATH"), "HOME="+home, "TMPDIR="+home, "LANG=C.UTF-8",
 		// The test's own authority, in the words of each client.
 		"CURL_CA_BUNDLE="+n.ca, "GIT_SSL_CAINFO="+n.ca, "NODE_EXTRA_CA_CERTS="+n.ca, "npm_config_cafile="+n.ca, "SSL_CERT_FILE="+n.ca, "PIP_CERT="+n.ca, "CARGO_HTTP_CAINFO="+n.ca)
 	return p, env
@@ -199,9 +198,9 @@ func TestAC40NoWayAround(t *testing.T) {
 try() { printf '%s: ' "$1"; shift; curl -sS -m 10 "$@" 2>&1 || true; echo; }
 try https https://github.com/x
 try http http://github.com/x
-try socks --proxy socks5h://session:the-token@`+innerAddr+` https://github.com/x
-try socks-http --proxy socks5h://session:the-token@`+innerAddr+` http://github.com/x
-try socks-local --proxy socks5://session:the-token@`+innerAddr+` --resolve github.com:443:93.184.215.14 https://github.com/x
+try socks --proxy socks5h://`+innerAddr+` https://github.com/x
+try socks-http --proxy socks5h://`+innerAddr+` http://github.com/x
+try socks-local --proxy socks5://`+innerAddr+` --resolve github.com:443:93.184.215.14 https://github.com/x
 try direct --noproxy '*' http://93.184.215.14/x
 try direct-host --noproxy '*' `+secret.URL+`/x
 try no-proxy-range http://127.0.0.1:`+secret.URL[strings.LastIndex(secret.URL, ":")+1:]+`/x
@@ -210,7 +209,6 @@ try other-name https://evil.test/x
 try own-resolve --connect-to github.com:443:198.41.0.4:80 https://github.com/x
 try host-header -H 'Host: evil.test' http://github.com/x
 try host-header-tunnel -p -H 'Host: evil.test' http://github.com/x
-try no-token --proxy http://`+innerAddr+` http://github.com/x
 `)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -228,8 +226,8 @@ try no-token --proxy http://`+innerAddr+` http://github.com/x
 	if strings.Count(out, "reached\n") != 4 {
 		t.Errorf("output:\n%s", out)
 	}
-	if n.saw("http evil.test") || len(p.Denials(time.Time{})) == 0 {
-		t.Errorf("seen %q, denied %v", n.seen, p.Denials(time.Time{}))
+	if n.saw("http evil.test") || len(p.denials()) == 0 {
+		t.Errorf("seen %q, denied %v", n.seen, p.denials())
 	}
 }
 
@@ -395,11 +393,5 @@ func TestEnviron(t *testing.T) {
 	}
 	if seen["NO_PROXY"] != seen["no_proxy"] || !strings.Contains(seen["no_proxy"], "127.0.0.1") {
 		t.Errorf("no_proxy=%s", seen["no_proxy"])
-	}
-	// AC-41: the token stands in nothing but the addresses.
-	for _, kv := range Environ("session:secret@127.0.0.1:3128") {
-		if strings.Contains(strings.ReplaceAll(kv, "http://session:secret@127.0.0.1:3128", ""), "secret") || strings.Contains(kv, base64.StdEncoding.EncodeToString([]byte("session:secret"))) {
-			t.Errorf("%q", kv)
-		}
 	}
 }

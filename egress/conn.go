@@ -49,7 +49,6 @@ func closeWrite(c net.Conn) bool {
 
 // accept takes a connection in, or turns it away at the limit.
 func (p *Proxy) accept(nc net.Conn) {
-	p.accepted.Add(1)
 	c := &client{Conn: nc}
 	p.mu.Lock()
 	closed, full := p.closed, len(p.clients) >= p.o.MaxConns

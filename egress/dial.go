@@ -94,7 +94,6 @@ func (p *Proxy) open(c *client, e endpoint) (*flow, *sandbox.Error) {
 		}
 		return nil, p.denyEndpoint(e, d)
 	}
-	p.allowed.Add(1)
 	p.o.Log.Debug("egress: open", "host", e.host(), "port", e.port, "address", addr)
 	return f, nil
 }

@@ -18,13 +18,11 @@ package egress
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"mcp-sandbox/sandbox"
@@ -71,37 +69,19 @@ type Options struct {
 	// granted name may not resolve to either. host is normalised. It must return
 	// when ctx ends, which is within 60 s; nil asks nobody.
 	Ask func(ctx context.Context, host string, port int) Answer
-	// Token, where set, is the password every client must give: the HTTP Basic or
-	// SOCKS5 password, with any user name. The listener is private to its session
-	// already; a token guards one that is not.
-	Token string
-}
-
-// Stats counts since the proxy was made, apart from Open.
-type Stats struct {
-	Open        int   // client connections now
-	Connections int64 // accepted
-	Allowed     int64 // requests that reached their host
-	Denied      int64
-	BytesUp     int64 // to the network, heads included
-	BytesDown   int64 // from it
 }
 
 // Proxy serves one session. Its methods may be called from any goroutine.
 type Proxy struct {
-	o        Options
-	tokenSum [sha256.Size]byte
-	budget   budget
-	denials  denialLog
-	asks     questions
+	o      Options
+	budget budget
+	asks   questions
 	// hostAddrs lists the addresses of the server's own interfaces.
 	hostAddrs func() ([]netip.Addr, error)
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-
-	accepted, allowed, up, down atomic.Int64
 
 	mu        sync.Mutex
 	policy    *Policy
@@ -139,7 +119,6 @@ func NewProxy(o Options) *Proxy {
 	}
 	p := &Proxy{
 		o:         o,
-		tokenSum:  sha256.Sum256([]byte(o.Token)),
 		policy:    o.Policy,
 		hostAddrs: interfaceAddrs,
 		listeners: map[net.Listener]struct{}{},
@@ -233,19 +212,4 @@ func (p *Proxy) Policy() *Policy {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.policy
-}
-
-// Stats counts what passed.
-func (p *Proxy) Stats() Stats {
-	p.mu.Lock()
-	open := len(p.clients)
-	p.mu.Unlock()
-	return Stats{
-		Open:        open,
-		Connections: p.accepted.Load(),
-		Allowed:     p.allowed.Load(),
-		Denied:      p.denials.count(),
-		BytesUp:     p.up.Load(),
-		BytesDown:   p.down.Load(),
-	}
 }

@@ -9,9 +9,8 @@ import "strconv"
 const noProxy = "localhost,.localhost,127.0.0.1,127.0.0.0/8,0.0.0.0,::1,[::1],sandbox"
 
 // Environ gives the NAME=VALUE pairs with which commands find the proxy at
-// proxyAddr, "127.0.0.1:3128", or "user:token@127.0.0.1:3128" where the proxy has
-// a token. With them git, npm, pip, go, cargo, curl, wget and apt work without
-// further settings.
+// proxyAddr, as "127.0.0.1:3128". With them git, npm, pip, go, cargo, curl, wget
+// and apt work without further settings.
 //
 // None of them opens anything: in the session's network the proxy is the only
 // way out, whether a program reads these or not.

@@ -233,7 +233,7 @@ func (x *exchange) sendInBulk(length int64) error {
 		return err
 	}
 	_, _ = x.c.br.Discard(n)
-	return x.p.moveBody(x.f.Conn, x.c.Conn, length-int64(n), &x.p.up, &x.stop)
+	return x.p.moveBody(x.f.Conn, x.c.Conn, length-int64(n), &x.stop)
 }
 
 // skipTrailer reads the trailer section and drops it: its fields would join a
@@ -349,7 +349,7 @@ func (x *exchange) answerInBulk(out *bufio.Writer, br *bufio.Reader, length int6
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	return x.p.moveBody(x.c.Conn, x.f.Conn, length-int64(len(held)), &x.p.down, nil)
+	return x.p.moveBody(x.c.Conn, x.f.Conn, length-int64(len(held)), nil)
 }
 
 // switchProtocols passes on a WebSocket's 101 and then carries bytes.

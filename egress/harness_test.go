@@ -12,9 +12,11 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,7 +182,7 @@ func start(t testing.TB, w *world, o Options) (*Proxy, string) {
 	if w != nil {
 		o.Resolver, o.Dial = w, w.dial
 	}
-	p := NewProxy(o)
+	p := hear(o)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -194,6 +196,44 @@ func start(t testing.TB, w *world, o Options) (*Proxy, string) {
 		}
 	})
 	return p, l.Addr().String()
+}
+
+// heard has the denials of each proxy of a test, as OnDenial was told them.
+var heard sync.Map // *Proxy -> *hearing
+
+type hearing struct {
+	mu   sync.Mutex
+	list []Denial
+}
+
+// hear makes a proxy whose denials are kept.
+func hear(o Options) *Proxy {
+	h, next := &hearing{}, o.OnDenial
+	o.OnDenial = func(d Denial) {
+		h.mu.Lock()
+		h.list = append(h.list, d)
+		h.mu.Unlock()
+		if next != nil {
+			next(d)
+		}
+	}
+	p := NewProxy(o)
+	heard.Store(p, h)
+	return p
+}
+
+func (p *Proxy) denials() []Denial {
+	h, _ := heard.Load(p)
+	h.(*hearing).mu.Lock()
+	defer h.(*hearing).mu.Unlock()
+	return slices.Clone(h.(*hearing).list)
+}
+
+// openClients counts the connections of clients.
+func (p *Proxy) openClients() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.clients)
 }
 
 func connectTo(t testing.TB, addr string) *net.TCPConn {
@@ -307,5 +347,14 @@ func until(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("it never came about that %s", what)
 		}
 		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// countDials counts the connections that a client opens.
+func countDials(n *atomic.Int64) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		n.Add(1)
+		var d net.Dialer
+		return d.DialContext(ctx, network, addr)
 	}
 }

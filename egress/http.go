@@ -1,12 +1,10 @@
 package egress
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"mcp-sandbox/sandbox"
@@ -34,11 +32,6 @@ func (p *Proxy) serveHTTP(c *client, fixed *endpoint) {
 			}
 			return
 		}
-		if fixed == nil && !p.authorised(h) {
-			p.o.Log.Info("egress: wrong credential", "protocol", "http")
-			p.refuse(c, http.StatusProxyAuthRequired, codeNotAllowed, "this proxy needs its session's credential; use the proxy address of the environment")
-			return
-		}
 		if h.method == http.MethodConnect {
 			if fixed == nil {
 				p.serveConnect(c, h)
@@ -52,24 +45,6 @@ func (p *Proxy) serveHTTP(c *client, fixed *endpoint) {
 			return
 		}
 	}
-}
-
-// authorised looks for the token as the password of Basic credentials.
-func (p *Proxy) authorised(h *head) bool {
-	if p.o.Token == "" {
-		return true
-	}
-	values := h.values("Proxy-Authorization")
-	if len(values) != 1 {
-		return false
-	}
-	scheme, encoded, _ := strings.Cut(values[0], " ")
-	plain, err := base64.StdEncoding.DecodeString(strings.Trim(encoded, " "))
-	if err != nil || lowerASCII(scheme) != "basic" {
-		return false
-	}
-	_, password, ok := strings.Cut(string(plain), ":")
-	return ok && p.tokenIs(password)
 }
 
 // serveConnect opens a tunnel.
@@ -161,12 +136,8 @@ func (p *Proxy) refuseError(c *client, e *sandbox.Error) {
 // on it is taken for a request.
 func (p *Proxy) refuse(c *client, status int, code, text string) {
 	body := code + ": " + text + "\n"
-	extra := ""
-	if status == http.StatusProxyAuthRequired {
-		extra = "Proxy-Authenticate: Basic realm=\"mcp-sandbox\"\r\n"
-	}
 	_ = c.SetWriteDeadline(time.Now().Add(10 * time.Second))
-	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		status, http.StatusText(status), extra, len(body), body)
+	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		status, http.StatusText(status), len(body), body)
 	c.finish()
 }

@@ -10,7 +10,7 @@ import (
 
 var errBudget = errors.New("byte limit reached")
 
-// metered counts what an exchange sends and receives, within the budget, and
+// metered spends the budget for what an exchange sends and receives, and
 // gives each step the idle time and no more.
 type metered struct{ flow *flow }
 
@@ -21,7 +21,6 @@ func (m *metered) Read(b []byte) (int, error) {
 	if n > 0 && !p.budget.take(int64(n)) {
 		return 0, errBudget
 	}
-	p.down.Add(int64(n))
 	return n, err
 }
 
@@ -32,7 +31,6 @@ func (m *metered) Write(b []byte) (int, error) {
 	}
 	_ = m.flow.SetWriteDeadline(time.Now().Add(p.o.IdleTimeout))
 	n, err := m.flow.Write(b)
-	p.up.Add(int64(n))
 	return n, err
 }
 
@@ -48,10 +46,10 @@ func (w *patientWriter) Write(b []byte) (int, error) {
 	return w.c.Write(b)
 }
 
-// moveBody carries exactly length bytes from src to dst, within the budget and
-// counted. Its error holds errBody where src failed or ended early, or where stop
+// moveBody carries exactly length bytes from src to dst, within the budget.
+// Its error holds errBody where src failed or ended early, or where stop
 // was set: whoever sets it must end the wait for src after.
-func (p *Proxy) moveBody(dst, src net.Conn, length int64, count *atomic.Int64, stop *atomic.Bool) error {
+func (p *Proxy) moveBody(dst, src net.Conn, length int64, stop *atomic.Bool) error {
 	b := newBulk(dst, src)
 	defer func() { b.close() }()
 	buf := []byte(nil)
@@ -72,7 +70,6 @@ func (p *Proxy) moveBody(dst, src net.Conn, length int64, count *atomic.Int64, s
 			}
 			n, err = p.copyPiece(dst, src, buf[:min(most, copyBuffer)])
 		}
-		count.Add(n)
 		length -= n
 		switch {
 		case err == nil:

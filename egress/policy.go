@@ -105,21 +105,6 @@ func (p *Policy) Rules() []Rule {
 	return slices.Concat(p.deny, p.allow)
 }
 
-// Decide judges a host as a client writes it, and a port in 1..65535. It
-// resolves nothing: the addresses of an allowed name are judged when they are
-// known, and may still be refused.
-func (p *Policy) Decide(host string, port int) Decision {
-	e, err := parseHost(host)
-	if err != nil {
-		return Decision{Reason: err.Error()}
-	}
-	if port < 1 || port > 65535 {
-		return Decision{Reason: "the port is not a number from 1 to 65535"}
-	}
-	e.port = uint16(port)
-	return p.decide(e)
-}
-
 func (p *Policy) decide(e endpoint) Decision {
 	if p == nil {
 		return closed(e)

@@ -228,3 +228,16 @@ func FuzzRule(f *testing.F) {
 		}
 	})
 }
+
+// Decide judges a host as a client writes it, and a port.
+func (p *Policy) Decide(host string, port int) Decision {
+	e, err := parseHost(host)
+	if err != nil {
+		return Decision{Reason: err.Error()}
+	}
+	if port < 1 || port > 65535 {
+		return Decision{Reason: "the port is not a number from 1 to 65535"}
+	}
+	e.port = uint16(port)
+	return p.decide(e)
+}

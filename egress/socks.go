@@ -1,37 +1,33 @@
 package egress
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
 	"mcp-sandbox/sandbox"
 )
 
-// SOCKS5 (RFC 1928) and its password subnegotiation (RFC 1929).
+// SOCKS5 (RFC 1928).
 const (
-	socksVersion      = 5
-	socksNoAuth       = 0
-	socksPassword     = 2
-	socksNoMethod     = 0xff
-	socksConnect      = 1
-	socksIPv4         = 1
-	socksName         = 3
-	socksIPv6         = 4
-	socksOK           = 0
-	socksFailed       = 1
-	socksNotAllowed   = 2
-	socksUnreachable  = 4
-	socksRefused      = 5
-	socksBadCommand   = 7
-	socksBadAddress   = 8
-	socksAuthVersion  = 1
-	socksAuthRejected = 1
+	socksVersion     = 5
+	socksNoAuth      = 0
+	socksNoMethod    = 0xff
+	socksConnect     = 1
+	socksIPv4        = 1
+	socksName        = 3
+	socksIPv6        = 4
+	socksOK          = 0
+	socksFailed      = 1
+	socksNotAllowed  = 2
+	socksUnreachable = 4
+	socksRefused     = 5
+	socksBadCommand  = 7
+	socksBadAddress  = 8
 )
 
 // errSOCKS is a client that does not keep to the protocol.
@@ -80,7 +76,8 @@ func (p *Proxy) serveSOCKS(c *client) {
 	})
 }
 
-// socksGreeting agrees on a method and takes the password where one is needed.
+// socksGreeting agrees on the method without credentials: the listener is private
+// to its session.
 func (p *Proxy) socksGreeting(c *client) bool {
 	var h [2]byte
 	if _, err := io.ReadFull(c.br, h[:]); err != nil {
@@ -90,49 +87,13 @@ func (p *Proxy) socksGreeting(c *client) bool {
 	if _, err := io.ReadFull(c.br, methods); err != nil {
 		return false
 	}
-	want := byte(socksNoAuth)
-	if p.o.Token != "" {
-		want = socksPassword
-	}
-	found := false
-	for _, m := range methods {
-		found = found || m == want
-	}
-	if !found {
-		want = socksNoMethod
-	}
-	if _, err := c.Write([]byte{socksVersion, want}); err != nil || !found {
+	if !slices.Contains(methods, socksNoAuth) {
+		_, _ = c.Write([]byte{socksVersion, socksNoMethod})
 		c.finish()
 		return false
 	}
-	if want == socksNoAuth {
-		return true
-	}
-	if _, err := io.ReadFull(c.br, h[:]); err != nil || h[0] != socksAuthVersion {
-		return false
-	}
-	rest := make([]byte, int(h[1])+1) // the user name, which says nothing, and the password's length
-	if _, err := io.ReadFull(c.br, rest); err != nil {
-		return false
-	}
-	password := make([]byte, rest[len(rest)-1])
-	if _, err := io.ReadFull(c.br, password); err != nil {
-		return false
-	}
-	if !p.tokenIs(string(password)) {
-		p.o.Log.Info("egress: wrong credential", "protocol", "socks5")
-		_, _ = c.Write([]byte{socksAuthVersion, socksAuthRejected})
-		c.finish()
-		return false
-	}
-	_, err := c.Write([]byte{socksAuthVersion, 0})
+	_, err := c.Write([]byte{socksVersion, socksNoAuth})
 	return err == nil
-}
-
-// tokenIs compares in constant time, whatever the lengths.
-func (p *Proxy) tokenIs(s string) bool {
-	sum := sha256.Sum256([]byte(s))
-	return subtle.ConstantTimeCompare(sum[:], p.tokenSum[:]) == 1
 }
 
 // readSOCKSRequest reads a request. host is its host as written; an *sandbox.Error means

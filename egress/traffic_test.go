@@ -39,7 +39,7 @@ func TestTLSEndToEnd(t *testing.T) {
 	w := newWorld()
 	w.name("example.com", public.String())
 	tr := httpsServer(t, w, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, r.Host, " ", r.TLS.ServerName) }))
-	_, addr := start(t, w, Options{Policy: policy(t, "example.com"), Token: "t"})
+	_, addr := start(t, w, Options{Policy: policy(t, "example.com")})
 	for _, scheme := range []string{"http", "socks5", "socks5h"} {
 		u, _ := url.Parse(scheme + "://x:t@" + addr)
 		tr.CloseIdleConnections()
@@ -71,7 +71,7 @@ func TestSNIRefusalIsAnAlert(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
 		t.Errorf("handshake: %v", err)
 	}
-	d := p.Denials(time.Time{})
+	d := p.denials()
 	if len(d) != 1 || !strings.Contains(d[0].Reason, `"evil.test"`) || d[0].Flag != "" {
 		t.Errorf("denials: %+v", d)
 	}
@@ -141,9 +141,10 @@ func TestKeepAlive(t *testing.T) {
 			rw.WriteHeader(200)
 		}
 	}))
-	p, addr := start(t, w, Options{Policy: policy(t, "example.com")})
+	_, addr := start(t, w, Options{Policy: policy(t, "example.com")})
 	u, _ := url.Parse("http://" + addr)
-	tr := &http.Transport{Proxy: http.ProxyURL(u), MaxConnsPerHost: 1, DisableCompression: true}
+	var dials atomic.Int64
+	tr := &http.Transport{Proxy: http.ProxyURL(u), MaxConnsPerHost: 1, DisableCompression: true, DialContext: countDials(&dials)}
 	defer tr.CloseIdleConnections()
 	client := &http.Client{Transport: tr}
 	for _, c := range []struct {
@@ -169,7 +170,7 @@ func TestKeepAlive(t *testing.T) {
 			t.Errorf("HEAD: length %d", resp.ContentLength)
 		}
 	}
-	if n := p.Stats().Connections; n != 1 {
+	if n := dials.Load(); n != 1 {
 		t.Errorf("%d connections for requests that could share one", n)
 	}
 	// A client of HTTP/1.0 cannot read chunks.
@@ -220,7 +221,7 @@ func TestEarlyAnswer(t *testing.T) {
 	resp.Body.Close()
 	fmt.Fprint(c, "GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n")
 	_, _ = io.Copy(io.Discard, br)
-	until(t, "the connection ends", func() bool { return p.Stats().Open == 0 })
+	until(t, "the connection ends", func() bool { return p.openClients() == 0 })
 	if requests.Load() != 1 {
 		t.Errorf("%d requests arrived", requests.Load())
 	}

@@ -94,7 +94,7 @@ func (r *relay) run(begin func() ([]byte, error)) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.copy(r.c.Conn, r.f.Conn, &r.p.down)
+		r.copy(r.c.Conn, r.f.Conn)
 	}()
 	r.upward(begin)
 	<-done
@@ -129,29 +129,28 @@ func (r *relay) upward(begin func() ([]byte, error)) {
 	// What the buffer holds goes first; from then on the bare connection is read,
 	// which the kernel can splice.
 	held, _ := r.c.br.Peek(r.c.br.Buffered())
-	if sent = append(bytes.Clone(sent), held...); len(sent) > 0 && !r.write(r.f.Conn, sent, &r.p.up) {
+	if sent = append(bytes.Clone(sent), held...); len(sent) > 0 && !r.write(r.f.Conn, sent) {
 		r.f.cut()
 		return
 	}
-	r.copy(r.f.Conn, r.c.Conn, &r.p.up)
+	r.copy(r.f.Conn, r.c.Conn)
 }
 
 // write sends b within the budget.
-func (r *relay) write(dst net.Conn, b []byte, count *atomic.Int64) bool {
+func (r *relay) write(dst net.Conn, b []byte) bool {
 	if !r.p.budget.take(int64(len(b))) {
 		_ = r.p.overBudget(r.f.to)
 		return false
 	}
 	_ = dst.SetWriteDeadline(time.Now().Add(r.p.o.IdleTimeout))
-	n, err := dst.Write(b)
-	count.Add(int64(n))
+	_, err := dst.Write(b)
 	r.touch()
 	return err == nil
 }
 
 // copy carries one direction to its end, passing the end on. Any failure cuts
 // both: half a stream must not look like a whole one.
-func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
+func (r *relay) copy(dst, src net.Conn) {
 	buf := copyBuffers.Get().(*[copyBuffer]byte)
 	defer copyBuffers.Put(buf)
 	var b *bulk
@@ -160,7 +159,7 @@ func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
 	for {
 		_ = src.SetReadDeadline(time.Now().Add(r.p.o.IdleTimeout))
 		n, err := src.Read(buf[:])
-		if n > 0 && !r.write(dst, buf[:n], count) {
+		if n > 0 && !r.write(dst, buf[:n]) {
 			r.f.cut()
 			return
 		}
@@ -169,7 +168,7 @@ func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
 				b, tried = newBulk(dst, src), true
 			}
 			if b != nil {
-				err = r.burst(b, src, count)
+				err = r.burst(b, src)
 			}
 		}
 		switch {
@@ -189,12 +188,11 @@ func (r *relay) copy(dst, src net.Conn, count *atomic.Int64) {
 
 // burst moves bulk data without bringing it into the process, for as long as it
 // comes and the budget is far from its end.
-func (r *relay) burst(b *bulk, src net.Conn, count *atomic.Int64) error {
+func (r *relay) burst(b *bulk, src net.Conn) error {
 	for r.p.budget.reserve(burst, r.p.o.MaxConns) {
 		_ = src.SetReadDeadline(time.Now().Add(r.p.o.IdleTimeout))
 		n, err := b.move(burst, r.p.o.IdleTimeout)
 		r.p.budget.give(burst - n)
-		count.Add(n)
 		if n > 0 {
 			r.touch()
 		}

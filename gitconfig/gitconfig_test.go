@@ -120,7 +120,7 @@ func TestReadUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if u := ReadUser(home, ""); !u.Empty() {
+	if u := ReadUser(home, ""); u != (User{}) {
 		t.Errorf("got %+v of an empty home", u)
 	}
 	write(".config/git/config", "[user]\n\tname = Xdg\n\temail = x@example.com\n[init]\n\tdefaultBranch = trunk\n")

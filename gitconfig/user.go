@@ -14,9 +14,6 @@ type User struct {
 	Ignore        string // content of core.excludesFile
 }
 
-// Empty says that there is nothing to set.
-func (u User) Empty() bool { return u == User{} }
-
 // ParseUser reads "Name <mail>".
 func ParseUser(s string) (name, email string, ok bool) {
 	name, rest, ok := strings.Cut(s, "<")

@@ -52,15 +52,14 @@ func (p *puppet) die(e sandbox.ExitStatus) {
 	close(p.done)
 }
 
-func (p *puppet) Pid() int                      { return 42 }
-func (p *puppet) Stdin() *os.File               { return p.in }
-func (p *puppet) Stdout() *os.File              { return p.out }
-func (p *puppet) Stderr() *os.File              { return nil }
-func (p *puppet) Done() <-chan struct{}         { return p.done }
-func (p *puppet) Wait() sandbox.ExitStatus      { <-p.done; return p.exit }
-func (p *puppet) Ended() time.Time              { <-p.done; return p.end }
-func (p *puppet) Resize(uint16, uint16) error   { return nil }
-func (p *puppet) Signal(s syscall.Signal) error { return p.SignalTree(s) }
+func (p *puppet) Pid() int                    { return 42 }
+func (p *puppet) Stdin() *os.File             { return p.in }
+func (p *puppet) Stdout() *os.File            { return p.out }
+func (p *puppet) Stderr() *os.File            { return nil }
+func (p *puppet) Done() <-chan struct{}       { return p.done }
+func (p *puppet) Wait() sandbox.ExitStatus    { <-p.done; return p.exit }
+func (p *puppet) Ended() time.Time            { <-p.done; return p.end }
+func (p *puppet) Resize(uint16, uint16) error { return nil }
 
 func (p *puppet) SignalTree(s syscall.Signal) error {
 	p.mu.Lock()

@@ -48,9 +48,8 @@ type Process interface {
 	Done() <-chan struct{}
 	Wait() ExitStatus
 	Ended() time.Time
-	// Signal reaches the leader, SignalTree it and all its descendants, also
-	// those that left its session or were stopped.
-	Signal(syscall.Signal) error
+	// SignalTree reaches the leader and all its descendants, also those that left
+	// its session or were stopped.
 	SignalTree(syscall.Signal) error
 	// TreeAlive counts the live processes of the tree, the leader among them.
 	TreeAlive() (int, error)

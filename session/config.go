@@ -117,7 +117,7 @@ type Config struct {
 	// WorkspaceLimit bounds what a workspace we made may hold, in bytes; 0 is no
 	// bound. It is watched, not enforced by the file system: see workspaceWatch.
 	WorkspaceLimit int64
-	// CloseWithin bounds the hooks and the checkpoint of a session's end; 0 is 20 s.
+	// CloseWithin bounds the checkpoint of a session's end; 0 is 20 s.
 	CloseWithin time.Duration
 	// Audit records tool calls and the lives of sessions; nil records nothing. The
 	// manager closes it.

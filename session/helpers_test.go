@@ -134,13 +134,12 @@ func (c *fakeChild) Wait() sandbox.ExitStatus {
 	}
 	return sandbox.ExitStatus{Code: c.cmd.ProcessState.ExitCode()}
 }
-func (c *fakeChild) Signal(sig syscall.Signal) error {
+func (c *fakeChild) SignalTree(sig syscall.Signal) error {
 	if err := syscall.Kill(-c.Pid(), sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
 	return nil
 }
-func (c *fakeChild) SignalTree(sig syscall.Signal) error { return c.Signal(sig) }
 func (c *fakeChild) TreeAlive() (int, error) {
 	select {
 	case <-c.done:
@@ -233,4 +232,31 @@ func wantCode(t *testing.T, err error, code string) {
 	if codeOf(err) != code {
 		t.Errorf("%v, want %s", err, code)
 	}
+}
+
+// Create makes a client's session without starting it, for tests of what comes
+// before a start: nothing runs and the manifest is not applied.
+func (m *Manager) Create(ctx context.Context, key string) (*Session, error) {
+	e := &entry{ready: make(chan struct{}), lastUsed: m.config.now()}
+	m.mu.Lock()
+	_, taken := m.sessions[key]
+	_, err := m.room(key)
+	switch {
+	case m.closed:
+		err = errorf("session_not_found", nil, "the server is stopping, start it again")
+	case taken:
+		err = errorf("already_exists", nil, "this client has a session, end it first")
+	}
+	if err != nil {
+		m.mu.Unlock()
+		return nil, err
+	}
+	m.sessions[key] = e
+	m.mu.Unlock()
+	e.session, e.err = m.open(ctx, key)
+	if e.err != nil {
+		m.drop(key, e)
+	}
+	close(e.ready)
+	return e.session, e.err
 }

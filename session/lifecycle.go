@@ -31,7 +31,7 @@ const (
 	phaseEnded
 )
 
-// closeWithin bounds the hooks and the checkpoint of a Close, see
+// closeWithin bounds the checkpoint of a Close, see
 // Config.CloseWithin.
 const closeWithin = 20 * time.Second
 
@@ -67,26 +67,6 @@ func (s *Session) Running() bool {
 // over reports whether the session can never run again.
 func (s *Session) over() bool {
 	return phase(s.phase.Load()) == phaseEnded || phase(s.phase.Load()) == phaseRunning && !s.Running()
-}
-
-// BeforeStop registers a hook that Close and Delete run, once each and in order,
-// while the session still runs. A hook that fails keeps nothing else from
-// happening; its error is returned at the end.
-func (s *Session) BeforeStop(hook func(context.Context) error) {
-	s.hooksMu.Lock()
-	defer s.hooksMu.Unlock()
-	s.hooks = append(s.hooks, hook)
-}
-
-func (s *Session) runHooks(ctx context.Context) (errs []error) {
-	s.hooksMu.Lock()
-	hooks := s.hooks
-	s.hooks = nil
-	s.hooksMu.Unlock()
-	for _, h := range hooks {
-		errs = append(errs, h(ctx))
-	}
-	return errs
 }
 
 // Start applies the manifest and starts the sandbox. A resumed session keeps its
@@ -232,22 +212,6 @@ func (s *Session) checkpoint(ctx context.Context, snap bool) (_ string, err erro
 	return s.snapshotID, nil
 }
 
-// State is a named session's state, signed, for Manager.Resume of a server with
-// the same state folder. Codes: invalid_argument (it has no name, so nothing of
-// it outlives its server), internal.
-func (s *Session) State() ([]byte, error) {
-	if !s.kept {
-		return nil, errorf("invalid_argument", nil, "the session has no name and ends with its server, only a named one has a state to resume")
-	}
-	s.checkpoints.Lock()
-	defer s.checkpoints.Unlock()
-	b, err := seal(s.key, s.savedState())
-	if err != nil {
-		return nil, errorf("internal", err, "the state could not be written")
-	}
-	return b, nil
-}
-
 func (s *Session) savedState() savedState {
 	return savedState{
 		Name: s.config.Name, SessionID: s.id, Created: s.created.UTC(), Saved: s.config.now().UTC(),
@@ -304,7 +268,7 @@ func (s *Session) stopRunning() error {
 	return errors.Join(errs...)
 }
 
-// Close runs the hooks, ends everything that runs, and frees what the session
+// Close ends everything that runs, and frees what the session
 // holds. The workspace stays when it is a caller's folder or the session is
 // named (whose state is then saved, with a snapshot of an owned workspace),
 // and is removed otherwise. Every step is tried; the failures are joined. It is
@@ -340,7 +304,7 @@ func (s *Session) finish(forget bool) (err error) {
 	span, _ := s.config.Audit.Begin(ctx, s.id, "", op, nil)
 	defer func() { span.End(ctx, s.id, errorCode(err), nil) }()
 
-	errs := s.runHooks(ctx)
+	var errs []error
 	ran := s.Running()
 	close(s.closed)
 	s.workedMu.Lock()

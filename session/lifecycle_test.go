@@ -1,14 +1,11 @@
 package session
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestNothingRunsOutsideALife: before Start and after Shutdown every method that
@@ -74,42 +71,6 @@ func TestNothingRunsOutsideALife(t *testing.T) {
 	idle("after the close")
 	w.empty(w.temp)
 	w.empty(filepath.Join(w.state, "sessions"))
-}
-
-func TestHooks(t *testing.T) {
-	w := newWorld(t)
-	m := w.manager(Config{Name: "n"})
-	s, err := m.Get(t.Context(), "k")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var order []string
-	boom := errors.New("boom")
-	s.BeforeStop(func(ctx context.Context) error {
-		order = append(order, "first")
-		_, err := s.Exec(ctx, ExecRequest{Cmd: "echo hook > hooked", Yield: 5 * time.Second})
-		return errors.Join(boom, err)
-	})
-	s.BeforeStop(func(context.Context) error { order = append(order, "second"); return nil })
-	if err := s.Close(); !errors.Is(err, boom) {
-		t.Errorf("the hook's error is lost: %v", err)
-	}
-	_ = s.Close()
-	if !slices.Equal(order, []string{"first", "second"}) {
-		t.Errorf("order %v", order)
-	}
-	// A failing hook keeps neither the checkpoint nor the shutdown from happening.
-	st, err := m.state.load("n")
-	if err != nil || st.Snapshot == "" {
-		t.Errorf("no checkpoint: %+v, %v", st, err)
-	}
-	if b, _ := os.ReadFile(filepath.Join(s.Root(), "hooked")); string(b) != "hook\n" {
-		t.Errorf("the hook ran in no session: %q", b)
-	}
-	if err := DeleteSaved(m.Config(), "n"); err != nil {
-		t.Fatal(err)
-	}
-	w.empty(w.temp)
 }
 
 func TestFailedStartLeavesNothing(t *testing.T) {

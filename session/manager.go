@@ -309,64 +309,6 @@ func exists(path string, owned bool) bool {
 	return owned && err == nil
 }
 
-// Create makes a client's session without starting it: nothing runs and the
-// manifest is not applied before Session.Start or Get. A named session that was
-// saved is resumed. Codes: already_exists, limit_reached, and those of a start.
-func (m *Manager) Create(ctx context.Context, key string) (*Session, error) {
-	return m.enter(key, func() (*Session, error) { return m.open(ctx, key) })
-}
-
-// Resume makes a client's session from a state that Session.State gave, of this
-// or an earlier server with the same state folder, without starting it. A state
-// that was changed, or signed by another server, is invalid_argument; one that
-// was deleted is session_not_found.
-func (m *Manager) Resume(ctx context.Context, key string, text []byte) (*Session, error) {
-	k, err := m.state.key()
-	if err != nil {
-		return nil, err
-	}
-	saved, err := unseal(k, text)
-	if err != nil {
-		return nil, err
-	}
-	c := m.configFor(key)
-	if saved.Name == "" || saved.Name != c.Name {
-		return nil, errorf("invalid_argument", nil, "the state is of a session with another name, resume it with a manager of that name")
-	}
-	return m.enter(key, func() (*Session, error) {
-		lock, err := m.state.lockName(saved.Name)
-		if err != nil {
-			return nil, err
-		}
-		return m.create(ctx, c, &saved, lock)
-	})
-}
-
-func (m *Manager) enter(key string, open func() (*Session, error)) (*Session, error) {
-	e := &entry{ready: make(chan struct{}), lastUsed: m.config.now()}
-	m.mu.Lock()
-	_, taken := m.sessions[key]
-	_, err := m.room(key)
-	switch {
-	case m.closed:
-		err = errorf("session_not_found", nil, "the server is stopping, start it again")
-	case taken:
-		err = errorf("already_exists", nil, "this client has a session, end it first")
-	}
-	if err != nil {
-		m.mu.Unlock()
-		return nil, err
-	}
-	m.sessions[key] = e
-	m.mu.Unlock()
-	e.session, e.err = open()
-	if e.err != nil {
-		m.drop(key, e)
-	}
-	close(e.ready)
-	return e.session, e.err
-}
-
 func (m *Manager) drop(key string, e *entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

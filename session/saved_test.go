@@ -23,29 +23,38 @@ func TestResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, s, "echo one > f")
-	text, err := s.State()
-	if err != nil {
-		t.Fatal(err)
-	}
 	id, root := s.ID(), s.Root()
 	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(m.state.savedPath("n"))
+	if err != nil {
 		t.Fatal(err)
 	}
 
 	m = w.manager(Config{Name: "n"})
 	bad := bytes.Replace(text, []byte(id[:8]), []byte("00000000"), 1)
 	for name, b := range map[string][]byte{"changed": bad, "cut": text[:len(text)/2], "empty": nil, "more": append(slices.Clone(text), "{}"...), "not JSON": []byte("x")} {
-		_, err := m.Resume(t.Context(), "k", b)
+		if err := os.WriteFile(m.state.savedPath("n"), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := m.Create(t.Context(), "k")
 		wantCode(t, err, "invalid_argument")
 		if err != nil && strings.Contains(err.Error(), "00000000") {
 			t.Errorf("%s: the error shows the input: %v", name, err)
 		}
 	}
-	foreign := newWorld(t).manager(Config{Name: "n"})
-	_, err = foreign.Resume(t.Context(), "k", text)
-	wantCode(t, err, "invalid_argument")
+	other := newWorld(t).manager(Config{Name: "n"})
+	if foreign, err := other.state.key(); err != nil {
+		t.Fatal(err)
+	} else if _, err = unseal(foreign, text); codeOf(err) != "invalid_argument" {
+		t.Errorf("a state of another server: %v", err)
+	}
 
-	s, err = m.Resume(t.Context(), "k", text)
+	if err := os.WriteFile(m.state.savedPath("n"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err = m.Create(t.Context(), "k")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,8 +105,9 @@ func TestResume(t *testing.T) {
 	if err := m.End("k"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = m.Resume(t.Context(), "k", text)
-	wantCode(t, err, "session_not_found")
+	if _, err := os.Stat(m.state.savedPath("n")); !os.IsNotExist(err) {
+		t.Errorf("the deleted session's state: %v", err)
+	}
 }
 
 // TestForgedOwnership: what a state says of ownership deletes nothing (the

@@ -98,8 +98,6 @@ type Session struct {
 	promptersMu sync.Mutex
 	prompters   map[*Prompter]bool
 
-	hooksMu     sync.Mutex
-	hooks       []func(context.Context) error
 	checkpoints sync.Mutex // guards snapshotID
 	snapshotID  string
 
@@ -433,15 +431,4 @@ func (s *Session) fileOwner() (uid, gid int) {
 		return -1, -1
 	}
 	return uid, gid
-}
-
-// Done is closed when the session has ended.
-func (s *Session) Done() <-chan struct{} { return s.closed }
-
-// Rel shortens an absolute path below the workspace for messages.
-func (s *Session) Rel(path string) string {
-	if rel, err := filepath.Rel(s.root, path); err == nil {
-		return rel
-	}
-	return path
 }

@@ -113,18 +113,18 @@ func TestArchiveLimits(t *testing.T) {
 	many := tarOf(t, tar.Header{Name: "1"}, tar.Header{Name: "2"}, tar.Header{Name: "3"})
 	for _, c := range []struct {
 		name string
-		l    Limits
+		l    limits
 		b    []byte
 		want string
 	}{
-		{"bytes", Limits{Bytes: 10 << 20}, zeros.Bytes(), CodeUnsafe},
-		{"members", Limits{Members: 2}, many, CodeUnsafe},
-		{"input", Limits{InputBytes: 100}, many, CodeUnsafe},
-		{"exactly", Limits{Members: 3, Bytes: 21, InputBytes: int64(len(many))}, many, ""},
-		{"none", Limits{Members: -1, Bytes: -1, InputBytes: -1}, zeros.Bytes(), ""},
+		{"bytes", limits{bytes: 10 << 20}, zeros.Bytes(), CodeUnsafe},
+		{"members", limits{members: 2}, many, CodeUnsafe},
+		{"input", limits{input: 100}, many, CodeUnsafe},
+		{"exactly", limits{members: 3, bytes: 21, input: int64(len(many))}, many, ""},
+		{"none", limits{members: -1, bytes: -1, input: -1}, zeros.Bytes(), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, Options{Limits: c.l})
+			w := newWorld(t, Options{limits: c.l})
 			_, err := w.repo.Import(bg, bytes.NewReader(c.b), ImportRequest{})
 			if got := code(t, err); got != c.want {
 				t.Errorf("code %q, want %q: %v", got, c.want, err)

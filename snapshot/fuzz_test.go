@@ -53,7 +53,7 @@ func FuzzHydrate(f *testing.F) {
 		must(t, os.WriteFile(filepath.Join(ws, "mine"), []byte("mine"), 0o644))
 		store, err := NewLocalStore(filepath.Join(base, "store"))
 		must(t, err)
-		r, err := New(store, Options{Root: ws, Limits: Limits{InputBytes: 1 << 20, Bytes: 1 << 20, Members: 200}})
+		r, err := New(store, Options{Root: ws, limits: limits{input: 1 << 20, bytes: 1 << 20, members: 200}})
 		must(t, err)
 		defer func() { must(t, r.Close()); unlock(base) }()
 		before := describe(t, ws)

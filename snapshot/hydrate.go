@@ -105,13 +105,13 @@ func (r *Repo) importArchive(ctx context.Context, archive io.Reader, q ImportReq
 		return nil, err
 	}
 	files.zeros = true
-	limits := r.opt.Limits
+	most := r.opt.limits
 	if q.Trusted {
-		limits = Limits{-1, -1, -1}
+		most = limits{-1, -1, -1}
 	}
 	in := &importer{r: r, q: q, files: files, entries: map[string]*entry{}, group: map[string]string{},
-		bytes: limit(limits.Bytes, defaultBytes), members: limit(int64(limits.Members), defaultMembers)}
-	if err := in.run(ctx, &limitedReader{r: archive, left: limit(limits.InputBytes, defaultInputBytes)}); err != nil {
+		bytes: limit(most.bytes, defaultBytes), members: limit(int64(most.members), defaultMembers)}
+	if err := in.run(ctx, &limitedReader{r: archive, left: limit(most.input, defaultInputBytes)}); err != nil {
 		return nil, err
 	}
 	for _, e := range in.sorted() {

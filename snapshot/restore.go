@@ -14,9 +14,6 @@ type RestoreRequest struct {
 	ID     string // or a label, or Latest
 	Prefer string // what Latest means if the workspace differs from it, see Find
 	Path   string // one file or folder; "" is the whole workspace
-	// Merge adds and changes but removes nothing, and leaves the modes and times
-	// of folders that are there.
-	Merge bool
 }
 
 // RestoreResult says what a restore did, in files, links and folders.
@@ -62,10 +59,11 @@ func (r *Repo) Restore(ctx context.Context, q RestoreRequest) (RestoreResult, er
 	if err != nil {
 		return RestoreResult{}, err
 	}
-	return r.restore(ctx, rec, path, q.Merge)
+	return r.restore(ctx, rec, path, false)
 }
 
-// restore does it under the write lock.
+// restore does it under the write lock. merge adds and changes but removes nothing,
+// and leaves the modes and times of directories that are there.
 func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool) (RestoreResult, error) {
 	var res RestoreResult
 	now, walk, err := r.create(ctx, CreateRequest{Label: "before restoring " + rec.Info.ID, Auto: true, WithoutIgnored: rec.Info.WithoutIgnored})

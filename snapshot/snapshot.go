@@ -63,17 +63,11 @@ type Options struct {
 	// serves, the restore builds in a private folder in the workspace.
 	StageDirs []string
 
-	// OwnerUID and OwnerGID own restored files when the server runs as root, and
-	// their rights count: what they may not read is neither stored nor compared,
-	// and a restore changes nothing they may not change. Both 0: the owner of the
-	// workspace folder.
-	OwnerUID, OwnerGID int
-
 	Parallel  int              // files read or written at once; 0: the CPUs, at most 4
 	Now       func() time.Time // nil: time.Now
 	Log       *slog.Logger     // nil: none
 	Retention Retention
-	Limits    Limits
+	limits    limits
 }
 
 // Rules are asked about workspace paths.
@@ -107,12 +101,12 @@ type Retention struct {
 	Bytes int64         // drop oldest ones until the store is this small
 }
 
-// Limits bound what Hydrate takes from an archive; zero values are the
+// limits bound what Hydrate takes from an archive; zero values are the
 // defaults, negative ones lift a limit.
-type Limits struct {
-	InputBytes int64 // compressed, default 1 GiB
-	Bytes      int64 // unpacked, default 4 GiB
-	Members    int   // default 100,000
+type limits struct {
+	input   int64 // bytes, compressed, default 1 GiB
+	bytes   int64 // unpacked, default 4 GiB
+	members int   // default 100,000
 }
 
 // Repo is the snapshots of one workspace in one store. Its methods may be
@@ -224,10 +218,10 @@ func (r *Repo) attach(root *os.File) error {
 		return fail(err, "the workspace could not be opened")
 	}
 	if os.Geteuid() == 0 {
+		// The owner of the workspace directory owns restored files, and its rights
+		// count: what it may not read is neither stored nor compared, and a restore
+		// changes nothing it may not change.
 		r.uid, r.gid = int(st.Uid), int(st.Gid)
-		if r.opt.OwnerUID != 0 || r.opt.OwnerGID != 0 {
-			r.uid, r.gid = r.opt.OwnerUID, r.opt.OwnerGID
-		}
 		if t.user, err = fsuser.New(r.uid, r.gid); err != nil {
 			return fail(err, "the server cannot take the rights of the workspace's owner")
 		}

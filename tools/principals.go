@@ -151,14 +151,6 @@ func (p *Principals) Restrict(allow func(names []string) error) error {
 	return allow(namesOf(p.list))
 }
 
-// Names are those who are let in now, each once.
-func (p *Principals) Names() []string {
-	if p == nil {
-		return nil
-	}
-	return namesOf(p.current())
-}
-
 func namesOf(list []principal) []string {
 	var out []string
 	for _, one := range list {

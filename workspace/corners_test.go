@@ -181,9 +181,6 @@ func TestSingleFileGrant(t *testing.T) {
 	if got := get(t, granted); got != "new text, longer\nmore\n" {
 		t.Errorf("%q", got)
 	}
-	if got := f.Grants(); len(got) != 1 || got[0].Path != granted {
-		t.Errorf("%v", got)
-	}
 	if f.Root() != dir {
 		t.Errorf("root %q", f.Root())
 	}

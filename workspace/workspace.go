@@ -47,8 +47,6 @@ type Grant struct {
 	Path string
 	// ReadOnly refuses every change beneath Path.
 	ReadOnly bool
-	// Description is for people and models; it changes nothing.
-	Description string
 }
 
 // Options of Open. The zero value is a writable workspace with no grants and
@@ -264,26 +262,6 @@ func (f *FS) Root() string { return f.roots[0].real }
 
 // RootFile is the descriptor of the workspace directory. It stays owned by f.
 func (f *FS) RootFile() *os.File { return f.roots[0].dir }
-
-// Grants lists the grants as configured.
-func (f *FS) Grants() []Grant { return append([]Grant(nil), f.opts.Grants...) }
-
-// Resolve follows path through links and returns where it leads, as shown to
-// the model: relative to the workspace, or absolute inside a grant. The last
-// name need not exist.
-func (f *FS) Resolve(path string) (string, error) {
-	leave, err := f.enter()
-	if err != nil {
-		return "", err
-	}
-	defer leave()
-	pl, err := f.walk(path, walkOptions{follow: true})
-	if err != nil {
-		return "", err
-	}
-	defer pl.close()
-	return pl.display(), nil
-}
 
 // ResolveDir follows path through links to an existing directory and returns
 // its absolute path, for use as the working directory of a confined command.

@@ -333,3 +333,19 @@ var runtimeUmask = func() int {
 	unix.Umask(m)
 	return m
 }()
+
+// Resolve follows path through links and returns where it leads, as shown to the
+// model. The last name need not exist.
+func (f *FS) Resolve(path string) (string, error) {
+	leave, err := f.enter()
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	pl, err := f.walk(path, walkOptions{follow: true})
+	if err != nil {
+		return "", err
+	}
+	defer pl.close()
+	return pl.display(), nil
+}

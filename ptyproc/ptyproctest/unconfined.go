@@ -128,8 +128,6 @@ func (c *child) Done() <-chan struct{}    { return c.done }
 func (c *child) Wait() sandbox.ExitStatus { <-c.done; return c.status }
 func (c *child) Ended() time.Time         { <-c.done; return c.ended }
 
-func (c *child) Signal(sig syscall.Signal) error { return c.cmd.Process.Signal(sig) }
-
 func (c *child) SignalTree(sig syscall.Signal) error {
 	for _, pid := range c.tree() {
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
