@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mcp-sandbox/sandbox"
 )
 
@@ -212,6 +214,43 @@ func TestInputTaken(t *testing.T) {
 			}
 			if _, err := q.Stdin().WriteString("line\n"); err != nil {
 				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// TestInputAfterStop: a stopped command goes on in restart_syscall(2), which does
+// not say what it waits for.
+func TestInputAfterStop(t *testing.T) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
+		s := start(t, p)
+		for _, c := range []struct {
+			line string
+			want sandbox.InputState
+		}{
+			{"echo up; exec sleep 1000", sandbox.InputBusy},
+			{`python3 -c 'import select; p = select.poll(); p.register(0, 1); print("up", flush=True); p.poll(1000000)'`, sandbox.InputTimed},
+			{`python3 -c 'import threading; print("up", flush=True); threading.Thread(target=input).start(); threading.Event().wait(1000)'`, sandbox.InputWaits},
+		} {
+			q := startLine(t, s, p, c.line, false)
+			<-consume(q, "up")
+			state := func() sandbox.InputState { return q.AwaitsInput(context.Background()) }
+			if c.want != sandbox.InputBusy {
+				eventually(t, "waits", func() bool { return state() == c.want })
+			}
+			for _, sig := range []unix.Signal{unix.SIGSTOP, unix.SIGCONT} {
+				if err := q.SignalTree(sig); err != nil {
+					t.Fatal(err)
+				}
+				if sig == unix.SIGSTOP {
+					eventually(t, "stopped", func() bool { return state() == sandbox.InputBusy })
+				}
+			}
+			eventually(t, c.line, func() bool { return state() == c.want })
+			for range 50 {
+				if got := state(); got != c.want {
+					t.Fatalf("%s: %d, want %d", c.line, got, c.want)
+				}
 			}
 		}
 	})

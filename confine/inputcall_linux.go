@@ -63,6 +63,9 @@ func (t task) waitsFor(tid string, source *inputSource) (threadWait, int) {
 	if !ok {
 		return threadRuns, -1
 	}
+	if b.nr == unix.SYS_RESTART_SYSCALL {
+		b.nr = restarted(thread)
+	}
 	w, at := t.classify(b, source)
 	if w == threadHidden {
 		return t.hidden(tid), -1
@@ -74,6 +77,24 @@ func (t task) waitsFor(tid string, source *inputSource) (threadWait, int) {
 		}
 	}
 	return w, at
+}
+
+// restarted tells the call that a thread went on with after it was stopped, see
+// restart_syscall(2): its arguments are still those of that call, and where it
+// sleeps tells which one it was, proc_pid_wchan(5): poll, futex, or by exclusion
+// nanosleep, whose functions count as the scheduler's and are not named. A
+// kernel without symbols says 0.
+func restarted(thread string) int {
+	var buf [64]byte
+	switch where := string(buf[:readSmall(thread+"/wchan", buf[:])]); {
+	case where == "" || where == "0":
+		return unix.SYS_RESTART_SYSCALL
+	case strings.Contains(where, "futex"):
+		return unix.SYS_FUTEX
+	case strings.Contains(where, "poll"):
+		return sysPoll // ppoll and select are started again under their own number
+	}
+	return unix.SYS_NANOSLEEP
 }
 
 // pfExiting is PF_EXITING of the flags in proc_pid_stat(5).

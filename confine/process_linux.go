@@ -18,6 +18,7 @@ type Process struct {
 	s  *Sandbox
 	id uint32
 
+	program               string // what the caller asked for, for the refusal
 	pid                   int
 	stdin, stdout, stderr *os.File
 
@@ -245,7 +246,7 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 	if err != nil {
 		return nil, errorf("limit_reached", err, "the server has no descriptors left for pipes, end other commands first")
 	}
-	p := &Process{s: s, started: make(chan struct{}), done: make(chan struct{}), master: -1}
+	p := &Process{s: s, program: c.Argv[0], started: make(chan struct{}), done: make(chan struct{}), master: -1}
 	if err := s.add(p); err != nil {
 		pipes.closeTheirs()
 		pipes.closeOurs()

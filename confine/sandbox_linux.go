@@ -200,7 +200,7 @@ func (s *Sandbox) event(f *frame) {
 	case evRefused:
 		id, code, errno := f.u32(), f.str(), unix.Errno(f.u32())
 		if p := s.take(id); p != nil {
-			p.failed = spawnError(code, errno)
+			p.failed = spawnError(code, errno, p.program)
 			close(p.started)
 			close(p.done)
 		}
@@ -275,8 +275,8 @@ func (s *Sandbox) abandon(p *Process) {
 	go p.SignalTree(unix.SIGKILL)
 }
 
-// spawnError words a refusal.
-func spawnError(code string, errno unix.Errno) error {
+// spawnError words a refusal to start program.
+func spawnError(code string, errno unix.Errno, program string) error {
 	switch code {
 	case "not_found":
 		return errorf(code, errno, "the working directory does not exist, make it or choose another")
@@ -288,9 +288,9 @@ func spawnError(code string, errno unix.Errno) error {
 		return errorf(code, errno, "no further process can be started (%s), end some of the session's processes first", errno.Error())
 	case "exec_failed":
 		if errno == unix.ENOENT {
-			return errorf(code, errno, "command not found (%s), check its name and PATH", errno.Error())
+			return errorf(code, errno, "%.200q was not found (%s); check its name, PATH, and the interpreter a script names", program, errno.Error())
 		}
-		return errorf(code, errno, "the command cannot be executed (%s), check the program", errno.Error())
+		return errorf(code, errno, "%.200q cannot be executed (%s); check the program", program, errno.Error())
 	}
 	return errorf("internal", errno, "the command could not be started (%s), try again", errno.Error())
 }

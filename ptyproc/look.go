@@ -46,6 +46,10 @@ type looker struct {
 	// that was just changing.
 	unseen  bool
 	unknown int
+	// sure lets only a child that waits for nothing but input end the wait; what
+	// else takes input is in doubt until then.
+	sure  bool
+	doubt bool
 }
 
 // newLooker is nil when there is no input to wait for.
@@ -53,7 +57,7 @@ func newLooker(p *process, w waitFor, begin time.Time, tree bool) *looker {
 	if !w.input || tree {
 		return nil
 	}
-	l := &looker{p: p, begin: begin, pause: firstLook, next: begin.Add(firstLook)}
+	l := &looker{p: p, begin: begin, sure: w.until != nil, pause: firstLook, next: begin.Add(firstLook)}
 	if l.child, _ = p.child.(InputChild); l.child == nil {
 		l.unseen = true
 	}
@@ -69,6 +73,7 @@ func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, 
 	if newest.After(l.newest) {
 		l.newest, l.pause = newest, firstLook
 		l.next = later(now.Add(firstLook), l.affordable())
+		l.doubt = false
 	}
 	if now.Before(l.next) {
 		return false, l.next
@@ -88,7 +93,7 @@ func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, 
 	case sandbox.InputShared:
 		quiet = quietShared
 	default:
-		l.takes = time.Time{}
+		l.takes, l.doubt = time.Time{}, false
 		l.later(after)
 		return false, l.next
 	}
@@ -109,8 +114,16 @@ func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, 
 		l.later(after)
 		return false, l.next
 	}
+	if l.doubt = l.sure && quiet > 0; l.doubt {
+		l.later(after)
+		return false, l.next
+	}
 	return true, now
 }
+
+// doubtful says that the last look found a child that takes input, but may go on
+// by itself.
+func (l *looker) doubtful() bool { return l != nil && l.doubt }
 
 func (l *looker) later(now time.Time) {
 	l.next = later(now.Add(l.pause), l.affordable())

@@ -112,6 +112,8 @@ func (t *Table) wait(ctx context.Context, p *process, w waitFor) (ending, error)
 		counts = ticker.C
 	}
 	look := newLooker(p, w, begin, tree)
+	// Who names what to wait for wants no guess.
+	w.fallback = w.fallback && w.until == nil
 	settle := w.settle
 	next := time.NewTimer(time.Hour)
 	defer next.Stop()
@@ -160,6 +162,9 @@ func (t *Table) wait(ctx context.Context, p *process, w waitFor) (ending, error)
 		case <-ticks:
 			w.progress(p.progress(time.Since(w.began)))
 		case <-deadline.C:
+			if look.doubtful() {
+				return endedInput, nil
+			}
 			return endedYield, nil
 		case <-ctx.Done():
 			return 0, ctx.Err()

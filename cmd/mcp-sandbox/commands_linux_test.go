@@ -99,6 +99,32 @@ func TestWaitFor(t *testing.T) {
 	}
 }
 
+// TestWaitForBesideInput: a server that takes keys is not taken to wait for them
+// before it listens, a prompt ends the wait, and a doubtful one is told at its end.
+func TestWaitForBesideInput(t *testing.T) {
+	needPrograms(t, "python3")
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	const long = 45_000
+	res := c.ok("exec_command", map[string]any{"cmd": "read -p '? ' x", "tty": true, "wait_for": "never", "yield_time_ms": long})
+	if !strings.Contains(res.text(), "(waits for input)") || !strings.Contains(res.text(), "wait_for was not met") {
+		t.Errorf("%q", res.text())
+	}
+	for _, cmd := range []string{
+		`(sleep 1; echo is up; sleep 1000) & read x`,
+		`python3 -c 'import select, time; select.select([0], [], [], 1.5); print("is up", flush=True); time.sleep(1000)'`,
+	} {
+		res = c.ok("exec_command", map[string]any{"cmd": cmd, "tty": true, "wait_for": "is up", "yield_time_ms": long})
+		if strings.Contains(res.text(), "(waits for input)") || !strings.Contains(res.text(), "wait_for was met") {
+			t.Errorf("%q", res.text())
+		}
+	}
+	res = c.ok("exec_command", map[string]any{"cmd": "sleep 1000 & read x", "tty": true, "wait_for": "never", "yield_time_ms": 2000})
+	if !strings.Contains(res.text(), "(waits for input)") {
+		t.Errorf("%q", res.text())
+	}
+}
+
 // TestBackground: what an ended command left behind is named, and so is what a
 // full table could end.
 func TestBackground(t *testing.T) {
