@@ -32,7 +32,7 @@ func (s *Server) audited(ctx context.Context, t tool, req mcp.CallToolRequest) (
 	}
 	client := key
 	if client == "" {
-		client = session.Key(principalOf(ctx), "")
+		client = session.Key(CallerOf(ctx).Principal, "")
 	}
 	span, err := log.Begin(ctx, s.manager.SessionID(key), auditClient(client), t.def.Name,
 		auditArguments(s.manager.Redactor(), req.Params.Arguments))
@@ -75,7 +75,7 @@ func (s *Server) clientName(ctx context.Context, t tool, req mcp.CallToolRequest
 		key, _ = s.sessionKey(ctx, t.def.Name, req.Params.Arguments)
 	}
 	if key == "" {
-		key = session.Key(principalOf(ctx), "")
+		key = session.Key(CallerOf(ctx).Principal, "")
 	}
 	return auditClient(key)
 }

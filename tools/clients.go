@@ -8,9 +8,9 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 )
 
-// client is what is known of one program's way with results. Its rows decide
+// Client is what is known of one program's way with results. Its rows decide
 // what is sent where the settings leave it open; docs/clients.md tells users.
-type client struct {
+type Client struct {
 	// id stands for it in MCP session ids, so that it is known after a restart.
 	// It is never given to another; 0 is everybody else.
 	id byte
@@ -31,7 +31,7 @@ type client struct {
 // clients are the known ones. No structuredContent for any: of those measured
 // none gained by it, Codex and Mastra showed their model nothing but its JSON,
 // and LangChain both parts.
-var clients = []client{
+var clients = []Client{
 	{id: 1, name: "codex", tokens: 2500, most: 2500, bytes: 10_500,
 		why: "cuts what its model reads at about 12,000 characters, in the middle, where our own mark stands (0.171)"},
 	{id: 2, name: "claude-code", tokens: 10_000,
@@ -43,9 +43,16 @@ var clients = []client{
 }
 
 // otherClient is everybody else.
-var otherClient = client{tokens: defaultMaxTokens}
+var otherClient = Client{tokens: defaultMaxTokens}
 
-func clientNamed(name string) client {
+// ID stands for the client where its name is too long, see ClientByID.
+func (c Client) ID() byte { return c.id }
+
+// known: every row has a default limit, and so has everybody else's.
+func (c Client) known() bool { return c.tokens > 0 }
+
+// ClientNamed is the client that calls itself name at initialize.
+func ClientNamed(name string) Client {
 	name = strings.ToLower(strings.TrimSpace(name))
 	for _, c := range clients {
 		if strings.HasPrefix(name, c.name) {
@@ -55,7 +62,8 @@ func clientNamed(name string) client {
 	return otherClient
 }
 
-func clientWith(id byte) client {
+// ClientByID is the client with that ID, which is not given to another later.
+func ClientByID(id byte) Client {
 	for _, c := range clients {
 		if c.id == id {
 			return c
@@ -64,29 +72,25 @@ func clientWith(id byte) client {
 	return otherClient
 }
 
-// knownClientKey holds the client of a session over streamable HTTP, where the
-// library forgets who it is with each request.
-type knownClientKey struct{}
-
 // clientOf is the client of a call: by what its session said at initialize or,
 // in protocol 2026-07-28, by what the request says.
-func clientOf(ctx context.Context, req mcp.CallToolRequest) client {
+func clientOf(ctx context.Context, req mcp.CallToolRequest) Client {
 	if req.Params.Meta != nil {
 		if info := req.Params.Meta.ClientInfo(); info != nil {
-			return clientNamed(info.Name)
+			return ClientNamed(info.Name)
 		}
 	}
-	if c, ok := ctx.Value(knownClientKey{}).(client); ok {
+	if c := CallerOf(ctx).Client; c.known() {
 		return c
 	}
 	if s, ok := server.ClientSessionFromContext(ctx).(server.SessionWithClientInfo); ok {
-		return clientNamed(s.GetClientInfo().Name)
+		return ClientNamed(s.GetClientInfo().Name)
 	}
 	return otherClient
 }
 
 // structuredFor decides whether this client gets structuredContent.
-func (s *Server) structuredFor(c client) bool {
+func (s *Server) structuredFor(c Client) bool {
 	switch s.options.Structured {
 	case "on":
 		return true

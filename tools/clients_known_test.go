@@ -1,10 +1,7 @@
 package tools
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +28,7 @@ func TestClientTable(t *testing.T) {
 	}
 	rows := map[string]bool{}
 	for _, s := range seen {
-		c := clientNamed(s.ClientInfo.Name)
+		c := ClientNamed(s.ClientInfo.Name)
 		if c.name != s.Row {
 			t.Errorf("%s (%q) is taken for %q, want %q", s.Client, s.ClientInfo.Name, c.name, s.Row)
 		}
@@ -49,12 +46,12 @@ func TestClientTable(t *testing.T) {
 		if c.name != strings.ToLower(c.name) || c.why == "" || c.tokens <= 0 || c.tokens > defaultMaxTokens || c.most != 0 && c.most < c.tokens {
 			t.Errorf("%+v", c)
 		}
-		if clientWith(c.id).name != c.name {
+		if ClientByID(c.id).name != c.name {
 			t.Errorf("%s is not found by its id", c.name)
 		}
 	}
 	for _, name := range []string{"", "test", "not-codex", "mcp"} {
-		if c := clientNamed(name); c.id != 0 || c.tokens != defaultMaxTokens || c.structured {
+		if c := ClientNamed(name); c.id != 0 || c.tokens != defaultMaxTokens || c.structured {
 			t.Errorf("%q: %+v", name, c)
 		}
 	}
@@ -62,7 +59,7 @@ func TestClientTable(t *testing.T) {
 
 // TestStructuredSetting: on and off hold for every client, auto follows its row.
 func TestStructuredSetting(t *testing.T) {
-	for _, c := range []client{{}, {structured: true}} {
+	for _, c := range []Client{{}, {structured: true}} {
 		for setting, want := range map[string]bool{"on": true, "off": false, "auto": c.structured} {
 			s := &Server{options: Options{Structured: setting}}
 			res := s.success(c, &reply{text: "a", structured: map[string]any{"a": 1}})
@@ -73,38 +70,21 @@ func TestStructuredSetting(t *testing.T) {
 	}
 }
 
-// TestClientOverHTTP: who the client is reaches its calls over streamable HTTP, in
-// both eras, and still when the server knows nothing of it but its session id.
-func TestClientOverHTTP(t *testing.T) {
-	h, url := startHTTP(t, HTTPOptions{})
-	url += "/mcp"
-	h.server.mcp.AddTool(mcp.NewTool("who"), h.server.handler(tool{def: mcp.NewTool("who"), handles: true, run: who}))
-	hello := strings.Replace(initialize, `"clientInfo":{"name":"`, `"clientInfo":{"name":"codex-mcp-client","title":"`, 1)
-	if hello == initialize {
-		t.Fatal("the example says no name")
+// TestClientOfCall: a call names its client in its _meta (protocol 2026-07-28), else
+// its transport does.
+func TestClientOfCall(t *testing.T) {
+	ctx := WithCaller(t.Context(), Caller{Client: ClientNamed("claude-code")})
+	var req mcp.CallToolRequest
+	if c := clientOf(ctx, req); c.name != "claude-code" {
+		t.Errorf("by the transport: %+v", c)
 	}
-	resp, _ := post(t, url, hello)
-	id := resp.Header.Get("Mcp-Session-Id")
-	call := `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"who"}}`
-	for range 2 {
-		if _, text := post(t, url, call, "Mcp-Session-Id: "+id); !strings.Contains(text, "codex 2500") {
-			t.Error(text)
-		}
-		h.open.sweep(-1) // as after hours of silence, or in the next server
+	if err := json.Unmarshal([]byte(`{"params":{"name":"x","_meta":{"io.modelcontextprotocol/clientInfo":{"name":"codex-mcp-client","version":"1"}}}}`), &req); err != nil {
+		t.Fatal(err)
 	}
-	if _, text := post(t, url, call, "Mcp-Session-Id: "+begin(t, url)); !strings.Contains(text, " 10000") {
-		t.Error(text)
+	if c := clientOf(ctx, req); c.name != "codex" {
+		t.Errorf("by the call: %+v", c)
 	}
-	body, headers := modernCall(3, "who", "{}")
-	body = strings.Replace(body, `{"name":"t","version"`, `{"name":"codex-mcp-client","version"`, 1)
-	if _, text := post(t, url, body, headers...); !strings.Contains(text, "codex 2500") {
-		t.Error(text)
+	if c := clientOf(t.Context(), mcp.CallToolRequest{}); c.id != 0 || c.tokens != defaultMaxTokens {
+		t.Errorf("unknown: %+v", c)
 	}
-	if resp, _ := post(t, url, call); resp.StatusCode != http.StatusBadRequest {
-		t.Error(resp.Status)
-	}
-}
-
-func who(_ context.Context, c *call) (*reply, error) {
-	return &reply{text: fmt.Sprint(c.from.name, " ", c.maxTokens())}, nil
 }

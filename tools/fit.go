@@ -9,7 +9,7 @@ import (
 // excess is by how much text exceeds what the client shows its model whole; up
 // to 1 it does not. Tokens tell little of bytes and lines: 2,500 tokens are
 // 3 kB of numbers or 20 kB of long words.
-func (c client) excess(text string) float64 {
+func (c Client) excess(text string) float64 {
 	over := 0.0
 	if c.bytes > 0 {
 		over = float64(len(text)) / float64(c.bytes)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
-	"github.com/mark3labs/mcp-go/server"
 
 	"mcp-sandbox/session"
 	"mcp-sandbox/tokens"
@@ -294,25 +293,19 @@ func (c *call) progress(ctx context.Context) func(session.Progress) {
 	}
 }
 
-// notify sends a notification about the running call. Over stdio and streamable
-// HTTP it is written at once, so that it can never arrive behind the call's
-// result.
+// notify sends a notification about the running call.
 func (s *Server) notify(ctx context.Context, method string, params map[string]any) {
 	n := mcp.JSONRPCNotification{
 		JSONRPC:      mcp.JSONRPC_VERSION,
 		Notification: mcp.Notification{Method: method, Params: mcp.NotificationParams{AdditionalFields: params}},
 	}
-	if w, ok := server.ClientSessionFromContext(ctx).(*stdioSession); ok {
-		w.write(n)
-		return
+	var err error
+	if to := CallerOf(ctx).Notifier; to != nil {
+		err = to.Notify(n)
+	} else {
+		err = s.mcp.SendNotificationToClient(ctx, method, params)
 	}
-	if w := replyWriterOf(ctx); w != nil {
-		if err := w.notify(n); err != nil {
-			s.log.Debug("notification not sent", "method", method, "error", err)
-		}
-		return
-	}
-	if err := s.mcp.SendNotificationToClient(ctx, method, params); err != nil {
+	if err != nil {
 		s.log.Debug("notification not sent", "method", method, "error", err)
 	}
 }

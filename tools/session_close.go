@@ -20,14 +20,14 @@ func sessionCloseTool(o Options) tool {
 		handles: true,
 		def:     mcp.NewTool("session_close", description, hints(false, true, true, false), argument),
 		run: func(ctx context.Context, c *call) (*reply, error) {
-			if own, ok := ctx.Value(clientKeyType{}).(string); ok && o.DefaultSandbox && !c.has(sandboxArgument) {
+			if own := CallerOf(ctx).Key; own != "" && o.DefaultSandbox && !c.has(sandboxArgument) {
 				return done("ended; the next call without a sandbox_id makes a new one", c.server.manager.Delete(own))
 			}
 			id := c.required(sandboxArgument)
 			if c.err != nil {
 				return nil, c.err
 			}
-			key := sandboxKey(principalOf(ctx), id)
+			key := sandboxKey(CallerOf(ctx).Principal, id)
 			if !c.server.manager.Known(key) {
 				return nil, refuse("session_not_found", "there is no sandbox with this sandbox_id, it may have ended already")
 			}

@@ -26,7 +26,7 @@ func sessionOpenTool() tool {
 			hints(false, false, false, false),
 		),
 		run: func(ctx context.Context, c *call) (*reply, error) {
-			principal := principalOf(ctx)
+			principal := CallerOf(ctx).Principal
 			var b [16]byte
 			_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 			id := hex.EncodeToString(b[:])
@@ -45,15 +45,16 @@ func sessionOpenTool() tool {
 func sandboxKey(principal, id string) string { return session.Key(principal, "sandbox:"+id) }
 
 // A sandbox with a name is the one that a principal's address leads to: /mcp is
-// that of defaultName, /mcp/NAME another.
+// that of DefaultSandbox, /mcp/NAME another.
 const (
-	namePrefix  = "name:"
-	defaultName = "default"
+	namePrefix     = "name:"
+	DefaultSandbox = "default"
 	// longestName is in bytes.
 	longestName = 64
 )
 
-func namedKey(principal, name string) string { return session.Key(principal, namePrefix+name) }
+// NamedKey is the session key of a principal's sandbox of that name.
+func NamedKey(principal, name string) string { return session.Key(principal, namePrefix+name) }
 
 // sandboxName is the name in a key, "" for a sandbox without one.
 func sandboxName(key string) string {
@@ -65,8 +66,8 @@ func sandboxName(key string) string {
 	return name
 }
 
-// checkName refuses what is no name of a sandbox. Code: invalid_argument.
-func checkName(name string) error {
+// CheckSandboxName refuses what a sandbox cannot be called. Code: invalid_argument.
+func CheckSandboxName(name string) error {
 	other := func(c rune) bool {
 		return !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_' || c == '.')
 	}
@@ -80,9 +81,9 @@ func checkName(name string) error {
 // its address or connection. What is named wrongly is never replaced by what
 // happens to be there. Codes: invalid_argument, session_not_found.
 func (s *Server) sessionKey(ctx context.Context, tool string, raw any) (string, error) {
-	key, ok := ctx.Value(clientKeyType{}).(string)
+	key := CallerOf(ctx).Key
 	if !s.options.Remote {
-		return clientKey(ctx), nil
+		return key, nil
 	}
 	fields, err := fieldsOf(raw, tool)
 	if err != nil {
@@ -90,12 +91,12 @@ func (s *Server) sessionKey(ctx context.Context, tool string, raw any) (string, 
 	}
 	switch id := fields[sandboxArgument].(type) {
 	case nil:
-		if !ok {
+		if key == "" {
 			return "", refuse("invalid_argument", "sandbox_id is missing and this connection has no session of its own, call session_open once and send the id it gives with every call")
 		}
 		return key, nil
 	case string:
-		key := sandboxKey(principalOf(ctx), id)
+		key := sandboxKey(CallerOf(ctx).Principal, id)
 		if id == "" || !s.manager.Known(key) {
 			return "", refuse("session_not_found", "there is no sandbox with this sandbox_id, call session_open for one")
 		}

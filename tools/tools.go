@@ -1,9 +1,8 @@
 // Package tools is the MCP face of mcp-sandbox: one file per tool, holding its
-// arguments, description, checks, handler and rendering from top to bottom, and
-// the transports that carry them.
+// arguments, description, checks, handler and rendering from top to bottom.
 //
-// Start with [New], then [Server.ServeStdio]. Beside cmd this is the only
-// package that knows mcp-go. It does not run commands or touch files itself:
+// Start with [New]; package serve carries its calls over stdio and HTTP, and says
+// of each who calls, see [Caller]. It does not run commands or touch files itself:
 // package session does; it decides what a call may look like and what the model
 // reads as its answer.
 package tools
@@ -41,7 +40,7 @@ type Options struct {
 	Toolsets []string
 	// ReadOnly leaves only tools with a read-only hint.
 	ReadOnly bool
-	// Remote is for many clients over a network, see NewHTTP: tools take a
+	// Remote is for many clients over a network, see package serve: tools take a
 	// sandbox_id, and session_open and session_close are offered.
 	Remote bool
 	// DefaultSandbox gives each principal of a network server a sandbox for calls
@@ -80,7 +79,7 @@ type tool struct {
 type call struct {
 	*arguments
 	server  *Server
-	from    client
+	from    Client
 	key     string // of the session
 	session *session.Session
 	resumed *session.Resumption // of the session, told by this call
@@ -143,8 +142,6 @@ func New(m *session.Manager, o Options) (*Server, error) {
 		server.WithTitle("Sandbox"),
 		server.WithToolCapabilities(false),
 		server.WithInstructions(text),
-		server.WithToolHandlerMiddleware(giveLarge),
-		server.WithToolHandlerMiddleware(cancelTools),
 		server.WithRecovery(),
 	}, conformanceOptions()...)...)
 	offered, err := s.offered()
@@ -216,9 +213,9 @@ func (s *Server) measured(ctx context.Context, t tool, req mcp.CallToolRequest) 
 	if s.options.Spans != nil {
 		s.options.Spans.call(req, t.def.Name, codeOf(err), s.clientName(ctx, t, req), began, took)
 	}
-	if w := replyWriterOf(ctx); w != nil && errors.Is(err, session.ErrElsewhere) {
+	if refuse := CallerOf(ctx).Refuse; refuse != nil && errors.Is(err, session.ErrElsewhere) {
 		// A proxy may send the call to the server that holds the session.
-		w.refuse("this sandbox is in use at another server; retry in a moment")
+		refuse("this sandbox is in use at another server; retry in a moment")
 	}
 	return r, err
 }
@@ -300,13 +297,22 @@ var grows = map[string]bool{
 	"extract_archive": true, "mkdir": true, "snapshot_restore": true,
 }
 
-// denied counts what was refused before it became a call.
-func (s *Server) denied(kind string) {
+// MCP is the library's server, for a transport to hand messages to.
+func (s *Server) MCP() *server.MCPServer { return s.mcp }
+
+// Manager has the sessions that the tools work in.
+func (s *Server) Manager() *session.Manager { return s.manager }
+
+// Options are those the server was made with, defaults filled in.
+func (s *Server) Options() Options { return s.options }
+
+// Denied counts what a transport refused before it became a call.
+func (s *Server) Denied(kind string) {
 	s.options.Metrics.Denied(kind)
 	s.log.Info("refused", "kind", kind)
 }
 
-func (s *Server) success(from client, r *reply) *mcp.CallToolResult {
+func (s *Server) success(from Client, r *reply) *mcp.CallToolResult {
 	res := &mcp.CallToolResult{}
 	if r.text != "" || r.image == nil {
 		res.Content = append(res.Content, mcp.NewTextContent(r.text))
@@ -346,14 +352,4 @@ func (s *Server) failure(name string, err error) *mcp.CallToolResult {
 	s.log.Debug("tool failed", "tool", name, "error", err)
 	res := mcp.NewToolResultError(text)
 	return res
-}
-
-type clientKeyType struct{}
-
-// clientKey names the client a call belongs to; stdio has exactly one.
-func clientKey(ctx context.Context) string {
-	if k, ok := ctx.Value(clientKeyType{}).(string); ok {
-		return k
-	}
-	return "stdio"
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"mcp-sandbox/serve"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tools"
 )
@@ -119,9 +120,9 @@ func (o *observeSettings) serveMetrics(m *tools.Metrics, manager *session.Manage
 // metricsGate keeps web pages from reading a loopback listener through a name of
 // their own.
 func metricsGate(addr string, next http.Handler) http.Handler {
-	loopback := tools.LoopbackHost(addr)
+	loopback := serve.LoopbackHost(addr)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Origin") != "" || loopback && !tools.LoopbackHost(r.Host) {
+		if r.Header.Get("Origin") != "" || loopback && !serve.LoopbackHost(r.Host) {
 			http.Error(w, "not for web pages", http.StatusForbidden)
 			return
 		}

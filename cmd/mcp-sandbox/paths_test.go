@@ -19,10 +19,10 @@ var byPath = map[string]bool{
 	"Readlink": true, "Truncate": true, "DirFS": true, "CopyFS": true,
 }
 
-// mayUsePaths are the files of tools, session and manifest that may, each with the reason
+// mayUsePaths are the files of serve, tools, session and manifest that may, each with the reason
 // why no command can put a link there.
 var mayUsePaths = map[string]string{
-	"tools/principals.go":     "the operator's token file",
+	"serve/principals.go":     "the operator's token file",
 	"manifest/manifest.go":    "the operator's manifest",
 	"manifest/environment.go": "files that the operator's manifest names",
 	"session/from.go":         "the archive that the operator names, and whether the workspace is empty, before a command runs",
@@ -44,13 +44,13 @@ var mayUsePaths = map[string]string{
 	"session/stateformat.go":  "the state directory",
 }
 
-// TestNoPaths holds tools, session and manifest to descriptors. It is a test and
+// TestNoPaths holds serve, tools, session and manifest to descriptors. It is a test and
 // not forbidigo of golangci-lint, because it keeps a reason for each file, fails
 // when a reason is out of date, and needs no linter to be built.
 func TestNoPaths(t *testing.T) {
 	root := filepath.Join("..", "..")
 	used := map[string]bool{}
-	for _, dir := range []string{"tools", "session", "manifest"} {
+	for _, dir := range []string{"serve", "tools", "session", "manifest"} {
 		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
 		if err != nil || len(files) < 5 {
 			t.Fatalf("%s has %d files, %v", dir, len(files), err)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mcp-sandbox/confine"
+	"mcp-sandbox/serve"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tools"
 )
@@ -96,7 +97,7 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 	}
 	ctx, stop := s.reloadOnSIGHUP(ctx)
 	defer stop()
-	err = srv.ServeStdio(ctx, in, protocolOutput(out))
+	err = serve.Stdio(ctx, srv, in, protocolOutput(out))
 	return errors.Join(ignoreGone(err), stopMetrics(), m.Close())
 }
 

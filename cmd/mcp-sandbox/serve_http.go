@@ -19,6 +19,7 @@ import (
 
 	"mcp-sandbox/confine"
 	"mcp-sandbox/sandbox"
+	"mcp-sandbox/serve"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tools"
 )
@@ -170,7 +171,7 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	}); err != nil {
 		return err
 	}
-	h, err := tools.NewHTTP(srv, tools.HTTPOptions{
+	h, err := serve.NewHTTP(srv, serve.Options{
 		Transport: s.transport, Principals: principals, AllowedHosts: s.http.hosts(), AnyHost: strings.HasPrefix(s.http.listen, "unix:"),
 		AllowedOrigins: s.http.allowedOrigins, MaxConns: s.http.maxConns, TLS: cert.config(), Ready: ready.get, Log: s.session.Log,
 	})
@@ -230,7 +231,7 @@ func (h *httpSettings) hosts() []string {
 
 // principals are those of the token file, of one made for this machine, or
 // nobody in particular.
-func (s *settings) principals(stateDir string) (*tools.Principals, error) {
+func (s *settings) principals(stateDir string) (*serve.Principals, error) {
 	h := &s.http
 	path := h.tokenFile
 	switch {
@@ -247,7 +248,7 @@ func (s *settings) principals(stateDir string) (*tools.Principals, error) {
 		}
 		fmt.Fprintf(operator(os.Stderr), "mcp-sandbox: clients need the token in %s (after \"local:\"), sent as: Authorization: Bearer TOKEN\n", path)
 	}
-	return tools.LoadPrincipals(path, s.session.Log)
+	return serve.LoadPrincipals(path, s.session.Log)
 }
 
 // makeToken writes a token file with one random token unless there is one. The

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"mcp-sandbox/sandbox"
-	"mcp-sandbox/tools"
+	"mcp-sandbox/serve"
 )
 
 // TestMayShare: what several principals may not share, and how it is asked for.
@@ -53,7 +53,7 @@ func TestMayShareAtReload(t *testing.T) {
 		}
 	}
 	write(0o600, annsToken)
-	p, err := tools.LoadPrincipals(path, slog.New(slog.DiscardHandler))
+	p, err := serve.LoadPrincipals(path, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

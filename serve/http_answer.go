@@ -1,0 +1,186 @@
+package serve
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mcp-sandbox/session"
+	"mcp-sandbox/tools"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+)
+
+// answer is streamable HTTP.
+func (h *HTTP) answer(w *replyWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodPost:
+		msg, text, refused := h.readMessage(w, r)
+		if refused != nil {
+			h.refuse(w, r, principalOf(r.Context()), refused)
+			return
+		}
+		r = r.WithContext(withLarge(r.Context(), msg.large))
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+		if isModern(r, msg.params) {
+			h.serveModern(w, r, msg)
+			return
+		}
+		h.serveLegacy(w, r, msg)
+	case http.MethodGet, http.MethodDelete:
+		if isModern(r, nil) {
+			h.library.ServeHTTP(w, r) // 405, with the reason
+			return
+		}
+		conn, ok := h.connection(w, r)
+		if !ok {
+			return
+		}
+		if r.Method == http.MethodDelete {
+			h.end(w, r, conn)
+			return
+		}
+		h.listen(w, r, conn)
+	default:
+		w.Header().Set("Allow", "GET, POST, DELETE")
+		refuseHTTP(w, http.StatusMethodNotAllowed, "this method is not part of MCP, use POST")
+	}
+}
+
+// serveModern answers protocol 2026-07-28 and later, which has no sessions: a
+// sandbox is that of the address or named by sandbox_id in the call's arguments,
+// and closing the request is the cancel.
+func (h *HTTP) serveModern(w *replyWriter, r *http.Request, msg message) {
+	// The library keys a running call by session and request id, and here the
+	// session is the empty one of every client: a cancel with id 1 would end some
+	// other client's call.
+	if msg.method == string(mcp.MethodNotificationCancelled) {
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	if msg.method == string(mcp.MethodToolsCall) {
+		ctx = context.WithValue(ctx, stopKey{}, h.stop)
+	} else {
+		defer context.AfterFunc(h.stop, cancel)()
+	}
+	h.stream(w, r, ctx, cancel)
+}
+
+// stream runs the library on a request that may stay open for long.
+func (h *HTTP) stream(w *replyWriter, r *http.Request, ctx context.Context, cancel context.CancelFunc) {
+	var wg sync.WaitGroup
+	defer wg.Wait() // nothing may write when the request is over
+	defer cancel()
+	wg.Go(func() { w.keepOpen(ctx) })
+	h.library.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// serveLegacy answers the protocols with an MCP session.
+func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
+	principal := principalOf(r.Context())
+	if msg.method == string(mcp.MethodInitialize) {
+		if !h.mayBegin(principal) {
+			h.server.Denied("quota")
+			h.refuse(w, r, principal, refusal(http.StatusTooManyRequests, "sessions are being created too fast; retry shortly or reuse one"))
+			return
+		}
+		// A session id sent along is none of this session's.
+		r.Header.Del(server.HeaderKeySessionID)
+		var hello mcp.InitializeParams
+		_ = json.Unmarshal(msg.params, &hello) // the library answers a bad one
+		ctx := from(r.Context(), func(c *tools.Caller) { c.Client = tools.ClientNamed(hello.ClientInfo.Name) })
+		h.library.ServeHTTP(w, r.WithContext(ctx))
+		if id := w.header.Get(server.HeaderKeySessionID); id != "" {
+			h.open.enter(principal, id)
+		}
+		return
+	}
+	conn, ok := h.connection(w, r)
+	if !ok {
+		return
+	}
+	tool := msg.method == string(mcp.MethodToolsCall)
+	stop := h.stop
+	if tool {
+		// A tool hears of the stop by itself, and what it says then is the answer:
+		// the library (mcp-go 1.2.1) writes none for a request that was cancelled.
+		conn.called.Store(true)
+		stop = context.Background()
+	}
+	ctx, done := h.open.trackCall(r.Context(), stop, conn)
+	defer done()
+	if tool {
+		ctx = context.WithValue(ctx, stopKey{}, h.stop)
+	}
+	switch {
+	case msg.id != nil:
+		defer h.open.answering(conn, string(msg.id), w)()
+	case msg.method == string(mcp.MethodNotificationCancelled):
+		var p struct {
+			RequestID json.RawMessage `json:"requestId"`
+		}
+		if json.Unmarshal(msg.params, &p) == nil {
+			h.open.silence(conn, string(p.RequestID))
+		}
+	}
+	ctx = from(ctx, func(c *tools.Caller) { c.Client, c.Key = conn.from, cmp.Or(c.Key, conn.key()) })
+	h.library.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// key names the sandbox of an MCP session that its address leads to none, and
+// the mark that the session was ended.
+func (c *connection) key() string { return session.Key(c.principal, "mcp:"+c.id) }
+
+// connection finds the session a request names, and answers when there is none.
+// An id that is missing is never taken for the only one there is.
+func (h *HTTP) connection(w http.ResponseWriter, r *http.Request) (*connection, bool) {
+	all := r.Header.Values(server.HeaderKeySessionID)
+	if len(all) != 1 || all[0] == "" {
+		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusBadRequest, "the Mcp-Session-Id header is missing, send initialize first and then the id of its answer with every request"))
+		return nil, false
+	}
+	conn := h.open.enter(principalOf(r.Context()), all[0])
+	if conn == nil || h.server.Manager().Gone(conn.key()) {
+		// 404 makes a client begin anew (MCP 2025-11-25, "Session Management").
+		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusNotFound, "session not found or ended; send initialize to start a new one"))
+		return nil, false
+	}
+	return conn, true
+}
+
+// listen is the standalone stream. It makes no sandbox.
+func (h *HTTP) listen(w *replyWriter, r *http.Request, conn *connection) {
+	ctx, done, ok := h.open.listen(r.Context(), h.stop, conn)
+	if !ok {
+		h.server.Denied("quota")
+		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusTooManyRequests, "this session has enough open streams, close one"))
+		return
+	}
+	defer done()
+	ctx, cancel := context.WithCancel(ctx)
+	h.stream(w, r, ctx, cancel)
+}
+
+// end is DELETE: what runs is cancelled, and a sandbox of the session's own goes
+// with its files. One that its address leads to belongs to the principal.
+func (h *HTTP) end(w *replyWriter, _ *http.Request, conn *connection) {
+	making := !h.open.idle(conn) || conn.called.Load() && h.server.Options().DefaultSandbox
+	h.open.end(conn)
+	h.open.forget(conn.id)
+	err := h.server.Manager().Forget(conn.key(), making)
+	// A call that was let in before the id died may have made the sandbox anew.
+	for t := time.Now(); !h.open.idle(conn) && time.Since(t) < 5*time.Second; {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err = errors.Join(err, h.server.Manager().Forget(conn.key(), false)); err != nil {
+		h.log.Error("a session did not end cleanly", "error", err)
+	}
+	w.WriteHeader(http.StatusOK)
+}

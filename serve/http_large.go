@@ -1,0 +1,128 @@
+package serve
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+)
+
+// A message of megabytes is rare, and reading it as fast as it comes would let
+// one client keep the processors from all others: the network is looked at
+// between two reads, and there is no between. So the start of a body is read as
+// it comes and the rest at a pace, a part after the other, in memory that is
+// used again; what is not taken yet waits at the client.
+const (
+	// initialRead is read into memory that grows with what arrives, in bytes: most
+	// messages are shorter, and who sends none of it holds none.
+	initialRead = 16 << 10
+	bodyPart    = 64 << 10
+	// unpacedBytes is read as it comes.
+	unpacedBytes = initialRead + 4*bodyPart
+	// largeBody is past which a body counts as large: of those a principal may
+	// have maxLarge arriving at once, and all together maxLargeInAll, because
+	// each holds its memory until it is read.
+	largeBody     = initialRead + 16*bodyPart
+	maxLarge      = 4
+	maxLargeInAll = 16
+	// bodyRate is how much of its bodies past unpacedBytes a principal gets read each
+	// second, in bytes, after the first MaxBody of them.
+	bodyRate = 16 << 20
+)
+
+var (
+	errTooManyLarge = errors.New("too many large bodies")
+	errTooDeep      = errors.New("nested too deep")
+	bodyParts       = sync.Pool{New: func() any { return new([bodyPart]byte) }}
+)
+
+// readBody reads a body to its end, which is past until at the latest, or as far
+// as it is of use. Its errors are errTooManyLarge, errTooDeep and those of body.
+func (h *HTTP) readBody(body io.Reader, principal string, until time.Time) ([]byte, error) {
+	var levels nesting
+	start, err := io.ReadAll(io.LimitReader(body, initialRead))
+	switch {
+	case err != nil:
+		return nil, err
+	case levels.tooDeep(start):
+		return nil, errTooDeep
+	case len(start) < initialRead:
+		return start, nil
+	}
+	var parts []*[bodyPart]byte
+	defer func() {
+		for _, p := range parts {
+			bodyParts.Put(p)
+		}
+	}()
+	size, large := len(start), false
+	for n := 0; err == nil; size += n {
+		if size >= largeBody && !large {
+			if !h.acquireLargeBody(principal) {
+				return nil, errTooManyLarge
+			}
+			defer h.releaseLargeBody(principal)
+			if !h.await(h.large, until) {
+				return nil, errTooManyLarge
+			}
+			defer func() { <-h.large }()
+			large = true
+		}
+		if size >= unpacedBytes {
+			h.pace(principal, n)
+		}
+		p := bodyParts.Get().(*[bodyPart]byte)
+		parts = append(parts, p)
+		if n, err = fill(p[:], body); levels.tooDeep(p[:n]) {
+			return nil, errTooDeep
+		}
+	}
+	if err != io.EOF {
+		return nil, err
+	}
+	whole := append(make([]byte, 0, size), start...)
+	for _, p := range parts {
+		whole = append(whole, p[:min(bodyPart, size-len(whole))]...)
+	}
+	return whole, nil
+}
+
+// fill is io.ReadFull, but for the end of the body, which it gives as io.EOF. A
+// body that was cut short says io.ErrUnexpectedEOF itself.
+func fill(p []byte, body io.Reader) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = body.Read(p[n:])
+		n += more
+	}
+	return n, err
+}
+
+// await takes a place, false when there is none in time.
+func (h *HTTP) await(places chan struct{}, until time.Time) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	default:
+	}
+	t := time.NewTimer(time.Until(until))
+	defer t.Stop()
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-t.C:
+	case <-h.stop.Done():
+	}
+	return false
+}
+
+// pace lets n bytes of the principal's bodies pass.
+func (h *HTTP) pace(principal string, n int) {
+	h.mu.Lock()
+	now := h.signer.now()
+	wait := h.quota(principal).bytes.ReserveN(now, n).DelayFrom(now)
+	h.mu.Unlock()
+	if wait > 0 {
+		h.pause(wait, nil)
+	}
+}

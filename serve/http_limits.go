@@ -1,0 +1,86 @@
+package serve
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// principalQuota is what one principal may use of the server. Clients without a
+// token share one more.
+type principalQuota struct {
+	calls          int           // requests in flight
+	large          int           // bodies past largeBody arriving
+	newSessions    *rate.Limiter // sessions it may create
+	promptRefusals *rate.Limiter // refusals sent without delay
+	bytes          *rate.Limiter // of bodies past unpacedBytes
+}
+
+// quota is the principal's; callers hold mu.
+func (h *HTTP) quota(principal string) *principalQuota {
+	s := h.quotas[principal]
+	if s == nil {
+		s = &principalQuota{
+			newSessions:    rate.NewLimiter(rate.Limit(h.options.MaxNew)/8, h.options.MaxNew),
+			promptRefusals: rate.NewLimiter(promptRefusalsPerSecond, promptRefusals),
+			bytes:          rate.NewLimiter(bodyRate, MaxBody),
+		}
+		h.quotas[principal] = s
+	}
+	return s
+}
+
+// enter counts a principal's request in, false when it has enough.
+func (h *HTTP) enter(principal string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.quota(principal)
+	if s.calls >= h.options.MaxCalls {
+		return false
+	}
+	s.calls++
+	return true
+}
+
+func (h *HTTP) exit(principal string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.quota(principal).calls--
+}
+
+// acquireLargeBody counts a large body in, false when enough are arriving.
+func (h *HTTP) acquireLargeBody(principal string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.quota(principal)
+	if s.large >= maxLarge {
+		return false
+	}
+	s.large++
+	return true
+}
+
+func (h *HTTP) releaseLargeBody(principal string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.quota(principal).large--
+}
+
+// mayBegin charges a principal's quota for one new session. Creating one is cheap
+// and starts no sandbox, but ten thousand of them starve everybody else.
+func (h *HTTP) mayBegin(principal string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.quota(principal).newSessions.AllowN(h.signer.now(), 1)
+}
+
+// pause waits for d, but not past the server's stop or gone, which may be nil.
+func (h *HTTP) pause(d time.Duration, gone <-chan struct{}) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-gone:
+	case <-h.stop.Done():
+	}
+}

@@ -1,0 +1,282 @@
+package serve
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mcp-sandbox/sandbox"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Principals are those who are let in: the bearer tokens of a file, each with
+// the name of who holds it. The file is read again when it changes, so that a
+// token can be taken back without a restart; while it cannot be read or is
+// wrong, nobody is let in.
+type Principals struct {
+	path string
+	log  *slog.Logger
+	// allow judges the names of a list before it is in force; nil takes all.
+	allow func(names []string) error
+
+	mu      sync.Mutex
+	checked time.Time
+	seen    fileMark
+	list    []principal
+	// good is the last list that could be used: while the file is wrong nobody new
+	// is let in, and what runs goes on.
+	good []principal
+	gone []string // principals that left, not yet taken
+}
+
+// principal holds only the token's hash: a core dump or a heap profile gives no
+// token away, and all compare in the same time whatever their length.
+type principal struct {
+	name string
+	sum  [sha256.Size]byte
+	// valid ends, with errRevoked, when the token leaves the file.
+	valid  context.Context
+	revoke context.CancelCauseFunc
+}
+
+// errRevoked is the cause of calls that end with their token.
+var errRevoked = errors.New("the token was revoked")
+
+// fileMark says whether a file is still the one that was read.
+type fileMark struct {
+	size  int64
+	mtime time.Time
+	mode  os.FileMode // a file that was opened to others since is refused
+	ino   uint64
+	uid   uint32
+}
+
+const (
+	// minToken refuses what could be guessed: 16 characters of hex are 64 bits.
+	minToken      = 16
+	maxTokenFile  = 1 << 20
+	recheckTokens = time.Second
+)
+
+var principalName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`) })
+
+// LoadPrincipals reads a token file: one "name:token" a line, blank lines and
+// lines with # left out. It must be ours or root's, a regular file, and closed
+// to everybody else (mode 0600 or less). Codes: invalid_argument, not_found,
+// permission_denied.
+func LoadPrincipals(path string, log *slog.Logger) (*Principals, error) {
+	p := &Principals{path: path, log: log}
+	list, mark, err := readTokens(path)
+	if err != nil {
+		return nil, err
+	}
+	p.adopt(list)
+	p.seen, p.checked = mark, time.Now()
+	return p, nil
+}
+
+// Lookup gives the name of a token's holder, in the same time for every token.
+func (p *Principals) Lookup(token string) (name string, ok bool) {
+	one, ok := p.find(token)
+	return one.name, ok
+}
+
+func (p *Principals) find(token string) (found principal, ok bool) {
+	sum := sha256.Sum256([]byte(token))
+	for _, one := range p.current() {
+		if subtle.ConstantTimeCompare(sum[:], one.sum[:]) == 1 {
+			found, ok = one, true // no early end: its place must not show
+		}
+	}
+	return found, ok
+}
+
+// adopt puts a list in force. Tokens that are in it already keep their contexts,
+// those that are not in it any more are revoked. Callers hold p.mu.
+func (p *Principals) adopt(list []principal) {
+	old := p.good
+	for i := range list {
+		if at := slices.IndexFunc(old, func(o principal) bool { return o.name == list[i].name && o.sum == list[i].sum }); at >= 0 {
+			list[i] = old[at]
+			continue
+		}
+		list[i].valid, list[i].revoke = context.WithCancelCause(context.Background())
+	}
+	names := namesOf(list)
+	for _, o := range old {
+		if !slices.ContainsFunc(list, func(n principal) bool { return n.name == o.name && n.sum == o.sum }) {
+			o.revoke(errRevoked)
+		}
+		if !slices.Contains(names, o.name) && !slices.Contains(p.gone, o.name) {
+			p.gone = append(p.gone, o.name)
+		}
+	}
+	p.list, p.good = list, list
+}
+
+// takeGone looks at the file and gives the principals that have left since it was
+// last asked.
+func (p *Principals) takeGone() []string {
+	if p == nil {
+		return nil
+	}
+	p.current()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := namesOf(p.good)
+	gone := slices.DeleteFunc(p.gone, func(name string) bool { return slices.Contains(names, name) })
+	p.gone = nil
+	return gone
+}
+
+// Restrict has allow judge the names, now and of every list that is read later: one
+// that it refuses lets nobody in. It must be called before Lookup.
+func (p *Principals) Restrict(allow func(names []string) error) error {
+	if p == nil {
+		return allow(nil)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.allow = allow
+	return allow(namesOf(p.list))
+}
+
+func namesOf(list []principal) []string {
+	var out []string
+	for _, one := range list {
+		if !slices.Contains(out, one.name) {
+			out = append(out, one.name)
+		}
+	}
+	return out
+}
+
+// Reload reads the file now, changed or not, and logs the outcome.
+func (p *Principals) Reload() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.checked = time.Now()
+	p.read()
+}
+
+func (p *Principals) current() []principal {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.checked) < recheckTokens {
+		return p.list
+	}
+	p.checked = time.Now()
+	fi, err := os.Stat(p.path)
+	if err == nil && markOf(fi) == p.seen {
+		return p.list
+	}
+	return p.read()
+}
+
+// read replaces the list; p.mu is held.
+func (p *Principals) read() []principal {
+	list, mark, err := readTokens(p.path)
+	if err == nil && p.allow != nil {
+		err = p.allow(namesOf(list))
+	}
+	if err != nil {
+		p.log.Error("nobody is let in: the token file cannot be used", "error", err)
+		p.list, p.seen = nil, fileMark{}
+		return nil
+	}
+	p.log.Info("tokens reloaded", "principals", len(list))
+	p.adopt(list)
+	p.seen = mark
+	return p.list
+}
+
+func markOf(fi os.FileInfo) fileMark {
+	m := fileMark{size: fi.Size(), mtime: fi.ModTime(), mode: fi.Mode()}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		m.ino, m.uid = st.Ino, st.Uid
+	}
+	return m
+}
+
+func readTokens(path string) ([]principal, fileMark, error) {
+	fail := func(code, format string, args ...any) ([]principal, fileMark, error) {
+		return nil, fileMark{}, sandbox.Errorf(code, nil, "the token file "+format, args...)
+	}
+	// Not blocking: a FIFO in its place must not hang the start.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	switch {
+	case os.IsNotExist(err):
+		return fail("not_found", "does not exist, make it with a line NAME:TOKEN and mode 0600")
+	case err != nil:
+		return fail("permission_denied", "cannot be opened, check its permissions")
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return fail("invalid_argument", "is not a regular file, name one")
+	}
+	if fi.Mode().Perm()&0o077 != 0 {
+		return fail("permission_denied", "is open to others (mode %04o), close it with: chmod 600", fi.Mode().Perm())
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return fail("permission_denied", "belongs to another user, who could let anybody in, make it yours")
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxTokenFile+1))
+	if err != nil || len(text) > maxTokenFile {
+		return fail("invalid_argument", "cannot be read or is longer than 1 MiB")
+	}
+	list, err := parseTokens(text)
+	return list, markOf(fi), err
+}
+
+func parseTokens(text []byte) ([]principal, error) {
+	var list []principal
+	sums := map[[sha256.Size]byte]bool{}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		bad := func(format string, args ...any) ([]principal, error) {
+			return nil, sandbox.Errorf("invalid_argument", nil, "line %d of the token file %s", n, fmt.Sprintf(format, args...))
+		}
+		name, token, ok := strings.Cut(line, ":")
+		if !ok || !principalName().MatchString(name) {
+			return bad("is not NAME:TOKEN, the name of up to 64 letters, digits, '.', '_' and '-'")
+		}
+		if len(token) < minToken {
+			return bad("has a token of %d characters, use at least %d random ones, such as from: openssl rand -hex 32", len(token), minToken)
+		}
+		// RFC 6750, section 2.1: what a header can carry as a b64token.
+		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return bad("has a token with a space or a character outside ASCII, use letters and digits")
+		}
+		sum := sha256.Sum256([]byte(token))
+		if sums[sum] {
+			return bad("has the token of an earlier line, give each principal its own")
+		}
+		// A name may come twice, with an old and a new token, while one replaces
+		// the other.
+		sums[sum] = true
+		list = append(list, principal{name: name, sum: sum})
+	}
+	if lines.Err() != nil {
+		return nil, sandbox.Errorf("invalid_argument", nil, "the token file has a line longer than 64 KiB, that is no token")
+	}
+	if len(list) == 0 {
+		return nil, sandbox.Errorf("invalid_argument", nil, "the token file names nobody, add a line NAME:TOKEN")
+	}
+	return list, nil
+}
