@@ -40,9 +40,9 @@ var refusals = []struct {
 	{cmd: "echo x > {r}/new", note: "{r}/new was not changed: it is outside the workspace, where everything is read-only; the operator granted {r} for reading only and can use --write instead of --read"},
 	{cmd: "rm {r}/there", note: "{r}/there was not changed", mounts: true},
 	{cmd: "mv {r}/there .", note: "{r}/there was not changed", mounts: true},
-	{cmd: "cat secret", note: "sandbox: {w}/secret cannot be read: --deny-read hides it; the operator can change that setting"},
-	{cmd: "cat ./d/../secret; false", note: "{w}/secret cannot be read"},
-	{cmd: `python3 -c 'open("secret")'`, note: "{w}/secret cannot be read"},
+	{cmd: "cat secret", note: "sandbox: {w}/secret cannot be read: --deny-read hides it; the operator can change that setting", mounts: true},
+	{cmd: "cat ./d/../secret; false", note: "{w}/secret cannot be read", mounts: true},
+	{cmd: `python3 -c 'open("secret")'`, note: "{w}/secret cannot be read", mounts: true},
 	{cmd: "dd if=/dev/zero of=big bs=1M count=6", note: "sandbox: a file reached the limit of 4M; write less into one file, or the operator can raise --limit-file-size"},
 	{cmd: "head -c 6000000 /dev/zero > /tmp/big", note: "a file reached the limit of 4M"},
 	{cmd: "i=0; while [ $i -lt 5 ]; do head -c 3000000 /dev/zero > /tmp/f$i || exit 1; i=$((i+1)); done", note: "sandbox: /tmp and the private home are full: together they hold 8M; remove files, or the operator can raise --limit-tmp", mounts: true},
@@ -70,8 +70,12 @@ func denialSession(t *testing.T) (c *client, root, readable string) {
 			t.Fatal(err)
 		}
 	}
-	c = startServer(t, "--root", root, "--read", readable, "--protect", "guarded", "--deny-read", "secret",
-		"--limit-tmp", "8M", "--limit-file-size", "4M", "--limit-open-files", "64")
+	args := []string{"--root", root, "--read", readable, "--protect", "guarded",
+		"--limit-tmp", "8M", "--limit-file-size", "4M", "--limit-open-files", "64"}
+	if os.Getenv("MCP_SANDBOX_TEST_LEVEL") != "landlock" {
+		args = append(args, "--deny-read", "secret")
+	}
+	c = startServer(t, args...)
 	c.initialize("2025-11-25")
 	return c, root, readable
 }

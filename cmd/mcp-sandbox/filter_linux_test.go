@@ -62,7 +62,7 @@ func TestLevelBehindFilter(t *testing.T) {
 	if os.Getenv(envPrefix+"TEST_LEVEL") == "" {
 		args = append(args, "--min-confinement", "namespaces")
 	}
-	if out, err := exec.Command(binary, append(args, "--", "echo $((40+2)) > f; cat f")...).CombinedOutput(); err != nil || string(out) != "42\n" {
+	if out, err := exec.Command(binary, append(args, "--", "echo $((40+2)) > f; cat f")...).Output(); err != nil || string(out) != "42\n" {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -188,11 +188,12 @@ func TestCancelledIsListed(t *testing.T) {
 	} {
 		c := startServer(t)
 		c.initialize("2025-11-25")
+		arguments["yield_time_ms"] = 45_000
 		id, _ := c.sendCall("exec_command", arguments)
 		waitFor(t, "the command", func() bool { return strings.Contains(c.ok("ls", nil).text(), "started") })
 		c.raw(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`+"\n", id))
 		var list string
-		waitFor(t, "the row", func() bool {
+		waitFor(t, fmt.Sprintf("the row of %v", arguments), func() bool {
 			list = c.ok("list_processes", nil).text()
 			return strings.Contains(list, " cancelled ")
 		})
