@@ -88,13 +88,20 @@ func (s *Sandbox) Refuses(name string, write bool) bool {
 	if deepest(name, s.writable) >= deepest(name, s.readGrants) && within(name, s.writable...) {
 		return false
 	}
-	if !write && (!landlock || within(name, s.readable...)) {
+	switch {
+	case write:
+		return s.hostAllows(name)
+	case !landlock:
 		return false
+	case within(name, s.readable...):
+		// Landlock says EACCES of changes too: where reading would have been
+		// allowed, or nothing is there to be read, it was a change.
+		if err := unix.Access(name, unix.R_OK); err != nil && err != unix.ENOENT {
+			return false
+		}
+		return s.hostAllows(name)
 	}
-	if !write {
-		return unix.Access(name, unix.R_OK) == nil
-	}
-	return s.hostAllows(name)
+	return unix.Access(name, unix.R_OK) == nil
 }
 
 // deepest is the length of the longest of dirs that name lies in.
