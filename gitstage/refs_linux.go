@@ -230,8 +230,7 @@ func (r *repo) keepUndo(name, old, want string) error {
 			}
 		}
 	}
-	ref := RefPrefix + "undo/" + r.p.now().UTC().Format("20060102") + "/" + strings.TrimPrefix(name, "refs/") + "-" + old[:10]
-	return r.plainRef(ref, old)
+	return r.plainRef(undoRef(r.p.now(), name, old), old)
 }
 
 // plainRef makes a ref of this package's own.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"mcp-sandbox/gitstage"
 	"mcp-sandbox/snapshot"
 	"mcp-sandbox/workspace"
 )
@@ -169,7 +170,34 @@ func openSnapshots(c Config, dir, root string, rootFD *os.File, rules func(conte
 	return snapshot.New(store, snapshot.Options{
 		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Skip: slices.Concat(c.snapshotSkip, skip), Retention: retention, Log: c.Log,
 		Rules: rules, Ignored: ignored, StageDirs: c.stageDirs(root),
+		Refs: func(_ context.Context, dir string, moves []snapshot.RefMove) []string {
+			return keepMoved(root, rootFD, dir, moves)
+		},
 	})
+}
+
+// keepMoved keeps the commits that a restore takes out of the branches of a git
+// directory.
+func keepMoved(root string, rootFD *os.File, dir string, moves []snapshot.RefMove) []string {
+	if rootFD == nil {
+		f, err := openRoot(root)
+		if err != nil {
+			return []string{dir + ": its refs move, and what they point to is in the snapshot from before the restore alone"}
+		}
+		defer f.Close()
+		rootFD = f
+	}
+	o := gitstage.Options{UID: -1, GID: -1}
+	if os.Geteuid() == 0 {
+		if uid, gid, err := ownerOf(rootFD); err == nil {
+			o.UID, o.GID = uid, gid
+		}
+	}
+	list := make([]gitstage.Move, len(moves))
+	for i, m := range moves {
+		list[i] = gitstage.Move(m)
+	}
+	return gitstage.KeepMoved(rootFD, dir, list, o)
 }
 
 func openStore(c Config, dir, root string) (snapshot.Store, error) {
@@ -198,6 +226,9 @@ func (s *Session) Restore(ctx context.Context, r RestoreRequest) (RestoreResult,
 		return RestoreResult{}, err
 	}
 	defer c.End(ctx)
+	for _, n := range s.publishGit() { // what a running command has committed is in the checkpoint
+		s.tell(n)
+	}
 	if r.ID == snapshot.Latest {
 		if id, sure := s.undoPoint(); sure {
 			r.ID = id
@@ -215,24 +246,25 @@ func (s *Session) Restore(ctx context.Context, r RestoreRequest) (RestoreResult,
 }
 
 // Changed tells what changed since a snapshot, as Restore understands its name,
-// and which that is: the list, and the text of at most limit bytes (0: no text).
-func (s *Session) Changed(ctx context.Context, ref, path string, limit int) (id string, _ []SnapshotChange, text string, err error) {
+// and which that is: the list, the text of at most limit bytes (0: no text), and
+// the file systems mounted in the workspace, which are not compared.
+func (s *Session) Changed(ctx context.Context, ref, path string, limit int) (id string, _ []SnapshotChange, text string, mounted []snapshot.Skipped, err error) {
 	repo, err := s.Snapshots()
 	if err != nil {
-		return "", nil, "", err
+		return "", nil, "", nil, err
 	}
 	prefer := ""
 	if ref == snapshot.Latest {
 		prefer, _ = s.undoPoint()
 	}
 	if id, err = repo.Find(ctx, ref, prefer); err != nil {
-		return "", nil, "", err
+		return "", nil, "", nil, err
 	}
-	list, err := repo.Diff(ctx, id, "", path)
+	list, mounted, err := repo.Compare(ctx, id, "", path)
 	if err == nil && len(list) > 0 && limit > 0 {
 		text, err = repo.DiffText(ctx, id, "", path, limit)
 	}
-	return id, list, text, err
+	return id, list, text, mounted, err
 }
 
 func (s *Session) closeSnapshots() error {

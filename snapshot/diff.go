@@ -35,14 +35,29 @@ type Change struct {
 // it. An empty id stands for the workspace as it is now. path limits it to one
 // file or folder. Unreadable paths of the workspace count as removed.
 func (r *Repo) Diff(ctx context.Context, from, to, path string) ([]Change, error) {
-	var out []Change
-	err := r.compare(ctx, from, to, path, func(a, b *entry) error {
+	out, _, err := r.Compare(ctx, from, to, path)
+	return out, err
+}
+
+// Compare is Diff that also names the file systems mounted below the workspace:
+// what changed on them is not known.
+func (r *Repo) Compare(ctx context.Context, from, to, path string) (changes []Change, mounted []Skipped, err error) {
+	if path, err = cleanPath(path); err != nil {
+		return nil, nil, err
+	}
+	s := &scan{r: r}
+	err = r.compare(ctx, from, to, path, s, func(a, b *entry) error {
 		if c, ok := changeOf(a, b); ok {
-			out = append(out, c)
+			changes = append(changes, c)
 		}
 		return nil
 	})
-	return out, err
+	for _, k := range s.skipped {
+		if k.Reason == skipMount && (within(k.Path, path) || within(path, k.Path)) && len(mounted) < maxSkipped {
+			mounted = append(mounted, Skipped{printable(k.Path), k.Reason})
+		}
+	}
+	return changes, mounted, err
 }
 
 func changeOf(a, b *entry) (Change, bool) {
@@ -71,8 +86,8 @@ func changeOf(a, b *entry) (Change, bool) {
 	return c, true
 }
 
-// compare joins two states; "" is the workspace now.
-func (r *Repo) compare(ctx context.Context, from, to, path string, each func(a, b *entry) error) error {
+// compare joins two states; "" is the workspace now, which s looks at.
+func (r *Repo) compare(ctx context.Context, from, to, path string, s *scan, each func(a, b *entry) error) error {
 	path, err := cleanPath(path)
 	if err != nil {
 		return err
@@ -102,10 +117,10 @@ func (r *Repo) compare(ctx context.Context, from, to, path string, each func(a, 
 		return each(a, b)
 	}
 	if from == "" {
-		return r.compareNow(ctx, to, func(now, snap *entry) error { return pick(now, snap) })
+		return r.compareNow(ctx, to, s, func(now, snap *entry) error { return pick(now, snap) })
 	}
 	if to == "" {
-		return r.compareNow(ctx, from, func(now, snap *entry) error { return pick(snap, now) })
+		return r.compareNow(ctx, from, s, func(now, snap *entry) error { return pick(snap, now) })
 	}
 	a, err := r.manifest(ctx, from)
 	if err != nil {
@@ -125,7 +140,7 @@ func (r *Repo) compare(ctx context.Context, from, to, path string, each func(a, 
 
 // compareNow joins the workspace with a snapshot. Files that the newest
 // snapshot knows are not read.
-func (r *Repo) compareNow(ctx context.Context, id string, each func(now, snap *entry) error) error {
+func (r *Repo) compareNow(ctx context.Context, id string, s *scan, each func(now, snap *entry) error) error {
 	rec, err := r.load(ctx, id)
 	if err != nil {
 		return err
@@ -135,7 +150,6 @@ func (r *Repo) compareNow(ctx context.Context, id string, each func(now, snap *e
 		return fail(err, "snapshot %s could not be read", id)
 	}
 	defer m.close()
-	s := &scan{r: r}
 	if rec.Info.WithoutIgnored {
 		if s.leave, err = r.ignored(ctx); err != nil {
 			return err
@@ -203,7 +217,7 @@ const maxTextDiff = 256 << 10
 func (r *Repo) DiffText(ctx context.Context, from, to, path string, limit int) (string, error) {
 	type pair struct{ a, b *entry }
 	var list []pair
-	err := r.compare(ctx, from, to, path, func(a, b *entry) error {
+	err := r.compare(ctx, from, to, path, &scan{r: r}, func(a, b *entry) error {
 		if _, ok := changeOf(a, b); ok {
 			list = append(list, pair{a.clone(), b.clone()})
 		}

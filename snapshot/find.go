@@ -40,7 +40,7 @@ func (r *Repo) Resolve(ctx context.Context, ref string) (string, error) {
 var errDiffers = errors.New("differs")
 
 func (r *Repo) differs(ctx context.Context, id string) (bool, error) {
-	err := r.compare(ctx, id, "", "", func(a, b *entry) error {
+	err := r.compare(ctx, id, "", "", &scan{r: r}, func(a, b *entry) error {
 		if _, ok := changeOf(a, b); ok {
 			return errDiffers
 		}

@@ -19,6 +19,7 @@ type plan struct {
 	bytes                   int64 // to be written
 	kept                    []Skipped
 	seen                    bool // the asked-for path is on one side at least
+	git                     []*gitDir
 }
 
 func (p *plan) empty() bool { return len(p.ops) == 0 && len(p.dirs) == 0 }
@@ -104,6 +105,18 @@ func (r *Repo) plan(ctx context.Context, now, target *record, scope string, merg
 		pin(path, false)
 	}
 	p.rules, p.leave = r.rules(ctx), walk.leave
+	if r.opt.Refs != nil {
+		var err error
+		if p.git, err = r.gitDirs(ctx, now, target, scope); err != nil {
+			return nil, err
+		}
+		for _, g := range p.git {
+			if g.keep {
+				pin(g.path+"/objects", true)
+				pin(g.path+"/"+ownRefs, true)
+			}
+		}
+	}
 	if target.Info.HardLinks > 0 {
 		if err := r.joinRecords(ctx, now, target, p.findGroups); err != nil {
 			return nil, err
@@ -229,7 +242,7 @@ func (p *planner) keeps(path string, t *entry) string {
 }
 
 func (p *planner) remove(c *entry) error {
-	if p.merge {
+	if p.merge || slices.ContainsFunc(p.git, func(g *gitDir) bool { return g.holds(c.path) }) {
 		return nil
 	}
 	if _, ok := p.pinned[c.path]; ok {

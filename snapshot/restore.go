@@ -27,6 +27,9 @@ type RestoreResult struct {
 	// 100 of KeptCount.
 	Kept      []Skipped `json:"kept,omitempty"`
 	KeptCount int       `json:"kept_count,omitempty"`
+	// Git says which refs of git directories were moved, and where what they
+	// pointed to is kept.
+	Git []string `json:"git,omitempty"`
 	// Checkpoint is the snapshot of the workspace as it was before: restoring
 	// it undoes this restore.
 	Checkpoint string `json:"checkpoint"`
@@ -86,7 +89,17 @@ func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool
 		res.Kept = append(res.Kept, Skipped{printable(k.Path), k.Reason})
 	}
 	if path != "" && !p.seen {
+		for _, s := range walk.skipped {
+			if s.Reason == skipMount && within(path, s.Path) {
+				return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, invalid("%s is on the file system mounted at %s, which snapshots do not hold; restore another path", quote(path), quote(s.Path))
+			}
+		}
 		return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, invalid("neither the snapshot nor the workspace has %s, name a path of one of them", quote(path))
+	}
+	for _, g := range p.git {
+		if len(g.moves) > 0 {
+			res.Git = append(res.Git, r.opt.Refs(ctx, g.path, g.moves)...)
+		}
 	}
 	if err := r.carryOut(ctx, p); err != nil {
 		return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, fail(err, "snapshot %s could not be restored, the workspace is as it was", rec.Info.ID)

@@ -57,6 +57,11 @@ type Options struct {
 	// Rules looks up what policy keeps from snapshots, once for each look at the
 	// workspace; nil is nothing.
 	Rules func(ctx context.Context) Rules
+	// Refs is told, before a restore changes anything, which refs of a git
+	// directory it moves, and says what to tell the user of it. It may keep what
+	// they point to below refs/mcp-sandbox, which no restore removes; the objects
+	// stay. nil: a git directory is restored like any other.
+	Refs func(ctx context.Context, dir string, moves []RefMove) []string
 	// StageDirs are folders outside of the workspace, best first, in which a
 	// restore builds what it then swaps in: out of reach of the commands of the
 	// session. One on another file system is passed over. Without one that

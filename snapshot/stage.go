@@ -31,6 +31,9 @@ type apply struct {
 	opened map[string]int    // folders of the workspace
 	was    map[string]before // the state of all that were touched
 	undo   []func() error    // in the order things were done
+
+	refused []string // paths that may not be changed
+	reason  error    // the last of why
 }
 
 func (a *apply) close() {

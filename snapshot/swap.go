@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -76,10 +77,65 @@ func (a *apply) swap(ctx context.Context) error {
 			if why := unreadable(err); why == gone {
 				return errMoved
 			}
+			if forbidden(err) {
+				// The user learns of all of them at once.
+				a.refused = append(a.refused, o.path)
+				a.reason = err
+				continue
+			}
 			return fail(err, "%s could not be restored, the workspace is as it was", quote(o.path))
 		}
 	}
+	if len(a.refused) > 0 {
+		return a.partly()
+	}
 	return a.settle()
+}
+
+// forbidden tells errors that are about one path.
+func forbidden(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EBUSY)
+}
+
+// maxNamed bounds each list of paths in an error.
+const maxNamed = 6
+
+// partly says what stands in the way of a restore and what could be restored
+// without it.
+func (a *apply) partly() error {
+	top := func(path string) string { first, _, _ := strings.Cut(path, "/"); return first }
+	var rest []string
+	for i := range a.plan.ops {
+		path := a.plan.ops[i].path
+		if slices.Contains(a.refused, path) {
+			continue
+		}
+		if !slices.ContainsFunc(a.refused, func(r string) bool { return top(r) == top(path) }) {
+			path = top(path)
+		}
+		if !slices.Contains(rest, path) {
+			rest = append(rest, path)
+		}
+	}
+	what := names(a.refused) + " could not be restored (" + reason(a.reason) + "), so the workspace is as it was"
+	if len(rest) == 0 {
+		return sandbox.Errorf(CodeFailed, a.reason, "%s; have its owner change it", what)
+	}
+	return sandbox.Errorf(CodeFailed, a.reason, "%s; the rest can be restored with path: %s", what, names(rest))
+}
+
+func names(paths []string) string {
+	var b strings.Builder
+	for i, p := range paths[:min(len(paths), maxNamed)] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(quote(p))
+	}
+	if more := len(paths) - maxNamed; more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
+	}
+	return b.String()
 }
 
 func (a *apply) one(dir, name string, o *op) error {

@@ -111,7 +111,7 @@ func snapshotDiff(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	id, changes, text, err := c.session.Changed(ctx, id, path, 4*limit)
+	id, changes, text, mounted, err := c.session.Changed(ctx, id, path, 4*limit)
 	if err != nil {
 		return nil, err
 	}
@@ -122,9 +122,16 @@ func snapshotDiff(ctx context.Context, c *call) (*reply, error) {
 	for _, ch := range changes {
 		fmt.Fprintf(&b, "%s %s (%d -> %d bytes)\n", ch.Kind, oneLine(ch.Path), ch.SizeBefore, ch.SizeAfter)
 	}
+	for _, m := range mounted {
+		fmt.Fprintf(&b, "not compared: %s, %s\n", oneLine(m.Path), m.Reason)
+	}
 	b.WriteString(text)
 	cut := c.truncate(b.String(), limit, nil)
-	return &reply{text: cut.Text, structured: map[string]any{"snapshot_id": id, "changes": changes, "total": total, "truncated": total > len(changes)}}, nil
+	out := map[string]any{"snapshot_id": id, "changes": changes, "total": total, "truncated": total > len(changes)}
+	if len(mounted) > 0 {
+		out["not_compared"] = mounted
+	}
+	return &reply{text: cut.Text, structured: out}, nil
 }
 
 func snapshotRestoreTool() tool {
@@ -153,6 +160,9 @@ func snapshotRestore(ctx context.Context, c *call) (*reply, error) {
 	fmt.Fprintf(&b, "restored %s: %d added, %d changed, %d removed\n", res.Snapshot, res.Added, res.Changed, res.Removed)
 	if res.Checkpoint != "" {
 		fmt.Fprintf(&b, "to undo this, restore %s\n", res.Checkpoint)
+	}
+	for _, line := range res.Git {
+		fmt.Fprintf(&b, "git: %s\n", oneLine(line))
 	}
 	for _, k := range res.Kept {
 		fmt.Fprintf(&b, "left as it is: %s, %s\n", oneLine(k.Path), k.Reason)

@@ -217,7 +217,7 @@ func TestFrom(t *testing.T) {
 }
 
 // TestOtherFileSystems: a file system mounted below the directory is named at
-// create and restore, and left alone.
+// create, diff and restore, and left alone.
 func TestOtherFileSystems(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
@@ -229,14 +229,17 @@ func TestOtherFileSystems(t *testing.T) {
 	}
 	// In a mount namespace of its own, so that this machine keeps its mounts.
 	script := `mount --make-rprivate / && mount -t tmpfs none "$1/m" && echo x > "$1/m/x" || exit 77
-"$2" snapshots --state-dir "$3" --root "$1" create first && echo two > "$1/f" && "$2" snapshots --state-dir "$3" --root "$1" restore first && cat "$1/m/x"`
+"$2" snapshots --state-dir "$3" --root "$1" create first && echo two > "$1/f" && "$2" snapshots --state-dir "$3" --root "$1" show first && "$2" snapshots --state-dir "$3" --root "$1" restore first &&
+if "$2" snapshots --state-dir "$3" --root "$1" restore first --path m/x; then exit 1; fi; cat "$1/m/x"`
 	out, err := exec.Command("unshare", "-m", "sh", "-c", script, "sh", root, h.binary, h.state).CombinedOutput()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && (exit.ExitCode() == 77 || exit.ExitCode() == 1 && strings.Contains(string(out), "unshare")) {
 		t.Skipf("nothing can be mounted here: %s", out)
 	}
 	text := string(out)
-	if err != nil || !strings.Contains(text, `not stored: "m", another file system`) || !strings.Contains(text, `left as it is: "m", another file system`) || !strings.HasSuffix(text, "x\n") {
-		t.Errorf("%v\n%s", err, text)
+	for _, want := range []string{`not stored: "m", another file system`, `not compared: "m", another file system`, `left as it is: "m", another file system`, `"m/x" is on the file system mounted at "m"`} {
+		if err != nil || !strings.Contains(text, want) || !strings.HasSuffix(text, "x\n") {
+			t.Errorf("%v, not %q:\n%s", err, want, text)
+		}
 	}
 	expect(t, filepath.Join(root, "f"), "one")
 }

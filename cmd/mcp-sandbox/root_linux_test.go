@@ -274,6 +274,14 @@ func TestSnapshotsHaveTheUsersRights(t *testing.T) {
 			if r := call("snapshot_restore", map[string]any{"snapshot_id": id, "path": "other-dir/open"}); !r.IsError || !strings.Contains(r.text(), "other-dir/open") {
 				t.Errorf("a folder of another user is restored into: %s", r.text())
 			}
+			// A restore that meets it names it, and what can be restored without it.
+			put(t, ws+"/mine", "changed\n")
+			if r := call("snapshot_restore", map[string]any{"snapshot_id": id}); !r.IsError || !strings.Contains(r.text(), `"other-dir/open" could not be restored`) || !strings.Contains(r.text(), `with path: "mine"`) {
+				t.Errorf("a restore of the whole: %s", r.text())
+			}
+			expect(t, ws+"/mine", "changed\n")
+			call("snapshot_restore", map[string]any{"snapshot_id": id, "path": "mine"})
+			expect(t, ws+"/mine", "mine\n")
 			put(t, ws+"/mine-dir/open", "changed\n")
 			if r := call("snapshot_restore", map[string]any{"snapshot_id": id, "path": "mine-dir/open"}); r.IsError {
 				t.Error(r.text())

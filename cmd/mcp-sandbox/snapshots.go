@@ -105,9 +105,16 @@ func newSnapshots() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			_, mounted, err := r.Compare(ctx, id, "", path)
+			if err != nil {
+				return err
+			}
 			text, err := r.DiffText(ctx, id, "", path, 0)
 			if err != nil {
 				return err
+			}
+			for _, m := range mounted {
+				fmt.Fprintf(operator(os.Stderr), "mcp-sandbox: not compared: %q, %s\n", m.Path, m.Reason)
 			}
 			_, err = io.WriteString(out, text)
 			return err
@@ -119,6 +126,9 @@ func newSnapshots() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(out, "%d added, %d changed, %d removed; to undo this, restore %s\n", res.Added, res.Changed, res.Removed, res.Checkpoint)
+			for _, line := range res.Git {
+				fmt.Fprintf(out, "git: %s\n", line)
+			}
 			for _, k := range res.Kept {
 				fmt.Fprintf(out, "left as it is: %q, %s\n", k.Path, k.Reason)
 			}
