@@ -214,7 +214,7 @@ func TestAC13AuditPath(t *testing.T) {
 	if err := errors.Join(os.Symlink(victim, link), syscall.Mkfifo(fifo, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{link, fifo, dir, filepath.Join(dir, "no", "folder")} {
+	for _, p := range []string{link, fifo, dir, filepath.Join(dir, "no", "directory")} {
 		if s, err := OpenFile(p, FileOptions{}); sandbox.CodeOf(err) != "permission_denied" {
 			t.Errorf("%s: %v, %v", p, s, err)
 		}

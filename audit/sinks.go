@@ -98,7 +98,7 @@ func OpenFile(path string, o FileOptions) (Sink, error) {
 	}
 	s := &fileSink{path: abs, options: o}
 	if err := s.open(); err != nil {
-		return nil, sandbox.Errorf("permission_denied", err, "the audit log %q cannot be opened; name a plain file in a folder this server may write", path)
+		return nil, sandbox.Errorf("permission_denied", err, "the audit log %q cannot be opened; name a plain file in a directory this server may write", path)
 	}
 	return s, nil
 }

@@ -38,10 +38,10 @@ func (c *cache) refused(what string, err error) error {
 }
 
 func (c *cache) refusal(what string) string {
-	return filepath.Join(c.dir, "refused", folderName(what))
+	return filepath.Join(c.dir, "refused", dirName(what))
 }
 
-func folderName(s string) string {
+func dirName(s string) string {
 	return strings.NewReplacer("@", "-", "/", "-").Replace(strings.TrimPrefix(s, "@"))
 }
 
@@ -54,10 +54,10 @@ func (c *cache) build(ctx context.Context) (string, error) {
 	return bin, err
 }
 
-// npm installs one version of a package into a folder of its own, so that no
-// peer's failure is another's, and gives the package's folder.
+// npm installs one version of a package into a directory of its own, so that no
+// peer's failure is another's, and gives the package's directory.
 func (c *cache) npm(ctx context.Context, name, version string) (string, error) {
-	project := filepath.Join(c.dir, "npm", folderName(name+"@"+version))
+	project := filepath.Join(c.dir, "npm", dirName(name+"@"+version))
 	dir := filepath.Join(project, "node_modules", filepath.FromSlash(name))
 	done := filepath.Join(project, ".installed")
 	if _, err := os.Stat(done); err == nil {

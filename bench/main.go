@@ -3,7 +3,7 @@
 //
 //	go run -C bench . -install
 //
-// It builds the server, installs the peers into a cache folder outside the
+// It builds the server, installs the peers into a cache directory outside the
 // repository (-install; without it, only what is there already takes part),
 // runs the same work on each in turn, and leaves nothing running. A peer that
 // cannot be installed or started is a line of the report, never an end of the
@@ -37,7 +37,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "rounds; every peer has its turn at every row in each")
 	budget := flag.Duration("budget", 13*time.Minute, "no round starts that would likely end after this")
 	only := flag.String("only", "", "peers whose names have this text, and ours (for trying one)")
-	dir := flag.String("cache", "", "cache folder (default: mcp-sandbox-bench in the user's)")
+	dir := flag.String("cache", "", "cache directory (default: mcp-sandbox-bench in the user's)")
 	out := flag.String("out", filepath.Join("..", "docs", "benchmarks.md"), "report to write, - for standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -77,7 +77,7 @@ func bench(ctx context.Context, o options) (err error) {
 	if o.cache == "" {
 		user, err := os.UserCacheDir()
 		if err != nil {
-			return fmt.Errorf("%w, name a folder with -cache", err)
+			return fmt.Errorf("%w, name a directory with -cache", err)
 		}
 		o.cache = filepath.Join(user, "mcp-sandbox-bench")
 	}

@@ -15,7 +15,7 @@ type peer interface {
 	Start(context.Context, room) (session, error)
 }
 
-// A room is where a peer works: the workspace it may use, and a home folder of
+// A room is where a peer works: the workspace it may use, and a home directory of
 // its own so that it neither reads nor leaves anything in the user's.
 type room struct{ workspace, home string }
 

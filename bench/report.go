@@ -46,7 +46,7 @@ func (p *peerResult) add(rows []string, got samples, err error) {
 func (r *result) write(w io.Writer, table []row) error {
 	var b strings.Builder
 	b.WriteString("# Benchmarks\n\n")
-	b.WriteString("Written by `go run -C bench . -install`, which installs the peers that run without a network into a cache folder, runs the same work on each and on mcp-sandbox in turn, and writes this file. Do not edit it.\n\n")
+	b.WriteString("Written by `go run -C bench . -install`, which installs the peers that run without a network into a cache directory, runs the same work on each and on mcp-sandbox in turn, and writes this file. Do not edit it.\n\n")
 	fmt.Fprintf(&b, "%s. %s. Rounds: %d, in %s; in each round every peer has its turn at every row, so that noise hits all alike. Less is better in every row; *beside ours* is the peer's median over ours.\n\n",
 		r.date.Format("2006-01-02"), r.machine, r.rounds, r.took.Round(time.Second))
 	b.WriteString("Read what is compared: Desktop Commander and server-filesystem confine no process; a wrapper confines one command and knows nothing of tools, terminals, files or budgets. No row says that one does the other's work.\n\n")
@@ -245,7 +245,7 @@ func ratio(v, base float64) string {
 	return strconv.FormatFloat(v/base, 'f', 2, 64) + "x"
 }
 
-// cell keeps a text inside one cell of a table, and the user's folders out of
+// cell keeps a text inside one cell of a table, and the user's directories out of
 // the report.
 func cell(s string) string {
 	// Which mirror a registry was asked through is the machine's matter.
@@ -263,7 +263,7 @@ var address = regexp.MustCompile(`(reading )?https?://\S+:? ?`)
 
 type hiding struct{ path, name string }
 
-// hidden are the folders that cell writes by a name; main sets it.
+// hidden are the directories that cell writes by a name; main sets it.
 var hidden []hiding
 
 // anchor is the link target that a heading has on the usual hosts.

@@ -84,7 +84,7 @@ func TestAFailureTakesTheFigure(t *testing.T) {
 	}
 }
 
-func TestCellHidesFoldersAndKeepsTheTable(t *testing.T) {
+func TestCellHidesDirsAndKeepsTheTable(t *testing.T) {
 	old := hidden
 	defer func() { hidden = old }()
 	hidden = []hiding{{"/home/x/.cache/b", "CACHE"}, {"/home/x", "~"}}

@@ -139,7 +139,7 @@ func TestCallsRefused(t *testing.T) {
 }
 
 // TestSpawnRefused: a program that is not there, or may not be run, and a
-// folder that cannot be entered are told apart; what lies in the working
+// directory that cannot be entered are told apart; what lies in the working
 // directory is not found by a relative entry of PATH.
 func TestSpawnRefused(t *testing.T) {
 	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
@@ -159,11 +159,11 @@ func TestSpawnRefused(t *testing.T) {
 			{"relative PATH", "ls-of-the-folder", ".:" + "bin:" + "", p.Workspace, "exec_failed"},
 			{"not executable", "not-executable", p.Workspace, p.Workspace, "exec_failed"},
 			{"no PATH at all", "ls", "", p.Workspace, "exec_failed"},
-			{"a folder that is not there", "ls", "/bin:/usr/bin", p.Workspace + "/none", "not_found"},
-			{"a file for a folder", "ls", "/bin:/usr/bin", p.Workspace + "/not-executable", "not_a_directory"},
+			{"a directory that is not there", "ls", "/bin:/usr/bin", p.Workspace + "/none", "not_found"},
+			{"a file for a directory", "ls", "/bin:/usr/bin", p.Workspace + "/not-executable", "not_a_directory"},
 			{"through a file", "ls", "/bin:/usr/bin", p.Workspace + "/not-executable/x", "not_a_directory"},
-			{"a closed folder", "ls", "/bin:/usr/bin", p.Workspace + "/closed", "permission_denied"},
-			{"through a closed folder", "ls", "/bin:/usr/bin", p.Workspace + "/closed/x", "permission_denied"},
+			{"a closed directory", "ls", "/bin:/usr/bin", p.Workspace + "/closed", "permission_denied"},
+			{"through a closed directory", "ls", "/bin:/usr/bin", p.Workspace + "/closed/x", "permission_denied"},
 		} {
 			proc, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{c.program}, Env: []string{"PATH=" + c.path}, Dir: c.dir})
 			if err == nil {

@@ -22,7 +22,7 @@ import (
 // An MCP session id is minted by the server alone and says so itself: when it
 // was made, 128 random bits, which client it is (see clients), and a MAC over all
 // and the principal it was given to. So an invented id, and one of another principal, is unknown without a
-// table, ids hold across a restart and on every server of one state folder, and
+// table, ids hold across a restart and on every server of one state directory, and
 // ten thousand clients that only say hello cost nothing that stays.
 const (
 	idTime   = 8

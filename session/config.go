@@ -22,7 +22,7 @@ type Config struct {
 	Root string
 	// TempDir is where owned workspaces are made; "" is the system's.
 	TempDir string
-	// StateDir is the server's own folder; "" is DefaultStateDir.
+	// StateDir is the server's own directory; "" is DefaultStateDir.
 	StateDir string
 	// Shell runs commands that name no other; "" is bash where it exists, else sh.
 	Shell string
@@ -62,18 +62,18 @@ type Config struct {
 	// OnCancel is "kill" (default) or "leave": what a cancelled call does to the
 	// command it waits for.
 	OnCancel string
-	// SnapshotStore is the folder of snapshots; "" is one below StateDir, and for
+	// SnapshotStore is the directory of snapshots; "" is one below StateDir, and for
 	// an owned workspace one that ends with the session.
 	SnapshotStore string
 	// OpenStore opens another store for the workspace of a key, such as one in
-	// object storage; nil is the folder. It is the operator's to prune.
+	// object storage; nil is the directory. It is the operator's to prune.
 	OpenStore func(key string) (snapshot.Store, error)
 	// From is what a new workspace starts with: a tar file, ID, label or latest of
 	// the workspace's own snapshots, or ROOT@ID for those of another directory.
 	// A resumed session and a caller's directory with something in it are left as
 	// they are. See CheckFrom.
 	From string
-	// Baseline keeps calls undoable in a caller's folder and in kept sessions: a
+	// Baseline keeps calls undoable in a caller's directory and in kept sessions: a
 	// snapshot before the first call that can change something, and then before
 	// each that may destroy. See undo.
 	Baseline bool
@@ -88,7 +88,7 @@ type Config struct {
 	// Retention bounds what is kept; zero is DefaultRetention.
 	Retention Retention
 	// Name keeps the session beyond the server: its workspace and state stay at
-	// the end, and the next server with the same state folder resumes it. A
+	// the end, and the next server with the same state directory resumes it. A
 	// manager with a name has one session.
 	Name string
 	// NameOf names each client's session by its key, in place of Name: every one
@@ -161,7 +161,7 @@ func (c *Config) validate() error {
 		}
 	}
 	if m := c.Manifest; m != nil && m.Root != "" && c.Root != "" && filepath.Clean(m.Root) != filepath.Clean(c.Root) {
-		return errorf("invalid_argument", nil, "the manifest's root and --root name different folders, keep one")
+		return errorf("invalid_argument", nil, "the manifest's root and --root name different directories, keep one")
 	}
 	if err := oneOf("home", c.Home, "", "workspace", "private"); err != nil {
 		return err
@@ -187,13 +187,13 @@ func (c *Config) CheckPrivate() error {
 		open = append(open, root)
 	}
 	for _, file := range c.Private {
-		// The file may not exist yet, its folder must.
+		// The file may not exist yet, its directory must.
 		dir, err := filepath.Abs(filepath.Dir(file))
 		if err == nil {
 			dir, err = filepath.EvalSymlinks(dir)
 		}
 		if err != nil {
-			return errorf("not_found", err, "the folder of %q does not exist, create it or name another", file)
+			return errorf("not_found", err, "the directory of %q does not exist, create it or name another", file)
 		}
 		real := filepath.Join(dir, filepath.Base(file))
 		for _, o := range open {
@@ -204,7 +204,7 @@ func (c *Config) CheckPrivate() error {
 				o = r
 			}
 			if real == o || within(real, o) {
-				return errorf("invalid_argument", nil, "%q lies where commands and file tools can reach, move it out of the workspace and the granted folders", file)
+				return errorf("invalid_argument", nil, "%q lies where commands and file tools can reach, move it out of the workspace and the granted directories", file)
 			}
 		}
 	}

@@ -110,7 +110,7 @@ func (s *Session) isEmpty() (bool, error) {
 		return false, errorf("session_not_found", err, "the workspace is gone; start a new session")
 	}
 	defer dir.Close()
-	if fi, err := dir.Stat("."); err != nil || !sameFolder(fi, s.rootFD) {
+	if fi, err := dir.Stat("."); err != nil || !sameDir(fi, s.rootFD) {
 		return false, errorf("session_not_found", err, "the workspace was replaced by another directory; start a new session")
 	}
 	d, err := dir.Open(".")

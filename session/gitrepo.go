@@ -203,7 +203,7 @@ func lastLine(s string) string {
 	return audit.Clip(line)
 }
 
-// makeOwnedAt makes a private folder at a path of ours, for commands as those of
+// makeOwnedAt makes a private directory at a path of ours, for commands as those of
 // an owned workspace.
 func makeOwnedAt(dir string) (*os.File, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -219,13 +219,13 @@ func makeOwnedAt(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// sweepClones removes the clone folders of a session that was killed. Their
+// sweepClones removes the clone directories of a session that was killed. Their
 // names hold its random id.
 func sweepClones(temp string) error {
 	dirs, _ := filepath.Glob(temp + "-git-*")
 	var errs []error
 	for _, d := range dirs {
-		openFolders(d)
+		openDirs(d)
 		errs = append(errs, os.RemoveAll(d))
 	}
 	return errors.Join(errs...)

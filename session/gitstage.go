@@ -35,7 +35,7 @@ type gitStage struct {
 }
 
 // makeGitStage makes the directory that commands' changes of git directories go
-// to. Only a caller's folder needs one: nobody else's programs read a workspace
+// to. Only a caller's directory needs one: nobody else's programs read a workspace
 // of our own.
 func (s *Session) makeGitStage() (string, error) {
 	if s.owned || s.scratch == "" {

@@ -150,7 +150,7 @@ func (c *fakeChild) TreeAlive() (int, error) {
 }
 func (c *fakeChild) Resize(uint16, uint16) error { return nil }
 
-// world is a manager's surroundings: a state folder, a temporary folder for
+// world is a manager's surroundings: a state directory, a temporary directory for
 // owned workspaces, and checks of what is left in both.
 type world struct {
 	t           *testing.T

@@ -26,7 +26,7 @@ func keptBy(principal string) string {
 
 // mayKeep takes a place among what a principal keeps for a session that is about
 // to be made; its entry holds the place until the session is saved. Servers that
-// share a state folder see of each other's sessions only the saved ones.
+// share a state directory see of each other's sessions only the saved ones.
 // Code: limit_reached.
 func (m *Manager) mayKeep(key string) error {
 	limit := m.config.MaxKept

@@ -21,7 +21,7 @@ import (
 //
 // Nothing runs before Start or after Shutdown. Stop is a checkpoint; processes
 // live on. Close ends everything and keeps the workspace of a named session or
-// of a caller's folder; Delete removes what is ours of it too.
+// of a caller's directory; Delete removes what is ours of it too.
 
 type phase int32
 
@@ -140,8 +140,8 @@ func (s *Session) applyManifest(ctx context.Context) error {
 		return errorf("session_not_found", err, "the workspace is gone; start a new session")
 	}
 	defer root.Close()
-	if fi, err := root.Stat("."); err != nil || !sameFolder(fi, s.rootFD) {
-		return errorf("session_not_found", err, "the workspace was replaced by another folder, start a new session")
+	if fi, err := root.Stat("."); err != nil || !sameDir(fi, s.rootFD) {
+		return errorf("session_not_found", err, "the workspace was replaced by another directory, start a new session")
 	}
 	uid, gid := s.fileOwner()
 	known := s.state.ledger(s.root)
@@ -172,7 +172,7 @@ func (s *Session) applyManifest(ctx context.Context) error {
 	return nil
 }
 
-func sameFolder(fi os.FileInfo, f *os.File) bool {
+func sameDir(fi os.FileInfo, f *os.File) bool {
 	other, err := f.Stat()
 	return err == nil && os.SameFile(fi, other)
 }
@@ -233,7 +233,7 @@ func (s *Session) saveState() error {
 	d := s.record.data
 	d.Kept = true
 	if err := s.record.update(d); err != nil {
-		return errorf("internal", err, "the session could not be recorded in the state folder, check --state-dir")
+		return errorf("internal", err, "the session could not be recorded in the state directory, check --state-dir")
 	}
 	return nil
 }
@@ -269,14 +269,14 @@ func (s *Session) stopRunning() error {
 }
 
 // Close ends everything that runs, and frees what the session
-// holds. The workspace stays when it is a caller's folder or the session is
+// holds. The workspace stays when it is a caller's directory or the session is
 // named (whose state is then saved, with a snapshot of an owned workspace),
 // and is removed otherwise. Every step is tried; the failures are joined. It is
 // idempotent.
 func (s *Session) Close() error { return s.end(false) }
 
 // Delete is Close, and forgets a named session: its state, its snapshots and the
-// workspace, if we made it. A caller's folder stays as it is.
+// workspace, if we made it. A caller's directory stays as it is.
 func (s *Session) Delete() error { return s.end(true) }
 
 func (s *Session) end(forget bool) error {
@@ -329,7 +329,7 @@ func (s *Session) finish(forget bool) (err error) {
 }
 
 // removeOurs removes the workspace if the record says that we made it, and it
-// still is the folder that was made.
+// still is the directory that was made.
 func (s *Session) removeOurs(forget bool) error {
 	var errs []error
 	if s.record != nil {
@@ -347,12 +347,12 @@ func (s *Session) removeOurs(forget bool) error {
 	return errors.Join(errs...)
 }
 
-// release gives back descriptors, locks and the scratch folder.
+// release gives back descriptors, locks and the scratch directory.
 func (s *Session) release(keep bool) error {
 	var errs []error
 	if s.scratch != "" {
 		// The kernel's work directory of an overlay has no permissions.
-		openFolders(s.scratch)
+		openDirs(s.scratch)
 		errs = append(errs, os.RemoveAll(s.scratch))
 	}
 	if s.cache != nil {

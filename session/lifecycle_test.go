@@ -212,9 +212,9 @@ func TestSweepIntent(t *testing.T) {
 	}
 }
 
-// TestDeleteOfAReplacedFolder: a folder that took the place of ours stays, and
+// TestDeleteOfAReplacedDir: a directory that took the place of ours stays, and
 // the delete says that it removed nothing.
-func TestDeleteOfAReplacedFolder(t *testing.T) {
+func TestDeleteOfAReplacedDir(t *testing.T) {
 	w := newWorld(t)
 	m := w.manager(Config{Name: "n"})
 	s, err := m.Get(t.Context(), "k")

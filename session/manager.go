@@ -52,7 +52,7 @@ type entry struct {
 	leaving  chan struct{} // set while it ends, closed when it has
 }
 
-// NewManager checks the configuration, opens the state folder and removes what
+// NewManager checks the configuration, opens the state directory and removes what
 // servers that were killed left behind. No session is made yet.
 // Codes: invalid_argument, not_found, not_a_directory, permission_denied, internal.
 func NewManager(c Config, l Launcher) (*Manager, error) {
@@ -79,7 +79,7 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 	if c.StateDir != "" {
 		abs, err := filepath.Abs(c.StateDir)
 		if err != nil {
-			return nil, errorf("invalid_argument", err, "the state folder cannot be made absolute, name it in full")
+			return nil, errorf("invalid_argument", err, "the state directory cannot be made absolute, name it in full")
 		}
 		c.StateDir = abs
 	}
@@ -104,7 +104,7 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 		return nil, err
 	}
 	if c.Name != "" && st.temp {
-		return nil, errors.Join(errorf("invalid_argument", nil, "a named session needs a state folder that stays, name one with --state-dir"), st.close())
+		return nil, errors.Join(errorf("invalid_argument", nil, "a named session needs a state directory that stays, name one with --state-dir"), st.close())
 	}
 	c.StateDir = st.dir
 	st.sweep(c.Log)
@@ -186,7 +186,7 @@ func (m *Manager) hold(ctx context.Context, key string) (*entry, error) {
 			return e, nil
 		}
 		if ok {
-			// Its name and folder are free again only when it is gone.
+			// Its name and directory are free again only when it is gone.
 			gone := e.leaving
 			m.mu.Unlock()
 			select {
@@ -302,7 +302,7 @@ func (m *Manager) open(ctx context.Context, key string) (*Session, error) {
 	return m.create(ctx, c, &saved, lock)
 }
 
-// exists says whether an owned workspace is there; a caller's folder decides
+// exists says whether an owned workspace is there; a caller's directory decides
 // nothing.
 func exists(path string, owned bool) bool {
 	_, err := os.Lstat(path)

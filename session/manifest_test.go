@@ -14,8 +14,8 @@ import (
 	"mcp-sandbox/manifest"
 )
 
-// source is a folder of things to copy.
-func sourceFolder(t *testing.T) string {
+// source is a directory of things to copy.
+func sourceDir(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -52,7 +52,7 @@ func applied(t *testing.T, text, base string, c Config) (*world, *Manager, *Sess
 }
 
 func TestManifestApply(t *testing.T) {
-	base := sourceFolder(t)
+	base := sourceDir(t)
 	_, m, s, err := applied(t, `{"entries": {
 		"f": {"type": "file", "content": "text"},
 		"bin": {"type": "file", "content_base64": "`+base64.StdEncoding.EncodeToString([]byte{0, 0xff, '\n'})+`", "permissions": "0o600"},
@@ -111,7 +111,7 @@ func TestManifestApply(t *testing.T) {
 // TestManifestSources: what may not be copied, with the code; nothing is left of
 // the entries that could be.
 func TestManifestSources(t *testing.T) {
-	base := sourceFolder(t)
+	base := sourceDir(t)
 	outside := t.TempDir()
 	for _, tc := range []struct{ entry, code, mention string }{
 		{`"type": "local_file", "src": "nothing"`, "not_found", "does not exist"},
@@ -155,9 +155,9 @@ func TestManifestSources(t *testing.T) {
 	}
 }
 
-// TestManifestInAPersonsFolder: nothing of theirs is lost, ours is undone when a
+// TestManifestInAPersonsDir: nothing of theirs is lost, ours is undone when a
 // later move cannot be made, and only our own ephemeral entries are replaced.
-func TestManifestInAPersonsFolder(t *testing.T) {
+func TestManifestInAPersonsDir(t *testing.T) {
 	text := `{"entries": {"a/new": {"type": "file", "content": "ours"}, "a/old": {"type": "file", "content": "ours"}, "eph": {"type": "dir", "ephemeral": true, "children": {"x": {"type": "file", "content": "1"}}}}}`
 	project := t.TempDir()
 	write := func(p, content string) {
@@ -195,7 +195,7 @@ func TestManifestInAPersonsFolder(t *testing.T) {
 		t.Errorf("%q %q", read("eph/x"), read("a/old"))
 	}
 	if _, err := os.Stat(filepath.Join(project, "eph/y")); !os.IsNotExist(err) {
-		t.Error("an ephemeral folder keeps what was put in it")
+		t.Error("an ephemeral directory keeps what was put in it")
 	}
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestManifestInAPersonsFolder(t *testing.T) {
 // TestManifestUndo fails in the middle of the moves.
 func TestManifestUndo(t *testing.T) {
 	if os.Geteuid() == 0 {
-		t.Skip("root may write into any folder, so the step cannot be made to fail by rights")
+		t.Skip("root may write into any directory, so the step cannot be made to fail by rights")
 	}
 	project := t.TempDir()
 	if err := errors.Join(os.Mkdir(filepath.Join(project, "locked"), 0o755), os.Chmod(filepath.Join(project, "locked"), 0o555)); err != nil {

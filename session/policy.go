@@ -15,7 +15,7 @@ import (
 )
 
 // hidden are the patterns of what no door shows, the server's own files among
-// them. The state folder is apart: see denyList.
+// them. The state directory is apart: see denyList.
 func (c *Config) hidden() []string {
 	out := slices.Clone(c.DenyRead)
 	if c.DenySecrets {

@@ -141,7 +141,7 @@ func (m *Manager) Known(key string) bool {
 }
 
 // Forget is Delete, and remembers that a client that had a session is gone, so
-// that its handle stays unknown, here and on every server of the state folder,
+// that its handle stays unknown, here and on every server of the state directory,
 // until Config.MaxAge has passed.
 // A client without a session leaves no mark unless making says that a call may
 // be making one this moment. Codes: internal.
@@ -151,7 +151,7 @@ func (m *Manager) Forget(key string, making bool) error {
 		return m.Delete(key)
 	}
 	if err := os.MkdirAll(filepath.Dir(m.state.gonePath(name)), 0o700); err != nil {
-		return errorf("internal", err, "the state folder cannot be written, check --state-dir")
+		return errorf("internal", err, "the state directory cannot be written, check --state-dir")
 	}
 	// First the mark: killed in between, the rest goes with its age.
 	err := writeOver(m.state.gonePath(name), nil)

@@ -156,7 +156,7 @@ func TestQuotas(t *testing.T) {
 	wantCode(t, err, "limit_reached")
 }
 
-// TestRestartResumes: the next server of the state folder finds the session, and
+// TestRestartResumes: the next server of the state directory finds the session, and
 // only under its own key; a handle that looks like another principal's does not.
 func TestRestartResumes(t *testing.T) {
 	w := newWorld(t)

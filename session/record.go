@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// state is the server's own folder, 0700: one record per live session, so that
+// state is the server's own directory, 0700: one record per live session, so that
 // a later start can remove what a killed server could not, and nothing else.
 type state struct {
 	dir  string
@@ -32,29 +32,29 @@ func DefaultStateDir() string {
 	return ""
 }
 
-// openState makes the state folder, or a private temporary one where the
-// default place cannot be had; a folder the user named must work.
+// openState makes the state directory, or a private temporary one where the
+// default place cannot be had; a directory the user named must work.
 func openState(dir string, named bool, log *slog.Logger) (*state, error) {
 	if dir != "" {
 		if err := os.MkdirAll(filepath.Join(dir, "sessions"), 0o700); err == nil {
-			// An existing folder with wider rights would let another user plant
-			// records that name folders to delete.
+			// An existing directory with wider rights would let another user plant
+			// records that name directories to delete.
 			if err := checkPrivate(dir); err != nil {
 				return nil, err
 			}
 			return &state{dir: dir}, nil
 		} else if named {
-			return nil, errorf("permission_denied", err, "the state folder cannot be made, name a writable one with --state-dir")
+			return nil, errorf("permission_denied", err, "the state directory cannot be made, name a writable one with --state-dir")
 		}
 	}
 	tmp, err := os.MkdirTemp("", "mcp-sandbox-state-")
 	if err != nil {
-		return nil, errorf("internal", err, "no state folder could be made, name a writable one with --state-dir")
+		return nil, errorf("internal", err, "no state directory could be made, name a writable one with --state-dir")
 	}
 	if err := os.Mkdir(filepath.Join(tmp, "sessions"), 0o700); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(tmp))
 	}
-	log.Info("state is kept in a temporary folder: the default one cannot be had")
+	log.Info("state is kept in a temporary directory: the default one cannot be had")
 	return &state{dir: tmp, temp: true}, nil
 }
 
@@ -64,11 +64,11 @@ func checkPrivate(dir string) error {
 		return err
 	}
 	if !fi.IsDir() {
-		return errorf("not_a_directory", nil, "the state folder is not a folder, name another with --state-dir")
+		return errorf("not_a_directory", nil, "the state directory is not a directory, name another with --state-dir")
 	}
 	if fi.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(dir, 0o700); err != nil {
-			return errorf("permission_denied", err, "the state folder is open to other users and cannot be closed, name another with --state-dir")
+			return errorf("permission_denied", err, "the state directory is open to other users and cannot be closed, name another with --state-dir")
 		}
 	}
 	return nil
@@ -83,7 +83,7 @@ func (s *state) close() error {
 	return nil
 }
 
-// scratch is a private folder of the session beside its record: spooled output
+// scratch is a private directory of the session beside its record: spooled output
 // lives there, never in the workspace.
 func (s *state) scratch(id string) (string, error) {
 	p := filepath.Join(s.dir, "sessions", id+".d")
@@ -91,7 +91,7 @@ func (s *state) scratch(id string) (string, error) {
 }
 
 // recordData is what decides about deletion. It is a file of the server's own
-// folder and nothing else is: what a state says of ownership is for people.
+// directory and nothing else is: what a state says of ownership is for people.
 type recordData struct {
 	Version   int    `json:"version"`
 	Workspace string `json:"workspace"`
@@ -101,7 +101,7 @@ type recordData struct {
 	Owned bool   `json:"owned"`
 	// Kept is set once a named session can be resumed: it outlives its server.
 	Kept bool `json:"kept,omitempty"`
-	// Temp is a folder that the sandbox may have made beside the workspace. Its
+	// Temp is a directory that the sandbox may have made beside the workspace. Its
 	// name holds the session's random id, so it is ours without an inode to
 	// compare.
 	Temp string `json:"temp,omitempty"`
@@ -190,7 +190,7 @@ func (r *record) unkeep() error {
 	return r.update(d)
 }
 
-// identify notes which folder the workspace is.
+// identify notes which directory the workspace is.
 func (r *record) identify(root *os.File) error {
 	fi, err := root.Stat()
 	if err != nil {
@@ -244,7 +244,7 @@ func lockRecord(path string) (*record, error) {
 	return r, nil
 }
 
-// removeWorkspace removes a folder that we made: that, and no other found under
+// removeWorkspace removes a directory that we made: that, and no other found under
 // its name.
 func (r *record) removeWorkspace() error {
 	d := r.data
@@ -262,17 +262,17 @@ func (r *record) removeWorkspace() error {
 }
 
 // removeRemains removes what a killed server left of a session beside its
-// workspace and record: the launcher's folder, clones, the side folder of a
-// manifest and the scratch folder.
+// workspace and record: the launcher's directory, clones, the side directory of a
+// manifest and the scratch directory.
 func (s *state) removeRemains(id string, d recordData) error {
 	var errs []error
 	if filepath.IsAbs(d.Temp) && filepath.Base(d.Temp) == "mcp-sandbox-"+id {
-		openFolders(d.Temp)
+		openDirs(d.Temp)
 		errs = append(errs, os.RemoveAll(d.Temp), sweepClones(d.Temp))
 	}
 	scratch := filepath.Join(s.dir, "sessions", id+".d")
 	errs = append(errs, recoverGit(d, filepath.Join(scratch, "git")))
-	openFolders(scratch)
+	openDirs(scratch)
 	errs = append(errs, removeSide(d, sideName(id)), os.RemoveAll(scratch))
 	return errors.Join(errs...)
 }
@@ -303,7 +303,7 @@ func sideName(id string) string { return ".mcp-sandbox-" + id + ".new" }
 // that keep even its owner out, so those are given back first.
 func removeIn(root *os.Root, dir string) error {
 	if r, err := root.OpenRoot(dir); err == nil {
-		chmodFolders(r)
+		chmodDirs(r)
 		r.Close()
 	}
 	return root.RemoveAll(dir)
@@ -321,7 +321,7 @@ func ignoreMissing(err error) error {
 }
 
 // sweep removes what sessions of dead servers left: their owned workspace (when
-// device and inode still match), their scratch folder and their record. Of a
+// device and inode still match), their scratch directory and their record. Of a
 // named session the workspace and the record stay.
 func (s *state) sweep(log *slog.Logger) {
 	names, err := filepath.Glob(filepath.Join(s.dir, "sessions", "*.json"))

@@ -7,7 +7,7 @@ import (
 )
 
 // TestRecordsBesideSweeps: servers that start at the same time in one state
-// folder sweep it while others record their sessions, and no record is lost.
+// directory sweep it while others record their sessions, and no record is lost.
 func TestRecordsBesideSweeps(t *testing.T) {
 	w := newWorld(t)
 	m := w.manager(Config{})

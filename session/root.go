@@ -22,21 +22,21 @@ const (
 	dynamicUIDMax = 65519
 )
 
-// systemFolders are never a workspace: writing there changes the machine, and
+// systemDirs are never a workspace: writing there changes the machine, and
 // the sandbox mounts its own over most of them.
-var systemFolders = []string{
+var systemDirs = []string{
 	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run",
 	"/sbin", "/sys", "/tmp", "/usr", "/var", "/var/tmp", "/opt", "/srv", "/mnt", "/media",
 	"/System", "/Library", "/Applications", "/private", "/private/tmp", "/private/etc", "/private/var", "/Volumes",
 }
 
 // CheckRoot resolves a caller-chosen workspace once and refuses those that would
-// hand the model more than a project: "/", a system folder, a home folder or one
-// that holds homes, and any folder above or below the server's own state.
+// hand the model more than a project: "/", a system directory, a home directory or one
+// that holds homes, and any directory above or below the server's own state.
 // Codes: invalid_argument, not_found, not_a_directory, permission_denied.
 func CheckRoot(path, stateDir string) (string, error) {
 	if path == "" || strings.ContainsRune(path, 0) {
-		return "", errorf("invalid_argument", nil, "the workspace path is empty or holds a NUL byte, name a folder with --root")
+		return "", errorf("invalid_argument", nil, "the workspace path is empty or holds a NUL byte, name a directory with --root")
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -56,22 +56,22 @@ func CheckRoot(path, stateDir string) (string, error) {
 		return "", errorf("permission_denied", err, "the workspace %q cannot be read, check its permissions", path)
 	}
 	if !fi.IsDir() {
-		return "", errorf("not_a_directory", nil, "the workspace %q is not a folder, name a folder", path)
+		return "", errorf("not_a_directory", nil, "the workspace %q is not a directory, name a directory", path)
 	}
 	if real == "/" {
-		return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is the whole machine, name a project folder", "/")
+		return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is the whole machine, name a project directory", "/")
 	}
-	for _, d := range systemFolders {
+	for _, d := range systemDirs {
 		if real == d {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a system folder, name a folder below it", real)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a system directory, name a directory below it", real)
 		}
 	}
-	for _, home := range homeFolders() {
+	for _, home := range homeDirs() {
 		if real == home {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a home folder, with keys and shell start-up files in it, name a project folder below it", real)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a home directory, with keys and shell start-up files in it, name a project directory below it", real)
 		}
 		if within(home, real) {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it holds the home folder %q, name a project folder", real, home)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it holds the home directory %q, name a project directory", real, home)
 		}
 	}
 	if stateDir != "" {
@@ -79,10 +79,10 @@ func CheckRoot(path, stateDir string) (string, error) {
 			stateDir = st
 		}
 		if real == stateDir || within(stateDir, real) {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: the server's own state lies in it, name another folder or move the state with --state-dir", real)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: the server's own state lies in it, name another directory or move the state with --state-dir", real)
 		}
 		if within(real, stateDir) {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it lies in the server's own state, name another folder", real)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it lies in the server's own state, name another directory", real)
 		}
 	}
 	return real, nil
@@ -96,9 +96,9 @@ func within(path, dir string) bool {
 	return strings.HasPrefix(path, dir+"/")
 }
 
-// homeFolders lists the homes of root and of people (uid 1000 and up), and the
+// homeDirs lists the homes of root and of people (uid 1000 and up), and the
 // caller's own, resolved.
-func homeFolders() []string {
+func homeDirs() []string {
 	var out []string
 	add := func(p string) {
 		if p == "" || !filepath.IsAbs(p) || p == "/" {
@@ -132,7 +132,7 @@ func homeFolders() []string {
 }
 
 // ownedRootPath chooses where an owned workspace will be: a name with a random
-// part in the resolved temporary folder.
+// part in the resolved temporary directory.
 func ownedRootPath(tempDir, id string) (string, error) {
 	if tempDir == "" {
 		tempDir = os.TempDir()
@@ -147,7 +147,7 @@ func ownedRootPath(tempDir, id string) (string, error) {
 	return filepath.Join(tempDir, "mcp-sandbox-"+id[:12]), nil
 }
 
-// chownToSandbox hands a folder of a root server to an unprivileged id that no account
+// chownToSandbox hands a directory of a root server to an unprivileged id that no account
 // has, so that its commands are not root. -1 is the server's own id.
 func chownToSandbox(dir string) (uid, gid int, err error) {
 	if os.Geteuid() != 0 {
@@ -162,7 +162,7 @@ func chownToSandbox(dir string) (uid, gid int, err error) {
 }
 
 // couldBeOwned says whether the owner is one that a workspace of ours has: no
-// other account can make a folder that passes.
+// other account can make a directory that passes.
 func couldBeOwned(fi os.FileInfo) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -201,7 +201,7 @@ func identity(fi os.FileInfo) (dev, ino uint64) {
 }
 
 // removeOwned deletes a workspace we made. The path is only trusted when it
-// still names the inode that was made: a folder swapped in under that name is
+// still names the inode that was made: a directory swapped in under that name is
 // somebody else's and stays.
 func removeOwned(root string, made *os.File) error {
 	if made == nil {
@@ -233,14 +233,14 @@ func removeIdentified(root string, dev, ino uint64) error {
 	if err := os.RemoveAll(root); err == nil {
 		return nil
 	}
-	// A command may have taken away the write bit of its own folders, which only
+	// A command may have taken away the write bit of its own directories, which only
 	// stops us when we are not root: give it back, below the root only, then
 	// retry.
-	openFolders(root)
+	openDirs(root)
 	return os.RemoveAll(root)
 }
 
-func openFolders(root string) {
+func openDirs(root string) {
 	if fi, err := os.Lstat(root); err != nil || !fi.IsDir() {
 		return // a link's target is not ours to open
 	}
@@ -253,10 +253,10 @@ func openFolders(root string) {
 	}
 	defer r.Close()
 	_ = r.Chmod(".", 0o700)
-	chmodFolders(r)
+	chmodDirs(r)
 }
 
-func chmodFolders(r *os.Root) {
+func chmodDirs(r *os.Root) {
 	d, err := r.Open(".")
 	if err != nil {
 		return
@@ -269,7 +269,7 @@ func chmodFolders(r *os.Root) {
 		}
 		_ = r.Chmod(e.Name(), 0o700)
 		if sub, err := r.OpenRoot(e.Name()); err == nil {
-			chmodFolders(sub)
+			chmodDirs(sub)
 			sub.Close()
 		}
 	}

@@ -47,16 +47,16 @@ func TestCheckRoot(t *testing.T) {
 		{"a\x00b", "invalid_argument", "NUL"},
 		{"/", "invalid_argument", "whole machine"},
 		{slash, "invalid_argument", "whole machine"},
-		{"/usr", "invalid_argument", "system folder"},
-		{"/tmp", "invalid_argument", "system folder"},
-		{home, "invalid_argument", "home folder"},
-		{filepath.Dir(home), "invalid_argument", "holds the home folder"},
-		{base, "invalid_argument", "holds the home folder"},
+		{"/usr", "invalid_argument", "system directory"},
+		{"/tmp", "invalid_argument", "system directory"},
+		{home, "invalid_argument", "home directory"},
+		{filepath.Dir(home), "invalid_argument", "holds the home directory"},
+		{base, "invalid_argument", "holds the home directory"},
 		{state, "invalid_argument", "own state"},
 		{filepath.Dir(state), "invalid_argument", "own state"},
 		{filepath.Join(state, "sessions"), "invalid_argument", "own state"},
 		{filepath.Join(base, "missing"), "not_found", "create it"},
-		{file, "not_a_directory", "not a folder"},
+		{file, "not_a_directory", "not a directory"},
 	} {
 		got, err := CheckRoot(tc.path, state)
 		if codeOf(err) != tc.code || (err != nil && !strings.Contains(err.Error(), tc.mention)) {
@@ -81,7 +81,7 @@ func addRecord(t *testing.T, st *state, id string, f *os.File, path string, owne
 }
 
 // TestSweep: a dead server's owned workspace goes, and nothing else: not a live
-// session's, not a folder swapped in under the name, not a kept one.
+// session's, not a directory swapped in under the name, not a kept one.
 func TestSweep(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	base := t.TempDir()
@@ -141,7 +141,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-func TestStateFolderIsPrivate(t *testing.T) {
+func TestStateDirIsPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ type SavedSession struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// SavedSessions lists the named sessions of a state folder.
+// SavedSessions lists the named sessions of a state directory.
 func SavedSessions(c Config) ([]SavedSession, error) {
 	st, err := stateOf(c)
 	if err != nil {
@@ -69,7 +69,7 @@ func stateOf(c Config) (*state, error) {
 	}
 	abs, err := filepath.Abs(c.StateDir)
 	if err != nil {
-		return nil, errorf("invalid_argument", err, "the state folder cannot be made absolute, name it in full")
+		return nil, errorf("invalid_argument", err, "the state directory cannot be made absolute, name it in full")
 	}
 	return openState(abs, true, slog.New(slog.DiscardHandler))
 }
@@ -114,7 +114,7 @@ func (s *state) deleteSaved(c Config, name string) error {
 			return errorf("internal", err, "the workspace of %q could not be removed, check its permissions", name)
 		}
 		if err := r.remove(); err != nil {
-			return errorf("internal", err, "the record of %q could not be removed, check the state folder", name)
+			return errorf("internal", err, "the record of %q could not be removed, check the state directory", name)
 		}
 	} else if !os.IsNotExist(err) {
 		return err

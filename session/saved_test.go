@@ -71,7 +71,7 @@ func TestResume(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Another folder under the workspace's name is neither used nor removed.
+	// Another directory under the workspace's name is neither used nor removed.
 	if err := errors.Join(os.Rename(root, root+".away"), os.Mkdir(root, 0o755), os.WriteFile(filepath.Join(root, "theirs"), nil, 0o644)); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(root + ".away"); err != nil {
-		t.Errorf("a folder that was moved away is not ours any more: %v", err)
+		t.Errorf("a directory that was moved away is not ours any more: %v", err)
 	}
 	if left, _ := os.ReadDir(filepath.Join(w.state, "snapshots")); len(left) != 0 {
 		t.Errorf("snapshots left: %v", left)
@@ -143,7 +143,7 @@ func TestForgedOwnership(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(victim, "sub")); err != nil {
-		t.Errorf("a person's folder was touched: %v", err)
+		t.Errorf("a person's directory was touched: %v", err)
 	}
 }
 
@@ -281,9 +281,9 @@ func TestSavedStateIsVersioned(t *testing.T) {
 	}
 }
 
-// TestResumeOnAnotherDevice: the same folder under another device number, as
+// TestResumeOnAnotherDevice: the same directory under another device number, as
 // after a restart of the machine, is resumed and can be deleted; another
-// account's folder is not taken for it.
+// account's directory is not taken for it.
 func TestResumeOnAnotherDevice(t *testing.T) {
 	w := newWorld(t)
 	m := w.manager(Config{Name: "n"})

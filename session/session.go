@@ -1,4 +1,4 @@
-// Package session holds what one client owns: a workspace folder, a running
+// Package session holds what one client owns: a workspace directory, a running
 // sandbox, a table of processes, and the rules that tie them together.
 //
 // Start with [NewManager], which hands out one [Session] per client key, makes
@@ -155,7 +155,7 @@ func (m *Manager) create(ctx context.Context, c Config, saved *savedState, lock 
 	s.mergeManifest()
 	temp, err := filepath.Abs(filepath.Join(cmp.Or(c.TempDir, os.TempDir()), "mcp-sandbox-"+s.id))
 	if err != nil {
-		return nil, errorf("internal", err, "the temporary folder has no absolute path, set TMPDIR to one")
+		return nil, errorf("internal", err, "the temporary directory has no absolute path, set TMPDIR to one")
 	}
 	s.temp = temp
 	if saved != nil {
@@ -167,7 +167,7 @@ func (m *Manager) create(ctx context.Context, c Config, saved *savedState, lock 
 		return nil, err
 	}
 	if s.scratch, err = m.state.scratch(s.id); err != nil {
-		return nil, errorf("internal", err, "the session's scratch folder could not be made, check --state-dir")
+		return nil, errorf("internal", err, "the session's scratch directory could not be made, check --state-dir")
 	}
 	return s, nil
 }
@@ -186,18 +186,18 @@ func (s *Session) makeRoot() (err error) {
 		if errors.As(err, &coded) {
 			return err
 		}
-		return errorf("internal", err, "the temporary workspace could not be made, check that the temporary folder exists and has room")
+		return errorf("internal", err, "the temporary workspace could not be made, check that the temporary directory exists and has room")
 	}
 	s.root, s.owned = d.Workspace, d.Owned
 	if s.record, err = s.state.add(s.id, d); err != nil {
-		return errorf("internal", err, "the session could not be recorded in the state folder, check --state-dir")
+		return errorf("internal", err, "the session could not be recorded in the state directory, check --state-dir")
 	}
 	if s.owned {
 		if err = os.Mkdir(s.root, 0o700); err == nil {
 			_, _, err = chownToSandbox(s.root)
 		}
 		if err != nil {
-			return errorf("internal", err, "the temporary workspace could not be made, check that the temporary folder exists and has room")
+			return errorf("internal", err, "the temporary workspace could not be made, check that the temporary directory exists and has room")
 		}
 	}
 	return s.openRoot()
@@ -207,15 +207,15 @@ func (s *Session) makeRoot() (err error) {
 // rename or swap of the path cannot move the session to another directory.
 func (s *Session) openRoot() (err error) {
 	if s.rootFD, err = openRoot(s.root); err != nil {
-		return errorf("not_found", err, "the workspace could not be opened, check that it is a folder this server may use")
+		return errorf("not_found", err, "the workspace could not be opened, check that it is a directory this server may use")
 	}
 	if err := s.record.identify(s.rootFD); err != nil {
-		return errorf("internal", err, "the session could not be recorded in the state folder, check --state-dir")
+		return errorf("internal", err, "the session could not be recorded in the state directory, check --state-dir")
 	}
 	return nil
 }
 
-// adoptWorkspace finds the workspace of a resumed session. Only a folder that is gone
+// adoptWorkspace finds the workspace of a resumed session. Only a directory that is gone
 // is made again, from the snapshot; one that is there is never written over.
 func (s *Session) adoptWorkspace(ctx context.Context) (err error) {
 	saved := s.resumed
@@ -234,7 +234,7 @@ func (s *Session) adoptWorkspace(ctx context.Context) (err error) {
 	}
 	s.root, s.owned, s.snapshotID = d.Workspace, d.Owned, saved.Snapshot
 	if s.config.Root != "" && s.config.Root != s.root {
-		return errorf("invalid_argument", nil, "the session %q works in another folder than --root names, leave --root out or choose another name", s.config.Name)
+		return errorf("invalid_argument", nil, "the session %q works in another directory than --root names, leave --root out or choose another name", s.config.Name)
 	}
 	switch _, err := os.Lstat(s.root); {
 	case os.IsNotExist(err):
@@ -249,12 +249,12 @@ func (s *Session) adoptWorkspace(ctx context.Context) (err error) {
 		return s.openRoot()
 	}
 	if s.rootFD, err = openRoot(s.root); err != nil {
-		return errorf("not_found", err, "the workspace could not be opened, check that it is a folder this server may use")
+		return errorf("not_found", err, "the workspace could not be opened, check that it is a directory this server may use")
 	}
 	if fi, err := s.rootFD.Stat(); err != nil {
 		return errorf("internal", err, "the workspace cannot be looked at, try again")
 	} else if dev, ino := identity(fi); ino != d.Ino || dev != d.Dev && !couldBeOwned(fi) {
-		return errorf("session_not_found", nil, "another folder is where the session's workspace was, move it away and the workspace comes back from its snapshot")
+		return errorf("session_not_found", nil, "another directory is where the session's workspace was, move it away and the workspace comes back from its snapshot")
 	} else if dev != d.Dev {
 		// The device's number is another after a restart of the machine, and on
 		// another machine that shares the file system.
@@ -271,12 +271,12 @@ func (s *Session) recreateWorkspace(ctx context.Context) (err error) {
 		return errorf("session_not_found", nil, "the workspace of the session is gone and there is no snapshot of it, delete the session and start a new one")
 	}
 	if err := os.Mkdir(s.root, 0o700); err != nil {
-		return errorf("internal", err, "the lost workspace could not be made again, check the folder above it")
+		return errorf("internal", err, "the lost workspace could not be made again, check the directory above it")
 	}
 	// Known as ours, and empty, before anything is in it.
 	if s.owned {
 		if _, _, err := chownToSandbox(s.root); err != nil {
-			return errorf("internal", err, "the lost workspace could not be made again, check the folder above it")
+			return errorf("internal", err, "the lost workspace could not be made again, check the directory above it")
 		}
 	}
 	err = s.openRoot()
@@ -284,7 +284,7 @@ func (s *Session) recreateWorkspace(ctx context.Context) (err error) {
 		_, err = s.restoreLast(ctx)
 	}
 	if err != nil {
-		// So that the next try finds the folder gone, not empty.
+		// So that the next try finds the directory gone, not empty.
 		_ = os.Remove(s.root)
 		return err
 	}

@@ -38,7 +38,7 @@ type snapshots struct {
 }
 
 // Snapshots are the snapshots of this workspace. An owned workspace's are kept
-// with the session and end with it; those of a caller's folder or a named
+// with the session and end with it; those of a caller's directory or a named
 // session stay, keyed by its path, so that the next session finds them.
 func (s *Session) Snapshots() (*snapshot.Repo, error) {
 	s.snaps.once.Do(func() {
@@ -51,7 +51,7 @@ func (s *Session) Snapshots() (*snapshot.Repo, error) {
 	return s.snaps.repo, s.snaps.err
 }
 
-// SnapshotDir is where the snapshots of a workspace folder are kept.
+// SnapshotDir is where the snapshots of a workspace directory are kept.
 func SnapshotDir(c Config, root string) string {
 	base := c.SnapshotStore
 	if base == "" {
@@ -65,13 +65,13 @@ func SnapshotDir(c Config, root string) string {
 }
 
 // snapshotKey names a workspace in a store: by its path, so that the next
-// session of the same folder finds its snapshots.
+// session of the same directory finds its snapshots.
 func snapshotKey(root string) string {
 	sum := sha256.Sum256([]byte(root))
 	return hex.EncodeToString(sum[:12])
 }
 
-// EphemeralPaths are the paths of a workspace folder that sessions made anew at
+// EphemeralPaths are the paths of a workspace directory that sessions made anew at
 // each start. Snapshots leave them out, and so must what restores one outside a
 // session. Codes: internal.
 func EphemeralPaths(c Config, root string) ([]string, error) {
@@ -105,7 +105,7 @@ type allowAll struct{}
 func (allowAll) Hides(string, uint64, uint64, uint64) bool { return false }
 func (allowAll) Protects(string) bool                      { return false }
 
-// OpenSnapshots opens the snapshots of a workspace folder without a session,
+// OpenSnapshots opens the snapshots of a workspace directory without a session,
 // under the policy a session of it would have. skip are paths to leave out beside
 // the configured ones. Codes: invalid_argument and those of package snapshot.
 func OpenSnapshots(c Config, dir, root string, skip ...string) (*snapshot.Repo, error) {
@@ -132,7 +132,7 @@ func OpenSnapshots(c Config, dir, root string, skip ...string) (*snapshot.Repo, 
 	return openSnapshots(c, dir, root, nil, rules, files.Ignored, skip...)
 }
 
-// stageDirs are where a restore may build: the state folder, or beside the
+// stageDirs are where a restore may build: the state directory, or beside the
 // workspace where commands do not reach.
 func (c *Config) stageDirs(root string) []string {
 	var out []string
@@ -149,7 +149,7 @@ func (c *Config) stageDirs(root string) []string {
 			return out
 		}
 	}
-	// A folder of everybody's, such as /tmp, is no place for it.
+	// A directory of everybody's, such as /tmp, is no place for it.
 	if fi, err := os.Stat(up); err == nil && fi.Mode().Perm()&0o022 == 0 {
 		out = append(out, up)
 	}
@@ -157,7 +157,7 @@ func (c *Config) stageDirs(root string) []string {
 }
 
 // openSnapshots opens the snapshots of a workspace, which Config.OpenStore, or
-// else the folder dir, keeps; without rootFD the workspace is opened by its path.
+// else the directory dir, keeps; without rootFD the workspace is opened by its path.
 func openSnapshots(c Config, dir, root string, rootFD *os.File, rules func(context.Context) snapshot.Rules, ignored func(context.Context) ([]string, error), skip ...string) (*snapshot.Repo, error) {
 	store, err := openStore(c, dir, root)
 	if err != nil {

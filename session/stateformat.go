@@ -27,7 +27,7 @@ const StateVersion = 1
 // savedState is what a session needs to come back in another process. It holds
 // no environment value and no manifest, only the manifest's keyed digest, and it
 // decides about nothing that is deleted: that does the session's record, which
-// never leaves the state folder.
+// never leaves the state directory.
 type savedState struct {
 	Version   int       `json:"version"`
 	Type      string    `json:"type"` // stateType
@@ -119,7 +119,7 @@ func (s *state) key() ([]byte, error) { return s.random("key") }
 // that was given the same key.
 func (s *state) instance() ([]byte, error) { return s.random("instance") }
 
-// random is 32 random bytes in a file of mode 0600 in the state folder, made on
+// random is 32 random bytes in a file of mode 0600 in the state directory, made on
 // first use. Two servers that start at the same time get the same.
 func (s *state) random(file string) ([]byte, error) {
 	name := filepath.Join(s.dir, file)
@@ -129,18 +129,18 @@ func (s *state) random(file string) ([]byte, error) {
 			return b, nil
 		}
 		if err == nil {
-			return nil, errorf("internal", nil, "the file %s of the state folder is damaged; delete it, sessions and ids made before are unknown then", file)
+			return nil, errorf("internal", nil, "the file %s of the state directory is damaged; delete it, sessions and ids made before are unknown then", file)
 		}
 		if !os.IsNotExist(err) {
-			return nil, errorf("permission_denied", err, "the file %s of the state folder cannot be read; check the folder's permissions", file)
+			return nil, errorf("permission_denied", err, "the file %s of the state directory cannot be read; check the directory's permissions", file)
 		}
 		fresh := make([]byte, 32)
 		_, _ = rand.Read(fresh)
 		if err := writeOnce(name, fresh); err != nil && !os.IsExist(err) {
-			return nil, errorf("permission_denied", err, "the file %s of the state folder cannot be written; check the folder's permissions", file)
+			return nil, errorf("permission_denied", err, "the file %s of the state directory cannot be written; check the directory's permissions", file)
 		}
 	}
-	return nil, errorf("internal", nil, "the file %s of the state folder comes and goes; check the folder", file)
+	return nil, errorf("internal", nil, "the file %s of the state directory comes and goes; check the directory", file)
 }
 
 // readPrivate reads a file that only this user can have written.
@@ -249,7 +249,7 @@ func (s *state) load(name string) (savedState, error) {
 		if os.IsNotExist(err) {
 			return savedState{}, err
 		}
-		return savedState{}, errorf("permission_denied", err, "the saved session %q cannot be read, check the state folder", name)
+		return savedState{}, errorf("permission_denied", err, "the saved session %q cannot be read, check the state directory", name)
 	}
 	key, err := s.key()
 	if err != nil {
@@ -271,13 +271,13 @@ func (s *state) load(name string) (savedState, error) {
 // the file still has its name.
 func (s *state) lockName(name string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Join(s.dir, "saved"), 0o700); err != nil {
-		return nil, errorf("internal", err, "the state folder cannot be written, check --state-dir")
+		return nil, errorf("internal", err, "the state directory cannot be written, check --state-dir")
 	}
 	path := s.lockPath(name)
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
-			return nil, errorf("internal", err, "the state folder cannot be written, check --state-dir")
+			return nil, errorf("internal", err, "the state directory cannot be written, check --state-dir")
 		}
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			f.Close()
@@ -292,7 +292,7 @@ func (s *state) lockName(name string) (*os.File, error) {
 		}
 		f.Close()
 		if err != nil && !os.IsNotExist(err) {
-			return nil, errorf("internal", err, "the state folder cannot be read, check --state-dir")
+			return nil, errorf("internal", err, "the state directory cannot be read, check --state-dir")
 		}
 	}
 }
@@ -313,7 +313,7 @@ func (s *state) savedNames() []string {
 	return out
 }
 
-// ledger is the ephemeral paths that sessions made in a caller's folder, so that
+// ledger is the ephemeral paths that sessions made in a caller's directory, so that
 // the next one may replace those and nothing else.
 func (s *state) ledgerPath(root string) string {
 	sum := sha256.Sum256([]byte(root))

@@ -67,7 +67,7 @@ func boundedSnapshot(ctx context.Context, c Config, repo *snapshot.Repo, label s
 	}
 }
 
-// BeginBaseline stores the workspace folder of all sessions while no client has
+// BeginBaseline stores the workspace directory of all sessions while no client has
 // called yet, so that the first call finds little left to store. It returns at
 // once and ends with the manager. To be called before any session is made.
 func (m *Manager) BeginBaseline() {

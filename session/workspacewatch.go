@@ -12,7 +12,7 @@ import (
 )
 
 // workspaceWatch bounds what a workspace we made may hold. Few file systems give
-// an unprivileged server a quota for a folder, so it is measured: every few
+// an unprivileged server a quota for a directory, so it is measured: every few
 // seconds while something runs, and before a call that could make it grow. What
 // is found over the limit ends the session's processes, so the disk is lost to
 // one client for seconds, not for good.
@@ -38,8 +38,8 @@ func (w *workspaceWatch) measure(s *Session, fresh time.Duration) (int64, error)
 		return 0, err
 	}
 	defer root.Close()
-	if fi, err := root.Stat("."); err != nil || !sameFolder(fi, s.rootFD) {
-		return 0, errors.Join(err, errors.New("the workspace is another folder"))
+	if fi, err := root.Stat("."); err != nil || !sameDir(fi, s.rootFD) {
+		return 0, errors.Join(err, errors.New("the workspace is another directory"))
 	}
 	used := int64(0)
 	err = fs.WalkDir(root.FS(), ".", func(_ string, d fs.DirEntry, err error) error {

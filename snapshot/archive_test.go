@@ -74,7 +74,7 @@ func TestArchiveRefusals(t *testing.T) {
 		{"device", []tar.Header{{Name: "p", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}}, true},
 		{"block device", []tar.Header{{Name: "p", Typeflag: tar.TypeBlock, Devmajor: 8}}, true},
 		{"twice", []tar.Header{file("f"), file("./f")}, true},
-		{"file as folder", []tar.Header{dir("f"), file("f")}, true},
+		{"file as directory", []tar.Header{dir("f"), file("f")}, true},
 		{"root is a link", []tar.Header{link(".", "x")}, true},
 		{"long name", []tar.Header{file(strings.Repeat("n", 300))}, true},
 	}
@@ -224,7 +224,7 @@ func TestHydrateMerges(t *testing.T) {
 			t.Errorf("suid: %v", fi.Mode())
 		}
 		if fi, _ := os.Stat(w.path("d")); fi.Mode().Perm() != 0o711 {
-			t.Errorf("the folder's mode became %v", fi.Mode())
+			t.Errorf("the directory's mode became %v", fi.Mode())
 		}
 	}
 }

@@ -202,7 +202,7 @@ func (w *writer) abandon() {
 func (w *writer) add(e *entry) error {
 	switch e.kind {
 	case kindDir:
-		w.info.Folders++
+		w.info.Directories++
 	case kindFile:
 		w.info.Files++
 		if e.hard != "" {

@@ -19,21 +19,21 @@ const (
 	Removed  = "removed"
 	Modified = "modified" // the content, or where a link points
 	Mode     = "mode"     // permissions or attributes only
-	Type     = "type"     // a file became a folder, a folder a link, ...
+	Type     = "type"     // a file became a directory, a directory a link, ...
 )
 
 // Change is one path that differs. Times alone are no change.
 type Change struct {
 	Path       string `json:"path"`
 	Kind       string `json:"kind"`
-	Dir        bool   `json:"dir,omitempty"` // it is a folder, after if there is one
+	Dir        bool   `json:"dir,omitempty"` // it is a directory, after if there is one
 	SizeBefore int64  `json:"size_before"`   // bytes; 0 for what is no file
 	SizeAfter  int64  `json:"size_after"`
 }
 
 // Diff tells what changed from one snapshot to another, sorted as a walk meets
 // it. An empty id stands for the workspace as it is now. path limits it to one
-// file or folder. Unreadable paths of the workspace count as removed.
+// file or directory. Unreadable paths of the workspace count as removed.
 func (r *Repo) Diff(ctx context.Context, from, to, path string) ([]Change, error) {
 	out, _, err := r.Compare(ctx, from, to, path)
 	return out, err

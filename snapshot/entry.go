@@ -32,7 +32,7 @@ const (
 type entry struct {
 	path  string // "" is the root itself
 	kind  byte
-	mode  uint32 // permission bits and sticky; setgid for folders
+	mode  uint32 // permission bits and sticky; setgid for directories
 	mtime int64  // ns
 	dev   uint64
 	ino   uint64

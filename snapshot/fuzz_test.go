@@ -16,7 +16,7 @@ import (
 )
 
 // FuzzHydrate: whatever the archive, what lies beside the workspace stays, no
-// link in the workspace leads out of it, nothing but files, folders and links
+// link in the workspace leads out of it, nothing but files, directories and links
 // comes to be, and a refusal has changed nothing.
 func FuzzHydrate(f *testing.F) {
 	member := func(hs ...tar.Header) []byte {

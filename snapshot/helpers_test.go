@@ -76,7 +76,7 @@ func newWorld(t *testing.T, o Options) *world {
 	return w
 }
 
-// unlock lets the temporary folder be removed whatever modes a test set.
+// unlock lets the temporary directory be removed whatever modes a test set.
 func unlock(base string) {
 	filepath.WalkDir(base, func(p string, d fs.DirEntry, err error) error {
 		if d != nil && d.IsDir() {

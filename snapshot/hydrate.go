@@ -59,7 +59,7 @@ func (r *Repo) Hydrate(ctx context.Context, archive io.Reader, q ImportRequest) 
 // member that is refused and why: absolute, "..", backslash and drive-letter
 // names; links out of the tree; hard links to anything but an earlier file;
 // devices, FIFOs and the like; members listed twice or below what is no
-// folder; a root that is no folder; more than the Limits. setuid and setgid
+// directory; a root that is no directory; more than the Limits. setuid and setgid
 // are dropped.
 func (r *Repo) Import(ctx context.Context, archive io.Reader, q ImportRequest) (Info, error) {
 	done, err := r.begin(ctx)
@@ -257,7 +257,7 @@ func (in *importer) member(ctx context.Context, h *tar.Header, content io.Reader
 		return refuse("it is a device, a FIFO or of an unknown type")
 	}
 	if path == "" && e.kind != kindDir {
-		return refuse("the root is not a folder")
+		return refuse("the root is not a directory")
 	}
 	if old := in.entries[path]; old != nil && (old.kind != kindDir || e.kind != kindDir) {
 		return refuse("it is listed twice")
@@ -373,8 +373,8 @@ func (in *importer) linkTarget(path, target string) string {
 	return ""
 }
 
-// parents adds the folders that an archive left out, and refuses members below
-// what is no folder, wherever in the archive the two stand.
+// parents adds the directories that an archive left out, and refuses members below
+// what is no directory, wherever in the archive the two stand.
 func (in *importer) parents() error {
 	now := in.r.opt.Now().UnixNano()
 	implied := map[string]*entry{}
@@ -383,7 +383,7 @@ func (in *importer) parents() error {
 			dir, _ = splitPath(dir)
 			if d := in.entries[dir]; d != nil {
 				if d.kind != kindDir {
-					return unsafeArchive(path, fmt.Sprintf("it lies below %s, which is not a folder", quote(dir)))
+					return unsafeArchive(path, fmt.Sprintf("it lies below %s, which is not a directory", quote(dir)))
 				}
 				continue
 			}
@@ -396,7 +396,7 @@ func (in *importer) parents() error {
 	for path, e := range implied {
 		in.entries[path] = e
 	}
-	// An archive without a root says nothing about the workspace folder's mode.
+	// An archive without a root says nothing about the workspace directory's mode.
 	if implied[""] != nil || in.entries[""] == nil {
 		st, err := fstat(in.r.tree.fd)
 		if err != nil {

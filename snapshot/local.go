@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LocalStore keeps the objects as files of one private folder.
+// LocalStore keeps the objects as files of one private directory.
 type LocalStore struct {
 	dir string
 }
@@ -28,34 +28,34 @@ const (
 	lockPollDelay = 20 * time.Millisecond
 )
 
-// NewLocalStore opens the folder dir as a store, making it with mode 0700 when
-// missing. It refuses a folder that other users could write to or that belongs
+// NewLocalStore opens the directory dir as a store, making it with mode 0700 when
+// missing. It refuses a directory that other users could write to or that belongs
 // to another user, since whoever writes there decides what a restore brings
 // back.
 func NewLocalStore(dir string) (Store, error) {
 	if dir == "" {
-		return nil, invalid("the snapshot folder has no name, give one")
+		return nil, invalid("the snapshot directory has no name, give one")
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, fail(err, "the snapshot folder could not be opened")
+		return nil, fail(err, "the snapshot directory could not be opened")
 	}
 	if err := os.MkdirAll(filepath.Join(abs, localTmp), 0o700); err != nil {
-		return nil, fail(err, "the snapshot folder could not be made")
+		return nil, fail(err, "the snapshot directory could not be made")
 	}
 	var st unix.Stat_t
 	if err := unix.Lstat(abs, &st); err != nil {
-		return nil, fail(err, "the snapshot folder could not be opened")
+		return nil, fail(err, "the snapshot directory could not be opened")
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return nil, invalid("the snapshot folder is a link or a file, name the folder itself")
+		return nil, invalid("the snapshot directory is a link or a file, name the directory itself")
 	}
 	if int(st.Uid) != os.Geteuid() {
-		return nil, invalid("the snapshot folder belongs to another user, choose one of your own")
+		return nil, invalid("the snapshot directory belongs to another user, choose one of your own")
 	}
 	if st.Mode&0o077 != 0 {
 		if err := os.Chmod(abs, 0o700); err != nil {
-			return nil, fail(err, "the snapshot folder could not be made private")
+			return nil, fail(err, "the snapshot directory could not be made private")
 		}
 	}
 	s := &LocalStore{dir: abs}
@@ -63,7 +63,7 @@ func NewLocalStore(dir string) (Store, error) {
 	return s, nil
 }
 
-// Dir is the store's folder, which must not lie inside a workspace.
+// Dir is the store's directory, which must not lie inside a workspace.
 func (s *LocalStore) Dir() string { return s.dir }
 
 // sweep removes what killed writers left. Only old files: another process may
@@ -87,7 +87,7 @@ func (s *LocalStore) path(key string) (string, error) {
 	return filepath.Join(s.dir, filepath.FromSlash(key)), nil
 }
 
-// Put writes beside, syncs and renames, then syncs the folder: after a crash
+// Put writes beside, syncs and renames, then syncs the directory: after a crash
 // the key holds the whole new object or what it held before.
 func (s *LocalStore) Put(ctx context.Context, key string, r io.ReadSeeker, size int64) (err error) {
 	dst, err := s.path(key)
@@ -137,8 +137,8 @@ func (s *LocalStore) Put(ctx context.Context, key string, r io.ReadSeeker, size 
 	return syncDir(parent)
 }
 
-// mkdir makes the folders of a key and syncs each parent, so that the rename
-// that follows cannot outlive its folder.
+// mkdir makes the directories of a key and syncs each parent, so that the rename
+// that follows cannot outlive its directory.
 func (s *LocalStore) mkdir(dir string) error {
 	if dir == s.dir {
 		return nil
@@ -189,7 +189,7 @@ func (s *LocalStore) Get(ctx context.Context, key string, off, n int64) (io.Read
 
 func (s *LocalStore) List(ctx context.Context, prefix string) ([]Object, error) {
 	var out []Object
-	// Only the folder named by the prefix's whole elements needs reading.
+	// Only the directory named by the prefix's whole elements needs reading.
 	base := ""
 	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
 		base = prefix[:i]

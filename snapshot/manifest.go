@@ -122,7 +122,7 @@ func appendText(b []byte, s string) []byte {
 
 // manifestReader decodes a manifest and believes nothing: whoever could write
 // the store could have written it by hand. Every entry must be a
-// plain name directly below a folder met before, in order, of a kind and mode
+// plain name directly below a directory met before, in order, of a kind and mode
 // that restore would itself have stored.
 type manifestReader struct {
 	r      io.Reader
@@ -132,7 +132,7 @@ type manifestReader struct {
 	last   string
 	dev    uint64
 	n      int
-	dirs   []string // the open folders, outermost first
+	dirs   []string // the open directories, outermost first
 	inodes map[string]bool
 	err    error
 }
@@ -279,7 +279,7 @@ func (m *manifestReader) check(e *entry) error {
 	}
 	if m.n == 0 {
 		if e.path != "" || e.kind != kindDir {
-			return bad("the list does not start at the root folder")
+			return bad("the list does not start at the root directory")
 		}
 		m.dirs = []string{""}
 	} else {
@@ -297,13 +297,13 @@ func (m *manifestReader) check(e *entry) error {
 			m.dirs = m.dirs[:len(m.dirs)-1]
 		}
 		if len(m.dirs) == 0 {
-			return bad("the folder it lies in is not a folder of the same snapshot")
+			return bad("the directory it lies in is not a directory of the same snapshot")
 		}
 	}
 	switch e.kind {
 	case kindDir:
 		if e.mode&^uint32(dirModeMask) != 0 {
-			return bad("its mode is not one of a folder")
+			return bad("its mode is not one of a directory")
 		}
 		if m.n > 0 {
 			m.dirs = append(m.dirs, e.path)
@@ -333,7 +333,7 @@ func (m *manifestReader) check(e *entry) error {
 			return bad("its link target is empty or holds a NUL")
 		}
 	default:
-		return bad(fmt.Sprintf("it is of kind %q, neither file, folder nor link", e.kind))
+		return bad(fmt.Sprintf("it is of kind %q, neither file, directory nor link", e.kind))
 	}
 	if e.hard != "" && e.kind != kindFile {
 		return bad("it is a hard link, but not a file")

@@ -12,8 +12,8 @@ import (
 // without touching the workspace. It is as large as the difference.
 type plan struct {
 	ops   []op     // in walk order; no path of one is below another's
-	stage []staged // what to build first, folders before what is in them
-	dirs  []folderFix
+	stage []staged // what to build first, directories before what is in them
+	dirs  []dirFix
 
 	added, changed, removed int
 	bytes                   int64 // to be written
@@ -24,9 +24,9 @@ type plan struct {
 
 func (p *plan) empty() bool { return len(p.ops) == 0 && len(p.dirs) == 0 }
 
-// folderFix is a folder that must end up as in the target: because it differs,
+// dirFix is a directory that must end up as in the target: because it differs,
 // or because what is done in it will change its time.
-type folderFix struct {
+type dirFix struct {
 	from *entry // what it was; nil for one that is put there
 	to   *entry
 }
@@ -42,17 +42,17 @@ const (
 type op struct {
 	kind   int
 	path   string
-	staged string // its name in the private folder
+	staged string // its name in the private directory
 	from   *entry // opMeta: what it was
 	to     *entry
 }
 
-// staged is one object to build in the private folder.
+// staged is one object to build in the private directory.
 type staged struct {
 	e    *entry
-	at   string // path in the private folder
+	at   string // path in the private directory
 	link string // a staged path to link to instead of writing
-	top  bool   // it is swapped in itself, not within a folder
+	top  bool   // it is swapped in itself, not within a directory
 }
 
 // planner joins the two sides.
@@ -63,13 +63,13 @@ type planner struct {
 	merge bool
 
 	pins    map[string]string   // paths that are there but in no manifest, with why
-	pinned  map[string]struct{} // folders that hold such paths
-	chain   []folderFix         // unchanged folders above the path at hand
+	pinned  map[string]struct{} // directories that hold such paths
+	chain   []dirFix            // unchanged directories above the path at hand
 	dirty   map[string]bool     // first paths of hard link groups to build anew
 	heads   map[string]string   // first path -> where it is staged
-	taken   string              // the folder being removed or replaced
+	taken   string              // the directory being removed or replaced
 	inTaken bool
-	top     string // the folder being staged whole
+	top     string // the directory being staged whole
 	topAt   string
 	inTop   bool
 	rules   Rules
@@ -125,7 +125,7 @@ func (r *Repo) plan(ctx context.Context, now, target *record, scope string, merg
 	if err := r.joinRecords(ctx, now, target, p.reconcile); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(p.dirs, func(a, b folderFix) int { return comparePaths(a.to.path, b.to.path) })
+	slices.SortFunc(p.dirs, func(a, b dirFix) int { return comparePaths(a.to.path, b.to.path) })
 	return p.plan, nil
 }
 
@@ -199,7 +199,7 @@ func (p *planner) reconcile(c, t *entry) error {
 		return nil
 	}
 	if c != nil && p.inTaken && (t == nil || p.inTop) {
-		// It goes, or went, with the folder above it.
+		// It goes, or went, with the directory above it.
 		p.removed++
 		if t == nil {
 			return nil
@@ -280,15 +280,15 @@ func (p *planner) put(kind int, t *entry) error {
 	p.do(op{kind: kind, path: t.path, staged: at, to: t})
 	if t.kind == kindDir {
 		p.top, p.topAt, p.inTop = t.path, at, true
-		// A folder is made private and writable to be moved; its own mode and
+		// A directory is made private and writable to be moved; its own mode and
 		// times come last.
-		p.dirs = append(p.dirs, folderFix{to: t})
+		p.dirs = append(p.dirs, dirFix{to: t})
 	}
 	return p.build(t, at, true)
 }
 
-// do adds an operation. It changes the time of the folder it happens in, which
-// is put right at the end if the target has that folder.
+// do adds an operation. It changes the time of the directory it happens in, which
+// is put right at the end if the target has that directory.
 func (p *planner) do(o op) {
 	p.ops = append(p.ops, o)
 	dir, _ := splitPath(o.path)
@@ -320,7 +320,7 @@ func (p *planner) build(t *entry, at string, top bool) error {
 func (p *planner) both(c, t *entry, above bool) error {
 	if c.kind != t.kind {
 		if _, ok := p.pinned[c.path]; ok && c.kind == kindDir {
-			return sandbox.Errorf(CodeFailed, nil, "the folder %s must become something else but holds what no snapshot can bring back (ignored, mounted or special files): move that away and try again", quote(c.path))
+			return sandbox.Errorf(CodeFailed, nil, "the directory %s must become something else but holds what no snapshot can bring back (ignored, mounted or special files): move that away and try again", quote(c.path))
 		}
 		p.changed++
 		if c.kind == kindDir {
@@ -333,12 +333,12 @@ func (p *planner) both(c, t *entry, above bool) error {
 		return nil
 	case t.kind == kindDir:
 		if p.merge {
-			return nil // a folder that was there before stays as it was
+			return nil // a directory that was there before stays as it was
 		}
 		if !c.sameMode(t) || c.mtime != t.mtime {
-			p.dirs = append(p.dirs, folderFix{c, t})
+			p.dirs = append(p.dirs, dirFix{c, t})
 		} else {
-			p.chain = append(p.chain, folderFix{c, t})
+			p.chain = append(p.chain, dirFix{c, t})
 		}
 		return nil
 	case !c.sameContent(t), c.hard != t.hard && (t.hard == "" || p.dirty[t.hard]),

@@ -19,7 +19,7 @@ func (r nameRules) Protects(path string) bool              { return r.has(path, 
 
 // TestPolicyOfRestoreAndDiff: what a snapshot taken before the rules holds is
 // neither shown nor brought back, and what is protected is neither changed nor
-// removed, alone, in a folder that goes, or in one that comes back.
+// removed, alone, in a directory that goes, or in one that comes back.
 func TestPolicyOfRestoreAndDiff(t *testing.T) {
 	var rules nameRules
 	w := newWorld(t, Options{Rules: func(context.Context) Rules { return rules }})
@@ -76,7 +76,7 @@ func TestPolicyOfRestoreAndDiff(t *testing.T) {
 }
 
 // TestStageIsOutOfReach: nothing of a restore is built in the workspace where a
-// folder outside serves, none of it stays, and what a killed server left goes.
+// directory outside serves, none of it stays, and what a killed server left goes.
 func TestStageIsOutOfReach(t *testing.T) {
 	top := t.TempDir()
 	stages := filepath.Join(top, "stage")

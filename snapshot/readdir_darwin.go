@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readDir appends the names of the folder to list.
+// readDir appends the names of the directory to list.
 func readDir(fd int, _ []byte, list []dirent) ([]dirent, error) {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

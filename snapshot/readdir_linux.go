@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readDir appends the names of the folder to list, with buf as scratch space.
+// readDir appends the names of the directory to list, with buf as scratch space.
 // It decodes getdents64(2) itself: os.File would stat and sort what the walk
 // stats and sorts anyway. The names of one read share one string.
 func readDir(fd int, buf []byte, list []dirent) ([]dirent, error) {

@@ -27,11 +27,11 @@ type Info struct {
 	WithoutIgnored bool      `json:"without_ignored,omitempty"`
 	Time           time.Time `json:"time"`
 
-	Files     int   `json:"files"` // names of files, with hard links
-	Folders   int   `json:"folders"`
-	Links     int   `json:"links"`                // symbolic ones
-	HardLinks int   `json:"hard_links,omitempty"` // further names of a file listed before
-	Bytes     int64 `json:"bytes"`                // the files' sizes together
+	Files       int   `json:"files"` // names of files, with hard links
+	Directories int   `json:"folders"`
+	Links       int   `json:"links"`                // symbolic ones
+	HardLinks   int   `json:"hard_links,omitempty"` // further names of a file listed before
+	Bytes       int64 `json:"bytes"`                // the files' sizes together
 	// StoredBytes is what this snapshot added to the store: its new content,
 	// deduplicated and compressed, without its record.
 	StoredBytes int64 `json:"stored_bytes"`

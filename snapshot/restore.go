@@ -13,10 +13,10 @@ import (
 type RestoreRequest struct {
 	ID     string // or a label, or Latest
 	Prefer string // what Latest means if the workspace differs from it, see Find
-	Path   string // one file or folder; "" is the whole workspace
+	Path   string // one file or directory; "" is the whole workspace
 }
 
-// RestoreResult says what a restore did, in files, links and folders.
+// RestoreResult says what a restore did, in files, links and directories.
 type RestoreResult struct {
 	Snapshot string `json:"snapshot_id"` // what was restored
 	Added    int    `json:"added"`
@@ -38,10 +38,10 @@ type RestoreResult struct {
 // Restore makes the workspace, or one path of it, what it was in a snapshot.
 //
 // It first takes a checkpoint, compares, and writes everything new into a
-// private folder out of the commands' reach, see [Options]. Only then are names swapped, and the old
+// private directory out of the commands' reach, see [Options]. Only then are names swapped, and the old
 // objects kept until all went well. On any error the swaps are undone and the
 // workspace is as before. A process killed in the middle leaves the checkpoint.
-// What differs in nothing is not touched; the workspace folder itself is never
+// What differs in nothing is not touched; the workspace directory itself is never
 // replaced or cleared. Files written by commands that run meanwhile may be
 // those that are swapped out.
 func (r *Repo) Restore(ctx context.Context, q RestoreRequest) (RestoreResult, error) {
@@ -127,7 +127,7 @@ func (r *Repo) carryOut(ctx context.Context, p *plan) (err error) {
 	if err != nil {
 		if undo := a.rollback(); undo != nil {
 			// Some process took away what was to be put back. The private
-			// folder stays: it holds the only copy of what is in it.
+			// directory stays: it holds the only copy of what is in it.
 			r.log.Error("undoing a restore failed", "cause", undo)
 			return sandbox.Errorf(CodeFailed, err, "the restore failed and could not be undone wholly (%s): stop the running commands and restore the newest checkpoint", reason(undo))
 		}

@@ -25,7 +25,7 @@ type scan struct {
 	sink func(*entry) error
 
 	// All paths that are there and are not in the entries: a restore must know
-	// what to leave alone. ignoring lists folders with configured ones.
+	// what to leave alone. ignoring lists directories with configured ones.
 	skipped  []Skipped
 	ignoring []string
 	// protected are the protected paths that are there.
@@ -54,7 +54,7 @@ type pending struct {
 	done   chan struct{}
 	drop   bool     // gone or replaced since it was listed
 	note   string   // a reason to list it as skipped
-	keep   bool     // a folder with something ignored in it
+	keep   bool     // a directory with something ignored in it
 	same   *pending // the first path of the same inode
 	first  bool     // of an inode with more paths
 	borrow bool     // its pieces lie in scan.old
@@ -231,7 +231,7 @@ func (s *scan) pass(path, why string) error {
 	return s.deliver(p)
 }
 
-func (s *scan) enter(f *folder) (bool, error) {
+func (s *scan) enter(f *directory) (bool, error) {
 	if f.err != nil {
 		if f.path == "" {
 			return false, f.err
@@ -313,7 +313,7 @@ func (s *scan) other(first map[inode]*pending, dir string, it *item) error {
 	return s.deliver(p)
 }
 
-// notice notes a protected path. The folders above hold something to keep.
+// notice notes a protected path. The directories above hold something to keep.
 func (s *scan) notice(path string) {
 	if s.rules.Protects(path) {
 		s.protected = append(s.protected, strings.Clone(path))

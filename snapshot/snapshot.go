@@ -1,14 +1,14 @@
 // Package snapshot is undo for whatever a shell did to a workspace: it stores
-// the whole folder, tells what changed since, and brings any state back.
+// the whole directory, tells what changed since, and brings any state back.
 //
 // Start at [New], which joins one workspace to one [Store]; the resulting
 // [Repo] has Create, List, Diff, Restore, Delete, Prune, Check, Persist and
-// Hydrate. [NewLocalStore] keeps the data in a private folder, package
+// Hydrate. [NewLocalStore] keeps the data in a private directory, package
 // snapshot/s3store in object storage.
 //
 // Files are cut by content, named by SHA-256, compressed and stored once. A
 // file whose device, inode, size, mtime and ctime are those of the newest
-// snapshot is not read again. A snapshot holds files, folders (also empty
+// snapshot is not read again. A snapshot holds files, directories (also empty
 // ones), symbolic links as they are, hard links, holes, modes, mtimes and the
 // user's extended attributes. It does not hold owners, setuid and setgid bits
 // of files, FIFOs, sockets and devices; those last three, mounts and what may
@@ -42,7 +42,7 @@ import (
 // Options say what is snapshotted and how.
 type Options struct {
 	Root     string   // the workspace, if RootFile is nil
-	RootFile *os.File // the workspace's open folder; stays the caller's to close
+	RootFile *os.File // the workspace's open directory; stays the caller's to close
 
 	// Ignore holds glob patterns (with **) of paths that are neither stored nor
 	// touched by a restore; one without a slash matches the name at any depth.
@@ -62,10 +62,10 @@ type Options struct {
 	// they point to below refs/mcp-sandbox, which no restore removes; the objects
 	// stay. nil: a git directory is restored like any other.
 	Refs func(ctx context.Context, dir string, moves []RefMove) []string
-	// StageDirs are folders outside of the workspace, best first, in which a
+	// StageDirs are directories outside of the workspace, best first, in which a
 	// restore builds what it then swaps in: out of reach of the commands of the
 	// session. One on another file system is passed over. Without one that
-	// serves, the restore builds in a private folder in the workspace.
+	// serves, the restore builds in a private directory in the workspace.
 	StageDirs []string
 
 	Parallel  int              // files read or written at once; 0: the CPUs, at most 4
@@ -197,7 +197,7 @@ func New(store Store, o Options) (*Repo, error) {
 	root := o.RootFile
 	if root == nil {
 		if o.Root == "" {
-			return nil, invalid("no workspace was given, name its folder")
+			return nil, invalid("no workspace was given, name its directory")
 		}
 		f, err := os.OpenFile(o.Root, os.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -238,11 +238,11 @@ func (r *Repo) attach(root *os.File) error {
 		}
 		dir, err := filepath.EvalSymlinks(d.Dir())
 		if err != nil {
-			return fail(err, "the snapshot folder could not be opened")
+			return fail(err, "the snapshot directory could not be opened")
 		}
 		for {
 			if fi, err := os.Stat(dir); err == nil && os.SameFile(fi, ws) {
-				return invalid("the snapshot folder lies inside the workspace, where commands could change it; choose one outside")
+				return invalid("the snapshot directory lies inside the workspace, where commands could change it; choose one outside")
 			}
 			up := filepath.Dir(dir)
 			if up == dir {
@@ -368,7 +368,7 @@ func (r *Repo) skipped(path string) bool {
 	return false
 }
 
-// skippedDeep also looks at the folders above, for paths that come from a
+// skippedDeep also looks at the directories above, for paths that come from a
 // snapshot and not from a walk that would have stopped there.
 func (r *Repo) skippedDeep(path string) bool {
 	if len(r.opt.Skip) == 0 && len(r.opt.Ignore) == 0 {

@@ -52,7 +52,7 @@ func (w *world) fill() {
 		t.Fatal(err)
 	}
 	must(t, os.Mkdir(w.path("ro"), 0o755))
-	w.write("ro/file", "in a read-only folder")
+	w.write("ro/file", "in a read-only directory")
 	w.write("ro/deep/file", "and below")
 	must(t, os.Chmod(w.path("ro/deep"), 0o555))
 	must(t, os.Chmod(w.path("ro"), 0o555))
@@ -96,9 +96,9 @@ func TestRoundTrip(t *testing.T) {
 		}},
 		{"times", func() { must(t, os.Chtimes(w.path("empty"), time.Now(), time.Unix(7, 7))) }},
 		{"added", func() { w.write("new/deep/er/file", "x"); w.write("dir/new", "y"); w.write("zz", "z") }},
-		{"file to folder", func() { must(t, os.Remove(w.path("a.txt"))); w.write("a.txt/inside/x", "x") }},
-		{"folder to file", func() { must(t, os.RemoveAll(w.path("dir"))); w.write("dir", "file") }},
-		{"folder to link", func() {
+		{"file to directory", func() { must(t, os.Remove(w.path("a.txt"))); w.write("a.txt/inside/x", "x") }},
+		{"directory to file", func() { must(t, os.RemoveAll(w.path("dir"))); w.write("dir", "file") }},
+		{"directory to link", func() {
 			must(t, os.RemoveAll(w.path("dir")))
 			must(t, os.Symlink(filepath.Join(w.base, "outside"), w.path("dir")))
 		}},
@@ -119,7 +119,7 @@ func TestRoundTrip(t *testing.T) {
 			must(t, err)
 			must(t, f.Close())
 		}},
-		{"read-only folder", func() {
+		{"read-only directory", func() {
 			must(t, os.Chmod(w.path("ro"), 0o755))
 			must(t, os.Chmod(w.path("ro/deep"), 0o755))
 			must(t, os.Remove(w.path("ro/deep/file")))

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stagePrefix starts the name of the private folder. It must lie on the file
+// stagePrefix starts the name of the private directory. It must lie on the file
 // system of the workspace because only names of one can be swapped.
 const stagePrefix = ".mcp-sandbox-restore-"
 
@@ -20,15 +20,15 @@ const stagePrefix = ".mcp-sandbox-restore-"
 type apply struct {
 	r     *Repo
 	plan  *plan
-	base  int    // the folder the private one is in: of a stage directory, or the root
+	base  int    // the directory the private one is in: of a stage directory, or the root
 	own   bool   // base is to be closed
-	lock  int    // holds the private folder against a sweep
-	name  string // of the private folder, in base
-	dir   *tree  // the private folder; nil before it is made
+	lock  int    // holds the private directory against a sweep
+	name  string // of the private directory, in base
+	dir   *tree  // the private directory; nil before it is made
 	fd    int
 	trash int // objects moved away so far
 
-	opened map[string]int    // folders of the workspace
+	opened map[string]int    // directories of the workspace
 	was    map[string]before // the state of all that were touched
 	undo   []func() error    // in the order things were done
 
@@ -49,7 +49,7 @@ func (a *apply) close() {
 	}
 }
 
-// stage builds all new objects in the private folder. Nothing of the workspace
+// stage builds all new objects in the private directory. Nothing of the workspace
 // has changed when it fails.
 func (a *apply) stage(ctx context.Context) error {
 	root, err := a.touch("")
@@ -91,7 +91,7 @@ func (a *apply) stage(ctx context.Context) error {
 			}
 		}()
 	}
-	// Folders are made in order as they come, so a batch always finds its own.
+	// Directories are made in order as they come, so a batch always finds its own.
 	var batch []*staged
 	batchDir := ""
 	flush := func() {
@@ -138,7 +138,7 @@ func (a *apply) stage(ctx context.Context) error {
 			return err
 		}
 	}
-	// Deepest first: what is made in a folder changes its time.
+	// Deepest first: what is made in a directory changes its time.
 	for i := len(dirs) - 1; i >= 0; i-- {
 		s := dirs[i]
 		if err := a.inDir(s.at, func(fd int, name string) error { return a.r.setDir(fd, name, s.e, true) }); err != nil {
@@ -148,7 +148,7 @@ func (a *apply) stage(ctx context.Context) error {
 	return nil
 }
 
-// openInner makes the folder in the private folder that all happens in. It is
+// openInner makes the directory in the private directory that all happens in. It is
 // one deeper only for where a file system puts it, see [spread].
 func openInner(root int, name string) (int, error) {
 	outer, err := openat(root, name, openDirFlags)
@@ -169,7 +169,7 @@ func openInner(root int, name string) (int, error) {
 	return fd, nil
 }
 
-// inDir calls fn with the open folder of a staged path and its last name.
+// inDir calls fn with the open directory of a staged path and its last name.
 func (a *apply) inDir(at string, fn func(fd int, name string) error) error {
 	dir, name := splitPath(at)
 	if dir == "" {
@@ -300,7 +300,7 @@ func (r *Repo) setFile(fd int, e *entry, chown bool) error {
 	return unix.Fchmod(fd, e.mode)
 }
 
-// setDir gives a folder the same, and its times.
+// setDir gives a directory the same, and its times.
 func (r *Repo) setDir(dir int, name string, e *entry, chown bool) error {
 	fd, err := openat(dir, name, openDirFlags)
 	if err != nil {
@@ -319,7 +319,7 @@ func setTimes(dir int, name string, mtime int64) error {
 	return unix.UtimesNanoAt(dir, name, ts, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// discard removes the private folder and all that is in it.
+// discard removes the private directory and all that is in it.
 func (a *apply) discard() {
 	if a.dir == nil {
 		return
@@ -332,15 +332,15 @@ func (a *apply) discard() {
 		err = removeAll(base, a.name)
 	}
 	if err != nil {
-		a.r.log.Warn("the private folder of a restore could not be removed", "name", a.name, "cause", err)
+		a.r.log.Warn("the private directory of a restore could not be removed", "name", a.name, "cause", err)
 	}
 }
 
-// maxRemoveDepth bounds the folders held open while removing. A deeper one is
+// maxRemoveDepth bounds the directories held open while removing. A deeper one is
 // moved up to the top first, so that no tree is too deep to go.
 const maxRemoveDepth = 64
 
-// removeAll removes name and all below it, never following a link. Folders
+// removeAll removes name and all below it, never following a link. Directories
 // that do not allow it are made to.
 func removeAll(dir int, name string) error {
 	top, err := openOwned(dir, name)
@@ -361,7 +361,7 @@ func removeAll(dir int, name string) error {
 			if err == nil || errors.Is(err, unix.ENOENT) {
 				continue
 			}
-			// Linux says EISDIR of a folder, POSIX and macOS EPERM.
+			// Linux says EISDIR of a directory, POSIX and macOS EPERM.
 			if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
 				return err
 			}
@@ -399,7 +399,7 @@ func removeAll(dir int, name string) error {
 	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 }
 
-// openOwned opens a folder and makes sure that what is in it can be removed.
+// openOwned opens a directory and makes sure that what is in it can be removed.
 func openOwned(dir int, name string) (int, error) {
 	fd, err := openat(dir, name, openDirFlags)
 	if errors.Is(err, unix.EACCES) {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place finds where the private folder is made: in the first of Options.StageDirs
+// place finds where the private directory is made: in the first of Options.StageDirs
 // that renames to the workspace and back, or else in the workspace. What is built
 // there must not be altered before it is swapped in, and commands reach all of
 // the workspace. It sets a.base, which is a's to close unless it is root.
@@ -30,12 +30,12 @@ func (a *apply) place(root int) {
 		return
 	}
 	if len(a.r.opt.StageDirs) > 0 {
-		a.r.log.Info("a restore is built in the workspace: no folder outside is on its file system")
+		a.r.log.Info("a restore is built in the workspace: no directory outside is on its file system")
 	}
 }
 
-// renames tries whether names can be moved between two folders: a device number
-// does not show bind mounts, quotas and layers. The folder tried with is not the
+// renames tries whether names can be moved between two directories: a device number
+// does not show bind mounts, quotas and layers. The directory tried with is not the
 // private one, as a command could open it while it is in the workspace.
 func renames(from, to int, name string) bool {
 	probe := name + "-probe"
@@ -50,7 +50,7 @@ func renames(from, to int, name string) bool {
 	return false
 }
 
-// sweepStages removes the private folders that killed servers left. The lock of
+// sweepStages removes the private directories that killed servers left. The lock of
 // one in use is held.
 func sweepStages(dir int) {
 	names, err := readDir(dir, make([]byte, 8<<10), nil)

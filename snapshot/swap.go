@@ -14,7 +14,7 @@ import (
 	"mcp-sandbox/sandbox"
 )
 
-// before is a folder's state when it was first touched.
+// before is a directory's state when it was first touched.
 type before struct {
 	mode  uint32
 	mtime int64
@@ -24,7 +24,7 @@ type before struct {
 // errMoved says that a process changed the very thing that was being restored.
 var errMoved = sandbox.Errorf(CodeFailed, nil, "the workspace changed while it was being restored, so it was left as it is: stop the running commands and try again")
 
-// touch opens a folder of the workspace, notes what it was and makes it
+// touch opens a directory of the workspace, notes what it was and makes it
 // writable for now. The descriptor belongs to a.
 func (a *apply) touch(dir string) (int, error) {
 	if fd, ok := a.opened[dir]; ok {
@@ -61,7 +61,7 @@ func (a *apply) touch(dir string) (int, error) {
 	return fd, nil
 }
 
-// maxOpened bounds the folders held open.
+// maxOpened bounds the directories held open.
 const maxOpened = 128
 
 // swap carries out the operations. Each one done leaves its opposite in
@@ -140,7 +140,7 @@ func names(paths []string) string {
 
 func (a *apply) one(dir, name string, o *op) error {
 	if o.kind == opMeta {
-		return a.inFolder(dir, func(fd int) error { return a.meta(dir, fd, name, o) })
+		return a.inOpenDir(dir, func(fd int) error { return a.meta(dir, fd, name, o) })
 	}
 	fd, err := a.touch(dir)
 	if err != nil {
@@ -152,8 +152,8 @@ func (a *apply) one(dir, name string, o *op) error {
 	return a.install(dir, fd, name, o)
 }
 
-// inFolder opens a folder that need not be writable, or uses the open one.
-func (a *apply) inFolder(dir string, fn func(fd int) error) error {
+// inOpenDir opens a directory that need not be writable, or uses the open one.
+func (a *apply) inOpenDir(dir string, fn func(fd int) error) error {
 	if fd, ok := a.opened[dir]; ok {
 		return fn(fd)
 	}
@@ -165,8 +165,8 @@ func (a *apply) inFolder(dir string, fn func(fd int) error) error {
 	return fn(fd)
 }
 
-// movable lets an ordinary user rename a folder elsewhere: rename(2) must
-// write its "..", and so wants write permission on the folder itself.
+// movable lets an ordinary user rename a directory elsewhere: rename(2) must
+// write its "..", and so wants write permission on the directory itself.
 func (a *apply) movable(dir string, fd int, name string) error {
 	st, err := lstatAt(fd, name)
 	if err != nil || st.mode&unix.S_IFMT != unix.S_IFDIR || st.mode&0o200 != 0 {
@@ -176,12 +176,12 @@ func (a *apply) movable(dir string, fd int, name string) error {
 		return err
 	}
 	a.undo = append(a.undo, func() error {
-		return a.inFolder(dir, func(fd int) error { return chmodAt(fd, name, st.mode&dirModeMask) })
+		return a.inOpenDir(dir, func(fd int) error { return chmodAt(fd, name, st.mode&dirModeMask) })
 	})
 	return nil
 }
 
-// away moves name into the private folder. One that is gone already is fine.
+// away moves name into the private directory. One that is gone already is fine.
 func (a *apply) away(dir string, fd int, name string) error {
 	err := a.mayReplace(fd, name)
 	if err == nil {
@@ -199,7 +199,7 @@ func (a *apply) away(dir string, fd int, name string) error {
 	}
 	a.trash++
 	a.undo = append(a.undo, func() error {
-		return a.inFolder(dir, func(fd int) error { return renameNew(a.fd, old, fd, name) })
+		return a.inOpenDir(dir, func(fd int) error { return renameNew(a.fd, old, fd, name) })
 	})
 	return nil
 }
@@ -215,7 +215,7 @@ func (a *apply) install(dir string, fd int, name string, o *op) error {
 		err = exchange(a.fd, o.staged, fd, name)
 		if err == nil {
 			a.undo = append(a.undo, func() error {
-				return a.inFolder(dir, func(fd int) error { return exchange(a.fd, o.staged, fd, name) })
+				return a.inOpenDir(dir, func(fd int) error { return exchange(a.fd, o.staged, fd, name) })
 			})
 			return nil
 		}
@@ -234,7 +234,7 @@ func (a *apply) install(dir string, fd int, name string, o *op) error {
 		return err
 	}
 	a.undo = append(a.undo, func() error {
-		return a.inFolder(dir, func(fd int) error { return unix.Renameat(fd, name, a.fd, o.staged) })
+		return a.inOpenDir(dir, func(fd int) error { return unix.Renameat(fd, name, a.fd, o.staged) })
 	})
 	return nil
 }
@@ -255,7 +255,7 @@ func (a *apply) meta(dir string, fd int, name string, o *op) error {
 	back := *o.from
 	back.mode, back.mtime = st.mode&fileModeMask, st.mtime
 	a.undo = append(a.undo, func() error {
-		return a.inFolder(dir, func(fd int) error { return setMeta(fd, name, &back, st.ino) })
+		return a.inOpenDir(dir, func(fd int) error { return setMeta(fd, name, &back, st.ino) })
 	})
 	return setMeta(fd, name, o.to, st.ino)
 }
@@ -284,9 +284,9 @@ func setMeta(dir int, name string, e *entry, ino uint64) error {
 	return setTimes(dir, name, e.mtime)
 }
 
-// settle gives folders their modes and times, the deepest first, since a mode
+// settle gives directories their modes and times, the deepest first, since a mode
 // can shut out what is below. The root's come last of all, in finish: the
-// private folder is still in it.
+// private directory is still in it.
 func (a *apply) settle() error {
 	fixed := map[string]bool{}
 	for i := len(a.plan.dirs) - 1; i >= 0; i-- {
@@ -295,14 +295,14 @@ func (a *apply) settle() error {
 		if f.to.path == "" {
 			continue
 		}
-		if err := a.setFolder(f.to, f.from == nil); err != nil {
+		if err := a.setDir(f.to, f.from == nil); err != nil {
 			return err
 		}
 		if f.from != nil {
-			a.undo = append(a.undo, func() error { return a.setFolder(f.from, false) })
+			a.undo = append(a.undo, func() error { return a.setDir(f.from, false) })
 		}
 	}
-	// Folders the target does not have, kept for what is in them.
+	// Directories the target does not have, kept for what is in them.
 	for dir, b := range a.was {
 		if dir != "" && b.loose && !fixed[dir] {
 			if err := a.reset(dir, b, false); err != nil {
@@ -313,12 +313,12 @@ func (a *apply) settle() error {
 	return nil
 }
 
-func (a *apply) setFolder(e *entry, chown bool) error {
+func (a *apply) setDir(e *entry, chown bool) error {
 	if e.path == "" {
-		return a.inFolder("", func(fd int) error { return a.r.setDir(fd, ".", e, chown) })
+		return a.inOpenDir("", func(fd int) error { return a.r.setDir(fd, ".", e, chown) })
 	}
 	dir, name := splitPath(e.path)
-	return a.inFolder(dir, func(fd int) error {
+	return a.inOpenDir(dir, func(fd int) error {
 		if !chown {
 			if err := a.mayOwn(fd, name); err != nil {
 				return err
@@ -328,9 +328,9 @@ func (a *apply) setFolder(e *entry, chown bool) error {
 	})
 }
 
-// reset gives a touched folder back what it had.
+// reset gives a touched directory back what it had.
 func (a *apply) reset(dir string, b before, times bool) error {
-	return a.inFolder(dir, func(fd int) error {
+	return a.inOpenDir(dir, func(fd int) error {
 		if times {
 			if err := setTimes(fd, ".", b.mtime); err != nil {
 				return err
@@ -343,7 +343,7 @@ func (a *apply) reset(dir string, b before, times bool) error {
 	})
 }
 
-// finish puts the root right once the private folder, which changed its time,
+// finish puts the root right once the private directory, which changed its time,
 // is gone.
 func (a *apply) finish(restored bool) {
 	inRoot := func(o op) bool { return o.kind != opMeta && !strings.Contains(o.path, "/") }
@@ -352,14 +352,14 @@ func (a *apply) finish(restored bool) {
 		err = a.reset("", b, !restored || !slices.ContainsFunc(a.plan.ops, inRoot))
 	}
 	if restored && err == nil && len(a.plan.dirs) > 0 && a.plan.dirs[0].to.path == "" {
-		err = a.setFolder(a.plan.dirs[0].to, false)
+		err = a.setDir(a.plan.dirs[0].to, false)
 	}
 	if err != nil {
-		a.r.log.Warn("the workspace folder's own mode and time could not be set", "cause", err)
+		a.r.log.Warn("the workspace directory's own mode and time could not be set", "cause", err)
 	}
 }
 
-// rollback undoes what was done, last first, and then the folders' times.
+// rollback undoes what was done, last first, and then the directories' times.
 func (a *apply) rollback() error {
 	var first error
 	note := func(err error) {

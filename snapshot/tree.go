@@ -46,7 +46,7 @@ const (
 	openFileFlags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 )
 
-// openDir opens the folder rel ("" is the root) for reading; the caller closes
+// openDir opens the directory rel ("" is the root) for reading; the caller closes
 // the descriptor. EXDEV means that a mount lies on the way.
 func (t *tree) openDir(rel string) (int, error) {
 	return t.open(rel, openDirFlags)
@@ -141,7 +141,7 @@ func joinPath(dir, name string) string {
 	return dir + "/" + name
 }
 
-// comparePaths orders paths as a walk meets them: a folder, then all below it,
+// comparePaths orders paths as a walk meets them: a directory, then all below it,
 // then its next sibling. That is byte order with "/" below every other byte.
 func comparePaths(a, b string) int {
 	n := min(len(a), len(b))
@@ -176,7 +176,7 @@ func compareJoined(path, dir, name string) int {
 	if c := comparePaths(path[:min(n, len(path))], dir); c != 0 {
 		return c
 	}
-	// The folder itself comes first, then what is in it, then longer names.
+	// The directory itself comes first, then what is in it, then longer names.
 	if len(path) == n {
 		return -1
 	}

@@ -83,7 +83,7 @@ func storedXattr(name string) bool { return len(name) > 5 && name[:5] == "user."
 // accessTime leaves the atime as it is.
 func accessTime() unix.Timespec { return unix.Timespec{Nsec: unix.UTIME_OMIT} }
 
-// spread asks ext4 to put folders made in fd anywhere on the disk and not near
+// spread asks ext4 to put directories made in fd anywhere on the disk and not near
 // it (FS_TOPDIR_FL, chattr(1) +T). Near it lie the inodes of what was removed
 // in the workspace, and ext4 steps over each one removed in the last seconds
 // again and again: undoing an rm -rf at once would take several times as long.
@@ -97,7 +97,7 @@ func spread(fd int) {
 const fsTopdir = 0x00020000 // linux/fs.h FS_TOPDIR_FL
 
 // mayWriteDir asks by the rights of the calling thread (faccessat2(2), Linux 5.8).
-// Earlier kernels say ENOSYS: a root server restores nothing into folders of others
+// Earlier kernels say ENOSYS: a root server restores nothing into directories of others
 // there.
 func mayWriteDir(fd int) error {
 	empty := [1]byte{}

@@ -10,7 +10,7 @@ import (
 // cannot reach. What the session's user may not do it must not do for them; an
 // ordinary server is held by the kernel at the act itself.
 
-// mayChange fails unless the user may make and remove names in an open folder, or
+// mayChange fails unless the user may make and remove names in an open directory, or
 // could give themselves the right.
 func (a *apply) mayChange(fd int) error {
 	u := a.r.tree.user
@@ -38,7 +38,7 @@ func (a *apply) mayOwn(dir int, name string) error {
 	return err
 }
 
-// mayReplace fails where name is another user's in a folder that keeps what
+// mayReplace fails where name is another user's in a directory that keeps what
 // belongs to others (the sticky bit, unlink(2)).
 func (a *apply) mayReplace(dir int, name string) error {
 	if a.r.tree.user == nil {

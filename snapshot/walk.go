@@ -12,8 +12,8 @@ import (
 )
 
 // walker lists the tree with several goroutines and hands it out in order.
-// Listers run ahead of the consumer, nearest folders first, but only by a
-// bounded number of entries; the consumer lists too while the folder it needs
+// Listers run ahead of the consumer, nearest directories first, but only by a
+// bounded number of entries; the consumer lists too while the directory it needs
 // is in another's hands, so no core is idle while there is something to list.
 type walker struct {
 	ctx  context.Context
@@ -22,8 +22,8 @@ type walker struct {
 
 	mu      sync.Mutex
 	cond    *sync.Cond
-	stack   []*folder // unlisted, the next in order on top
-	used    [][]item  // lists of usedItems, consumed
+	stack   []*directory // unlisted, the next in order on top
+	used    [][]item     // lists of usedItems, consumed
 	stopped bool
 	wg      sync.WaitGroup
 	ahead   atomic.Int64 // entries listed and not yet consumed
@@ -31,15 +31,15 @@ type walker struct {
 }
 
 // maxAhead bounds what is listed and not yet consumed, about 1 MB. Listers that
-// met it go on at half of it: to wake one for every folder would cost more than
-// the folder.
+// met it go on at half of it: to wake one for every directory would cost more than
+// the directory.
 const maxAhead = 8 << 10
 
-// usedItems is the room of the lists that are used again; most folders hold
+// usedItems is the room of the lists that are used again; most directories hold
 // fewer names.
 const usedItems = 32
 
-type folder struct {
+type directory struct {
 	path   string
 	st     stat
 	xattrs []xattr
@@ -51,19 +51,19 @@ type folder struct {
 	done     chan struct{}
 }
 
-// item is one name of a folder. Of a folder st is not filled in: its own
+// item is one name of a directory. Of a directory st is not filled in: its own
 // descriptor tells, once it is open.
 type item struct {
-	name   string
-	st     stat
-	target string  // of a symbolic link
-	folder *folder // of a folder
+	name      string
+	st        stat
+	target    string     // of a symbolic link
+	directory *directory // of a directory
 }
 
-// dirent is a name as a folder lists it.
+// dirent is a name as a directory lists it.
 type dirent struct {
 	name string
-	dir  bool // it is a folder; false also when the file system does not tell
+	dir  bool // it is a directory; false also when the file system does not tell
 }
 
 func (t *tree) walk(ctx context.Context, parallel int, skip func(string) bool) *walker {
@@ -84,7 +84,7 @@ func (w *walker) stop() {
 	w.wg.Wait()
 }
 
-// lister is what one goroutine needs to list folders, used again for each.
+// lister is what one goroutine needs to list directories, used again for each.
 type lister struct {
 	buf   [32 << 10]byte
 	names []dirent
@@ -101,9 +101,9 @@ func (w *walker) run() {
 			w.cond.Wait()
 		}
 		w.waiting.Add(-1)
-		// A folder that is taken is listed: the consumer waits for it.
+		// A directory that is taken is listed: the consumer waits for it.
 		stopped := w.stopped || w.ctx.Err() != nil
-		var f *folder
+		var f *directory
 		if !stopped {
 			f = w.pop()
 		}
@@ -117,8 +117,8 @@ func (w *walker) run() {
 	}
 }
 
-// pop takes the next folder that nobody has begun; mu is held.
-func (w *walker) pop() *folder {
+// pop takes the next directory that nobody has begun; mu is held.
+func (w *walker) pop() *directory {
 	for len(w.stack) > 0 {
 		f := w.stack[len(w.stack)-1]
 		w.stack = w.stack[:len(w.stack)-1]
@@ -137,14 +137,14 @@ func (w *walker) wake() {
 	}
 }
 
-// list fills f, which the caller has started, and queues its folders.
-func (w *walker) list(f *folder, l *lister) {
+// list fills f, which the caller has started, and queues its directories.
+func (w *walker) list(f *directory, l *lister) {
 	f.err = w.read(f, l)
 	w.ahead.Add(int64(len(f.items)))
 	w.mu.Lock()
 	had := len(w.stack)
 	for i := len(f.items) - 1; i >= 0; i-- {
-		if s := f.items[i].folder; s != nil {
+		if s := f.items[i].directory; s != nil {
 			w.stack = append(w.stack, s)
 		}
 	}
@@ -155,7 +155,7 @@ func (w *walker) list(f *folder, l *lister) {
 	close(f.done)
 }
 
-func (w *walker) read(f *folder, l *lister) error {
+func (w *walker) read(f *directory, l *lister) error {
 	fd, err := w.tree.openDir(f.path)
 	if err != nil {
 		return err
@@ -192,7 +192,7 @@ func (w *walker) space(n int) []item {
 }
 
 // look adds one name to f.
-func (w *walker) look(f *folder, fd int, d dirent) error {
+func (w *walker) look(f *directory, fd int, d dirent) error {
 	if w.skip != nil && w.skip(joinPath(f.path, d.name)) {
 		f.ignoring = true
 		return nil
@@ -219,14 +219,14 @@ func (w *walker) look(f *folder, fd int, d dirent) error {
 		}
 	}
 	if d.dir {
-		it.folder = &folder{path: joinPath(f.path, d.name), done: make(chan struct{})}
+		it.directory = &directory{path: joinPath(f.path, d.name), done: make(chan struct{})}
 	}
 	f.items = append(f.items, it)
 	return nil
 }
 
 // await returns once f is listed, listing it or others meanwhile.
-func (w *walker) await(f *folder, l *lister) {
+func (w *walker) await(f *directory, l *lister) {
 	if f.started.CompareAndSwap(false, true) {
 		w.list(f, l)
 		return
@@ -237,7 +237,7 @@ func (w *walker) await(f *folder, l *lister) {
 			return
 		default:
 		}
-		var other *folder
+		var other *directory
 		if w.ahead.Load() <= maxAhead {
 			w.mu.Lock()
 			other = w.pop()
@@ -251,13 +251,13 @@ func (w *walker) await(f *folder, l *lister) {
 	}
 }
 
-// each hands the tree out in order: enter is called for a folder before what
-// is in it, other for everything else. enter gets the folder's own error and
+// each hands the tree out in order: enter is called for a directory before what
+// is in it, other for everything else. enter gets the directory's own error and
 // returns false to leave it out.
-func (w *walker) each(enter func(f *folder) (bool, error), other func(dir string, it *item) error) error {
+func (w *walker) each(enter func(f *directory) (bool, error), other func(dir string, it *item) error) error {
 	l := new(lister)
-	var down func(f *folder) error
-	down = func(f *folder) error {
+	var down func(f *directory) error
+	down = func(f *directory) error {
 		w.await(f, l)
 		if err := w.ctx.Err(); err != nil {
 			return err
@@ -266,9 +266,9 @@ func (w *walker) each(enter func(f *folder) (bool, error), other func(dir string
 		if err == nil && ok {
 			for i := range f.items {
 				it := &f.items[i]
-				if it.folder != nil {
-					err = down(it.folder)
-					it.folder = nil
+				if it.directory != nil {
+					err = down(it.directory)
+					it.directory = nil
 				} else {
 					err = other(f.path, it)
 				}
@@ -288,5 +288,5 @@ func (w *walker) each(enter func(f *folder) (bool, error), other func(dir string
 		f.items = nil
 		return err
 	}
-	return down(&folder{done: make(chan struct{})})
+	return down(&directory{done: make(chan struct{})})
 }

@@ -31,7 +31,7 @@ func TestWalkIsCancelled(t *testing.T) {
 		w := tr.walk(ctx, 4, nil)
 		n, ended := 0, make(chan error, 1)
 		go func() {
-			ended <- w.each(func(*folder) (bool, error) {
+			ended <- w.each(func(*directory) (bool, error) {
 				if n++; n == i%100 {
 					cancel()
 				}
@@ -41,7 +41,7 @@ func TestWalkIsCancelled(t *testing.T) {
 		select {
 		case <-ended:
 		case <-time.After(time.Minute):
-			t.Fatalf("a walk cancelled at its folder %d does not end", i%100)
+			t.Fatalf("a walk cancelled at its directory %d does not end", i%100)
 		}
 		cancel()
 		w.stop()

@@ -16,7 +16,7 @@ func extractArchiveTool() tool {
 			mcp.WithDescription("Unpack tar, tar.gz, bz2, xz, zst or zip; unsafe ones are refused."),
 			hints(false, true, false, false),
 			mcp.WithString("path", mcp.Required()),
-			mcp.WithString("destination", mcp.Description("Folder (default: the archive's)")),
+			mcp.WithString("destination", mcp.Description("Default: the archive's directory")),
 		),
 		run: extractArchive,
 	}
@@ -32,7 +32,7 @@ func extractArchive(ctx context.Context, c *call) (*reply, error) {
 		return nil, err
 	}
 	return &reply{
-		text:       fmt.Sprintf("unpacked %d files, %d folders, %d links, %d bytes\n", res.Files, res.Directories, res.Links, res.Bytes),
+		text:       fmt.Sprintf("unpacked %d files, %d directories, %d links, %d bytes\n", res.Files, res.Directories, res.Links, res.Bytes),
 		structured: map[string]any{"files": res.Files, "directories": res.Directories, "links": res.Links, "bytes": res.Bytes},
 	}, nil
 }

@@ -59,21 +59,21 @@ func leftOut(denied int, ignored session.Ignored, unread session.Unread) string 
 	if ignored.Files+ignored.Directories > 0 {
 		var what []string
 		if n := ignored.Files; n > 0 {
-			what = append(what, counted(n, "file"))
+			what = append(what, counted(n, "file", "files"))
 		}
 		if n := ignored.Directories; n > 0 {
-			what = append(what, counted(n, "folder"))
+			what = append(what, counted(n, "directory", "directories"))
 		}
 		fmt.Fprintf(&b, "[ignored and left out: %s; all includes them]\n", strings.Join(what, ", "))
 	}
 	return b.String() + couldNotRead(unread)
 }
 
-func counted(n int, what string) string {
+func counted(n int, one, many string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func couldNotRead(u session.Unread) string {

@@ -15,7 +15,7 @@ func killProcessTool() tool {
 	return tool{
 		sets: []string{"core", "process"},
 		def: mcp.NewTool("kill_process",
-			mcp.WithDescription("End a command and everything it started: TERM, then KILL after 2 s; or send one signal."),
+			mcp.WithDescription("End a command and all it started: TERM, then KILL after 2 s; or send one signal."),
 			hints(false, true, true, false),
 			mcp.WithInteger("session_id", mcp.Required()),
 			mcp.WithString("signal", mcp.Description("INT, HUP, KILL ...")),

@@ -16,7 +16,7 @@ func lsTool() tool {
 	return tool{
 		sets: []string{"core", "files"},
 		def: mcp.NewTool("ls",
-			mcp.WithDescription("List a folder with mode, size, time and link targets."),
+			mcp.WithDescription("List a directory: mode, size, time, link targets."),
 			hints(true, false, true, false),
 			mcp.WithString("path"),
 			mcp.WithInteger("depth", mcp.Description("Default 1")),
@@ -82,7 +82,7 @@ func ls(ctx context.Context, c *call) (*reply, error) {
 	}
 	b.WriteString(couldNotRead(res.Unread))
 	if res.Truncated {
-		b.WriteString("[more entries than shown: list a folder below, or a smaller depth]\n")
+		b.WriteString("[more entries than shown: list a directory below, or a smaller depth]\n")
 	}
 	return &reply{text: b.String(), structured: map[string]any{"entries": rows, "truncated": res.Truncated}}, nil
 }

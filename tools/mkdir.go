@@ -10,7 +10,7 @@ func mkdirTool() tool {
 	return tool{
 		sets: []string{"files"},
 		def: mcp.NewTool("mkdir",
-			mcp.WithDescription("Make a folder."),
+			mcp.WithDescription("Make a directory."),
 			hints(false, false, true, false),
 			mcp.WithString("path", mcp.Required()),
 			mcp.WithBoolean("recursive", mcp.Description("Also missing parents")),

@@ -10,7 +10,7 @@ func mvTool() tool {
 	return tool{
 		sets: []string{"files"},
 		def: mcp.NewTool("mv",
-			mcp.WithDescription("Move or rename a file or folder; an existing destination is refused."),
+			mcp.WithDescription("Move or rename a file or directory; refuses an existing destination."),
 			hints(false, true, false, false),
 			mcp.WithString("path", mcp.Required()),
 			mcp.WithString("destination", mcp.Required()),

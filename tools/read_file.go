@@ -15,7 +15,7 @@ func readFileTool() tool {
 	return tool{
 		sets: []string{"core", "files"},
 		def: mcp.NewTool("read_file",
-			mcp.WithDescription("Read a text file or some of its lines. Images come as images; others are described, or read as base64."),
+			mcp.WithDescription("Read a text file or some lines. Images come as images; others are described, or read as base64."),
 			hints(true, false, true, false),
 			mcp.WithString("path", mcp.Required(), mcp.Description("Relative to the workspace, or absolute")),
 			mcp.WithInteger("offset", mcp.Description("First line, from 1 (base64: byte, from 0); negative from the end")),

@@ -11,10 +11,10 @@ func rmTool() tool {
 	return tool{
 		sets: []string{"files"},
 		def: mcp.NewTool("rm",
-			mcp.WithDescription("Remove a file, link (never its target) or folder."),
+			mcp.WithDescription("Remove a file, link (not its target) or directory."),
 			hints(false, true, false, false),
 			mcp.WithString("path", mcp.Required()),
-			mcp.WithBoolean("recursive", mcp.Description("A folder with all in it")),
+			mcp.WithBoolean("recursive", mcp.Description("Directory and all in it")),
 		),
 		run: func(ctx context.Context, c *call) (*reply, error) {
 			path, recursive := c.required("path"), c.boolean("recursive", false)

@@ -14,7 +14,7 @@ func writeFileTool() tool {
 	return tool{
 		sets: []string{"core", "files"},
 		def: mcp.NewTool("write_file",
-			mcp.WithDescription("Write a file; missing folders are made."),
+			mcp.WithDescription("Write a file; makes missing directories."),
 			hints(false, true, true, false),
 			mcp.WithString("path", mcp.Required()),
 			mcp.WithString("content", mcp.Required()),

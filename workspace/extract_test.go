@@ -64,7 +64,7 @@ func hard(name, target string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target}
 }
 
-func folder(name string, mode int64) tar.Header {
+func directory(name string, mode int64) tar.Header {
 	return tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode}
 }
 
@@ -130,8 +130,8 @@ func compressed(t testing.TB, kind string, data []byte) []byte {
 }
 
 func TestExtract(t *testing.T) {
-	plain := tarOf(t, folder("./", 0o755), folder("d/", 0o700), reg("d/f", "hello"), tar.Header{Typeflag: tar.TypeReg, Name: "run.sh", Mode: 0o4755, Uname: "#!"},
-		link("d/l", "../run.sh"), hard("h", "d/f"), reg("implicit/x/y", "y"), folder("ro", 0o555), reg("ro/f", "z"))
+	plain := tarOf(t, directory("./", 0o755), directory("d/", 0o700), reg("d/f", "hello"), tar.Header{Typeflag: tar.TypeReg, Name: "run.sh", Mode: 0o4755, Uname: "#!"},
+		link("d/l", "../run.sh"), hard("h", "d/f"), reg("implicit/x/y", "y"), directory("ro", 0o555), reg("ro/f", "z"))
 	want := map[string]string{
 		".": "drwxr-xr-x ", "d": "drwx------ ", "d/f": "-rw-r--r-- hello", "run.sh": "-rwxr-xr-x #!", "d/l": "Lrwxrwxrwx ../run.sh",
 		"h": "-rw-r--r-- hello", "implicit": "drwxr-xr-x ", "implicit/x": "drwxr-xr-x ", "implicit/x/y": "-rw-r--r-- y", "ro": "drwxr-xr-x ", "ro/f": "-rw-r--r-- z",

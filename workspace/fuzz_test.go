@@ -143,7 +143,7 @@ func FuzzHunks(f *testing.F) {
 func FuzzArchive(f *testing.F) {
 	fs, dir, outside := fuzzFS(f)
 	for _, h := range [][]tar.Header{
-		{reg("x", "x"), folder("d", 0o755), reg("d/y", "y"), link("l", "d/y"), hard("h", "x")},
+		{reg("x", "x"), directory("d", 0o755), reg("d/y", "y"), link("l", "d/y"), hard("h", "x")},
 		{link("l", "../outside"), reg("l/x", "x")}, {reg("../x", "x")}, {reg("galias/hooks/h", "x")}, {link("out", "x")}, {reg(".git/hooks/h", "x")},
 	} {
 		f.Add(tarOf(f, h...))

@@ -32,7 +32,7 @@ func plainUser(t *testing.T, files map[string]string) (*FS, string) {
 }
 
 // TestPatchRollback: a change that is refused when all others are made already
-// takes every one of them back: new files with their folders, changed, moved
+// takes every one of them back: new files with their directories, changed, moved
 // and removed ones.
 func TestPatchRollback(t *testing.T) {
 	f, dir := plainUser(t, map[string]string{"a": "one\n", "b": "gone\n", "m": "moved\n", "ro/x": "stays\n"})
@@ -59,7 +59,7 @@ func TestPatchRollback(t *testing.T) {
 	}
 }
 
-// TestExtractRollback: a merge that is stopped in a folder that cannot be
+// TestExtractRollback: a merge that is stopped in a directory that cannot be
 // written puts back what it replaced and takes away what it added (AC-14).
 func TestExtractRollback(t *testing.T) {
 	archive := string(tarOf(t, reg("a", "new"), reg("b", "added"), reg("d/old", "new"), reg("d/fresh", "f"), reg("ro/y", "y")))

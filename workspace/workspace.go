@@ -1,6 +1,6 @@
 // Package workspace is the editor's hands: it reads, writes, edits, patches,
 // lists, searches and unpacks files on behalf of a language model, and can
-// never leave the folder it was opened on.
+// never leave the directory it was opened on.
 //
 // Start with Open; every operation is a method of FS. A path given to a
 // method is relative to the workspace or absolute; an absolute one must lie in

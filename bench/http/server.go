@@ -22,7 +22,7 @@ import (
 	"mcp-sandbox/bench/internal/proctree"
 )
 
-// server is the real binary with a state and a temporary folder of its own.
+// server is the real binary with a state and a temporary directory of its own.
 type server struct {
 	cmd     *exec.Cmd
 	version string

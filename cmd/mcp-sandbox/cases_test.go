@@ -217,7 +217,7 @@ func TestDenialsSayWhat(t *testing.T) {
 }
 
 // TestWorkspaceIsNoConfiguration is AC-75: nothing in a workspace changes what
-// the server does, also when it is the server's own folder.
+// the server does, also when it is the server's own directory.
 func TestWorkspaceIsNoConfiguration(t *testing.T) {
 	root := t.TempDir()
 	openPath(t, root)

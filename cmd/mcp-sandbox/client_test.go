@@ -89,7 +89,7 @@ type commandOutcome struct {
 	Notices     []string `json:"notices"`
 }
 
-// startServer runs the binary with its own state and temporary folder, so that
+// startServer runs the binary with its own state and temporary directory, so that
 // what it leaves behind can be seen.
 func startServer(t testing.TB, args ...string) *client {
 	t.Helper()
@@ -332,16 +332,16 @@ func (c *client) assertNothingLeft() {
 		c.t.Errorf("stdout carried what is no protocol message: %q", junk)
 	}
 	if left, _ := os.ReadDir(c.temp); len(left) > 0 {
-		c.t.Errorf("left in the temporary folder: %v", left)
+		c.t.Errorf("left in the temporary directory: %v", left)
 	}
 	// A server that work cannot be stopped in leaves its records to the next one.
 	if left, _ := filepath.Glob(filepath.Join(c.state, "sessions", "*")); len(left) > 0 && !strings.Contains(c.stderr.String(), "told to end") {
-		c.t.Errorf("left in the state folder: %v", left)
+		c.t.Errorf("left in the state directory: %v", left)
 	}
 	waitFor(c.t, "processes of the server to end", func() bool { return len(processesWith(c.temp)) == 0 })
 }
 
-// processesWith lists processes whose environment or working folder names the
+// processesWith lists processes whose environment or working directory names the
 // mark: the server's TMPDIR is unique to one test.
 func processesWith(mark string) []string {
 	var out []string

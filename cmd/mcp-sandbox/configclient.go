@@ -105,6 +105,6 @@ func newConfigPrinter() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&root, "root", "", "workspace folder to put in the snippet")
+	cmd.Flags().StringVar(&root, "root", "", "workspace directory to put in the snippet")
 	return cmd
 }

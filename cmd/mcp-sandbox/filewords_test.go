@@ -60,11 +60,11 @@ func TestSearchSaysWhatItLeftOut(t *testing.T) {
 		args map[string]any
 		want string
 	}{
-		{"search_text", map[string]any{"pattern": "needle"}, "kept.log:1:needle\n[ignored and left out: 1 file, 1 folder; all includes them]\n[could not be read: nr, nope]\n"},
-		{"search_text", map[string]any{"pattern": "absent", "glob": "*.js"}, "no match\n[ignored and left out: 1 folder; all includes them]\n[could not be read: nope]\n"},
+		{"search_text", map[string]any{"pattern": "needle"}, "kept.log:1:needle\n[ignored and left out: 1 file, 1 directory; all includes them]\n[could not be read: nr, nope]\n"},
+		{"search_text", map[string]any{"pattern": "absent", "glob": "*.js"}, "no match\n[ignored and left out: 1 directory; all includes them]\n[could not be read: nope]\n"},
 		{"search_text", map[string]any{"pattern": "needle", "all": true, "glob": "{a.log,*.js}"}, "a.log:1:needle\ndist/x.js:1:needle\n[could not be read: nope]\n"},
-		{"search_text", map[string]any{"pattern": "needle.+", "ignore_case": true, "literal": true}, "b.txt:1:NEEDLE.+\n[ignored and left out: 1 file, 1 folder; all includes them]\n[could not be read: nr, nope]\n"},
-		{"find_files", map[string]any{"pattern": "*.log"}, "kept.log\n[ignored and left out: 1 file, 1 folder; all includes them]\n[could not be read: nope]\n"},
+		{"search_text", map[string]any{"pattern": "needle.+", "ignore_case": true, "literal": true}, "b.txt:1:NEEDLE.+\n[ignored and left out: 1 file, 1 directory; all includes them]\n[could not be read: nr, nope]\n"},
+		{"find_files", map[string]any{"pattern": "*.log"}, "kept.log\n[ignored and left out: 1 file, 1 directory; all includes them]\n[could not be read: nope]\n"},
 		{"find_files", map[string]any{"pattern": "*.js", "all": true}, "dist/x.js\n[could not be read: nope]\n"},
 	} {
 		if got := text(tc.tool, tc.args); got != tc.want {

@@ -130,7 +130,7 @@ func manPage(cmd *cobra.Command) string {
 	}
 	if settable {
 		out(".SH ENVIRONMENT\n%s", roffText("Each option is also a variable: MCP_SANDBOX_ROOT is --root, MCP_SANDBOX_LIMIT_PROCS is --limit-procs. Lists are written with commas, MCP_SANDBOX_ENV one a line. An option wins over the environment, the environment over the file named by --config. An unknown MCP_SANDBOX_ variable is an error."))
-		out(".SH FILES\n.TP\n.I $XDG_STATE_HOME/mcp\\-sandbox\n%s", roffText("The server's own folder, ~/.local/state/mcp-sandbox when the variable is not set; see --state-dir."))
+		out(".SH FILES\n.TP\n.I $XDG_STATE_HOME/mcp\\-sandbox\n%s", roffText("The server's own directory, ~/.local/state/mcp-sandbox when the variable is not set; see --state-dir."))
 	}
 	if cmd.Runnable() {
 		out(".SH EXIT STATUS\n.TP\n.B 0\nSuccess.\n.TP\n.B %d\nBad usage or a bad setting.\n.TP\n.B %d\nA failure of the program itself.", exitUsage, exitFailure)

@@ -38,7 +38,7 @@ var gitKinds = []struct{ name, make string }{
 }
 
 // TestGitOfTheUser: whatever a session did to a repository, a worktree, a submodule
-// or a folder that is none, by shell and by the file tools, git run there by the user
+// or a directory that is none, by shell and by the file tools, git run there by the user
 // afterwards runs nothing of the workspace.
 func TestGitOfTheUser(t *testing.T) {
 	if os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock" {

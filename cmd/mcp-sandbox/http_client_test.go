@@ -55,7 +55,7 @@ const (
 )
 
 // startNetwork runs the binary; n of an earlier one makes it the next server of
-// the same state folder. Each MCP session has a sandbox of its own, unless args
+// the same state directory. Each MCP session has a sandbox of its own, unless args
 // say --default-sandbox on.
 func startNetwork(t testing.TB, before *network, args ...string) *network {
 	t.Helper()
@@ -132,13 +132,13 @@ func (n *network) stop() {
 func (n *network) assertEmpty() {
 	n.t.Helper()
 	if left, _ := os.ReadDir(n.temp); len(left) > 0 {
-		n.t.Errorf("left in the temporary folder: %v", left)
+		n.t.Errorf("left in the temporary directory: %v", left)
 	}
 	for _, dir := range []string{"sessions", "saved"} {
 		left, _ := filepath.Glob(filepath.Join(n.state, dir, "*"))
 		left = slices.DeleteFunc(left, func(p string) bool { return strings.HasSuffix(p, ".gone") })
 		if len(left) > 0 {
-			n.t.Errorf("left in the state folder: %v", left)
+			n.t.Errorf("left in the state directory: %v", left)
 		}
 	}
 }

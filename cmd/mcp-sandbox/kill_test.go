@@ -19,7 +19,7 @@ import (
 var killPoints = flag.Int("kills", 12, "how many random points of a life TestKilledAnywhere kills the server at")
 
 // lives are what is started and killed: an owned workspace that ends with its
-// server, named ones, a person's folder, and the deletion of a named one.
+// server, named ones, a person's directory, and the deletion of a named one.
 var lives = []struct {
 	name string // its journal is followed
 	args []string
@@ -38,8 +38,8 @@ var lives = []struct {
 const work = `n=$(tail -n1 journal 2>/dev/null); n=$((${n:-0}+1)); (trap '' TERM; exec setsid sleep 1000) & echo $n >> journal; echo wrote $n; cat ephemeral > copy; sleep 0.01; n=$((n+1)); echo $n >> journal; echo wrote $n`
 
 // TestKilledAnywhere kills a server with SIGKILL at random moments of a life and
-// starts another: no process, mount or owned folder of the dead one is left, a
-// person's folder is as it was, and what a named session was seen to write is
+// starts another: no process, mount or owned directory of the dead one is left, a
+// person's directory is as it was, and what a named session was seen to write is
 // there (AC-46).
 func TestKilledAnywhere(t *testing.T) {
 	base := t.TempDir()
@@ -130,7 +130,7 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 	assertClean(t, "after the deletions", base, run)
 	if left, _ := os.ReadDir(temp); len(left) > 0 {
-		t.Errorf("left in the temporary folder: %v", left)
+		t.Errorf("left in the temporary directory: %v", left)
 	}
 }
 
@@ -159,13 +159,13 @@ func assertClean(t *testing.T, when, base string, run func(...string) *exec.Cmd)
 	left, _ := os.ReadDir(temp)
 	for _, d := range left {
 		if !known[filepath.Join(temp, d.Name())] {
-			t.Errorf("%s: an owned folder is left: %s", when, d.Name())
+			t.Errorf("%s: an owned directory is left: %s", when, d.Name())
 		}
 	}
 	records, _ := filepath.Glob(filepath.Join(state, "sessions", "*"))
 	for _, r := range records {
 		if filepath.Ext(r) != ".json" {
-			t.Errorf("%s: left in the state folder: %s", when, filepath.Base(r))
+			t.Errorf("%s: left in the state directory: %s", when, filepath.Base(r))
 		}
 	}
 	if len(records) > len(saved) {
@@ -177,7 +177,7 @@ func assertClean(t *testing.T, when, base string, run func(...string) *exec.Cmd)
 		}
 	}
 	if stubs, _ := filepath.Glob(filepath.Join(base, "project", ".mcp-sandbox*")); len(stubs) > 0 {
-		t.Errorf("%s: left in a person's folder: %v", when, stubs)
+		t.Errorf("%s: left in a person's directory: %v", when, stubs)
 	}
 	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil && strings.Contains(string(mounts), base) {
 		t.Errorf("%s: a mount is left", when)

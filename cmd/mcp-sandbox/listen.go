@@ -39,9 +39,9 @@ func listenUnix(path string) (net.Listener, error) {
 	if !filepath.IsAbs(path) {
 		return nil, badSetting("listen is unix:%s, write an absolute path", path)
 	}
-	// Who may rename in the folder may put a socket of his own in our place.
+	// Who may rename in the directory may put a socket of his own in our place.
 	if fi, err := os.Stat(filepath.Dir(path)); err != nil || fi.Mode().Perm()&0o022 != 0 && fi.Mode()&fs.ModeSticky == 0 {
-		return nil, badSetting("the folder of %s is missing or open to others, name one with mode 0700", path)
+		return nil, badSetting("the directory of %s is missing or open to others, name one with mode 0700", path)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func listenUnix(path string) (net.Listener, error) {
 	l, err := net.Listen("unix", path)
 	unix.Umask(old)
 	if err != nil {
-		return nil, badSetting("the socket %s cannot be made (%v), name a folder that is yours", path, errors.Unwrap(err))
+		return nil, badSetting("the socket %s cannot be made (%v), name a directory that is yours", path, errors.Unwrap(err))
 	}
 	return &peerListener{UnixListener: l.(*net.UnixListener)}, nil
 }

@@ -101,7 +101,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 	_ = os.Chmod(loose, 0o777)
 	if out, err := serve("unix:" + loose + "/s").CombinedOutput(); err == nil {
-		t.Errorf("a folder open to others: %s", out)
+		t.Errorf("a directory open to others: %s", out)
 	}
 	if !healthy(unixClient(path)) {
 		t.Error("no answer after all this")

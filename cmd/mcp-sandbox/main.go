@@ -73,7 +73,7 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mcp-sandbox",
 		Short:         "A kernel-confined shell for language models, over MCP",
-		Long:          "mcp-sandbox gives an MCP client a workspace folder, a confined shell with\nlong-lived processes and terminals, and file tools. Without a command it serves\nMCP on stdio.",
+		Long:          "mcp-sandbox gives an MCP client a workspace directory, a confined shell with\nlong-lived processes and terminals, and file tools. Without a command it serves\nMCP on stdio.",
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -267,12 +267,12 @@ func TestSnapshotsHaveTheUsersRights(t *testing.T) {
 				call("snapshot_restore", map[string]any{"snapshot_id": id, "path": path})
 			}
 			expect(t, ws+"/mine", "mine\n")
-			// In a folder of somebody else nothing is replaced; in their own, what is
+			// In a directory of somebody else nothing is replaced; in their own, what is
 			// another's is, as by mv.
 			put(t, ws+"/other-dir/open", "changed\n")
 			before["other-dir/open"] = stat("other-dir/open")
 			if r := call("snapshot_restore", map[string]any{"snapshot_id": id, "path": "other-dir/open"}); !r.IsError || !strings.Contains(r.text(), "other-dir/open") {
-				t.Errorf("a folder of another user is restored into: %s", r.text())
+				t.Errorf("a directory of another user is restored into: %s", r.text())
 			}
 			// A restore that meets it names it, and what can be restored without it.
 			put(t, ws+"/mine", "changed\n")

@@ -113,7 +113,7 @@ http {
 // other's clients notice nothing.
 func TestRoutingOverTwoServers(t *testing.T) {
 	one := startNetwork(t, nil)
-	// A folder for temporary files of its own, so that each is seen to clean up.
+	// A directory for temporary files of its own, so that each is seen to clean up.
 	temp := t.TempDir()
 	openPath(t, temp)
 	two := startNetwork(t, &network{state: one.state, temp: temp})

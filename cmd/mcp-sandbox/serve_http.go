@@ -252,7 +252,7 @@ func (s *settings) principals(stateDir string) (*serve.Principals, error) {
 }
 
 // makeToken writes a token file with one random token unless there is one. The
-// state folder is closed to others and hidden from commands.
+// state directory is closed to others and hidden from commands.
 func makeToken(path string) error {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
@@ -265,7 +265,7 @@ func makeToken(path string) error {
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		return badSetting("no token could be made in the state folder, name a file with --token-file (%v)", err)
+		return badSetting("no token could be made in the state directory, name a file with --token-file (%v)", err)
 	}
 	return nil
 }

@@ -141,7 +141,7 @@ func newSessionsEnd() *cobra.Command {
 func newSessionsDelete() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
-		Use: "delete NAME", Short: "Delete a named session: its state, its snapshots, and its workspace if it was not a folder of yours", Args: cobra.ExactArgs(1),
+		Use: "delete NAME", Short: "Delete a named session: its state, its snapshots, and its workspace if it was not a directory of yours", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err

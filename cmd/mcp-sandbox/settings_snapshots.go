@@ -13,9 +13,9 @@ import (
 func registerSnapshots(f *pflag.FlagSet, s *settings) {
 	s.session.Retention = session.DefaultRetention()
 	keep := &s.session.Retention
-	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "folder of snapshots, or s3://BUCKET/PREFIX?endpoint=HOST&region=NAME (default: below --state-dir; for a temporary workspace, gone with it)")
+	f.StringVar(&s.session.SnapshotStore, "snapshot-store", "", "directory of snapshots, or s3://BUCKET/PREFIX?endpoint=HOST&region=NAME (default: below --state-dir; for a temporary workspace, gone with it)")
 	f.IntVar(&s.session.CheckpointEvery, "checkpoint-every", 0, "snapshot after every N modifying calls (0: only at the end of a kept session and before a restore)")
-	f.BoolVar(&s.noBaseline, "no-baseline", false, "take no snapshots before changes in a --root folder or a kept session, so that only what is stored on demand can be undone")
+	f.BoolVar(&s.noBaseline, "no-baseline", false, "take no snapshots before changes in a --root directory or a kept session, so that only what is stored on demand can be undone")
 	s.session.BaselineLimit = 4 << 30
 	f.Var((*size)(&s.session.BaselineLimit), "baseline-limit", "most bytes of files that such a snapshot reads; above it, or after 10 s, ignored files are left out, and if that does not help there is none")
 	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
@@ -47,7 +47,7 @@ func (s *settings) loadSnapshots() error {
 		return nil
 	}
 	if scheme != "s3" {
-		return badSetting("snapshot-store has the scheme %q, name a folder or s3://BUCKET/PREFIX", scheme)
+		return badSetting("snapshot-store has the scheme %q, name a directory or s3://BUCKET/PREFIX", scheme)
 	}
 	if err := checkS3(address); err != nil {
 		return err

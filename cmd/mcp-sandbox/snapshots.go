@@ -57,7 +57,7 @@ func checkSnapshots(ctx context.Context, out io.Writer, r *snapshot.Repo, args [
 	return nil
 }
 
-// newSnapshots works on the snapshots of a workspace folder without a client.
+// newSnapshots works on the snapshots of a workspace directory without a client.
 func newSnapshots() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
@@ -76,7 +76,7 @@ func newSnapshots() *cobra.Command {
 				return err
 			}
 			if s.session.Root == "" {
-				return badSetting("snapshots needs --root, the workspace folder whose snapshots are meant")
+				return badSetting("snapshots needs --root, the workspace directory whose snapshots are meant")
 			}
 			root, err := session.CheckRoot(s.session.Root, s.session.StateDir)
 			if err != nil {
@@ -135,7 +135,7 @@ func newSnapshots() *cobra.Command {
 			return nil
 		})}
 	for _, c := range []*cobra.Command{show, restore} {
-		c.Flags().StringVar(&path, "path", "", "only this file or folder")
+		c.Flags().StringVar(&path, "path", "", "only this file or directory")
 	}
 	cmd.AddCommand(newExport(with), newImport(with))
 	cmd.AddCommand(show, restore,
@@ -159,7 +159,7 @@ func newSnapshots() *cobra.Command {
 				return nil
 			})},
 		&cobra.Command{Use: "check [ID]", Short: "Read all that a snapshot, or every one, needs and verify it", Args: cobra.MaximumNArgs(1), RunE: with(checkSnapshots)},
-		&cobra.Command{Use: "create [LABEL]", Short: "Store the folder as it is now", Args: cobra.MaximumNArgs(1), RunE: with(
+		&cobra.Command{Use: "create [LABEL]", Short: "Store the directory as it is now", Args: cobra.MaximumNArgs(1), RunE: with(
 			func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
 				label := ""
 				if len(args) > 0 {

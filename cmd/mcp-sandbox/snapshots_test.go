@@ -14,7 +14,7 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 )
 
-// host is one machine's state folder and what its server is started with.
+// host is one machine's state directory and what its server is started with.
 type host struct {
 	t      *testing.T
 	binary string
@@ -55,7 +55,7 @@ func (h *host) run(args ...string) string {
 	return string(out)
 }
 
-// snapshots runs one verb of the command on a folder.
+// snapshots runs one verb of the command on a directory.
 func (h *host) snapshots(root string, args ...string) string {
 	h.t.Helper()
 	return h.run(append([]string{"snapshots", "--root", root}, args...)...)
@@ -165,7 +165,7 @@ func withS3(t *testing.T) string {
 	return b
 }
 
-// TestS3: another server process brings back what one has stored, a folder's
+// TestS3: another server process brings back what one has stored, a directory's
 // snapshot and a named session, and commands never see the keys.
 func TestS3(t *testing.T) {
 	store, program := bucket(t), withS3(t)
@@ -194,7 +194,7 @@ func TestS3(t *testing.T) {
 	if strings.Contains(out, "the-secret-key") || strings.Contains(out, "the-key-id") {
 		t.Errorf("a command sees the keys:\n%s", out)
 	}
-	// The other machine has the state folder and not the workspace.
+	// The other machine has the state directory and not the workspace.
 	if err := os.CopyFS(b.state, os.DirFS(a.state)); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestS3(t *testing.T) {
 	}
 }
 
-// closeToOthers gives a copied state folder the modes of a made one.
+// closeToOthers gives a copied state directory the modes of a made one.
 func closeToOthers(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {

@@ -338,7 +338,7 @@ func TestOutputIsCut(t *testing.T) {
 	}
 }
 
-// TestRootIsKeptClean: a caller's folder is kept, used in place, and nothing of
+// TestRootIsKeptClean: a caller's directory is kept, used in place, and nothing of
 // ours is in it, during or after.
 func TestRootIsKeptClean(t *testing.T) {
 	root := t.TempDir()

@@ -24,7 +24,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("gen: ")
-	dir := flag.String("o", "data", "folder the tables are written to")
+	dir := flag.String("o", "data", "directory the tables are written to")
 	flag.Parse()
 	if err := run(*dir); err != nil {
 		log.Fatal(err)
