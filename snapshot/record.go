@@ -28,7 +28,7 @@ type Info struct {
 	Time           time.Time `json:"time"`
 
 	Files       int   `json:"files"` // names of files, with hard links
-	Directories int   `json:"directories"`
+	Directories int   `json:"folders"`
 	Links       int   `json:"links"`                // symbolic ones
 	HardLinks   int   `json:"hard_links,omitempty"` // further names of a file listed before
 	Bytes       int64 `json:"bytes"`                // the files' sizes together

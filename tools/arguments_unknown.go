@@ -49,7 +49,7 @@ type meaning struct {
 var meanings = []meaning{
 	{any: []string{"timeout", "deadline", "seconds", "secs", "millis", "milliseconds"}, whole: []string{"time", "duration", "wait", "maxtime", "timelimit", "ttl", "delay"},
 		ours: []string{"timeout_ms", "yield_time_ms"}},
-	{any: []string{"cwd", "dir", "directory", "directory", "workspace"}, whole: []string{"pwd", "root", "basepath", "project", "location", "chdir"},
+	{any: []string{"cwd", "dir", "directory", "folder", "workspace"}, whole: []string{"pwd", "root", "basepath", "project", "location", "chdir"},
 		ours: []string{"workdir", "path"}},
 	{any: []string{"dryrun", "preview", "simulate", "simulation", "whatif", "noop"}, whole: []string{"dry", "check", "checkonly", "validate", "validateonly", "test", "plan", "confirm"},
 		step: "nothing here is only tried out"},
