@@ -7,8 +7,10 @@ FUZZTIME ?= 1m
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 SOAKTIME ?= 10m
+# How often each crash test kills a server.
+KILLS ?= 400
 
-.PHONY: build test attack lint vuln bench fuzz soak cover packages hosts release clean
+.PHONY: build test attack lint vuln bench fuzz soak crash cover packages hosts release clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/mcp-sandbox
@@ -51,6 +53,10 @@ fuzz:
 # The tests that run for as long as they are told, with the race detector.
 soak:
 	$(GO) test -race -run '^TestSoak$$' -timeout 0 -v ./ptyproc -soak $(SOAKTIME)
+
+# Servers killed at any moment of their lives and of what they write.
+crash:
+	$(GO) test -run '^TestKilled' -timeout 0 -v ./cmd/mcp-sandbox -kills $(KILLS)
 
 # Coverage of all tests together with that of the servers and sandboxes they
 # start; see docs/coverage.md.

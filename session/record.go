@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -272,9 +273,48 @@ func (s *state) removeRemains(id string, d recordData) error {
 	}
 	scratch := filepath.Join(s.dir, "sessions", id+".d")
 	errs = append(errs, recoverGit(d, filepath.Join(scratch, "git")))
+	sweepWorkspace(d)
 	openDirs(scratch)
 	errs = append(errs, removeSide(d, sideName(id)), os.RemoveAll(scratch))
 	return errors.Join(errs...)
+}
+
+// sweepTime bounds the look for what a killed server was about to write: what is
+// not found in it does no harm.
+const sweepTime = 5 * time.Second
+
+// sweepWorkspace removes the temporary files of writes that a kill cut short from
+// a workspace that stays.
+func sweepWorkspace(d recordData) {
+	if d.Ino == 0 || !filepath.IsAbs(d.Workspace) {
+		return
+	}
+	root, err := openRoot(d.Workspace)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	fi, err := root.Stat()
+	if err != nil {
+		return
+	}
+	if dev, ino := identity(fi); dev != d.Dev || ino != d.Ino {
+		return
+	}
+	uid, gid := -1, -1
+	if os.Geteuid() == 0 {
+		if uid, gid, err = ownerOf(root); err != nil {
+			return
+		}
+	}
+	files, err := openAs(d.Workspace, uid, gid)
+	if err != nil {
+		return
+	}
+	defer files.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
+	defer cancel()
+	_, _ = files.Sweep(ctx)
 }
 
 // removeSide removes an unfinished manifest from a workspace that stays.

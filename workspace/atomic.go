@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,7 @@ type replacement struct {
 type staged struct {
 	dir       int
 	tmp, name string
+	file      *os.File // open and locked: Sweep leaves it alone
 	done      bool
 }
 
@@ -43,6 +45,12 @@ func tempName() string {
 
 const tempPrefix = ".mcp-sandbox-"
 
+// stagedName is a tempName for new content on its way to its name, or the old
+// content in exchange. Sweep removes what a killed server left of those.
+func stagedName() string { return stagedPrefix + strings.TrimPrefix(tempName(), tempPrefix) }
+
+const stagedPrefix = tempPrefix + "w-"
+
 // createTemp makes a new file in dir, without a name ("") where that is
 // possible: a killed server then leaves nothing, and nobody can meddle with it.
 func (f *FS) createTemp(dir int, perm uint32) (*os.File, string, error) {
@@ -53,7 +61,7 @@ func (f *FS) createTemp(dir int, perm uint32) (*os.File, string, error) {
 		}
 	}
 	for {
-		name := tempName()
+		name := stagedName()
 		fd, err := retryEINTR(func() (int, error) {
 			return unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 		})
@@ -108,11 +116,9 @@ func (f *FS) tryPrepare(ctx context.Context, p *resolved, r replacement) (_ *sta
 	if err != nil {
 		return nil, err
 	}
-	s := &staged{dir: p.fd, tmp: name, name: p.name}
+	s := &staged{dir: p.fd, tmp: name, name: p.name, file: tmp}
+	_ = unix.Flock(int(tmp.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	defer func() {
-		if cerr := tmp.Close(); err == nil {
-			err = cerr
-		}
 		if err != nil {
 			s.discard()
 			err = unwrapPath(err)
@@ -156,7 +162,7 @@ func (f *FS) tryPrepare(ctx context.Context, p *resolved, r replacement) (_ *sta
 		return nil, err
 	}
 	if s.tmp == "" {
-		name := tempName()
+		name := stagedName()
 		if linkUnnamed(fd, p.fd, name) != nil {
 			return nil, errUnnamed
 		}
@@ -207,6 +213,7 @@ func (s *staged) commitNew() error {
 }
 
 func (s *staged) discard() {
+	s.file.Close()
 	if !s.done && s.tmp != "" {
 		unix.Unlinkat(s.dir, s.tmp, 0)
 	}

@@ -84,20 +84,24 @@ func (t *patcher) commit(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return fromErrno(err, "")
 	}
-	for _, s := range t.order {
-		if s.place == nil {
-			continue
-		}
-		back, remove, err := s.take()
-		if err == errRewritten {
-			return s.conflict()
-		}
-		if err != nil {
-			return fromErrno(err, s.given)
-		}
-		undo = append(undo, back)
-		if remove != nil {
-			trash = append(trash, remove)
+	// What goes comes last: a server that is killed in the middle of a move leaves
+	// the file under both names.
+	for _, goes := range []bool{false, true} {
+		for _, s := range t.order {
+			if s.place == nil || goes == s.exists {
+				continue
+			}
+			back, remove, err := s.take()
+			if err == errRewritten {
+				return s.conflict()
+			}
+			if err != nil {
+				return fromErrno(err, s.given)
+			}
+			undo = append(undo, back)
+			if remove != nil {
+				trash = append(trash, remove)
+			}
 		}
 	}
 	for _, s := range t.order {

@@ -93,8 +93,19 @@ type commandOutcome struct {
 // what it leaves behind can be seen.
 func startServer(t testing.TB, args ...string) *client {
 	t.Helper()
+	c := launchClient(t, filepath.Join(t.TempDir(), "state"), t.TempDir(), args...)
+	t.Cleanup(func() {
+		c.stop()
+		c.assertNothingLeft()
+	})
+	return c
+}
+
+// launchClient starts a server that the caller ends.
+func launchClient(t testing.TB, state, temp string, args ...string) *client {
+	t.Helper()
 	c := &client{
-		t: t, stderr: &bytes.Buffer{}, state: filepath.Join(t.TempDir(), "state"), temp: t.TempDir(),
+		t: t, stderr: &bytes.Buffer{}, state: state, temp: temp,
 		waiting: map[string]chan message{}, noteCh: make(chan message, 1024), closed: make(chan struct{}),
 	}
 	// The unprivileged id that an owned workspace of a root server belongs to must
@@ -116,10 +127,6 @@ func startServer(t testing.TB, args ...string) *client {
 		t.Fatal(err)
 	}
 	go c.read(out)
-	t.Cleanup(func() {
-		c.stop()
-		c.assertNothingLeft()
-	})
 	return c
 }
 

@@ -52,22 +52,30 @@ func writeWhole(path string, write func(io.Writer) error) (err error) {
 		return badSetting("%q exists, choose another name or remove it", path)
 	}
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
+	f, err := unnamedFile(dir)
+	unnamed := err == nil
+	if !unnamed {
+		f, err = os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
+	}
 	if err != nil {
 		return fmt.Errorf("the archive could not be made: %w", plainCause(err))
 	}
 	defer func() {
 		_ = f.Close()
-		_ = os.Remove(f.Name())
+		if !unnamed {
+			_ = os.Remove(f.Name())
+		}
 	}()
 	if err := write(f); err != nil {
 		return err
 	}
-	if err = f.Sync(); err == nil {
+	if err = f.Sync(); err == nil && unnamed {
+		err = linkUnnamed(f, path)
+	} else if err == nil {
 		// Not a rename: that would replace what came to be there meanwhile.
 		err = os.Link(f.Name(), path)
 	}
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+	if !unnamed && (errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission)) {
 		err = os.Rename(f.Name(), path) // a file system without hard links
 	}
 	if err == nil {
