@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -288,9 +289,31 @@ func (c *call) progress(ctx context.Context) func(session.Progress) {
 			text += ": " + oneLine(p.LastLine)
 		}
 		c.server.notify(ctx, "notifications/progress", map[string]any{
-			"progressToken": token, "progress": toMillisecond(p.Elapsed.Seconds()), "message": text,
+			"progressToken": token, "progress": c.said.next(time.Now()), "message": text,
 		})
 	}
+}
+
+// progressSaid is how far a call has said that it is. The number must grow from
+// one notification to the next (MCP, utilities/progress), also where the call
+// waits for several things, each with a time of its own.
+type progressSaid struct {
+	mu    sync.Mutex
+	first time.Time
+	last  float64
+}
+
+// next is the seconds since the first notification, 0 for that one.
+func (s *progressSaid) next(now time.Time) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first.IsZero() {
+		s.first = now
+		return 0
+	}
+	const millisecond = 0.001
+	s.last = toMillisecond(max(now.Sub(s.first).Seconds(), s.last+millisecond))
+	return s.last
 }
 
 // notify sends a notification about the running call.

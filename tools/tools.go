@@ -85,6 +85,7 @@ type call struct {
 	resumed *session.Resumption // of the session, told by this call
 	request mcp.CallToolRequest
 	began   time.Time
+	said    progressSaid
 }
 
 // reply is what a handler has to say: text for the model, content beside it,

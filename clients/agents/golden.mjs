@@ -5,8 +5,8 @@ import path from 'node:path';
 import { script } from './script.mjs';
 
 const volatile = [
-  [/Wall time: [\d.]+ (m?s|seconds)/g, 'Wall time: N $1'],
-  [/"wall_time_seconds":[\d.e-]+/g, '"wall_time_seconds":N'],
+  [/Wall time: [\d.]+ (m?s|seconds)(?: \(command: [\d.]+\))?/g, 'Wall time: N $1'],
+  [/"wall_time_seconds":[\d.e-]+(?:,"command_seconds":[\d.e-]+)?/g, '"wall_time_seconds":N'],
   [/(session ID |"session_id":)\d+/g, '$1N'],
   [/out_[0-9a-f]+/g, 'out_N'],
   [/[A-Za-z0-9+/]{60,}={0,2}/g, base64 => `[${Buffer.from(base64, 'base64').length} bytes in base64]`],

@@ -11,7 +11,18 @@ import (
 // TestProgress: a call that carries a token hears of its command while it runs,
 // and never after its result.
 func TestProgress(t *testing.T) {
-	c := startServer(t)
+	t.Run("session", func(t *testing.T) { testProgress(t) })
+	t.Run("stores the workspace first", func(t *testing.T) {
+		root := t.TempDir()
+		openPath(t, root)
+		tree(t, root, 200)
+		giveToSandbox(t, root)
+		testProgress(t, "--root", root)
+	})
+}
+
+func testProgress(t *testing.T, args ...string) {
+	c := startServer(t, args...)
 	c.initialize("2025-11-25")
 	_, ch := c.send("tools/call", map[string]any{
 		"name": "exec_command", "_meta": map[string]any{"progressToken": "tok"},
@@ -33,7 +44,7 @@ func TestProgress(t *testing.T) {
 		_ = json.Unmarshal(c.notes[i].Params, &all[i])
 	}
 	c.mu.Unlock()
-	if notes < 2 || all[0].ProgressToken != "tok" || all[0].Progress != "0" || !strings.Contains(all[1].Message, "line ") {
+	if notes < 2 || all[0].ProgressToken != "tok" || all[0].Progress != "0" || !strings.Contains(all[notes-1].Message, "line ") {
 		t.Fatalf("%d notes: %+v", notes, all)
 	}
 	for i, n := range all[1:] {
