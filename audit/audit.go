@@ -132,7 +132,7 @@ func (sp *Span) End(ctx context.Context, session, code string, data map[string]a
 	})
 }
 
-// Note records something that is no operation of a client's: one record. It may
+// Note records something other than an operation of a client, in one record. It may
 // be lost, also in strict mode, for by then it has happened.
 func (a *Auditor) Note(ctx context.Context, session, op, code string, data map[string]any) {
 	if a == nil {

@@ -23,7 +23,7 @@ type Redactor struct {
 }
 
 // NewRedactor makes one for the given values. Values under four bytes are not
-// looked for: they would blacken ordinary text and are no secrets.
+// looked for: they would blacken ordinary text and are not secret.
 func NewRedactor(secrets []string) *Redactor {
 	r := &Redactor{}
 	for _, s := range secrets {

@@ -121,7 +121,7 @@ func (s *fileSink) open() error {
 	f := os.NewFile(uintptr(fd), s.path)
 	fi, err := f.Stat()
 	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no plain file", s.path)
+		err = fmt.Errorf("%s is not a plain file", s.path)
 	}
 	if err == nil && fi.Mode().Perm()&0o077 != 0 {
 		err = f.Chmod(0o600)
@@ -160,7 +160,7 @@ func (s *fileSink) Write(_ context.Context, line []byte) error {
 	return fmt.Errorf("the audit log is being replaced over and over")
 }
 
-// append writes under the lock, or reports that the file has to be opened anew.
+// append writes under the lock, or reports that the file has to be opened again.
 func (s *fileSink) append(line []byte) (done bool, err error) {
 	fi, err := s.f.Stat()
 	if err != nil {

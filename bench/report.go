@@ -47,7 +47,7 @@ func (r *result) write(w io.Writer, table []row) error {
 	var b strings.Builder
 	b.WriteString("# Benchmarks\n\n")
 	b.WriteString("Written by `go run -C bench . -install`, which installs the peers that run without a network into a cache directory, runs the same work on each and on mcp-sandbox in turn, and writes this file. Do not edit it.\n\n")
-	fmt.Fprintf(&b, "%s. %s. Rounds: %d, in %s; in each round every peer has its turn at every row, so that noise hits all alike. Less is better in every row; *beside ours* is the peer's median over ours.\n\n",
+	fmt.Fprintf(&b, "%s. %s. Rounds: %d, in %s; in each round every peer has its turn at every row, so that noise hits all alike. Less is better in every row; *relative to ours* is the peer's median over ours.\n\n",
 		r.date.Format("2006-01-02"), r.machine, r.rounds, r.took.Round(time.Second))
 	b.WriteString("Read what is compared: Desktop Commander and server-filesystem confine no process; a wrapper confines one command and knows nothing of tools, terminals, files or budgets. No row says that one does the other's work.\n\n")
 	b.WriteString("## Peers\n\n| Peer | Version | |\n|---|---|---|\n")
@@ -84,7 +84,7 @@ func (r *result) section(b *strings.Builder, line row) {
 	if line.what != "" {
 		b.WriteString(line.what + "\n\n")
 	}
-	b.WriteString("| Peer | Median | p95 | Beside ours | Samples |\n|---|---|---|---|---|\n")
+	b.WriteString("| Peer | Median | p95 | Relative to ours | Samples |\n|---|---|---|---|---|\n")
 	ranked := r.ranked(line.key)
 	base := math.NaN()
 	if ours := r.find(oursName); ours != nil {
@@ -159,7 +159,7 @@ func (r *result) ranked(key string) []*peerResult {
 }
 
 // place is one more than the number of others better than ours, zero without a
-// value of ours; how many are ranked and the best of the others come with it.
+// value of this program; how many are ranked and the best of the others come with it.
 // Our own second entry, the same binary as a wrapper, is not another.
 func (r *result) place(ranked []*peerResult) (place, of int, best *peerResult) {
 	for _, p := range ranked {

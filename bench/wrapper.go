@@ -14,7 +14,7 @@ import (
 )
 
 // wrapper is the session of a program that confines one command: every command
-// starts it anew, and its output comes to the client as it is.
+// starts it again, and its output comes to the client as it is.
 type wrapper struct {
 	command  func(command string) *exec.Cmd
 	received atomic.Int64

@@ -18,7 +18,7 @@ import (
 )
 
 // Starting the program that becomes init takes about as long as all that
-// follows, and needs to know little of the sandbox. So it goes on beside the
+// follows, and needs to know little of the sandbox. So it runs in parallel with the
 // planning, and a WarmInit has it behind it before the session is asked for.
 
 // bootKey is what must be known of a sandbox when its init is forked.

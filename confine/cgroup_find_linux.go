@@ -12,7 +12,7 @@ type cgroupHierarchy struct {
 	controllers []string // v1: of the mount; v2: nil, each directory says itself
 	// parents are the directories to try, best first. A v2 group with processes
 	// in it cannot hand controllers to children ("no internal processes",
-	// cgroups(7)), so beside the own group stands the one above it, where
+	// cgroups(7)), so next to the server's own group stands the one above it, where
 	// systemd's delegation makes siblings possible.
 	parents []string
 }

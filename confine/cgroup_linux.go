@@ -37,9 +37,9 @@ const cgroupHeadroom = 16
 
 // newCgroup makes the control group of a session: for its share of the
 // processors, and for those of its limits that are set, Procs (pids), Memory and
-// CPU. It returns what could not be had, one
+// CPU. It returns what was unavailable, one
 // sentence each; a nil cgroup means nothing could, and nothing was made. The
-// error is for a name that is no plain file name.
+// error is for a name that is not a plain file name.
 func newCgroup(name string, l sandbox.Limits) (*cgroup, []string, error) {
 	return hostCgroups().make(name, l)
 }
@@ -114,7 +114,7 @@ type cgroupSetting struct {
 	optional    bool
 }
 
-const shareSentence = "processors are shared process by process"
+const shareSentence = "CPU time is shared per process"
 
 func cgroupWishes(l sandbox.Limits) []cgroupWish {
 	w := []cgroupWish{{"cpu", cgroupShare, shareSentence, nil, nil}}
@@ -200,7 +200,7 @@ func (m *cgroupMaker) grant(c *cgroup, dir string, w cgroupWish) error {
 }
 
 // dirIn gives the session's directory below parent, making it when needed. A
-// directory of ours can only be empty and new: the name holds this server's pid
+// directory of this server can only be empty and new: the name holds this server's pid
 // and start time, so an existing one is a mistake.
 func (m *cgroupMaker) dirIn(c *cgroup, parent, dir string, v2 bool) (*cgroupDir, error) {
 	path := filepath.Join(parent, dir)

@@ -49,7 +49,7 @@ type initConfig struct {
 
 // baseConfig is what init builds before it is told of a session.
 type baseConfig struct {
-	HostProc bool // show the host's /proc even where a fresh one could be had
+	HostProc bool // show the host's /proc even where a fresh one is available
 	Network  sandbox.Network
 	UID      int
 	Tmp, Shm int64 // sizes in bytes

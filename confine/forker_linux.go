@@ -90,7 +90,7 @@ func forkExe(exe int, attr *syscall.SysProcAttr, files []uintptr, cg *cgroup) (i
 			// Never the server's environment: it holds secrets, and init is the
 			// one process commands share a namespace with. The settings keep the
 			// Go runtime from opening cgroup files, whose descriptors would be
-			// taken for leaked ones.
+			// mistaken for leaked ones.
 			Env:   []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
 			Files: files,
 			Sys:   attr,

@@ -187,7 +187,7 @@ func (s *initState) fail(e *setupError) {
 	leave(1)
 }
 
-// ready lists what could not be had.
+// ready lists what was unavailable.
 func (s *initState) ready() *encoder {
 	m := newFrame(evReady)
 	m.strs(s.gaps)
@@ -265,7 +265,7 @@ func protectSelf() error {
 // inherited by commands and is of no use here.
 func (s *initState) resetSignals() error {
 	resetIgnored()
-	// Beside what follows, as the threads below; waited for before a command can
+	// In parallel with what follows, like the threads below; waited for before a command can
 	// send any.
 	s.threads.Go(func() {
 		//lint:ignore SA1017 nothing receives, so there is nothing to miss
@@ -323,7 +323,7 @@ func (s *initState) onPrivilegedThread(f func()) {
 	<-done
 }
 
-// spareThreads is how many operating system threads init has beside the busy
+// spareThreads is how many operating system threads init has in addition to the busy
 // ones once the process limit is set. Under a fork bomb none can be made, and
 // the Go runtime dies when it cannot make one it needs.
 const spareThreads = 10

@@ -12,7 +12,7 @@ import (
 type kernelBug struct {
 	id     string
 	what   string
-	closed string // what of ours closes it nonetheless, "" when nothing does
+	closed string // which layer closes it nonetheless, "" when none does
 	ranges []versionRange
 }
 

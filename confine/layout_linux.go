@@ -166,7 +166,7 @@ func (l *layout) gitFiles(dir string) {
 		return
 	}
 	for _, f := range l.git {
-		// A granted one is what the user wants to be seen.
+		// The user has granted this one to be seen.
 		if !within(f.Path, slices.Concat(l.p.Read, l.p.Write)...) {
 			l.cfg.Files = append(l.cfg.Files, f)
 		}

@@ -76,7 +76,7 @@ var realRoot = sync.OnceValue(func() bool {
 // exchange lists the ranges of an id map (user_namespaces(7)) in which the two ids
 // of p change places and all others stay.
 func (p idPair) exchange() []syscall.SysProcIDMap {
-	const last = int64(1<<32 - 2) // 2^32-1 is no id
+	const last = int64(1<<32 - 2) // 2^32-1 is not an id
 	lo, hi := int64(min(p.disk, p.inside)), int64(max(p.disk, p.inside))
 	var out []syscall.SysProcIDMap
 	add := func(from, to, n int64) {

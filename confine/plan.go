@@ -88,7 +88,7 @@ type Plan struct {
 	LandlockABI   int
 	ScopeSignal   bool // the Landlock domain keeps signals inside
 	ScopeAbstract bool // and abstract unix sockets
-	DenyTCP       bool // Landlock refuses TCP, beside seccomp
+	DenyTCP       bool // Landlock refuses TCP, in addition to seccomp
 	Seccomp       bool
 	// Subreaper: without a pid namespace, init adopts orphans and kills in a loop.
 	Subreaper bool
@@ -137,7 +137,7 @@ func CheckLevels(want, least sandbox.Level) error {
 }
 
 // plan decides the level and the steps for p on a host with c. It is pure. It
-// never weakens in silence: whatever of the strongest confinement is missing is
+// never weakens silently: whatever of the strongest confinement is missing is
 // in the gaps, and a level below p.MinLevel is an error. LevelNone is only ever
 // the answer to LevelNone.
 func plan(p sandbox.Policy, c Capabilities) (Plan, []Gap, error) {
@@ -354,7 +354,7 @@ func gaps(pl Plan, p sandbox.Policy, asked sandbox.Network, c Capabilities) []Ga
 		{true, "pids", layerPids, limitAlone(pl)},
 		{p.Limits.Memory > 0, "memory", layerMemory, "the memory limit is not enforced"},
 		{p.Limits.CPU > 0, "cpu", layerCPU, "the CPU limit is not enforced"},
-		{true, cgroupShare, layerShare, "processors are shared process by process: a session with many slows the others"},
+		{true, cgroupShare, layerShare, "CPU time is shared per process: a busy session slows the others"},
 	} {
 		s := c.Cgroup[k.controller]
 		if k.wanted && !s.OK {

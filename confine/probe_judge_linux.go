@@ -9,7 +9,7 @@ import (
 )
 
 // judge turns the errnos of the probing child into capabilities with a reason
-// and a remedy. It is pure but for the Landlock ABI number.
+// and a remedy. It is pure except for the Landlock ABI number.
 func (c *Capabilities) judge(steps map[string]unix.Errno, h hostFacts) {
 	c.Namespaces = judgeNamespaces(steps, h)
 	c.FreshProc = judgeProc(steps, h, c.Namespaces)

@@ -151,7 +151,7 @@ func openStdio(c *sandbox.Command, uid int) (*stdio, error) {
 		}
 		s.ours[i] = our
 		s.theirs = append(s.theirs, their)
-		// /dev/stdout is opened anew by its user, who must own the pipe.
+		// /dev/stdout is opened again by its user, who must own the pipe.
 		if uid != os.Geteuid() {
 			if err := unix.Fchown(their, uid, -1); err != nil {
 				return err

@@ -38,7 +38,7 @@ const (
 	verbOpen      verb = iota // makes a file, or opens one for writing
 	verbMakeDir               // makes a directory
 	verbPlace                 // puts a finished thing there: rename, link, symlink, bind
-	verbRemove                // removes what is no directory
+	verbRemove                // removes what is not a directory
 	verbRemoveDir             // removes an empty directory
 	verbTake                  // moves it away, or gives it a second name
 )

@@ -317,8 +317,8 @@ func quoted(filter string, values []string) []string {
 	return out
 }
 
-// systemToolchains are macOS's places for programs beside those toolchainDirs
-// knows: /usr/local, which is no part of the system there, and the developer
+// systemToolchains are macOS's places for programs in addition to those toolchainDirs
+// knows: /usr/local, which is not part of the system there, and the developer
 // tools behind the shims of /usr/bin.
 func systemToolchains(h hostView, searchPath string) []string {
 	var out []string

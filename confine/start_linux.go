@@ -123,7 +123,7 @@ func normalise(p *sandbox.Policy) error {
 		return errorf("invalid_argument", nil, "a limit is negative, use 0 for the default")
 	}
 	if !(l.CPU <= 1<<16) {
-		return errorf("invalid_argument", nil, "the CPU limit is no number of processors, give one such as 1.5")
+		return errorf("invalid_argument", nil, "the CPU limit is not a number of processors; give one such as 1.5")
 	}
 	p.Limits = l.WithDefaults()
 	for _, list := range []struct {
@@ -143,7 +143,7 @@ func normalise(p *sandbox.Policy) error {
 	if p.Home != "" {
 		p.Home = filepath.Clean(p.Home)
 	}
-	// Every parent of the workspace is made anew inside, so these would hide
+	// Every parent of the workspace is created inside, so these would hide
 	// what the sandbox itself needs.
 	for _, bad := range []string{"/", "/usr", "/etc", "/dev", "/proc", "/sys", "/run", "/tmp", "/var", "/home", "/bin", "/lib"} {
 		if p.Workspace == bad {

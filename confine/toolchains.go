@@ -52,7 +52,7 @@ func secretPaths(dirs []string, workspace string) []string {
 	return paths
 }
 
-// companions are trees a toolchain cannot work without and that lie beside it.
+// companions are trees a toolchain cannot work without and that lie next to it.
 var companions = []struct{ dir, with string }{
 	{".cargo", ".rustup"},
 	{".local/bin", ".local/lib"},
@@ -133,10 +133,10 @@ func (t *toolchainSearch) addBeside(dir string) {
 		return
 	}
 	for _, name := range besidePrograms {
-		beside := path.Join(parent, name)
+		sibling := path.Join(parent, name)
 		// A link may lead anywhere.
-		if real, ok := t.h.Resolve(beside); ok && real == beside && t.h.IsDir(beside) && !slices.Contains(t.dirs, beside) {
-			t.dirs = append(t.dirs, beside)
+		if real, ok := t.h.Resolve(sibling); ok && real == sibling && t.h.IsDir(sibling) && !slices.Contains(t.dirs, sibling) {
+			t.dirs = append(t.dirs, sibling)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 // Every process of a command must be found again, also after setsid, a double
 // fork and the death of everything between, while jobs of other commands live
 // on. Process groups, sessions and parents are all left behind by a daemon, and
-// a cgroup per command cannot be had everywhere.
+// a cgroup per command is not available everywhere.
 //
 // So each command carries a mark that every task inherits from its creator over
 // fork, clone and execve, that commands can neither change nor copy, and that

@@ -30,7 +30,7 @@ type readyInit struct {
 	key    bootKey
 	base   *base
 	log    *slog.Logger
-	mounts int           // mountinfo(5), to hear of changes; -1 when it cannot be had
+	mounts int           // mountinfo(5), to hear of changes; -1 when unavailable
 	stop   int           // a pipe whose closing ends the watch of it; -1 without one
 	up     chan struct{} // closed when the following is set
 	init   *initProcess
@@ -120,7 +120,7 @@ func (s *WarmInit) take(k bootKey, base *base) *initProcess {
 	if n == nil {
 		return nil
 	}
-	<-n.up // further on than a new one would be
+	<-n.up // already booting, so waiting beats starting another
 	b := n.init
 	if b == nil || n.stale() || b.ended() {
 		n.discard()
@@ -133,7 +133,8 @@ func (s *WarmInit) take(k bootKey, base *base) *initProcess {
 // watch lets n go when the host mounts or unmounts anything. It would not be
 // used any more, and holds what is unmounted.
 func (s *WarmInit) watch(n *readyInit) {
-	// Not n.mounts: of each open file only one poll hears of a change.
+	// A separate descriptor: a change is reported once per open file
+	// (proc_pid_mountinfo(5)).
 	mounts, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return

@@ -76,7 +76,7 @@ func (w *watch) run() {
 }
 
 // matters says whether one of the events is about a protected name. Most are
-// about files beside them.
+// about files next to them.
 func (w *watch) matters(b []byte) bool {
 	set := w.s.protected.Load()
 	for len(b) >= unix.SizeofInotifyEvent {

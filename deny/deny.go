@@ -52,7 +52,7 @@ type names struct {
 }
 
 // Parse reads patterns for a session whose workspace is root, absolute and
-// without links, and which is shown trees beside it. A pattern is
+// without links, and which is shown trees next to it. A pattern is
 //
 //   - an absolute path, or one relative to the root: that path and all below it,
 //     whether it exists yet or not;

@@ -11,7 +11,7 @@ import (
 const (
 	// maxAsked bounds the hosts one session may ask its user for, and maxAsking
 	// those it asks for at the same time: which hosts are tried is the client's to
-	// invent, and a user who is asked without end says yes in the end.
+	// invent, and a user who is asked endlessly eventually says yes.
 	maxAsked  = 16
 	maxAsking = 3
 	// askWithin bounds the wait for Options.Ask.
@@ -123,7 +123,7 @@ func (p *Proxy) permit(e endpoint) Decision {
 
 // offerable says whether a user is asked for an endpoint at all: not for names
 // that lead into the user's own network by their form. Addresses there are no
-// gap in the list (see Policy.decideAddr), but for this host's own.
+// gap in the list (see Policy.decideAddr), except this host's own.
 func (p *Proxy) offerable(e endpoint) bool {
 	if e.name == "" {
 		own, err := p.hostAddrs()

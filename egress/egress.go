@@ -46,7 +46,7 @@ type Options struct {
 	// MaxConns is how many client connections may be open at once; 0 is 256.
 	MaxConns int
 	// MaxBytes is how many bytes may pass in both directions together over the
-	// life of the proxy; 0 is no limit.
+	// life of the proxy; 0 is unlimited.
 	MaxBytes int64
 	// HeaderTimeout bounds a request's head, a SOCKS handshake and a ClientHello
 	// (slowloris); 0 is 15 s.

@@ -141,7 +141,7 @@ func (x *exchange) fail(err error) bool {
 	return false
 }
 
-// writeHead writes the request anew: every byte of it has been looked at.
+// writeHead writes a new request: every byte of it has been looked at.
 func (x *exchange) writeHead(path string) error {
 	host := x.f.to.bracketed()
 	if x.f.to.port != 80 {

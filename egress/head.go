@@ -142,7 +142,7 @@ func listWords(v string) []string {
 // bodyKind is how the end of a request's body is known.
 type bodyKind struct {
 	chunked bool
-	length  int64 // where not chunked; 0 is no body
+	length  int64 // where not chunked; 0 when there is none
 	stated  bool  // there was a Content-Length
 }
 

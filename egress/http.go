@@ -133,7 +133,7 @@ func (p *Proxy) refuseError(c *client, e *sandbox.Error) {
 }
 
 // refuse answers and ends the connection: after a refusal nothing that follows
-// on it is taken for a request.
+// on it is treated as a request.
 func (p *Proxy) refuse(c *client, status int, code, text string) {
 	body := code + ": " + text + "\n"
 	_ = c.SetWriteDeadline(time.Now().Add(10 * time.Second))

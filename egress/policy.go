@@ -44,7 +44,7 @@ type Decision struct {
 	Reason  string // a clause for people: "the allow list has no rule for it"
 	flag    string
 	limit   bool // flag raises a limit
-	gap     bool // no rule speaks of it, and it is no address that one would have to name
+	gap     bool // no rule speaks of it, and it is not an address that one would have to name
 }
 
 // NewPolicy makes a policy of rules (see ParseRule) and presets. A rule with a

@@ -83,7 +83,7 @@ func (r *repo) isOutside(p string) bool {
 	return err == nil
 }
 
-// pruneConfig writes the session's configuration anew: what is outside now, with
+// pruneConfig rewrites the session's configuration: what is outside now, with
 // the settings that stay in the session.
 func (r *repo) pruneConfig() error {
 	b, err := r.upper.read("config", gitconfig.MaxSize)

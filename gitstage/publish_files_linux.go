@@ -85,7 +85,7 @@ func (j *job) publishConfig() error {
 }
 
 // publishIndex replaces the index, unless it was changed outside too. Fresh times
-// of the same entries are no change.
+// of the same entries do not count as a change.
 func (j *job) publishIndex() error {
 	mine, err := parseIndex(j.content["index"], j.hexLen)
 	if err != nil {

@@ -33,13 +33,13 @@ type Publisher struct {
 	o           Options
 	mu          sync.Mutex
 	repos       map[string]*repo // by path in the workspace
-	told        map[string]bool
+	reported    map[string]bool
 }
 
 // New opens the workspace and the stage by their descriptors, of which it keeps
 // copies until Close.
 func New(root, stage *os.File, o Options) (*Publisher, error) {
-	p := &Publisher{o: o, repos: map[string]*repo{}, told: map[string]bool{}}
+	p := &Publisher{o: o, repos: map[string]*repo{}, reported: map[string]bool{}}
 	var err error
 	if p.root.fd, err = unix.FcntlInt(root.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
 		return nil, err
@@ -79,8 +79,8 @@ func (p *Publisher) Publish() (Report, error) {
 		return err
 	})
 	out.Kept = slices.DeleteFunc(out.Kept, func(s string) bool {
-		old := p.told[s]
-		p.told[s] = true
+		old := p.reported[s]
+		p.reported[s] = true
 		return old
 	})
 	return out, err

@@ -55,7 +55,7 @@ func namedIn(d sandbox.Denial, output []byte) bool {
 }
 
 // incidental are writes that programs try on the way and do without: caches
-// beside what they read. They are explained only when the output names them.
+// next to what they read. They are explained only when the output names them.
 func incidental(d sandbox.Denial) bool {
 	return d.Kind == sandbox.DenialOutside && (strings.Contains(d.Subject, "/__pycache__") || strings.HasSuffix(d.Subject, ".pyc"))
 }

@@ -23,7 +23,7 @@ const (
 	// A look counts for no more than this: on a busy machine it mostly waits for a
 	// processor, which must not put the next one off for seconds.
 	lookMost = 25 * time.Millisecond
-	// What may still do something by itself must have been quiet for so long.
+	// What may still do something by itself must have been quiet for this long.
 	quietShared = 400 * time.Millisecond
 	quietTimed  = 100 * time.Millisecond
 	// So many looks in a row that tell nothing mean that none will.

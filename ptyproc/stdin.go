@@ -149,7 +149,7 @@ func errStdinClosed(id int, cause error, why string) error {
 	return errorf("stdin_closed", cause, "process %d %s, start the command again with keep_stdin or tty to send it text", id, why)
 }
 
-// write sends chars within the time given. An ended process is no error: the
+// write sends chars within the time given. An ended process is not an error: the
 // exit that the caller is about to be told says more.
 func (p *process) write(ctx context.Context, r WriteRequest, within time.Duration) (notice string, err error) {
 	size := len(r.Chars) + len(r.Keys)
@@ -266,7 +266,7 @@ func (p *process) writeUntil(ctx context.Context, f *os.File, data []byte, limit
 	return n, err
 }
 
-// feed writes the text given at the start. It runs beside everything else: a
+// feed writes the text given at the start. It runs concurrently: a
 // process that fills its output before it reads its input must not deadlock.
 func (p *process) feed(text string, closing bool) {
 	if _, err := p.child.Stdin().WriteString(text); err != nil {

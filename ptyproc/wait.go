@@ -203,8 +203,8 @@ func (p *process) leave() {
 	p.mu.Unlock()
 }
 
-// awaited gives a channel that is closed on an exit no reply has told yet; when
-// one has, tree is true.
+// awaited gives Done until a reply has reported the exit; after that nil and tree,
+// to wait for background children.
 func (p *process) awaited() (done <-chan struct{}, tree bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

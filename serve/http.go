@@ -22,10 +22,10 @@ import (
 type Options struct {
 	// Transport is "http" (streamable HTTP, the default) or "sse".
 	Transport string
-	// Principals are let in with their tokens; nil lets everybody in, which is
+	// Principals are admitted by their tokens; nil admits everybody, which is
 	// for a socket that only its owner can open.
 	Principals *Principals
-	// AllowedHosts are Host headers answered for beside this machine's loopback
+	// AllowedHosts are Host headers answered for in addition to this machine's loopback
 	// names, without port. AnyHost answers all: a unix socket has no name that
 	// could be pointed at it.
 	AllowedHosts []string
@@ -41,7 +41,7 @@ type Options struct {
 	MaxNew int
 	// TLS, when set, is spoken on the listener, with HTTP/2; nil is plain HTTP.
 	TLS *tls.Config
-	// Ready says whether a sandbox can be had, for /readyz; nil is yes.
+	// Ready says whether a sandbox is available, for /readyz; nil is yes.
 	Ready func() error
 	Log   *slog.Logger
 }
@@ -323,7 +323,7 @@ func (h *HTTP) endpoint() string {
 	return mcpPath
 }
 
-// health: the process lives (healthz); a sandbox can be had (readyz).
+// health: the process lives (healthz); a sandbox is available (readyz).
 func (h *HTTP) health(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")

@@ -139,7 +139,7 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 func (c *connection) key() string { return session.Key(c.principal, "mcp:"+c.id) }
 
 // connection finds the session a request names, and answers when there is none.
-// An id that is missing is never taken for the only one there is.
+// A missing id never stands for the only session there is.
 func (h *HTTP) connection(w http.ResponseWriter, r *http.Request) (*connection, bool) {
 	all := r.Header.Values(server.HeaderKeySessionID)
 	if len(all) != 1 || all[0] == "" {
@@ -148,7 +148,7 @@ func (h *HTTP) connection(w http.ResponseWriter, r *http.Request) (*connection, 
 	}
 	conn := h.open.enter(principalOf(r.Context()), all[0])
 	if conn == nil || h.server.Manager().Gone(conn.key()) {
-		// 404 makes a client begin anew (MCP 2025-11-25, "Session Management").
+		// 404 makes a client initialize again (MCP 2025-11-25, "Session Management").
 		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusNotFound, "session not found or ended; send initialize to start a new one"))
 		return nil, false
 	}
@@ -175,7 +175,7 @@ func (h *HTTP) end(w *replyWriter, _ *http.Request, conn *connection) {
 	h.open.end(conn)
 	h.open.forget(conn.id)
 	err := h.server.Manager().Forget(conn.key(), making)
-	// A call that was let in before the id died may have made the sandbox anew.
+	// A call that was accepted before the id died may have made the sandbox again.
 	for t := time.Now(); !h.open.idle(conn) && time.Since(t) < 5*time.Second; {
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -9,19 +9,18 @@ import (
 	"time"
 )
 
-// connLimit bounds open connections. When they are used up, the oldest one that
-// no let-in request is at work on goes, and first one that never had any: who
-// only holds connections open (slowloris) locks nobody out, no call is dropped
-// for it, and no client's connection between two calls, on which the next may
-// just be on its way.
+// connLimit bounds open connections. A new one past the limit evicts the oldest idle
+// one, preferring one that never carried an admitted request (slowloris). No call is
+// dropped for it; a client's connection between two calls is evicted last, as the
+// next request may be on its way.
 //
 // http.ConnState alone cannot tell: a connection is "active" from the first byte
 // of a header that may never end.
 //
-// A connection that went for never having had a request let in is ended here at
-// once, but closed cutAfter later: whose connection is closed comes back at once,
-// and to take it in again costs more than to keep a socket that nobody looks at.
-// There are no more of these than of the others.
+// A connection evicted for never having carried an admitted request gets no further
+// service, but is closed only after cutAfter: a client whose connection is closed
+// reconnects, and accepting it again costs more than keeping an idle socket. At most
+// as many as the limit wait so.
 type connLimit struct {
 	most int
 
@@ -36,10 +35,10 @@ type connLimit struct {
 const cutAfter = 5 * time.Second
 
 type connAge struct {
-	atWork  int
-	letIn   bool
-	exposed bool // at work only on being refused
-	since   int64
+	inFlight int
+	admitted bool
+	exposed  bool // in flight only to be refused
+	since    int64
 }
 
 func newConnLimit(most int) *connLimit {
@@ -57,7 +56,7 @@ func (l *connLimit) context(ctx context.Context, c net.Conn) context.Context {
 		if drop = l.oldest(); drop == nil {
 			drop = c
 		} else {
-			late = !l.conns[drop].letIn
+			late = !l.conns[drop].admitted
 		}
 		delete(l.conns, drop)
 	}
@@ -92,12 +91,12 @@ func (l *connLimit) work(ctx context.Context) (done func()) {
 	if a == nil {
 		return func() {}
 	}
-	a.atWork++
-	a.letIn, a.exposed = true, false
+	a.inFlight++
+	a.admitted, a.exposed = true, false
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		a.atWork--
+		a.inFlight--
 		l.turn++
 		a.since = l.turn
 	}
@@ -110,7 +109,7 @@ func (l *connLimit) expose(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a := l.conns[c]; a != nil {
-		a.letIn, a.exposed = false, true
+		a.admitted, a.exposed = false, true
 	}
 }
 
@@ -118,10 +117,10 @@ func (l *connLimit) oldest() net.Conn {
 	var found net.Conn
 	var best *connAge
 	for c, a := range l.conns {
-		if a.atWork > 0 && !a.exposed {
+		if a.inFlight > 0 && !a.exposed {
 			continue
 		}
-		if best == nil || a.letIn == best.letIn && a.since < best.since || best.letIn && !a.letIn {
+		if best == nil || a.admitted == best.admitted && a.since < best.since || best.admitted && !a.admitted {
 			found, best = c, a
 		}
 	}

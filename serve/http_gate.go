@@ -102,9 +102,9 @@ func (g *gate) originAllowed(r *http.Request) bool {
 	return slices.Contains(g.origins, origin) || !g.anyHost && origin == own+strings.ToLower(r.Host)
 }
 
-// principal is who sends the request, without a name when nobody known does. The token is
-// taken from the Authorization header and nowhere else: an address ends up in
-// logs and histories (RFC 6750, section 2.3).
+// principal identifies the sender; the name is empty when the token is unknown. The
+// token is read from the Authorization header alone: an address ends up in logs and
+// histories (RFC 6750, section 2.3).
 func (g *gate) principal(r *http.Request) principal {
 	if g.principals == nil {
 		return principal{name: anonymous, valid: context.Background()}
@@ -121,8 +121,8 @@ func (g *gate) principal(r *http.Request) principal {
 	return found
 }
 
-// cross answers what a browser asks of an allowed origin, by its name and never
-// by a wildcard. It reports whether the request was a preflight, now answered.
+// cross sets CORS headers for an allowed origin, never *, and answers its preflight.
+// It reports whether the request was one.
 func (g *gate) cross(w http.ResponseWriter, r *http.Request) (done bool) {
 	origin := r.Header.Get("Origin")
 	if origin == "" || !slices.Contains(g.origins, strings.ToLower(origin)) {

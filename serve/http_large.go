@@ -7,14 +7,13 @@ import (
 	"time"
 )
 
-// A message of megabytes is rare, and reading it as fast as it comes would let
-// one client keep the processors from all others: the network is looked at
-// between two reads, and there is no between. So the start of a body is read as
-// it comes and the rest at a pace, a part after the other, in memory that is
-// used again; what is not taken yet waits at the client.
+// A message of megabytes is rare, and a tight read loop never yields to the
+// netpoller, so one client could keep the processors from all others. The start of a
+// body is therefore read as it comes and the rest at a bounded rate, part by part, in
+// pooled memory; the remainder waits at the client.
 const (
 	// initialRead is read into memory that grows with what arrives, in bytes: most
-	// messages are shorter, and who sends none of it holds none.
+	// messages are shorter, and a client that sends nothing holds none.
 	initialRead = 16 << 10
 	bodyPart    = 64 << 10
 	// unpacedBytes is read as it comes.
@@ -87,7 +86,7 @@ func (h *HTTP) readBody(body io.Reader, principal string, until time.Time) ([]by
 	return whole, nil
 }
 
-// fill is io.ReadFull, but for the end of the body, which it gives as io.EOF. A
+// fill is io.ReadFull, except that it reports the end of the body as io.EOF. A
 // body that was cut short says io.ErrUnexpectedEOF itself.
 func fill(p []byte, body io.Reader) (n int, err error) {
 	for n < len(p) && err == nil {

@@ -8,10 +8,9 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 )
 
-// Who is refused and comes back at once makes the server work for nothing, and
-// all others wait behind it. So a principal gets a number of refusals at once;
-// past it, each is given refusalDelay later. It holds nothing in that time but its
-// connection, which is among the first to go when connections are used up.
+// Clients that retry right after a refusal starve the others, so a principal's
+// refusals beyond a burst of promptRefusals are delayed by refusalDelay. Meanwhile a
+// refused request holds its connection alone, which is among the first to be evicted.
 const (
 	promptRefusals          = 128
 	promptRefusalsPerSecond = 32

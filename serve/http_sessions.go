@@ -61,7 +61,7 @@ func (m *idSigner) mac(principal, route string, body []byte) []byte {
 const routeHeader = "Mcp-Sandbox-Route"
 
 // routeOf is the key a request names, "" for one that could not be part of an id.
-// That a client may name one itself does no harm: it is no secret, and the MAC
+// That a client may name one itself does no harm: it is not secret, and the MAC
 // covers it.
 func routeOf(r *http.Request) string {
 	route := r.Header.Get(routeHeader)
@@ -111,7 +111,7 @@ func (m *idSigner) read(principal, id string) (from tools.Client, ok bool) {
 }
 
 // connections are the MCP sessions that the library holds state for. An id that
-// is valid but not among them is no error: its state is made again.
+// is valid but not among them is not an error: its state is made again.
 type connections struct {
 	signer *idSigner
 	// forget makes the library drop what it holds for an id: it has no other way
@@ -209,8 +209,8 @@ func (c *connections) evict(principal string) (out []string) {
 	return out
 }
 
-// begin counts a call in. Its context outlives the request: a broken connection
-// is no cancel (MCP 2025-11-25, "Streamable HTTP", sending messages, rule 6), but
+// trackCall counts a call in. Its context outlives the request: a broken connection
+// does not cancel (MCP 2025-11-25, "Streamable HTTP", sending messages, rule 6), but
 // the session's end and the server's stop are.
 func (c *connections) trackCall(ctx, stop context.Context, conn *connection) (context.Context, func()) {
 	return c.track(context.WithoutCancel(ctx), stop, conn, conn.calls)

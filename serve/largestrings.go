@@ -26,7 +26,7 @@ const largeString = 32 << 10
 var standIn = sync.OnceValue(func() string { return "large string " + rand.Text() + " " })
 
 // takeLarge takes the large strings of params.arguments out of a message. What
-// it does not take, or what is no JSON, is left for the decoders to judge.
+// it does not take, or what is not JSON, is left for the decoders to judge.
 func takeLarge(text []byte) (short []byte, large []string) {
 	if len(text) < largeString {
 		return text, nil

@@ -25,7 +25,7 @@ type protocolError struct {
 func (e *protocolError) Error() string { return e.text }
 
 // parseMessage reads the top level strictly. Go's decoder matches keys without
-// case, so "Method" would be taken for "method" by the library and by nobody
+// case, so "Method" would be read as "method" by the library and by nobody
 // else (CVE-2026-27896): such keys are refused here.
 func parseMessage(text []byte) (message, error) {
 	var m message
@@ -59,7 +59,7 @@ func parseMessage(text []byte) (message, error) {
 			return m, &protocolError{mcp.INVALID_REQUEST, "method is not a string"}
 		}
 	} else if top["result"] != nil || top["error"] != nil {
-		m.id = nil // an answer to a request of ours
+		m.id = nil // an answer to a request of the server
 	} else {
 		return m, &protocolError{mcp.INVALID_REQUEST, "the message has no method"}
 	}

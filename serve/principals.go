@@ -20,10 +20,10 @@ import (
 	"time"
 )
 
-// Principals are those who are let in: the bearer tokens of a file, each with
+// Principals are those who are admitted: the bearer tokens of a file, each with
 // the name of who holds it. The file is read again when it changes, so that a
 // token can be taken back without a restart; while it cannot be read or is
-// wrong, nobody is let in.
+// wrong, nobody is admitted.
 type Principals struct {
 	path string
 	log  *slog.Logger
@@ -35,7 +35,7 @@ type Principals struct {
 	seen    fileMark
 	list    []principal
 	// good is the last list that could be used: while the file is wrong nobody new
-	// is let in, and what runs goes on.
+	// is admitted, and what runs goes on.
 	good []principal
 	gone []string // principals that left, not yet taken
 }
@@ -191,7 +191,7 @@ func (p *Principals) read() []principal {
 		err = p.allow(namesOf(list))
 	}
 	if err != nil {
-		p.log.Error("nobody is let in: the token file cannot be used", "error", err)
+		p.log.Error("nobody is admitted: the token file cannot be used", "error", err)
 		p.list, p.seen = nil, fileMark{}
 		return nil
 	}
@@ -273,7 +273,7 @@ func parseTokens(text []byte) ([]principal, error) {
 		list = append(list, principal{name: name, sum: sum})
 	}
 	if lines.Err() != nil {
-		return nil, sandbox.Errorf("invalid_argument", nil, "the token file has a line longer than 64 KiB, that is no token")
+		return nil, sandbox.Errorf("invalid_argument", nil, "the token file has a line longer than 64 KiB, too long for a token")
 	}
 	if len(list) == 0 {
 		return nil, sandbox.Errorf("invalid_argument", nil, "the token file names nobody, add a line NAME:TOKEN")

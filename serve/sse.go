@@ -21,7 +21,7 @@ import (
 //
 // The library's handlers (mcp-go 1.2.1) let any web page open the stream and
 // take messages of any content type; the gate and readMessage stand before them.
-// Their calls do not notice that the client has gone; tied ends them.
+// Their calls do not notice that the client has gone; cancelTools ends them.
 const (
 	ssePath     = "/sse"
 	messagePath = "/message"
@@ -31,7 +31,7 @@ func (h *HTTP) serveSSE() {
 	h.library = server.NewSSEServer(h.server.MCP(),
 		server.WithSSEEndpoint(ssePath),
 		server.WithMessageEndpoint(messagePath),
-		// A path alone: the name the client came by may not be ours.
+		// A path alone: the server may not know the name the client used.
 		server.WithUseFullURLForMessageEndpoint(false),
 		server.WithSSEDisableLocalhostProtection(true),
 		server.WithSessionIDGenerator(func(ctx context.Context, _ *http.Request) (string, error) {
@@ -136,9 +136,9 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 }
 
 // cancelTools ends a tool when the server stops, and over SSE with its client's
-// stream, from which the library detaches it. And over SSE it gives a notification time to leave before the
-// call's result, because over SSE the library sends both through queues of their
-// own: a millisecond was enough in every measured case, five cost nobody much.
+// stream, from which the library detaches it. Over SSE the library queues
+// notifications and results separately, so a result waits 5 ms for the last
+// progress before it (1 ms sufficed when measured).
 func cancelTools(next server.ToolHandlerFunc) server.ToolHandlerFunc {
 	return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		life, sse := ctx.Value(lifeKey{}).(context.Context)

@@ -87,7 +87,7 @@ func (s *stdioSession) failure() error {
 	return s.err
 }
 
-// forward writes what mcp-go itself wants to notify.
+// forward writes the notifications of mcp-go itself.
 func (s *stdioSession) forward(ctx context.Context) {
 	for {
 		select {

@@ -103,18 +103,18 @@ type Config struct {
 	Private []string
 	// MaxSessions bounds how many live at once; 0 is 64.
 	MaxSessions int
-	// MaxPerPrincipal bounds those of one principal (see Key); 0 is no bound of
+	// MaxPerPrincipal bounds those of one principal (see Key); 0 means no bound of
 	// its own.
 	MaxPerPrincipal int
 	// MaxKept bounds the sessions of one principal that are kept, running or not,
-	// under the names of KeptName; 0 is no bound.
+	// under the names of KeptName; 0 is unlimited.
 	MaxKept int
 	// Idle ends sessions without a call or a running process for that long: a
 	// kept one is resumed by its client's next call. 0 is never.
 	Idle time.Duration
 	// MaxAge deletes sessions that old, whatever they do. 0 is never.
 	MaxAge time.Duration
-	// WorkspaceLimit bounds what a workspace we made may hold, in bytes; 0 is no
+	// WorkspaceLimit bounds what a workspace we made may hold, in bytes; 0 means no
 	// bound. It is watched, not enforced by the file system: see workspaceWatch.
 	WorkspaceLimit int64
 	// CloseWithin bounds the checkpoint of a session's end; 0 is 20 s.

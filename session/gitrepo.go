@@ -18,7 +18,7 @@ import (
 	"mcp-sandbox/sandbox"
 )
 
-// InnerListener is what a Sandbox offers beside when a server of ours may listen
+// InnerListener is what a Sandbox also offers when the server may listen
 // inside the session's network.
 type InnerListener interface {
 	Listen(network, addr string) (net.Listener, error)
@@ -203,7 +203,7 @@ func lastLine(s string) string {
 	return audit.Clip(line)
 }
 
-// makeOwnedAt makes a private directory at a path of ours, for commands as those of
+// makeOwnedAt makes a private directory at a path of the server, for commands as those of
 // an owned workspace.
 func makeOwnedAt(dir string) (*os.File, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {

@@ -31,7 +31,7 @@ type gitStage struct {
 	spawning sync.Mutex
 	looked   bool
 
-	told sync.Mutex // one reply at a time, so that each notice is in one
+	reporting sync.Mutex // one reply at a time, so that each notice is in one
 }
 
 // makeGitStage makes the directory that commands' changes of git directories go
@@ -153,8 +153,8 @@ func (s *Session) publishGit() []string {
 const maxKeptNames = 8
 
 func (g *gitStage) publish() (notices []string) {
-	g.told.Lock()
-	defer g.told.Unlock()
+	g.reporting.Lock()
+	defer g.reporting.Unlock()
 	r, err := g.publisher.Publish()
 	if err != nil {
 		g.log.Warn("git data could not be published", "error", err)

@@ -70,7 +70,7 @@ func (s *Session) over() bool {
 }
 
 // Start applies the manifest and starts the sandbox. A resumed session keeps its
-// files and has only its ephemeral entries made anew. A failed start leaves
+// files and has only its ephemeral entries recreated. A failed start leaves
 // nothing running and may be tried again. Codes: those of the manifest,
 // confinement_unavailable, session_not_found, cancelled.
 func (s *Session) Start(ctx context.Context) (err error) {

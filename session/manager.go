@@ -272,8 +272,8 @@ func (m *Manager) open(ctx context.Context, key string) (*Session, error) {
 	if c.Name == "" {
 		return m.create(ctx, c, nil, nil)
 	}
-	// A call that was let in before its client ended the session must not make it
-	// anew.
+	// A call that was accepted before its client ended the session must not
+	// recreate it.
 	if c.NameOf != nil && m.state.gone(c.Name) {
 		return nil, errorf("session_not_found", nil, "this session was ended, begin a new one")
 	}

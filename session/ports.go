@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Dialer is what a Sandbox offers beside when something outside may talk to a
+// Dialer is what a Sandbox also offers when something outside may talk to a
 // server inside: Dial connects to 127.0.0.1:port of the session's own network.
 type Dialer interface {
 	Dial(ctx context.Context, port int) (net.Conn, error)
@@ -164,7 +164,7 @@ func (ds *portForwards) get(port int, dialer Dialer, s *Session) (*portForward, 
 	if len(ds.open) >= maxDoors {
 		return nil, errorf("limit_reached", nil, "%d ports are exposed, which is the most of a session", maxDoors)
 	}
-	// The same number where it can be had: what runs inside often prints an
+	// The same number where it is free: what runs inside often prints an
 	// address with its own port in it.
 	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {

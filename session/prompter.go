@@ -21,7 +21,7 @@ const AskWithin = 30 * time.Second
 // It returns when ctx ends.
 type Prompter func(ctx context.Context, question string) Answer
 
-// WithPrompter offers a way to the user for as long as a call of theirs runs: a
+// WithPrompter registers a prompter while a tool call is in flight: a
 // question that comes up in the sandbox belongs to whoever waits for it.
 func (s *Session) WithPrompter(a Prompter) (leave func()) {
 	s.promptersMu.Lock()

@@ -14,7 +14,7 @@ import (
 	"mcp-sandbox/sandbox"
 )
 
-// Key names a client: a principal, who was let in, and the handle of one of its
+// Key names a client: a principal and the handle of one of its
 // connections or sandboxes. No principal can make the key of another: handles
 // are compared only behind the principal's own name.
 func Key(principal, handle string) string { return principal + "\x00" + handle }
@@ -30,7 +30,7 @@ func principalOf(key string) string {
 
 // room says whether one more session may live. When it may not, idle names the
 // principal's own least used session that could make room, "" if there is none:
-// nobody's session ends because somebody else wants one. Callers hold m.mu.
+// only the same principal's idle session is evicted. Callers hold m.mu.
 func (m *Manager) room(key string) (idle string, err error) {
 	p := principalOf(key)
 	own := 0
@@ -64,7 +64,7 @@ func (m *Manager) leastUsed(principal string) (key string) {
 	return key
 }
 
-// quiet says that nothing of a session is at work. Callers hold m.mu.
+// quiet says that nothing of a session runs. Callers hold m.mu.
 func (m *Manager) quiet(e *entry) bool {
 	if e.calls > 0 || e.leaving != nil {
 		return false

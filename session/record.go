@@ -34,7 +34,7 @@ func DefaultStateDir() string {
 }
 
 // openState makes the state directory, or a private temporary one where the
-// default place cannot be had; a directory the user named must work.
+// default place is unavailable; a directory the user named must work.
 func openState(dir string, named bool, log *slog.Logger) (*state, error) {
 	if dir != "" {
 		if err := os.MkdirAll(filepath.Join(dir, "sessions"), 0o700); err == nil {
@@ -55,7 +55,7 @@ func openState(dir string, named bool, log *slog.Logger) (*state, error) {
 	if err := os.Mkdir(filepath.Join(tmp, "sessions"), 0o700); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(tmp))
 	}
-	log.Info("state is kept in a temporary directory: the default one cannot be had")
+	log.Info("state is kept in a temporary directory: the default one is unavailable")
 	return &state{dir: tmp, temp: true}, nil
 }
 
@@ -84,7 +84,7 @@ func (s *state) close() error {
 	return nil
 }
 
-// scratch is a private directory of the session beside its record: spooled output
+// scratch is a private directory of the session next to its record: spooled output
 // lives there, never in the workspace.
 func (s *state) scratch(id string) (string, error) {
 	p := filepath.Join(s.dir, "sessions", id+".d")
@@ -102,7 +102,7 @@ type recordData struct {
 	Owned bool   `json:"owned"`
 	// Kept is set once a named session can be resumed: it outlives its server.
 	Kept bool `json:"kept,omitempty"`
-	// Temp is a directory that the sandbox may have made beside the workspace. Its
+	// Temp is a directory that the sandbox may have made next to the workspace. Its
 	// name holds the session's random id, so it is ours without an inode to
 	// compare.
 	Temp string `json:"temp,omitempty"`
@@ -262,7 +262,7 @@ func (r *record) removeWorkspace() error {
 	return removeIdentified(d.Workspace, d.Dev, d.Ino)
 }
 
-// removeRemains removes what a killed server left of a session beside its
+// removeRemains removes what a killed server left of a session next to its
 // workspace and record: the launcher's directory, clones, the side directory of a
 // manifest and the scratch directory.
 func (s *state) removeRemains(id string, d recordData) error {

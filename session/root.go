@@ -161,7 +161,7 @@ func chownToSandbox(dir string) (uid, gid int, err error) {
 	return id, id, nil
 }
 
-// couldBeOwned says whether the owner is one that a workspace of ours has: no
+// couldBeOwned says whether the owner is one that a workspace made here has: no
 // other account can make a directory that passes.
 func couldBeOwned(fi os.FileInfo) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)

@@ -71,7 +71,7 @@ func snapshotKey(root string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// EphemeralPaths are the paths of a workspace directory that sessions made anew at
+// EphemeralPaths are the paths of a workspace directory that sessions recreated at
 // each start. Snapshots leave them out, and so must what restores one outside a
 // session. Codes: internal.
 func EphemeralPaths(c Config, root string) ([]string, error) {
@@ -106,7 +106,7 @@ func (allowAll) Hides(string, uint64, uint64, uint64) bool { return false }
 func (allowAll) Protects(string) bool                      { return false }
 
 // OpenSnapshots opens the snapshots of a workspace directory without a session,
-// under the policy a session of it would have. skip are paths to leave out beside
+// under the policy a session of it would have. skip are paths to leave out in addition to
 // the configured ones. Codes: invalid_argument and those of package snapshot.
 func OpenSnapshots(c Config, dir, root string, skip ...string) (*snapshot.Repo, error) {
 	if err := c.checkPolicy(); err != nil {
@@ -132,7 +132,7 @@ func OpenSnapshots(c Config, dir, root string, skip ...string) (*snapshot.Repo, 
 	return openSnapshots(c, dir, root, nil, rules, files.Ignored, skip...)
 }
 
-// stageDirs are where a restore may build: the state directory, or beside the
+// stageDirs are where a restore may build: the state directory, or next to the
 // workspace where commands do not reach.
 func (c *Config) stageDirs(root string) []string {
 	var out []string
@@ -149,7 +149,7 @@ func (c *Config) stageDirs(root string) []string {
 			return out
 		}
 	}
-	// A directory of everybody's, such as /tmp, is no place for it.
+	// Not in a directory that everybody can write, such as /tmp.
 	if fi, err := os.Stat(up); err == nil && fi.Mode().Perm()&0o022 == 0 {
 		out = append(out, up)
 	}
@@ -275,9 +275,9 @@ func (s *Session) closeSnapshots() error {
 	return s.snaps.repo.Close()
 }
 
-// CountMutation says that a call has been made that can change something, and takes a
-// checkpoint beside the session's work when enough have been. One at a time: who
-// is faster than the disk gets fewer.
+// CountMutation counts a call that can change something, and takes a checkpoint in
+// the background after Config.CheckpointEvery of them. At most one checkpoint runs;
+// calls meanwhile queue no second.
 func (s *Session) CountMutation() {
 	every := s.config.CheckpointEvery
 	if every <= 0 {

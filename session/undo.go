@@ -16,28 +16,28 @@ import (
 type undo struct {
 	settled chan struct{} // closed when the baseline is there or given up; nil when undo is off
 
-	mu      sync.Mutex
-	off     bool          // there is no baseline, or the snapshots became too large
-	partial bool          // without ignored files
-	point   string        // the workspace before the newest call
-	told    string        // the point that lost has spoken about
-	back    string        // what was restored, while nothing was done since
-	last    string        // the newest snapshot taken here
-	changes uint64        // beginnings and ends of calls
-	taken   uint64        // changes when last was begun
-	calls   int           // in flight
-	flight  chan struct{} // closed when the snapshot being taken is done
-	cost    time.Duration // of the newest one; 0 is not known
-	ended   time.Time     // when that was done
-	spent   time.Duration // of waitCredit
-	counted time.Time     // when spent was brought up to date
-	later   bool          // a snapshot will be taken when the pause is over
+	mu       sync.Mutex
+	off      bool          // there is no baseline, or the snapshots became too large
+	partial  bool          // without ignored files
+	point    string        // the workspace before the newest call
+	reported string        // the point that lost has reported
+	back     string        // what was restored, while nothing was done since
+	last     string        // the newest snapshot taken here
+	changes  uint64        // beginnings and ends of calls
+	taken    uint64        // changes when last was begun
+	calls    int           // in flight
+	flight   chan struct{} // closed when the snapshot being taken is done
+	cost     time.Duration // of the newest one; 0 is not known
+	ended    time.Time     // when that was done
+	spent    time.Duration // of waitCredit
+	counted  time.Time     // when spent was brought up to date
+	later    bool          // a snapshot will be taken when the pause is over
 }
 
 const (
 	// baselineTime bounds each try of a snapshot that a session takes by itself.
 	baselineTime = 10 * time.Second
-	// quickSnapshot is how long a call waits for one, but for the baseline.
+	// quickSnapshot is how long a call waits for one, except the baseline.
 	quickSnapshot = 100 * time.Millisecond
 	// slowPause is how many times its cost a snapshot is followed by none, when it
 	// costs more or calls come so fast that they may not wait for it.
@@ -52,8 +52,8 @@ const (
 	defaultBaselineLimit = 4 << 30
 )
 
-// untilClosed is a context for work behind calls: the end of the session takes
-// a snapshot of its own, and has not long.
+// untilClosed is a context for work in the background of calls. Close takes its own
+// checkpoint under a deadline, so it cancels this work.
 func (s *Session) untilClosed() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -177,7 +177,7 @@ func (s *Session) takeBehind() <-chan struct{} {
 	}
 	done := make(chan struct{})
 	f := flight{began: time.Now(), at: u.changes, partial: u.partial}
-	if u.calls == 0 && u.told != u.point {
+	if u.calls == 0 && u.reported != u.point {
 		f.point = u.point
 	}
 	ok := s.behind(func(ctx context.Context) {
@@ -239,7 +239,7 @@ func (s *Session) fly(ctx context.Context, f flight) (again bool) {
 	}
 	u.partial, u.last, u.taken = less, info.ID, f.at
 	if text != "" {
-		u.told = f.point
+		u.reported = f.point
 		s.tell(text)
 	}
 	return u.calls == 0 && u.changes != u.taken

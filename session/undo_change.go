@@ -85,7 +85,7 @@ func waitSaying(ctx context.Context, done <-chan struct{}, progress func(Progres
 }
 
 // End has the state after the call stored behind it. Where the call may have
-// removed many files, or where that costs little beside the call, End waits, so
+// removed many files, or where that costs little next to the call, End waits, so
 // that the call's own notices can say how to undo it.
 func (c *Change) End(ctx context.Context) {
 	if c == nil || c.s == nil {

@@ -81,7 +81,7 @@ func (s *Session) HasRoom() error {
 	return errorf("limit_reached", nil, "the workspace holds %d bytes and may hold %d, remove files with rm", used, w.limit)
 }
 
-// watchWorkspace runs beside a session until it is closed.
+// watchWorkspace runs until the session is closed.
 func (s *Session) watchWorkspace() {
 	for {
 		w := s.watch

@@ -12,7 +12,7 @@ import (
 type cutSizes struct{ min, avg, max int }
 
 // The sizes for file content: large enough that a chunk's bookkeeping (about
-// 90 bytes) is nothing beside it, small enough that a few in flight stay far
+// 90 bytes) is negligible next to it, small enough that a few in flight stay far
 // below the memory bound.
 const maxChunk = 2 << 20
 

@@ -124,7 +124,7 @@ func (r *Repo) newest(ctx context.Context) (*record, string, error) {
 
 // saver tells new chunks from stored ones.
 type saver struct {
-	vault *chunkStore
+	store *chunkStore
 	data  *packer
 
 	mu      sync.Mutex
@@ -133,13 +133,13 @@ type saver struct {
 
 // claim returns true to the one caller that must store id.
 func (s *saver) claim(ctx context.Context, id chunkID) (bool, error) {
-	x, err := s.vault.index(ctx)
+	x, err := s.store.index(ctx)
 	if err != nil {
 		return false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Only learn and forget change the index, and neither runs beside this.
+	// Only learn and forget change the index, and neither runs concurrently with this.
 	if _, ok := x.chunks[id]; ok {
 		return false, nil
 	}
@@ -176,7 +176,7 @@ func (r *Repo) newWriter(ctx context.Context, prev *record) (*writer, error) {
 		return nil, err
 	}
 	w := &writer{r: r, ctx: ctx, prev: prev, comp: comp, old: map[chunkID]recordChunk{}, raw: map[chunkID]uint32{}}
-	w.save = &saver{vault: r.chunks, data: newPacker(ctx, r.store, localUploads), claimed: map[chunkID]struct{}{}}
+	w.save = &saver{store: r.chunks, data: newPacker(ctx, r.store, localUploads), claimed: map[chunkID]struct{}{}}
 	w.meta = newPacker(ctx, r.store, 1)
 	w.m = newManifestWriter(w)
 	w.next = 2 * manifestCuts().avg

@@ -22,12 +22,12 @@ const (
 	Type     = "type"     // a file became a directory, a directory a link, ...
 )
 
-// Change is one path that differs. Times alone are no change.
+// Change is one path that differs. Different times alone are not a change.
 type Change struct {
 	Path       string `json:"path"`
 	Kind       string `json:"kind"`
 	Dir        bool   `json:"dir,omitempty"` // it is a directory, after if there is one
-	SizeBefore int64  `json:"size_before"`   // bytes; 0 for what is no file
+	SizeBefore int64  `json:"size_before"`   // bytes; 0 for what is not a file
 	SizeAfter  int64  `json:"size_after"`
 }
 

@@ -28,7 +28,7 @@ const (
 
 // entry is one object of the tree. dev, ino and ctime say which inode it was
 // read from, so that the next snapshot can take it as unchanged unread; they
-// are no part of what is restored. ctime 0 means: read it again.
+// are not part of what is restored. ctime 0 means: read it again.
 type entry struct {
 	path  string // "" is the root itself
 	kind  byte

@@ -58,8 +58,8 @@ func (r *Repo) Hydrate(ctx context.Context, archive io.Reader, q ImportRequest) 
 // bzip2, xz or zstd. The workspace is not touched. unsafe_archive names the
 // member that is refused and why: absolute, "..", backslash and drive-letter
 // names; links out of the tree; hard links to anything but an earlier file;
-// devices, FIFOs and the like; members listed twice or below what is no
-// directory; a root that is no directory; more than the Limits. setuid and setgid
+// devices, FIFOs and the like; members listed twice or below what is not a
+// directory; a root that is not a directory; more than the Limits. setuid and setgid
 // are dropped.
 func (r *Repo) Import(ctx context.Context, archive io.Reader, q ImportRequest) (Info, error) {
 	done, err := r.begin(ctx)
@@ -374,7 +374,7 @@ func (in *importer) linkTarget(path, target string) string {
 }
 
 // parents adds the directories that an archive left out, and refuses members below
-// what is no directory, wherever in the archive the two stand.
+// what is not a directory, wherever in the archive the two stand.
 func (in *importer) parents() error {
 	now := in.r.opt.Now().UnixNano()
 	implied := map[string]*entry{}

@@ -87,7 +87,7 @@ func (s *LocalStore) path(key string) (string, error) {
 	return filepath.Join(s.dir, filepath.FromSlash(key)), nil
 }
 
-// Put writes beside, syncs and renames, then syncs the directory: after a crash
+// Put writes a temporary file, syncs and renames it, then syncs the directory: after a crash
 // the key holds the whole new object or what it held before.
 func (s *LocalStore) Put(ctx context.Context, key string, r io.ReadSeeker, size int64) (err error) {
 	dst, err := s.path(key)

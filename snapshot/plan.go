@@ -65,7 +65,7 @@ type planner struct {
 	pins    map[string]string   // paths that are there but in no manifest, with why
 	pinned  map[string]struct{} // directories that hold such paths
 	chain   []dirFix            // unchanged directories above the path at hand
-	dirty   map[string]bool     // first paths of hard link groups to build anew
+	dirty   map[string]bool     // first paths of hard link groups to rebuild
 	heads   map[string]string   // first path -> where it is staged
 	taken   string              // the directory being removed or replaced
 	inTaken bool
@@ -148,7 +148,7 @@ func same(c, t *entry) bool {
 }
 
 // findGroups marks the hard link groups of the target that are not as they
-// should be. All names of such a group are built anew, as one file.
+// should be. All names of such a group are rebuilt, as one file.
 func (p *planner) findGroups(c, t *entry) error {
 	if t == nil || t.kind != kindFile || !t.linked && t.hard == "" || !within(t.path, p.scope) {
 		return nil

@@ -68,7 +68,7 @@ func (r *Repo) collectDue(ctx context.Context) bool {
 	select {
 	case r.write <- struct{}{}:
 	default:
-		return false // someone else is at work and will look again
+		return false // another process collects and will look again
 	}
 	due := r.dropped >= collectAfter
 	<-r.write
@@ -225,7 +225,7 @@ func unreadableRecord(id string, err error) error {
 	return sandbox.Errorf(CodeFailed, err, "snapshot %s cannot be read, so nothing was pruned; delete it first", id)
 }
 
-// collectAgain marks anew after records were dropped for size, so that their
+// collectAgain marks again after records were dropped for size, so that their
 // chunks go at once.
 func (r *Repo) collectAgain(ctx context.Context, grace time.Duration, sum PruneResult) (PruneResult, error) {
 	res, err := r.collect(ctx, grace)

@@ -90,7 +90,7 @@ const (
 	maxRecord     = 64 << 20
 )
 
-// idAlphabet is Crockford's base 32 in lower case: no letter is mistaken for a
+// idAlphabet is Crockford's base 32 in lower case: no letter looks like a
 // digit when a person or a model copies an id.
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 

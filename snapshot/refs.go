@@ -9,7 +9,7 @@ import (
 
 // A restore that rewinds a git directory would take commits out of every branch
 // and their objects with them. So a git directory whose refs the restore moves,
-// or that holds refs of ours already, keeps its objects, and Options.Refs can
+// or that holds refs below refs/mcp-sandbox already, keeps its objects, and Options.Refs can
 // keep what the refs pointed to.
 
 // RefMove is a ref of a git directory, or HEAD, that a restore moves.

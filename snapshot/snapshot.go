@@ -84,7 +84,7 @@ type Rules interface {
 	Protects(path string) bool
 }
 
-// noRules is no policy at all.
+// noRules is the empty policy.
 type noRules struct{}
 
 func (noRules) Hides(string, uint64, uint64, uint64) bool { return false }

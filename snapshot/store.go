@@ -23,7 +23,7 @@ type Store interface {
 	Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
 	// List returns the objects whose key starts with prefix, sorted by key.
 	List(ctx context.Context, prefix string) ([]Object, error)
-	// Delete removes key; a missing key is no error.
+	// Delete removes key; a missing key is not an error.
 	Delete(ctx context.Context, key string) error
 	// Has tells whether key is there.
 	Has(ctx context.Context, key string) (bool, error)
@@ -56,7 +56,7 @@ type Object struct {
 	Time time.Time // when it was stored, by the store's clock
 }
 
-// Locker is what a [Store] shared by several processes may offer beside.
+// Locker is what a [Store] shared by several processes may also offer.
 // Collecting garbage takes the exclusive lock, all else a shared one. Without
 // it, garbage younger than an hour is left alone instead.
 type Locker interface {

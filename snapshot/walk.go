@@ -18,7 +18,7 @@ import (
 type walker struct {
 	ctx  context.Context
 	tree *tree
-	skip func(path string) bool // leave it out, without a word; or nil
+	skip func(path string) bool // leave it out, unmentioned; or nil
 
 	mu      sync.Mutex
 	cond    *sync.Cond

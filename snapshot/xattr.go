@@ -55,7 +55,7 @@ func readXattrs(fd int) []xattr {
 }
 
 // writeXattrs makes the stored attributes of fd those in want. A file system
-// that has none is no error when there is nothing to write.
+// that has none is not an error when there is nothing to write.
 func writeXattrs(fd int, want []xattr) error {
 	have := readXattrs(fd)
 	for _, h := range have {

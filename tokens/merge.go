@@ -13,7 +13,7 @@ import (
 // the encoding of its text exactly if every two neighbours are the encoding of
 // theirs. And every beginning of an encoding is itself the encoding of its
 // text. So the encoding is found from left to right: take the longest token
-// that fits beside the one before, and where none does, go back and take a
+// that fits next to the one before, and where none does, go back and take a
 // shorter one. Positions from which that failed are remembered, so each is
 // tried once and the whole takes linear time. (The method is the one of
 // GitHub's "bpe" crate, described in "So many tokens, so little time", 2024.)

@@ -51,7 +51,7 @@ func defaultMark(removedTokens, removedLines int) string {
 // where that costs no more than a quarter of the half between lines, with the
 // mark on a line of its own between them. A nil mark is a plain default.
 //
-// A budget too small for anything beside the mark gets the mark alone, cut too
+// A budget too small for anything but the mark gets the mark alone, cut too
 // if need be, and one of 0 or less gets nothing.
 func (e *Encoding) Truncate(text string, max int, mark Placeholder) Truncation {
 	text = valid(text)
@@ -82,7 +82,7 @@ func (e *Encoding) TruncateParts(head, tail string, gap Gap, max int, mark Place
 	c := cutter{e: e, max: max, mark: mark, head: head, tail: tail, gapLines: gap.Lines,
 		heads: heads, tails: tails, total: gap.Total}
 	if kept := nHead + nTail; c.total < kept || c.total <= 0 {
-		// As dense as what is left, or as text usually is.
+		// Assume the tokens per byte of the kept text, or 1/4.
 		c.estimated = true
 		perByte := 0.25
 		if kept > 0 {

@@ -36,10 +36,10 @@ var (
 //     above.
 //   - moves: one uint16 for every bucket of that hash table.
 //   - filter: a bit set, one bit set for every pair, found by the upper bits of
-//     its hash; most of what is no pair has a zero there.
+//     its hash; most of what is not a pair has a zero there.
 //   - seams: a bit set of the bytes that touch in the merges of pairs: the last
 //     two of the left part, or its only one, with the first two of the right.
-//   - gaps: uint32 numbers that are no token.
+//   - gaps: uint32 numbers that are not tokens.
 type vocab struct {
 	trie, split, pairs, moves, filter, seams, gaps string
 

@@ -10,7 +10,7 @@ import (
 )
 
 // clientExtras are arguments that clients, not models, add to every call. They
-// concern the client alone and are dropped without a word. A row whose names
+// concern the client alone and are dropped silently. A row whose names
 // could also come from a model counts only when all of with are present.
 var clientExtras = []struct {
 	client string
@@ -27,7 +27,7 @@ var clientExtras = []struct {
 }
 
 // harmless are names, or their last words, under which models explain
-// themselves. None of them is taken for a misspelt argument.
+// themselves. None of them is treated as a misspelt argument.
 var harmless = map[string]bool{
 	"comment": true, "comments": true, "description": true, "explanation": true, "goal": true, "intent": true, "justification": true,
 	"note": true, "notes": true, "purpose": true, "rationale": true, "reason": true, "reasoning": true, "summary": true,
@@ -256,7 +256,7 @@ func texts(v any) []string {
 	return nil
 }
 
-// wordsOf splits a name at what is no letter or digit and where a capital
+// wordsOf splits a name at what is not a letter or digit and where a capital
 // begins, all in lower case: maxOutputTokens and max-output-tokens are one.
 func wordsOf(name string) []string {
 	var words []string

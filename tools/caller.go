@@ -32,7 +32,7 @@ type Caller struct {
 }
 
 // Notifier writes a notification at once, so that it arrives before the result of
-// the call that sends it. Both transports of this protocol version fulfil it.
+// the call that sends it. The stdio loop and streamable HTTP fulfil it.
 type Notifier interface {
 	Notify(mcp.JSONRPCNotification) error
 }

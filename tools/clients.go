@@ -16,12 +16,12 @@ type Client struct {
 	id byte
 	// name is how the name in its clientInfo begins, in lower case.
 	name string
-	// structured: its model or user gains by structuredContent beside the text.
+	// structured: its model or user gains by structuredContent in addition to the text.
 	structured bool
 	// tokens is the default limit of a result, most what a call may ask for; 0 is
 	// defaultMaxTokens and no bound.
 	tokens, most int
-	// bytes and lines bound a result as well, 0 is no bound. They leave room for
+	// bytes and lines bound a result as well, 0 does not. They leave room for
 	// the lines above the output.
 	bytes, lines int
 	// why is the limit or habit, and where it was seen.

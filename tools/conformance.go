@@ -20,7 +20,7 @@ import (
 )
 
 // The MCP conformance suite calls tools, prompts and resources of fixed names.
-// This file offers them beside the real tools, so that the suite judges our
+// This file offers them next to the real tools, so that the suite judges our
 // transport; it is in no build without the tag conformance, because it lets any
 // client change the tool list. What each does is said by the suite
 // (@modelcontextprotocol/conformance, the scenarios' descriptions).

@@ -76,7 +76,7 @@ func execCommand(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	defer c.attend(ctx)()
+	defer c.withPrompter(ctx)()
 	res, err := c.session.Exec(ctx, r)
 	if err != nil {
 		return nil, err

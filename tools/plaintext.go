@@ -225,7 +225,7 @@ func (p *painter) control(params string, final byte) {
 			p.line().end = ""
 		}
 	case 'H', 'f':
-		// The screen begins anew; what was there stays above.
+		// The screen starts over; what was there stays above.
 		if p.row = len(p.lines) - 1; len(p.line().text) > 0 {
 			p.newline()
 		}

@@ -88,7 +88,7 @@ type call struct {
 	said    progressSaid
 }
 
-// reply is what a handler has to say: text for the model, content beside it,
+// reply is what a handler has to say: text for the model, further content,
 // and the same as data for clients that read structuredContent.
 type reply struct {
 	text       string
@@ -325,7 +325,7 @@ func (s *Server) success(from Client, r *reply) *mcp.CallToolResult {
 		res.Content = append(res.Content, *r.link)
 	}
 	// Some clients show the model only the structured part when there is one, so
-	// an image beside it would vanish.
+	// an image next to it would vanish.
 	if r.structured != nil && r.image == nil && s.structuredFor(from) {
 		res.StructuredContent = r.structured
 	}
@@ -333,7 +333,7 @@ func (s *Server) success(from Client, r *reply) *mcp.CallToolResult {
 }
 
 // failure renders an error for the model: "code: sentence, next step". What
-// carries no code is a defect of ours or the system; its text may name host
+// carries no code is a defect of the server or the system; its text may name host
 // paths, so it goes to the log alone.
 func (s *Server) failure(name string, err error) *mcp.CallToolResult {
 	var coded *sandbox.Error

@@ -46,7 +46,7 @@ func writeStdin(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	defer c.attend(ctx)()
+	defer c.withPrompter(ctx)()
 	res, err := c.session.Write(ctx, r)
 	if err != nil {
 		return nil, err

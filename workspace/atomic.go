@@ -88,7 +88,7 @@ func (f *FS) chown(fd int) error {
 	return unix.Fchown(fd, f.opts.OwnerUID, f.opts.OwnerGID)
 }
 
-// prepare writes r to a temporary file beside p, complete and durable but for
+// prepare writes r to a temporary file next to p, complete and durable except for
 // the name.
 func (f *FS) prepare(ctx context.Context, p *resolved, r replacement) (*staged, error) {
 	s, err := f.tryPrepare(ctx, p, r)

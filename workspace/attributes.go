@@ -8,7 +8,7 @@ import (
 
 // copyAttributes copies the extended attributes and access lists of the file at
 // p to fd. It does what it can: a file system without them, or an attribute the
-// server may not set, is no reason to refuse an edit.
+// server may not set, does not refuse an edit.
 func copyAttributes(fd int, p *resolved) {
 	old, err := retryEINTR(func() (int, error) {
 		return unix.Openat(p.fd, p.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)

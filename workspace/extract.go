@@ -38,7 +38,7 @@ type ExtractResult struct {
 	Bytes                     int64
 }
 
-// Extract unpacks an archive. Members are written to a directory beside their
+// Extract unpacks an archive. Members are written to a directory next to their
 // destination first and moved into place when the whole archive has proved
 // harmless, so a refused or damaged archive leaves nothing behind.
 //

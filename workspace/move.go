@@ -98,7 +98,7 @@ func (f *FS) permitMove(from, to *resolved, st *unix.Stat_t) error {
 	return f.permitNonDirectory(to)
 }
 
-// moveByCopy copies to a temporary name beside the destination, takes the name,
+// moveByCopy copies to a temporary name next to the destination, takes the name,
 // and only then removes the source.
 func (f *FS) moveByCopy(ctx context.Context, from, to *resolved, st *unix.Stat_t) error {
 	tmp := tempName()

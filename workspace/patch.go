@@ -61,7 +61,7 @@ type patcher struct {
 }
 
 // ApplyPatch applies a patch in the begin/end-marker grammar or a unified diff.
-// All paths and all hunks are checked and all new contents written beside the
+// All paths and all hunks are checked and all new contents written next to the
 // old ones before the first file changes; when a later step fails the earlier
 // ones are taken back. A kill in the middle of the final renames can leave some
 // files changed, each of them whole. Adding or moving onto an existing file is
@@ -190,7 +190,7 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 		t.stripPrefixes(&op)
 	}
 	if op.moveTo != "" && path.Clean(op.path) == path.Clean(op.moveTo) {
-		op.moveTo = "" // a move onto itself is no move
+		op.moveTo = "" // a move onto itself does nothing
 	}
 	s, shown, err := t.file(op.path, op.op == "update" && op.moveTo == "")
 	if err != nil {

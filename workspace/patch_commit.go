@@ -161,7 +161,7 @@ func (t *patcher) open(s *patchFile, made *undoLog) error {
 	return nil
 }
 
-// stage writes the new content beside the file.
+// stage writes the new content next to the file.
 func (t *patcher) stage(ctx context.Context, s *patchFile) error {
 	content, err := s.content()
 	if err != nil {

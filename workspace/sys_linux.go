@@ -39,7 +39,7 @@ func beingWritten(fd int) bool {
 
 // announceWait tells other servers that this one waits for the lock of a
 // directory, or that it does no longer. The announcement is a shared record lock
-// (fcntl(2), F_OFD_SETLK), which is independent of flock(2), can be had on a
+// (fcntl(2), F_OFD_SETLK), which is independent of flock(2), can be taken on a
 // directory and goes with the descriptor. A file system without such locks has
 // no order between servers.
 func announceWait(fd int, on bool) {

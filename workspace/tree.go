@@ -16,7 +16,7 @@ type MkdirResult struct {
 }
 
 // Mkdir makes a directory; with parents, the missing ones on the way too. A
-// directory that exists already is no error; a missing parent is named.
+// directory that exists already is not an error; a missing parent is named.
 func (f *FS) Mkdir(ctx context.Context, path string, parents bool) (MkdirResult, error) {
 	var res MkdirResult
 	err := f.at(path, walkOptions{follow: true, write: true, parents: parents}, func(p *resolved) error {
@@ -230,7 +230,7 @@ type remover struct {
 
 func (r *remover) remove(dir int, name, at string) error {
 	// Trees deeper than the descriptors allow are flattened: a directory too
-	// deep moves up beside the top one and is removed from there.
+	// deep moves up next to the top one and is removed from there.
 	pending := []string{name}
 	for len(pending) > 0 {
 		top := pending[len(pending)-1]

@@ -13,7 +13,7 @@ import (
 )
 
 // A version names the content of a file in a few characters, for a caller that
-// wants to write only if the file is still what it has read.
+// writes only if the file is still what it has read.
 
 const (
 	// versionDigits are of a sum in hexadecimal. They need not stand against an

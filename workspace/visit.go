@@ -42,7 +42,7 @@ type visited struct {
 // links.
 type tour struct {
 	ctx       context.Context
-	all       bool // ignore files and version control directories are no reason to leave out
+	all       bool // ignore files and version control directories do not leave anything out
 	visit     func(visited) error
 	truncated bool // there was too much to visit all of it
 	left      int  // names left out because they are hidden by policy
@@ -120,7 +120,7 @@ type place struct {
 }
 
 // leavesOut tells whether ignore files leave out an entry of the directory, and
-// whether it is one that is ignored but for the tracked files in it.
+// whether it is one that is ignored except for the tracked files in it.
 func (t *tour) leavesOut(at *place, sub []string, isDir bool) (out, tracked bool, err error) {
 	say := ignoredByGit
 	if !at.tracked {

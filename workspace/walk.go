@@ -156,7 +156,7 @@ func (w *walker) missing() (arrived bool, err error) {
 	return false, nil
 }
 
-// follow replaces name by what it links to. What is no link ends the walk, or
+// follow replaces name by what it links to. What is not a link ends the walk, or
 // fails it when more components follow.
 func (w *walker) follow(name string) (arrived bool, err error) {
 	p, last := w.at, len(w.todo) == 1

@@ -87,7 +87,7 @@ func (f *FS) atEntered(path string, o walkOptions, use func(*resolved) error) er
 	return fail(codePermission, "%s keeps changing while it is being used; stop the process that replaces it", quote(path))
 }
 
-// WriteFile writes a whole file. The new bytes are written beside the old ones
+// WriteFile writes a whole file. The new bytes are written next to the old ones
 // and renamed over them after fsync, so a crash, a full disk or a kill leaves
 // either content whole. Mode, owner and extended attributes of an existing file
 // are kept; set-user-ID and set-group-ID are dropped, as write(2) drops them.
@@ -337,7 +337,7 @@ func copyContext(ctx context.Context, w io.Writer, r io.Reader, limit int64) (in
 	return done, nil
 }
 
-// unwrapPath strips the *os.PathError, whose path is a name of ours.
+// unwrapPath strips the *os.PathError, whose path is a temporary name.
 func unwrapPath(err error) error {
 	var pe *os.PathError
 	if errors.As(err, &pe) {

@@ -1,5 +1,5 @@
 // Command http measures this repository's server with many clients at once
-// over --transport http, beside quiet and hostile traffic, and writes
+// over --transport http, next to quiet and hostile traffic, and writes
 // docs/benchmarks-http.md:
 //
 //	go run -C bench ./http
@@ -49,7 +49,7 @@ func main() {
 	flag.IntVar(&o.clients, "clients", 200, "clients at once, each with a session of its own")
 	flag.DurationVar(&o.duration, "duration", 5*time.Minute, "how long they work, quiet and hostile segments together")
 	flag.DurationVar(&o.pause, "pause", time.Second, "mean pause of a client between two commands")
-	flag.BoolVar(&o.hostile, "hostile", true, "put hostile traffic beside the clients in every second segment")
+	flag.BoolVar(&o.hostile, "hostile", true, "put hostile traffic next to the clients in every second segment")
 	flag.IntVar(&o.slow, "slow", 1000, "connections that the slow attack holds")
 	flag.IntVar(&o.junk, "junk", 10_000, "sessions that the junk attack opens in its segment")
 	flag.StringVar(&o.attacks, "attacks", "", "run only the attacks with this in their name")
@@ -132,7 +132,7 @@ func (r *result) measure(ctx context.Context, srv *server) error {
 	return nil
 }
 
-// A segment is a part of the run with the same traffic beside the clients.
+// A segment is a part of the run with the same traffic next to the clients.
 type segment struct {
 	name, what string
 	attack     func(context.Context, *tally) // nil when quiet
@@ -163,7 +163,7 @@ func segments(o options, srv *server) []segment {
 }
 
 // run lets the clients work for the length of the segment. What begins in its
-// first part, while the traffic beside them changes, is checked but not timed.
+// first part, while the other traffic changes, is checked but not timed.
 func (s *segment) run(ctx context.Context, crowd *crowd, srv *server, length time.Duration) {
 	settle := min(length/5, 3*time.Second)
 	whole, cancel := context.WithTimeout(ctx, length)

@@ -81,7 +81,7 @@ func (r *result) write(w io.Writer) error {
 		o.clients, r.opened.Round(10*time.Millisecond), quantile(r.first, 0.5), quantile(r.first, 0.99))
 
 	quiet := quantile(r.quiet(), 0.99)
-	b.WriteString("## Latency\n\nFrom the request to the answer of `cat who; echo NUMBER`, in ms. The server's sandboxes are not in its processors.\n\n| Beside it | Commands | p50 | p99 | Longest | p99 beside quiet | Processors: server | Processors: clients and attack |\n|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("## Latency\n\nFrom the request to the answer of `cat who; echo NUMBER`, in ms. The server's sandboxes are not in its processors.\n\n| Next to it | Commands | p50 | p99 | Longest | p99 against quiet | Processors: server | Processors: clients and attack |\n|---|---|---|---|---|---|---|---|\n")
 	line := func(name string, times []float64, server, ours float64) {
 		p99 := quantile(times, 0.99)
 		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %.2f | %.2f |\n", name, len(times), ms(quantile(times, 0.5)), ms(p99), ms(quantile(times, 1)), ratio(p99, quiet), server, ours)
@@ -132,7 +132,7 @@ func (r *result) write(w io.Writer) error {
 	memory("most in quiet segments", calm)
 	for _, s := range r.segments {
 		if s.attack != nil {
-			memory("most beside "+s.name, s.peak)
+			memory("most next to "+s.name, s.peak)
 		}
 	}
 	memory("all sessions deleted", r.after)

@@ -1,4 +1,4 @@
-// Command snapshot measures package snapshot beside tar, git and restic on a
+// Command snapshot measures package snapshot against tar, git and restic on a
 // copy of a source tree: first snapshot, second of an unchanged tree, second
 // with 1 % of the files changed, difference, restore, and the undo of an
 // rm -rf of 10,000 files. Every step of every program is a process of its own
@@ -58,7 +58,7 @@ func main() {
 	}
 }
 
-// step is one operation of ours: create, diff or restore.
+// step is one operation of package snapshot: create, diff or restore.
 func step(args []string) error {
 	ctx := context.Background()
 	// As the command mcp-sandbox snapshots has it.
@@ -243,7 +243,7 @@ func benchUndo(counts string) error {
 }
 
 // undo is the baseline of many small files and the undo of an rm -rf of them,
-// beside git and restic.
+// next to git and restic.
 func undo(base, self string, files int, show func(string, string, []result)) error {
 	ws, store := filepath.Join(base, fmt.Sprint("many", files)), filepath.Join(base, fmt.Sprint("manystore", files))
 	for i := range files {

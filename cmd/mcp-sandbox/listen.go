@@ -66,7 +66,7 @@ func removeStale(path string) error {
 	case err != nil:
 		return badSetting("the socket %s cannot be looked at (%v)", path, err)
 	case fi.Mode().Type() != fs.ModeSocket:
-		return badSetting("%s is there and is no socket, name another path", path)
+		return badSetting("%s exists and is not a socket; name another path", path)
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {

@@ -17,7 +17,7 @@ import (
 	"mcp-sandbox/sandbox"
 )
 
-// Exit codes of our own, chosen so that a command's code is not mistaken for
+// Exit codes of the program itself, chosen so that a command's code is not mistaken for
 // one: 2 is bad usage, 125 a failure before or around the command (as with
 // docker run and timeout(1)).
 const (

@@ -29,7 +29,7 @@ func newServe() *cobra.Command {
 				return err
 			}
 			if s.remote() {
-				defer insist(cmd.Context(), parkPatience)()
+				defer insist(cmd.Context(), suspendPatience)()
 				return serveHTTP(cmd.Context(), &s)
 			}
 			defer insist(cmd.Context(), endPatience)()
@@ -45,9 +45,9 @@ func newServe() *cobra.Command {
 // server, and what is on disk is whole at any moment.
 const endPatience = 1700 * time.Millisecond
 
-// parkPatience is that of a network server, which saves the sessions of all its
+// suspendPatience is that of a network server, which saves the sessions of all its
 // clients for the server that comes after it.
-const parkPatience = 20 * time.Second
+const suspendPatience = 20 * time.Second
 
 // insist ends the process when it is still there patience after ctx, whatever it
 // is doing. The function it returns calls that off.
@@ -101,7 +101,7 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 	return errors.Join(ignoreGone(err), stopMetrics(), m.Close())
 }
 
-// protocolOutput keeps stdout for the protocol alone: a stray print of ours or
+// protocolOutput keeps stdout for the protocol alone: a stray print of this program or
 // of a library would break the client's parser, so it lands on stderr.
 func protocolOutput(out *os.File) io.Writer {
 	fd, err := unix.FcntlInt(out.Fd(), unix.F_DUPFD_CLOEXEC, 3)
@@ -114,7 +114,7 @@ func protocolOutput(out *os.File) io.Writer {
 }
 
 // ignoreGone: a client that left without reading has ended the session the way
-// clients do; that is no failure of the server.
+// clients do; the server has not failed.
 func ignoreGone(err error) error {
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
 		return nil

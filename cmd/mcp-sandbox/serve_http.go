@@ -270,7 +270,7 @@ func makeToken(path string) error {
 	return nil
 }
 
-// readiness says whether a sandbox can be had here: it is tried once before the
+// readiness says whether a sandbox is available here: it is tried once before the
 // first client, so that a server which could only refuse is never given any. The
 // trial is a session like others, so a server killed in it leaves nothing that
 // the next one does not remove.
@@ -281,7 +281,7 @@ type readiness struct {
 
 func (r *readiness) get() error { return r.failed }
 
-// trialKey is no client's: theirs are made by session.Key.
+// trialKey belongs to no client: their keys are made by session.Key.
 const trialKey = "trial"
 
 func (r *readiness) try(ctx context.Context, m *session.Manager, c session.Config) {

@@ -68,7 +68,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.IntVar(&s.tools.MaxOutputTokens, "max-output-tokens", 0, "most tokens a call may ask for (default: no cap)")
 	f.IntVar(&s.maxYieldMS, "max-yield-ms", 45000, "longest a call waits for a command")
 	f.StringVar(&s.session.OnCancel, "on-cancel", "kill", "what a cancelled call does to its command: kill or leave")
-	f.StringVar(&s.tools.Structured, "structured", "auto", "structuredContent beside text: on, off, or auto: for clients known to gain by it (docs/clients.md)")
+	f.StringVar(&s.tools.Structured, "structured", "auto", "structuredContent in addition to text: on, off, or auto: for clients known to gain by it (docs/clients.md)")
 	f.IntVar(&s.session.Limits.Procs, "limit-procs", 0, "processes of a session (default 1024)")
 	f.Var((*size)(&s.session.Limits.FileSize), "limit-file-size", "largest file a command may write (default 4G)")
 	f.IntVar(&s.session.Limits.OpenFiles, "limit-open-files", 0, "open files of a process (default 4096)")

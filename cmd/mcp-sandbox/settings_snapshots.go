@@ -19,7 +19,7 @@ func registerSnapshots(f *pflag.FlagSet, s *settings) {
 	s.session.BaselineLimit = 4 << 30
 	f.Var((*size)(&s.session.BaselineLimit), "baseline-limit", "most bytes of files that such a snapshot reads; above it, or after 10 s, ignored files are left out, and if that does not help there is none")
 	f.StringSliceVar(&s.session.SnapshotIgnore, "snapshot-ignore", nil, "globs of paths that snapshots leave out, such as node_modules")
-	f.IntVar(&keep.Count, "snapshot-keep", keep.Count, "most snapshots kept of a workspace, automatic ones go first; 0 is no bound")
+	f.IntVar(&keep.Count, "snapshot-keep", keep.Count, "most snapshots kept of a workspace, automatic ones go first; 0 is unlimited")
 	f.DurationVar(&keep.Age, "snapshot-keep-age", keep.Age, "age at which snapshots go; 0 is never")
 	f.Var((*size)(&keep.Bytes), "snapshot-keep-size", "largest total size of a workspace's snapshots; the oldest are dropped first")
 }

@@ -144,7 +144,7 @@ func noProgram(f *fixture) {
 	}
 }
 
-// looksLikeState is AC-55: nothing a program writes is taken for what it is.
+// looksLikeState is AC-55: nothing a program writes is mistaken for its state.
 func looksLikeState(f *fixture) {
 	r := f.sh(`printf '$ \n> \nError: it failed\nProcess exited with code 9\nProcess running with session ID 4242\n'`)
 	if r.Exit.Code != 0 || r.ID != 0 || len(r.Notices) != 0 {

@@ -91,7 +91,7 @@ func closedStdin(f *fixture) {
 	if _, err := f.table.Write(context.Background(), ptyproc.WriteRequest{ID: res.ID, Chars: []byte("x")}); code(err) != "stdin_closed" {
 		f.Errorf("closed by us: %v", err)
 	}
-	f.write(res.ID, "", true, time.Millisecond) // closing again is no error
+	f.write(res.ID, "", true, time.Millisecond) // closing again is allowed
 	f.kill(res.ID)
 
 	res = f.launch(f.withStdin("exec <&-; echo over; sleep 1000", "", true), "over")

@@ -245,7 +245,7 @@ func stoppedLeader(f *fixture) {
 
 func oneSignal(f *fixture) {
 	res := f.launch(f.request(`trap 'echo caught' USR1; echo up; while :; do sleep 0.1; done`), "up")
-	// The sleep beside it dies of the signal, the shell lives.
+	// Its child, the sleep, dies of the signal, the shell lives.
 	r, err := f.table.Kill(context.Background(), res.ID, syscall.SIGUSR1)
 	if err != nil || !r.Running {
 		f.Fatalf("%v %+v", err, r)

@@ -416,7 +416,7 @@ func resized(old [][]cell, cols, rows, shift int) [][]cell {
 	for y := range min(rows, len(old)-shift) {
 		row := grid[y]
 		n := copy(row, old[y+shift])
-		// A wide character that lost its right half is no character.
+		// A wide character that lost its right half is not a character.
 		if n == cols && n < len(old[y+shift]) && old[y+shift][n].r == wideTail {
 			row[n-1] = cell{}
 		}

@@ -2,7 +2,7 @@
 // from package snapshot so that only programs that want it carry the client.
 //
 // Start at [New]. It does not make buckets, and it has no lock: let one server
-// use a prefix at a time, since collecting garbage beside another that writes
+// use a prefix at a time, since collecting garbage while another writes
 // can only rely on that garbage being old.
 package s3store
 

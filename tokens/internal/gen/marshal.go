@@ -111,7 +111,7 @@ func buildPairs(keys []pairKey) (slots, moves []byte, err error) {
 }
 
 // buildFilter makes a bit set of about ten bits for every pair, so that most
-// look-ups of what is no pair end after one load from a small table.
+// look-ups of what is not a pair end after one load from a small table.
 func buildFilter(keys []pairKey) []byte {
 	bits := 3
 	for 1<<bits < 8*len(keys) {
