@@ -39,7 +39,8 @@ func (a *apply) place(root int) {
 // private one, as a command could open it while it is in the workspace.
 func renames(from, to int, name string) bool {
 	probe := name + "-probe"
-	if unix.Mkdirat(from, probe, 0) != nil {
+	// Moving a directory to another one takes the right to write to it (rename(2)).
+	if unix.Mkdirat(from, probe, 0o200) != nil {
 		return false
 	}
 	if unix.Renameat(from, probe, to, probe) == nil {
