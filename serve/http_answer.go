@@ -7,14 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mcp-sandbox/session"
-	"mcp-sandbox/tools"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
+
+	"mcp-sandbox/session"
+	"mcp-sandbox/tools"
 )
 
 // answer is streamable HTTP.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"mcp-sandbox/tools"
 	"net"
 	"net/http"
 	"strings"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/tools"
 )
 
 func modernCall(id int, tool, args string) (body string, headers []string) {

@@ -3,12 +3,13 @@ package serve
 import (
 	"context"
 	"fmt"
-	"mcp-sandbox/tools"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/tools"
 )
 
 // TestClientOverHTTP: who the client is reaches its calls over streamable HTTP, and

@@ -2,13 +2,14 @@ package serve
 
 import (
 	"context"
-	"mcp-sandbox/sandbox"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+
+	"mcp-sandbox/sandbox"
 )
 
 // gate decides who may speak to the server at all, before a byte of the body is

@@ -1,12 +1,13 @@
 package serve
 
 import (
-	"mcp-sandbox/tools"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"mcp-sandbox/tools"
 )
 
 // TestRoutes: an id begins with the key that a proxy named, holds for it and no

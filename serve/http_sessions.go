@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"mcp-sandbox/tools"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/server"
+
+	"mcp-sandbox/tools"
 )
 
 // An MCP session id is minted by the server alone and says so itself: when it

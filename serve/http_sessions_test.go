@@ -1,13 +1,14 @@
 package serve
 
 import (
-	"mcp-sandbox/tools"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"mcp-sandbox/tools"
 )
 
 // TestSessionIDs is AC-48, AC-50, AC-62 and AC-66: only an id that the server gave to

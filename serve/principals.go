@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mcp-sandbox/sandbox"
 	"os"
 	"regexp"
 	"slices"
@@ -18,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Principals are those who are admitted: the bearer tokens of a file, each with

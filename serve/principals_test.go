@@ -2,12 +2,13 @@ package serve
 
 import (
 	"log/slog"
-	"mcp-sandbox/sandbox"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 func TestTokenFile(t *testing.T) {

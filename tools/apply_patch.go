@@ -12,7 +12,9 @@ import (
 
 func applyPatchTool() tool {
 	return tool{
-		sets: []string{"files"},
+		sets:    []string{"files"},
+		changes: session.Changes,
+		grows:   true,
 		def: mcp.NewTool("apply_patch",
 			mcp.WithDescription("Apply a patch to several files, all or nothing: unified diff, or *** Begin Patch / *** Update File: / *** Add File: / *** Delete File: / *** End Patch."),
 			hints(false, true, false, false),

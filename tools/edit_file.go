@@ -11,7 +11,9 @@ import (
 
 func editFileTool() tool {
 	return tool{
-		sets: []string{"files"},
+		sets:    []string{"files"},
+		changes: session.Changes,
+		grows:   true,
 		def: mcp.NewTool("edit_file",
 			mcp.WithDescription("Replace exact text in a file; old_text must occur once unless replace_all. Returns a diff."),
 			hints(false, true, false, false),

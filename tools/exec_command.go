@@ -19,7 +19,8 @@ const (
 
 func execCommandTool(o Options) tool {
 	return tool{
-		sets: []string{"core", "process"},
+		sets:  []string{"core", "process"},
+		grows: true,
 		def: mcp.NewTool("exec_command",
 			mcp.WithDescription("Run a command in a new "+o.shell+" in the workspace (cd and export do not last). Returns output (stderr in it) and exit code, or a session_id for write_stdin if it waits for input (tty, keep_stdin) or still runs after yield_time_ms."),
 			hints(false, true, false, true),

@@ -11,7 +11,9 @@ import (
 
 func extractArchiveTool() tool {
 	return tool{
-		sets: []string{"files"},
+		sets:    []string{"files"},
+		changes: session.Destroys,
+		grows:   true,
 		def: mcp.NewTool("extract_archive",
 			mcp.WithDescription("Unpack tar, tar.gz, bz2, xz, zst or zip; unsafe ones are refused."),
 			hints(false, true, false, false),

@@ -2,10 +2,11 @@ package tools
 
 import (
 	"encoding/json"
-	"mcp-sandbox/sandbox"
 	"slices"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 // FuzzArguments gives every tool arguments of any shape. Bad ones are refused

@@ -4,11 +4,15 @@ import (
 	"context"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
 )
 
 func mkdirTool() tool {
 	return tool{
-		sets: []string{"files"},
+		sets:    []string{"files"},
+		changes: session.Changes,
+		grows:   true,
 		def: mcp.NewTool("mkdir",
 			mcp.WithDescription("Make a directory."),
 			hints(false, false, true, false),

@@ -4,11 +4,14 @@ import (
 	"context"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
 )
 
 func mvTool() tool {
 	return tool{
-		sets: []string{"files"},
+		sets:    []string{"files"},
+		changes: session.Destroys,
 		def: mcp.NewTool("mv",
 			mcp.WithDescription("Move or rename a file or directory; refuses an existing destination."),
 			hints(false, true, false, false),

@@ -5,11 +5,14 @@ import (
 	"fmt"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
 )
 
 func rmTool() tool {
 	return tool{
-		sets: []string{"files"},
+		sets:    []string{"files"},
+		changes: session.Destroys,
 		def: mcp.NewTool("rm",
 			mcp.WithDescription("Remove a file, link (not its target) or directory."),
 			hints(false, true, false, false),

@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/session"
 )
 
 // budget is what the whole tool list may weigh on the wire: it is in the
@@ -81,5 +84,19 @@ func TestArguments(t *testing.T) {
 	a.boolean("cmd", false)
 	if first == nil || a.err != first {
 		t.Errorf("errors: %v then %v", first, a.err)
+	}
+}
+
+// TestFileToolsAreUndoable: a file tool that is not read-only says what it does to
+// files, so that a snapshot precedes it.
+func TestFileToolsAreUndoable(t *testing.T) {
+	for _, tool := range allTools(Options{Remote: true, expose: true}) {
+		writes := slices.Contains(tool.sets, "files") && !*tool.def.Annotations.ReadOnlyHint
+		if writes != (tool.changes != session.Continues) {
+			t.Errorf("%s: changes is %v, and read-only is %v", tool.def.Name, tool.changes, *tool.def.Annotations.ReadOnlyHint)
+		}
+		if tool.changes == session.Destroys && !*tool.def.Annotations.DestructiveHint {
+			t.Errorf("%s destroys files and has no destructive hint", tool.def.Name)
+		}
 	}
 }

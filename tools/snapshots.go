@@ -136,7 +136,8 @@ func snapshotDiff(ctx context.Context, c *call) (*reply, error) {
 
 func snapshotRestoreTool() tool {
 	return tool{
-		sets: []string{"snapshot"},
+		sets:  []string{"snapshot"},
+		grows: true,
 		def: mcp.NewTool("snapshot_restore",
 			mcp.WithDescription("Restore the workspace or a path from a snapshot (id, label or latest), after a checkpoint."),
 			hints(false, true, true, false),

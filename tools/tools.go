@@ -73,6 +73,11 @@ type tool struct {
 	run  func(ctx context.Context, c *call) (*reply, error)
 	// handles: it makes or ends sessions, so it is given none.
 	handles bool
+	// changes is what it does to files itself, so that a snapshot precedes it.
+	// Commands and restores do so through the session, which knows.
+	changes session.ChangeKind
+	// grows: a full workspace refuses it.
+	grows bool
 }
 
 // call is one decoded tools/call.
@@ -257,7 +262,7 @@ func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply
 		return nil, err
 	}
 	defer done()
-	if grows[t.def.Name] {
+	if t.grows {
 		if err := sess.HasRoom(); err != nil {
 			return nil, err
 		}
@@ -267,10 +272,10 @@ func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply
 		c.notes = append(c.notes, c.resumed.Text())
 		s.options.Metrics.Resumed(c.resumed.From)
 	}
-	kind, changes := changing[t.def.Name]
+	changes := t.changes != session.Continues
 	var change *session.Change
 	if changes {
-		if change, err = sess.BeginChange(ctx, kind, c.progress(ctx)); err != nil {
+		if change, err = sess.BeginChange(ctx, t.changes, c.progress(ctx)); err != nil {
 			return nil, err
 		}
 	}
@@ -283,19 +288,6 @@ func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply
 		sess.CountMutation()
 	}
 	return r, err
-}
-
-// changing are the tools that change files themselves; commands and restores do
-// so through the session, which knows.
-var changing = map[string]session.ChangeKind{
-	"write_file": session.Changes, "edit_file": session.Changes, "apply_patch": session.Changes, "mkdir": session.Changes,
-	"rm": session.Destroys, "mv": session.Destroys, "extract_archive": session.Destroys,
-}
-
-// grows are the tools that a full workspace refuses.
-var grows = map[string]bool{
-	"exec_command": true, "write_file": true, "edit_file": true, "apply_patch": true,
-	"extract_archive": true, "mkdir": true, "snapshot_restore": true,
 }
 
 // MCP is the library's server, for a transport to hand messages to.

@@ -12,7 +12,9 @@ import (
 
 func writeFileTool() tool {
 	return tool{
-		sets: []string{"core", "files"},
+		sets:    []string{"core", "files"},
+		changes: session.Changes,
+		grows:   true,
 		def: mcp.NewTool("write_file",
 			mcp.WithDescription("Write a file; makes missing directories."),
 			hints(false, true, true, false),
