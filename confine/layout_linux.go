@@ -76,6 +76,9 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 	l.etc()
 	l.gitFiles("/run")
 	l.toolchains()
+	for _, name := range slices.Concat([]string{p.WorkspaceName}, p.Read, p.Write) {
+		l.linksTo(name)
+	}
 	if err := l.grants(); err != nil {
 		l.close()
 		return nil, err

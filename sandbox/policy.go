@@ -45,6 +45,11 @@ type Policy struct {
 	// WorkspaceFile, if set, is the server's own descriptor of Workspace: a
 	// directory of another identity found under the name is refused.
 	WorkspaceFile *os.File
+	// WorkspaceName is "" or the absolute path by which the caller named Workspace.
+	// The links on its way are found inside as they are outside, because build
+	// directories and virtual environments hold that path. So are those on the way
+	// of Read and Write.
+	WorkspaceName string
 	// UID and GID run the commands. -1 derives them: the caller's own, or the
 	// owner of the workspace under a root server. See AllowRoot for 0.
 	UID, GID int

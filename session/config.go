@@ -20,6 +20,8 @@ import (
 type Config struct {
 	// Root is a caller-chosen workspace, kept at the end; "" makes an owned one.
 	Root string
+	// rootName is the path by which Root was named, where links lead to it.
+	rootName string
 	// TempDir is where owned workspaces are made; "" is the system's.
 	TempDir string
 	// StateDir is the server's own directory; "" is DefaultStateDir.

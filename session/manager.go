@@ -91,6 +91,9 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 		if err != nil {
 			return nil, err
 		}
+		if abs, err := filepath.Abs(c.Root); err == nil && abs != root {
+			c.rootName = abs
+		}
 		c.Root = root
 	}
 	if err := c.checkPolicy(); err != nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Dialer is what a Sandbox also offers when something outside may talk to a
@@ -109,6 +111,15 @@ func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error)
 	}
 	hostPort := d.listener.Addr().(*net.TCPAddr).Port
 	return ExposedPort{Port: port, Host: "127.0.0.1", HostPort: hostPort, URL: loopbackURL(hostPort), Listening: s.listens(ctx, port)}, nil
+}
+
+// PortsText says that ports are out of reach of everything outside, and who could
+// change it; "" where they are not.
+func (s *Session) PortsText() string {
+	if len(s.config.Expose) > 0 || s.config.Network == sandbox.NetworkHost || s.config.Network == sandbox.NetworkNone {
+		return ""
+	}
+	return "ports are reachable inside this session only; the operator can allow one with --expose PORT"
 }
 
 // Exposes reports whether any port of a session may be exposed.

@@ -334,7 +334,7 @@ func (s *Session) run(ctx context.Context) (err error) {
 	}
 	protect, inGrants := s.protected()
 	p := sandbox.Policy{
-		Workspace: s.root, WorkspaceFile: s.rootFD, UID: -1, GID: -1, AllowRoot: c.AllowRoot, Home: home,
+		Workspace: s.root, WorkspaceFile: s.rootFD, WorkspaceName: s.config.rootName, UID: -1, GID: -1, AllowRoot: c.AllowRoot, Home: home,
 		Path: c.Path, Read: c.Read, Write: c.Write, DenyRead: c.hidden(), Protect: protect,
 		Cache: s.takeCache(), StateDirs: s.state.dirs(), TempDir: s.temp, Network: c.Network, Limits: c.Limits,
 		GitConfig: c.Git.Text(), GitIgnore: c.Git.Ignore,

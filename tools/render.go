@@ -66,6 +66,11 @@ func (c *call) commandReply(r session.Result, limit int) *reply {
 		OutputID:        r.OutputID,
 		Resumed:         c.resumed,
 	}
+	if r.Matched && strings.HasPrefix(c.name("wait_for", ""), "port:") {
+		if text := c.session.PortsText(); text != "" {
+			out.Notices = append(out.Notices, text)
+		}
+	}
 	if c.began.After(r.Started) {
 		out.WallTimeSeconds, out.CommandSeconds = time.Since(c.began).Seconds(), r.Wall.Seconds()
 	}

@@ -107,6 +107,8 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 	fmt.Fprintf(&b, "usage: %s\n", formatMap(in.Usage))
 	if in.Exposed = s.ExposedPorts(); len(in.Exposed) > 0 {
 		fmt.Fprintf(&b, "exposed_ports: %v\n", in.Exposed)
+	} else if text := s.PortsText(); text != "" {
+		fmt.Fprintf(&b, "ports: %s\n", text)
 	}
 	if in.Manifest = s.Describe(); in.Manifest != "" {
 		fmt.Fprintf(&b, "manifest:\n%s", in.Manifest)

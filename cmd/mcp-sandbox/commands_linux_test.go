@@ -94,8 +94,17 @@ func TestWaitFor(t *testing.T) {
 	}
 	needPrograms(t, "python3")
 	res := c.ok("exec_command", map[string]any{"cmd": "sleep 0.3; exec python3 -m http.server 8130 --bind 127.0.0.1", "wait_for": "port:8130", "yield_time_ms": long})
-	if !strings.Contains(res.text(), "wait_for was met") {
+	if !strings.Contains(res.text(), "wait_for was met") || !strings.Contains(res.text(), "can allow one with --expose") {
 		t.Errorf("%q", res.text())
+	}
+	if text := c.ok("session_info", nil).text(); !strings.Contains(text, "inside this session only; the operator can allow one with --expose") {
+		t.Errorf("session_info: %s", text)
+	}
+	c = startServer(t, "--expose", "any")
+	c.initialize("2025-11-25")
+	res = c.ok("exec_command", map[string]any{"cmd": "exec python3 -m http.server 8130 --bind 127.0.0.1", "wait_for": "port:8130", "yield_time_ms": long})
+	if text := c.ok("session_info", nil).text(); strings.Contains(res.text()+text, "can allow one") || !strings.Contains(res.text(), "wait_for was met") {
+		t.Errorf("with --expose: %s %s", res.text(), text)
 	}
 }
 

@@ -38,6 +38,7 @@ var policyUsers = []struct {
 var enforced = map[string][]string{
 	"Workspace":     {"p.Workspace", "p.Workspace", "p.Workspace"},
 	"WorkspaceFile": {"p.WorkspaceFile", "p.WorkspaceFile", "-: workspace.Open looks at the identity itself, and the session compares it"},
+	"WorkspaceName": {"p.WorkspaceName", "-: commands see the host's own links there", "-: a root is recognised under every name that leads to it"},
 	"UID":           {"p.UID", "p.UID", "-: files are made as the owner of the workspace, whom -1 stands for"},
 	"GID":           {"p.GID", "p.GID", "-: as UID"},
 	"AllowRoot":     {"p.AllowRoot", "p.AllowRoot", "-: they do as the sandbox's Owner says, which comes of it"},
