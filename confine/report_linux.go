@@ -17,7 +17,7 @@ func (l *layout) environ() []string {
 	if l.p.Home != "" {
 		home = l.p.Home
 	}
-	env := []string{"PATH=" + l.path, "HOME=" + home, "USER=" + l.id.name, "LOGNAME=" + l.id.name, "SHELL=" + l.id.shell, "TMPDIR=" + l.tmp}
+	env := []string{"PATH=" + l.path, "HOME=" + home, "USER=" + l.id.name, "LOGNAME=" + l.id.name, "SHELL=" + l.id.shell, "TMPDIR=" + l.tmp, "TMPPREFIX=" + l.tmp + "/zsh"}
 	if l.cache != "" {
 		env = append(env, cacheEnviron(l.cache)...)
 	}
