@@ -99,8 +99,9 @@ func (s *state) makeCache(dir string, uid, gid int) error {
 // ago until all are within limit. A cache that is too large by itself goes whole.
 func (c *cacheUse) close(limit int64) error {
 	size := diskUsage(c.dir)
-	err := os.WriteFile(c.dir+".size", []byte(strconv.FormatInt(size, 10)), 0o600)
-	err = errors.Join(err, c.lock.Close())
+	// On a full disk it counts as empty until the next session has ended.
+	_ = os.WriteFile(c.dir+".size", []byte(strconv.FormatInt(size, 10)), 0o600)
+	err := c.lock.Close()
 	_, _, terr := trimCaches(filepath.Dir(c.dir), cmp.Or(limit, defaultCacheLimit))
 	return errors.Join(err, terr)
 }

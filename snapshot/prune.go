@@ -46,7 +46,7 @@ func (r *Repo) Prune(ctx context.Context) (PruneResult, error) {
 	if l, ok := r.store.(Locker); ok {
 		unlock, err := l.Lock(ctx, true)
 		if err != nil {
-			return res, fail(err, "the snapshot store is in use")
+			return res, fail(err, "the snapshot store could not be locked")
 		}
 		defer unlock()
 		grace = 0

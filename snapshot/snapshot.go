@@ -338,7 +338,7 @@ func (r *Repo) share(ctx context.Context) (func(), error) {
 		unlock, err := l.Lock(ctx, false)
 		if err != nil {
 			r.gc.RUnlock()
-			return nil, fail(err, "the snapshot store is in use")
+			return nil, fail(err, "the snapshot store could not be locked")
 		}
 		done = func() { unlock(); r.gc.RUnlock() }
 	}

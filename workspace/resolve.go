@@ -34,6 +34,7 @@ type resolved struct {
 	// protected says that one is a protected directory under another name.
 	protected bool
 	missing   []string // components after name that do not exist, when walked so
+	made      int      // the last of comps, made by the walk
 }
 
 func (p *resolved) close() {

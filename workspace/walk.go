@@ -150,6 +150,7 @@ func (w *walker) missing() (arrived bool, err error) {
 		return true, nil
 	}
 	if err := w.fs.makeParents(p, w.todo, w.o); err != nil {
+		w.fs.removeMade(p, p.comps)
 		return false, fromErrno(err, p.given)
 	}
 	w.todo = w.todo[len(w.todo)-1:]
@@ -236,9 +237,9 @@ func (f *FS) makeParents(p *resolved, todo []string, o walkOptions) error {
 		}
 	}
 	for _, name := range todo[:len(todo)-1] {
-		err := f.mkdirAt(p.fd, name)
-		if err != nil && err != unix.EEXIST {
-			return err
+		made := f.mkdirAt(p.fd, name)
+		if made != nil && made != unix.EEXIST {
+			return made
 		}
 		fd, err := retryEINTR(func() (int, error) { return unix.Openat(p.fd, name, openDirFlags, 0) })
 		if err != nil {
@@ -247,6 +248,25 @@ func (f *FS) makeParents(p *resolved, todo []string, o walkOptions) error {
 		p.close()
 		p.fd, p.owned = fd, true
 		p.comps = append(p.comps, name)
+		if made == nil || p.made > 0 {
+			p.made++
+		}
 	}
 	return nil
+}
+
+// removeMade removes the directories that the walk to p made, the last of those in
+// dirs, as long as they are empty.
+func (f *FS) removeMade(p *resolved, dirs []string) {
+	for n := len(dirs); n > len(dirs)-p.made; n-- {
+		d, err := f.walkFrom(p.root, dirs[:n], p.given, walkOptions{})
+		if err != nil {
+			return
+		}
+		err = unix.Unlinkat(d.fd, d.name, unix.AT_REMOVEDIR)
+		d.close()
+		if err != nil {
+			return
+		}
+	}
 }

@@ -117,7 +117,9 @@ func (f *FS) WriteFile(ctx context.Context, req WriteRequest) (WriteResult, erro
 			return err
 		}
 		defer done()
-		res, err = f.writeAt(ctx, p, req)
+		if res, err = f.writeAt(ctx, p, req); err != nil && p.made > 0 {
+			f.removeMade(p, p.comps[:len(p.comps)-1])
+		}
 		return err
 	})
 	return res, err
