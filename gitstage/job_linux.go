@@ -22,7 +22,7 @@ type job struct {
 	fail    []error
 }
 
-// read takes what is small of the news into memory.
+// read loads the small new files into memory.
 func (j *job) read() {
 	j.content = map[string][]byte{}
 	refsChanged := false

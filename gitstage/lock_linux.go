@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A lock of git is a file NAME.lock. Ours is a second name of a file that says
-// whose it is, so that the lock of a killed server is told from one of git and can
-// be taken away: it would keep the user's git from working.
+// A lock of git is a file NAME.lock. The server's is a second name of a file that
+// identifies the server, so that the lock of a killed server can be distinguished from
+// one of git and removed: it would block the user's git.
 
 const (
 	lockPrefix = ".mcp-lock-"
@@ -52,7 +52,7 @@ func (t tree) locked(name string, mode uint32, change func() ([]byte, error)) er
 	})
 }
 
-// dropLocks takes away the locks of servers that were killed.
+// dropLocks removes the locks of killed servers.
 func (t tree) dropLocks() {
 	t.dropLocksIn(".")
 	for _, top := range []string{"refs", "logs", "info"} {

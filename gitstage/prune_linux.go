@@ -11,7 +11,7 @@ import (
 	"mcp-sandbox/gitconfig"
 )
 
-// prune takes out of the stage what is outside by now, and what hides it. What
+// prune removes from the stage what has been published, and what hides it. What
 // stays in the session stays: settings, hooks, states that were not published.
 func (r *repo) prune() error {
 	for p, sub := range r.subs {

@@ -51,7 +51,7 @@ func New(root, stage *os.File, o Options) (*Publisher, error) {
 	return p, nil
 }
 
-// Close lets go of the descriptors.
+// Close closes the descriptors.
 func (p *Publisher) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,9 +66,8 @@ func (p *Publisher) now() time.Time {
 	return time.Now()
 }
 
-// Publish brings what is new in the stage to the real directories. What fails
-// for one of them does not keep the others from being published, and is tried
-// again by the next call.
+// Publish copies what is new in the stage to the real directories. A failure for one
+// of them does not stop the others; the next call retries it.
 func (p *Publisher) Publish() (Report, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +98,7 @@ func (p *Publisher) Changed() bool {
 	return changed
 }
 
-// Prune takes out of the stage what has been published, so that the session sees
+// Prune removes from the stage what has been published, so that the session sees
 // what is outside. Nothing may use the overlays meanwhile.
 func (p *Publisher) Prune() error {
 	p.mu.Lock()

@@ -43,7 +43,7 @@ func (j *job) publishRefs() {
 	}
 }
 
-// note keeps what a ref is outside, and so in the session.
+// note records the value of a ref outside, which is then the session's too.
 func (j *job) note(name, value string) {
 	delete(j.repo.conflicts, name)
 	if value == "" {

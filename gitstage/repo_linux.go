@@ -9,7 +9,7 @@ import (
 	"mcp-sandbox/gitconfig"
 )
 
-// look notes what the real directory is.
+// look records the state of the real directory.
 func (r *repo) look() (err error) {
 	r.real.dropLocks()
 	text, err := r.real.read("config", gitconfig.MaxSize)
@@ -100,7 +100,7 @@ func (r *repo) scan() (staged, error) {
 	return s, err
 }
 
-// publish brings the stage's news outside.
+// publish copies what is new in the stage to the real directory.
 func (r *repo) publish() (Report, error) {
 	var out Report
 	if e, err := r.upper.stat("HEAD"); err == nil && e.kind == kindGone {

@@ -47,8 +47,8 @@ type Options struct {
 }
 
 // HTTP serves MCP over the network: the library's handlers behind a gate, limits
-// and session ids of our own. What is worked around of the library (mcp-go
-// 1.2.1) is said where it is done: http_gate.go (no Origin check, no tokens),
+// and session ids made here. Defects of the library (mcp-go 1.2.1) are worked around
+// where they matter: http_gate.go (no Origin check, no tokens),
 // http_body.go (no limits), http_sessions.go (ids that anybody can invent, an
 // idle sweep during calls), http_stream.go (lost notifications), serveModern
 // (cancels across clients), sse.go (calls that outlive their client).
@@ -64,7 +64,7 @@ type HTTP struct {
 	stop         context.Context // done when calls must end
 	halt         context.CancelCauseFunc
 	leaving      atomic.Bool
-	large        chan struct{} // the places of large bodies
+	large        chan struct{} // a slot for each large body
 	refusalDelay time.Duration
 
 	mu     sync.Mutex
@@ -157,8 +157,8 @@ func (h *HTTP) serveStreamable() {
 	}
 }
 
-// quietHandler takes the library's complaints about clients that hang up for
-// what they are.
+// quietHandler logs the library's complaints about clients that hang up at debug
+// level.
 type quietHandler struct{ slog.Handler }
 
 func (q quietHandler) Handle(ctx context.Context, r slog.Record) error {
@@ -169,7 +169,7 @@ func (q quietHandler) Handle(ctx context.Context, r slog.Record) error {
 	return q.Handler.Handle(ctx, r)
 }
 
-// discardReply is for requests that nobody sent.
+// discardReply is for requests that the server makes to the library itself.
 type discardReply struct{ header http.Header }
 
 func (d discardReply) Header() http.Header         { return d.header }
@@ -245,7 +245,7 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// ServeHTTP checks, then hands on to the library.
+// ServeHTTP admits the request, then passes it to the library.
 func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head := w.Header()
 	head.Set("X-Content-Type-Options", "nosniff")
@@ -295,7 +295,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply := newReplyWriter(w)
 	reply.valid = by.valid
 	defer reply.finish()
-	// What runs ends with the token that began it.
+	// A call is cancelled when its token is revoked.
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, validKey{}, by.valid))
 	defer cancel(nil)
 	defer context.AfterFunc(by.valid, func() { cancel(errRevoked) })()
@@ -323,7 +323,7 @@ func (h *HTTP) endpoint() string {
 	return mcpPath
 }
 
-// health: the process lives (healthz); a sandbox is available (readyz).
+// health answers /healthz (the process runs) and /readyz (a sandbox is available).
 func (h *HTTP) health(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")

@@ -92,7 +92,7 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 			h.refuse(w, r, principal, refusal(http.StatusTooManyRequests, "sessions are being created too fast; retry shortly or reuse one"))
 			return
 		}
-		// A session id sent along is none of this session's.
+		// A session id sent along belongs to another session.
 		r.Header.Del(server.HeaderKeySessionID)
 		var hello mcp.InitializeParams
 		_ = json.Unmarshal(msg.params, &hello) // the library answers a bad one
@@ -110,8 +110,8 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	tool := msg.method == string(mcp.MethodToolsCall)
 	stop := h.stop
 	if tool {
-		// A tool hears of the stop by itself, and what it says then is the answer:
-		// the library (mcp-go 1.2.1) writes none for a request that was cancelled.
+		// The stop cancels the tool and not the request, so that the tool's result is
+		// still sent: the library (mcp-go 1.2.1) answers no cancelled request.
 		conn.called.Store(true)
 		stop = context.Background()
 	}
@@ -135,8 +135,8 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	h.library.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// key names the sandbox of an MCP session that its address leads to none, and
-// the mark that the session was ended.
+// key names the sandbox of an MCP session whose address names none, and the mark
+// that the session was ended.
 func (c *connection) key() string { return session.Key(c.principal, "mcp:"+c.id) }
 
 // connection finds the session a request names, and answers when there is none.

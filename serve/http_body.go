@@ -17,14 +17,14 @@ const (
 	MaxBody = 16 << 20
 	// bodyWithin bounds how long a body may take to arrive.
 	bodyWithin = 30 * time.Second
-	// maxNesting bounds nesting: our deepest argument has four levels.
+	// maxNesting bounds nesting; the deepest argument of a tool has four levels.
 	maxNesting = 128
 )
 
 // readMessage takes one JSON-RPC message off the request, or says why not. The
 // library reads a body of any length for any time.
 func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []byte, *httpError) {
-	// All of these come before the end of the body.
+	// These refusals leave the rest of the body unread.
 	fail := func(status int, text string) (message, []byte, *httpError) {
 		return message{}, nil, &httpError{status: status, code: mcp.INVALID_REQUEST, text: text, unread: true}
 	}
@@ -43,7 +43,7 @@ func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []b
 	until := time.Now().Add(bodyWithin)
 	_ = rc.SetReadDeadline(until)
 	text, err := h.readBody(http.MaxBytesReader(w, r.Body, MaxBody), principalOf(r.Context()), until)
-	// Kept, it would end the request's context in the middle of the call.
+	// A remaining deadline would cancel the request's context during the call.
 	_ = rc.SetReadDeadline(time.Time{})
 	var long *http.MaxBytesError
 	switch {
@@ -71,13 +71,13 @@ func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []b
 }
 
 // nesting looks at the depth of a message as it arrives, before a recursive
-// decoder does; what is inside strings counts for nothing.
+// decoder does; brackets inside strings do not count.
 type nesting struct {
 	depth           int
 	quoted, escaped bool
 }
 
-// tooDeep takes the next part of the message.
+// tooDeep scans the next part of the message.
 func (n *nesting) tooDeep(part []byte) bool {
 	for _, c := range part {
 		switch {
@@ -99,8 +99,8 @@ func (n *nesting) tooDeep(part []byte) bool {
 	return false
 }
 
-// isModern says which era the library will take the message for: the newest
-// protocol version named in the header or the body decides (mcp-go,
+// isModern predicts whether the library treats the message as protocol 2026-07-28 or
+// later: the newest version named in the header or the body decides (mcp-go,
 // detectRequestEra).
 func isModern(r *http.Request, params json.RawMessage) bool {
 	if mcp.IsModernProtocol(r.Header.Get(mcp.HeaderProtocolVersion)) {

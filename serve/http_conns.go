@@ -102,8 +102,8 @@ func (l *connLimit) work(ctx context.Context) (done func()) {
 	}
 }
 
-// expose lets the request's connection go like one that never had a request let
-// in, for it only waits for a refusal.
+// expose makes the request's connection evictable like one that never carried an
+// admitted request, since it only waits for a refusal.
 func (l *connLimit) expose(ctx context.Context) {
 	c, _ := ctx.Value(connKey{}).(net.Conn)
 	l.mu.Lock()
@@ -127,7 +127,7 @@ func (l *connLimit) oldest() net.Conn {
 	return found
 }
 
-// listen makes the connections of a listener such that can be closed late.
+// listen wraps a listener so that its connections can be closed late.
 func (l *connLimit) listen(from net.Listener) net.Listener { return &limitedListener{from, l} }
 
 type limitedListener struct {
@@ -160,7 +160,7 @@ func (c *limitedConn) end() {
 	c.mu.Lock()
 	c.ended = true
 	c.mu.Unlock()
-	// What the other side goes on to send is not kept for nobody.
+	// Do not buffer what the client still sends.
 	if b, ok := c.Conn.(interface{ SetReadBuffer(int) error }); ok {
 		_ = b.SetReadBuffer(1)
 	}
@@ -184,7 +184,7 @@ func (c *limitedConn) SetWriteDeadline(t time.Time) error {
 	return c.deadline(c.Conn.SetWriteDeadline, t)
 }
 
-// CloseWrite is what net/http looks for, to end an answer without cutting it.
+// CloseWrite lets net/http end a response without cutting it off.
 func (c *limitedConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
@@ -218,7 +218,7 @@ func (c *limitedConn) Close() error {
 	return nil
 }
 
-// forget closes what was ended.
+// forget closes connections that were ended.
 func (c *limitedConn) forget() {
 	c.limit.mu.Lock()
 	c.limit.cut.Remove(c.place)

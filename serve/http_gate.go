@@ -15,9 +15,9 @@ import (
 // gate decides who may speak to the server at all, before a byte of the body is
 // read. The library checks the Host of loopback connections only, no Origin and
 // no token, and its SSE handler answers every web page (mcp-go 1.2.1), so all of
-// it is done here, in front.
+// it is done here, before the library's handlers.
 type gate struct {
-	principals *Principals // nil lets everybody in as anonymous
+	principals *Principals // nil admits everybody as anonymous
 	hosts      map[string]bool
 	anyHost    bool
 	origins    []string

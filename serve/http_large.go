@@ -18,14 +18,14 @@ const (
 	bodyPart    = 64 << 10
 	// unpacedBytes is read as it comes.
 	unpacedBytes = initialRead + 4*bodyPart
-	// largeBody is past which a body counts as large: of those a principal may
-	// have maxLarge arriving at once, and all together maxLargeInAll, because
-	// each holds its memory until it is read.
+	// A body longer than largeBody counts as large: maxLarge may arrive at once for
+	// one principal and maxLargeInAll in total, since each holds memory until it is
+	// read.
 	largeBody     = initialRead + 16*bodyPart
 	maxLarge      = 4
 	maxLargeInAll = 16
-	// bodyRate is how much of its bodies past unpacedBytes a principal gets read each
-	// second, in bytes, after the first MaxBody of them.
+	// bodyRate limits the reading of a principal's bodies past unpacedBytes, in bytes a
+	// second, with a burst of MaxBody.
 	bodyRate = 16 << 20
 )
 
@@ -97,7 +97,7 @@ func fill(p []byte, body io.Reader) (n int, err error) {
 	return n, err
 }
 
-// await takes a place, false when there is none in time.
+// await takes a slot; false when none is free in time.
 func (h *HTTP) await(places chan struct{}, until time.Time) bool {
 	select {
 	case places <- struct{}{}:
@@ -115,7 +115,7 @@ func (h *HTTP) await(places chan struct{}, until time.Time) bool {
 	return false
 }
 
-// pace lets n bytes of the principal's bodies pass.
+// pace waits until the principal's rate allows n more bytes.
 func (h *HTTP) pace(principal string, n int) {
 	h.mu.Lock()
 	now := h.signer.now()

@@ -30,7 +30,7 @@ func (h *HTTP) quota(principal string) *principalQuota {
 	return s
 }
 
-// enter counts a principal's request in, false when it has enough.
+// enter counts a request of the principal as in flight; false at the limit.
 func (h *HTTP) enter(principal string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -48,7 +48,7 @@ func (h *HTTP) exit(principal string) {
 	h.quota(principal).calls--
 }
 
-// acquireLargeBody counts a large body in, false when enough are arriving.
+// acquireLargeBody counts a large body as arriving; false at the limit.
 func (h *HTTP) acquireLargeBody(principal string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

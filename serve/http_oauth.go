@@ -21,7 +21,7 @@ func asksOAuth(path string) bool {
 // asksMetadata: some clients put the well-known part behind the endpoint's path.
 func asksMetadata(path string) bool { return strings.Contains(path+"/", "/.well-known/") }
 
-// answerOAuth needs no token: its answer is that there is nothing to get.
+// answerOAuth needs no token: it says that there is no authorization server.
 func (h *HTTP) answerOAuth(w http.ResponseWriter, r *http.Request) {
 	h.delayRefusal(r, "")
 	if r.ContentLength != 0 {

@@ -26,12 +26,12 @@ type httpError struct {
 	code   int // JSON-RPC
 	id     json.RawMessage
 	text   string
-	unread bool // the rest of the body is not wanted
+	unread bool // the rest of the body is not read
 }
 
 func (e *httpError) Error() string { return e.text }
 
-// refuse gives a principal a refusal, and not sooner than its share allows.
+// refuse sends a refusal, delayed when the principal has had too many.
 func (h *HTTP) refuse(w http.ResponseWriter, r *http.Request, principal string, e *httpError) {
 	h.delayRefusal(r, principal)
 	refuseMessage(w, e)

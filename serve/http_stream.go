@@ -19,7 +19,7 @@ const (
 	keepAlive = 25 * time.Second
 )
 
-// replyWriter stands between the library and the connection.
+// replyWriter wraps the connection for the library.
 //
 // The library (mcp-go 1.2.1) sends a call's notifications through a channel that
 // a goroutine empties, and what is left when the call returns can be lost
@@ -35,14 +35,14 @@ type replyWriter struct {
 	header  http.Header // the library's, sent when it starts
 	ours    bool        // an event stream was begun here
 	started bool        // the library has sent its header
-	wrap    bool        // what it writes is JSON for our stream
+	wrap    bool        // what it writes is JSON for that stream
 	body    bytes.Buffer
 	status  int
 	stream  bool
 	silent  bool // the request was cancelled: its response is dropped
 	// refused, when set, is sent with 503 instead of the library's response.
 	refused string
-	valid   context.Context // ends with the request's token; nil for ever
+	valid   context.Context // ends with the request's token; nil: it does not end
 	// drops, when set, names events that are not written.
 	drops func(event []byte) bool
 }
@@ -68,7 +68,7 @@ func (w *replyWriter) start(status int) {
 	}
 	w.started = true
 	if w.silent || w.refused != "" {
-		w.wrap = true // for nobody
+		w.wrap = true // discarded by finish
 		return
 	}
 	events := w.header.Get("Content-Type") == "text/event-stream"
@@ -177,8 +177,8 @@ func (w *replyWriter) event(text []byte) error {
 	return w.rc.Flush()
 }
 
-// finish sends what was held back for the stream's end. A call that was ended
-// from outside has no answer of the library's.
+// finish sends the event held back for the end of the stream, and answers calls that
+// the library leaves unanswered because they were cancelled from outside.
 func (w *replyWriter) finish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -203,8 +203,8 @@ func (w *replyWriter) finish() {
 		return
 	}
 	if w.silent && !w.ours && w.wrap {
-		// A request may be answered by a stream (MCP, "Streamable HTTP"), and a
-		// stream by nothing.
+		// A request may be answered by a stream (MCP, "Streamable HTTP"), and the
+		// stream may be empty.
 		w.begin()
 		w.deadline()
 		w.w.WriteHeader(http.StatusOK)

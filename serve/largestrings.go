@@ -13,10 +13,9 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 )
 
-// A message is decoded by us and then several times by the library, each time
-// from its first byte to its last. So the large strings among the arguments of a
-// call are decoded once and taken out of the text first; short stand-ins go
-// through the decoders and are exchanged again before a tool is called.
+// A message is decoded here and then several times by the library, each time in full. So the large strings among the arguments of a
+// call are decoded once and taken out of the text first; short stand-ins pass
+// through the decoders and are replaced again before a tool is called.
 
 // largeString is the length in bytes from which a string is taken out.
 const largeString = 32 << 10
@@ -34,7 +33,7 @@ func takeLarge(text []byte) (short []byte, large []string) {
 	var (
 		depth             int
 		params, arguments bool // the last key at depth 1, at depth 2
-		value             bool // a colon was the last thing but blanks
+		value             bool // a colon was the last token
 		kept              int  // text up to here is in short or left out
 	)
 	for i := 0; i < len(text); i++ {

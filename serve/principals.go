@@ -64,7 +64,7 @@ type fileMark struct {
 }
 
 const (
-	// minToken refuses what could be guessed: 16 characters of hex are 64 bits.
+	// minToken is the least length: 16 characters of hex are 64 bits.
 	minToken      = 16
 	maxTokenFile  = 1 << 20
 	recheckTokens = time.Second
@@ -73,8 +73,8 @@ const (
 var principalName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`) })
 
 // LoadPrincipals reads a token file: one "name:token" a line, blank lines and
-// lines with # left out. It must be ours or root's, a regular file, and closed
-// to everybody else (mode 0600 or less). Codes: invalid_argument, not_found,
+// lines with # left out. It must belong to the server's user or root, be a
+// regular file, and have mode 0600 or less. Codes: invalid_argument, not_found,
 // permission_denied.
 func LoadPrincipals(path string, log *slog.Logger) (*Principals, error) {
 	p := &Principals{path: path, log: log}
@@ -87,7 +87,7 @@ func LoadPrincipals(path string, log *slog.Logger) (*Principals, error) {
 	return p, nil
 }
 
-// Lookup gives the name of a token's holder, in the same time for every token.
+// Lookup gives the name of a token's holder, in constant time.
 func (p *Principals) Lookup(token string) (name string, ok bool) {
 	one, ok := p.find(token)
 	return one.name, ok
@@ -97,7 +97,7 @@ func (p *Principals) find(token string) (found principal, ok bool) {
 	sum := sha256.Sum256([]byte(token))
 	for _, one := range p.current() {
 		if subtle.ConstantTimeCompare(sum[:], one.sum[:]) == 1 {
-			found, ok = one, true // no early end: its place must not show
+			found, ok = one, true // no early return: timing must not show its position
 		}
 	}
 	return found, ok
@@ -142,7 +142,7 @@ func (p *Principals) takeGone() []string {
 }
 
 // Restrict has allow judge the names, now and of every list that is read later: one
-// that it refuses lets nobody in. It must be called before Lookup.
+// that it refuses admits nobody. It must be called before Lookup.
 func (p *Principals) Restrict(allow func(names []string) error) error {
 	if p == nil {
 		return allow(nil)

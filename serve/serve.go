@@ -4,8 +4,8 @@
 // client may take; what a call means is decided in tools, which is told by
 // [tools.Caller] where each call comes from.
 //
-// mcp-go (1.2.1) speaks the protocol. What is worked around of it is said where it
-// is done.
+// mcp-go (1.2.1) speaks the protocol; workarounds for it are explained where they
+// stand.
 package serve
 
 import (
@@ -14,7 +14,7 @@ import (
 	"mcp-sandbox/tools"
 )
 
-// from changes what the tools are told of the caller.
+// from returns a context whose caller is changed.
 func from(ctx context.Context, change func(*tools.Caller)) context.Context {
 	c := tools.CallerOf(ctx)
 	change(&c)

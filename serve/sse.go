@@ -69,7 +69,7 @@ func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
 	principal, id, requests := principalOf(r.Context()), "", &sseRequests{}
 	w.drops = requests.drops
 	ctx, cancel := context.WithCancel(r.Context())
-	// Calls hear of the stop first, and the stream carries what they say then.
+	// The stop cancels calls first, and the stream still carries their results.
 	defer context.AfterFunc(h.stop, func() {
 		requests.answered(stopAnswers)
 		cancel()
@@ -97,7 +97,7 @@ func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
 	}
 }
 
-// sseLife is what a stream lends its messages: its end and its sandbox.
+// sseLife is the part of a stream that its messages use: its end and its sandbox.
 type sseLife struct {
 	context.Context
 	key      string
@@ -105,7 +105,7 @@ type sseLife struct {
 }
 
 // sessionProtocols are the versions that begin with initialize. Messages over
-// SSE lack the headers that 2026-07-28 wants, so server/discover must not offer
+// SSE lack the headers that 2026-07-28 requires, so server/discover must not offer
 // it: clients that ask would choose it and then have every call refused.
 func sessionProtocols() []string {
 	return slices.DeleteFunc(slices.Clone(mcp.ValidProtocolVersions), mcp.IsModernProtocol)

@@ -16,7 +16,7 @@ type sseRequests struct {
 	open map[string]bool
 }
 
-// saw takes note of what the client has sent.
+// saw records a message of the client.
 func (q *sseRequests) saw(msg message) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

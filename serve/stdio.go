@@ -32,8 +32,8 @@ const (
 // Stdio answers newline-delimited JSON-RPC messages (MCP, "stdio"
 // transport) until in ends, ctx is done or out cannot be written.
 //
-// It is our own loop around mcp-go's HandleMessage because the library's has a
-// small fixed pool of workers: calls that wait for a command would stall quick
+// It is a loop around mcp-go's HandleMessage because the library's own has a small
+// fixed pool of workers: calls that wait for a command would stall quick
 // ones, a cancel for a queued call is lost, and a last line without newline is
 // dropped. Here every request runs at once and is cancellable from the moment
 // its line was read.
@@ -158,7 +158,7 @@ func (l *stdioLoop) dispatch(ctx context.Context, ln line) {
 
 // prepare starts the sandbox while the model still thinks, so that the first
 // command does not wait for it. A failure is only logged here: the first call
-// tries again and tells.
+// retries and reports it.
 func (l *stdioLoop) prepare(ctx context.Context) {
 	l.wg.Go(func() {
 		if _, err := l.server.Manager().Get(ctx, stdioKey); err != nil {

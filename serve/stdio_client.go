@@ -33,7 +33,7 @@ func newStdioSession(out io.Writer, log *slog.Logger, gone context.CancelFunc) *
 }
 
 // write sends one message as one line. A client that cannot be written to has
-// gone: the server ends instead of working for nobody.
+// gone, so the server ends.
 func (s *stdioSession) write(m mcp.JSONRPCMessage) {
 	line, err := encodeLine(m)
 	if err != nil {
@@ -57,9 +57,9 @@ func (s *stdioSession) Notify(n mcp.JSONRPCNotification) error {
 	return nil
 }
 
-// encodeLine is json.Marshal and a line feed. It spares a result that encodes
-// itself the second look: what MarshalJSON returns, its caller in encoding/json
-// reads again byte by byte, which is most of the work for a long reply.
+// encodeLine is json.Marshal and a line feed. It calls a result's MarshalJSON
+// directly: encoding/json would scan the returned text again byte by byte, which is
+// most of the work for a long reply.
 func encodeLine(m mcp.JSONRPCMessage) ([]byte, error) {
 	if r, ok := m.(mcp.JSONRPCResponse); ok {
 		if result, ok := r.Result.(*mcp.CallToolResult); ok && result != nil {

@@ -44,8 +44,8 @@ func (q *requests) end(id int) {
 	delete(q.open, strconv.Itoa(id))
 }
 
-// answered takes a message without a method to where it is waited for. One that
-// nobody waits for is dropped, as one that comes too late is.
+// answered delivers a response to the request that waits for it. One without such a
+// request, or too late, is dropped.
 func (q *requests) answered(text []byte) {
 	var m struct {
 		ID json.RawMessage `json:"id"`
@@ -82,7 +82,7 @@ func (s *stdioSession) RequestElicitation(ctx context.Context, r mcp.Elicitation
 		}
 		return &result, nil
 	case <-ctx.Done():
-		// So that no question stays on the user's screen that nobody waits for.
+		// Withdraw the question from the user's screen.
 		s.write(mcp.JSONRPCNotification{JSONRPC: mcp.JSONRPC_VERSION, Notification: mcp.Notification{
 			Method: string(mcp.MethodNotificationCancelled),
 			Params: mcp.NotificationParams{AdditionalFields: map[string]any{"requestId": id, "reason": "no answer in time"}},

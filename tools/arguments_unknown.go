@@ -34,9 +34,8 @@ var harmless = map[string]bool{
 	"thinking": true, "thought": true, "thoughts": true, "title": true,
 }
 
-// meaning is a group of words for something that a call would do differently if
-// it were understood, so a call with one of them is refused instead of run
-// without it.
+// meaning is a group of words for an argument that would change what a call does, so
+// a call with one of them is refused instead of run without it.
 type meaning struct {
 	// any are words that count wherever they stand in a name, whole are names.
 	any, whole []string
@@ -205,7 +204,7 @@ func isExtra(name string, fields map[string]any) bool {
 	return false
 }
 
-// asksNothing: these values wish for nothing, whatever their name stands for.
+// asksNothing reports values that request nothing, whatever their name.
 func asksNothing(v any) bool {
 	switch v := v.(type) {
 	case nil:

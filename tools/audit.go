@@ -15,7 +15,7 @@ import (
 	"mcp-sandbox/session"
 )
 
-// audited runs a call between its two records. It is the one place where tool
+// audited writes a record before and after a call. It is the one place where tool
 // calls are recorded, so no tool can be forgotten: a refused argument, terminal
 // input and a listing leave their records as a command does.
 func (s *Server) audited(ctx context.Context, t tool, req mcp.CallToolRequest) (*reply, error) {

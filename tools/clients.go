@@ -8,11 +8,11 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 )
 
-// Client is what is known of one program's way with results. Its rows decide
-// what is sent where the settings leave it open; docs/clients.md tells users.
+// Client is what is known of how one program treats results. It decides what is sent
+// where the settings leave it open; docs/clients.md documents it.
 type Client struct {
 	// id stands for it in MCP session ids, so that it is known after a restart.
-	// It is never given to another; 0 is everybody else.
+	// It is never reused; 0 is every other client.
 	id byte
 	// name is how the name in its clientInfo begins, in lower case.
 	name string
@@ -42,7 +42,7 @@ var clients = []Client{
 		why: "cuts text at 50 KiB and at 2,000 lines (tool_output)"},
 }
 
-// otherClient is everybody else.
+// otherClient stands for every client without a row.
 var otherClient = Client{tokens: defaultMaxTokens}
 
 // ID stands for the client where its name is too long, see ClientByID.

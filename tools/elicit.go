@@ -11,8 +11,8 @@ import (
 )
 
 // withPrompter lets the sandbox ask this call's user something while it runs (MCP
-// 2025-11-25, "Elicitation"), where the client can pass a question on. Over
-// protocol 2026-07-28 it cannot: there a server begins no request.
+// 2025-11-25, "Elicitation"), where the client can show a question. Over protocol
+// 2026-07-28 it cannot: there a server sends no requests.
 func (c *call) withPrompter(ctx context.Context) (leave func()) {
 	s, ok := server.ClientSessionFromContext(ctx).(server.SessionWithClientInfo)
 	if !ok || !takesForms(s.GetClientCapabilities()) {

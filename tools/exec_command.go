@@ -68,8 +68,8 @@ func execCommand(ctx context.Context, c *call) (*reply, error) {
 		text := c.text("stdin", "")
 		r.Stdin = &text
 		if r.KeepOpen {
-			// Text first, then open for more: both wishes can be met by write_stdin,
-			// but a closed and a kept pipe cannot be one.
+			// One pipe cannot be both closed after the text and kept open; write_stdin
+			// sends text to one that is kept.
 			c.fail("stdin and keep_stdin cannot go together, start with keep_stdin and send the text with write_stdin")
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"mcp-sandbox/tokens"
 )
 
-// excess is by how much text exceeds what the client shows its model whole; up
-// to 1 it does not. Tokens tell little of bytes and lines: 2,500 tokens are
+// excess is the size of text relative to what the client shows its model uncut; above
+// 1 the client cuts. Tokens tell little of bytes and lines: 2,500 tokens are
 // 3 kB of numbers or 20 kB of long words.
 func (c Client) excess(text string) float64 {
 	over := 0.0
@@ -20,13 +20,13 @@ func (c Client) excess(text string) float64 {
 	return over
 }
 
-// fit cuts with smaller and smaller limits until the client will not cut again:
+// fit lowers the limit until the client will not cut again:
 // its own mark would stand where the text tells what is missing. parts is how many
 // texts share what it shows.
 func (c *call) fit(limit, parts int, cut func(limit int) tokens.Truncation) tokens.Truncation {
 	from := c.from
 	if c.server.options.MaxOutputTokens > 0 {
-		from = otherClient // the operator's bound stands for all of the client's
+		from = otherClient // the operator's limit replaces the client's
 	}
 	for {
 		t := cut(limit)
