@@ -27,7 +27,7 @@ func (h *HTTP) answer(w *replyWriter, r *http.Request) {
 			h.refuse(w, r, principalOf(r.Context()), refused)
 			return
 		}
-		r = r.WithContext(withLarge(r.Context(), msg.large))
+		r = r.WithContext(withLarge(r.Context(), msg))
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 		if isModern(r, msg.params) {
 			h.serveModern(w, r, msg)

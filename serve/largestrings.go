@@ -11,6 +11,8 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
+
+	"mcp-sandbox/tools"
 )
 
 // A message is decoded here and then several times by the library, each time in full. So the large strings among the arguments of a
@@ -167,12 +169,43 @@ func fourHex(b []byte) (rune, bool) {
 
 type largeKey struct{}
 
-// withLarge carries what takeLarge took to the call of the tool.
-func withLarge(ctx context.Context, large []string) context.Context {
-	if large == nil {
+// hasHalfPair says whether some string holds half of a surrogate pair, which the
+// decoder replaces by U+FFFD without saying so.
+func hasHalfPair(text []byte) bool {
+	for i := 0; ; {
+		n := bytes.IndexByte(text[i:], '\\')
+		if n < 0 || i+n+1 >= len(text) {
+			return false
+		}
+		i += n + 2 // past the escaped character
+		if text[i-1] != 'u' {
+			continue
+		}
+		r, ok := fourHex(text[i:])
+		if !ok || r < 0xD800 || r > 0xDFFF {
+			continue
+		}
+		if i += 4; r >= 0xDC00 || !bytes.HasPrefix(text[i:], []byte(`\u`)) {
+			return true
+		}
+		if low, ok := fourHex(text[i+2:]); !ok || low < 0xDC00 || low > 0xDFFF {
+			return true
+		}
+		i += 6
+	}
+}
+
+// withLarge carries to the call of the tool what its message was read without.
+func withLarge(ctx context.Context, msg message) context.Context {
+	if msg.halved {
+		ctx = from(ctx, func(c *tools.Caller) {
+			c.Notes = []string{`the arguments held half of a surrogate pair (\ud800 to \udfff alone), which became U+FFFD`}
+		})
+	}
+	if msg.large == nil {
 		return ctx
 	}
-	return context.WithValue(ctx, largeKey{}, large)
+	return context.WithValue(ctx, largeKey{}, msg.large)
 }
 
 // giveLarge puts the large strings back among the arguments of a call.

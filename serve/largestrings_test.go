@@ -25,7 +25,7 @@ func viaShortened(t testing.TB, text string) (message, any, error) {
 	_, err = giveLarge(func(_ context.Context, r mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		req = r
 		return nil, nil
-	})(withLarge(t.Context(), msg.large), req)
+	})(withLarge(t.Context(), msg), req)
 	return msg, req.Params.Arguments, err
 }
 
@@ -127,4 +127,16 @@ func BenchmarkLargeMessage(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestHalfPair: half of a surrogate pair is told, a whole one is not.
+func TestHalfPair(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{"a":"\ud83d\ude00"}`: false, `{"a":"\ud83d"}`: true, `{"a":"\ude00"}`: true, `{"a":"\ud83d x"}`: true, `{"a":"\ud83d\u0041"}`: true,
+		`{"a":"\\ud83d"}`: false, `{"a":"\\\ud83d"}`: true, `{"a":"\n\"\u00e9"}`: false, `{"a":"\uD83D\uDE00\uD83D"}`: true, `{"a":"plain"}`: false, `{"a":"\`: false,
+	} {
+		if got := hasHalfPair([]byte(text)); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
 }

@@ -15,6 +15,7 @@ type message struct {
 	method string
 	params json.RawMessage
 	large  []string // see takeLarge
+	halved bool     // see hasHalfPair
 }
 
 type protocolError struct {
@@ -93,6 +94,6 @@ func parseShortened(text []byte) (message, []byte, error) {
 		msg, err = parseMessage(text)
 		return msg, text, err
 	}
-	msg.large = large
+	msg.large, msg.halved = large, hasHalfPair(short)
 	return msg, short, err
 }

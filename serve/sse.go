@@ -127,7 +127,7 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 		return
 	}
 	life.requests.saw(msg)
-	ctx := from(withLarge(r.Context(), msg.large), func(c *tools.Caller) { c.Key = life.key })
+	ctx := from(withLarge(r.Context(), msg), func(c *tools.Caller) { c.Key = life.key })
 	ctx = context.WithValue(ctx, lifeKey{}, life.Context)
 	ctx = context.WithValue(ctx, stopKey{}, h.stop)
 	ctx = server.WithSupportedProtocolVersions(ctx, sessionProtocols())

@@ -152,7 +152,7 @@ func (l *stdioLoop) dispatch(ctx context.Context, ln line) {
 			l.prepare(ctx)
 		}
 	default:
-		l.start(withLarge(ctx, msg.large), msg, text)
+		l.start(withLarge(ctx, msg), msg, text)
 	}
 }
 

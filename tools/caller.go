@@ -29,6 +29,8 @@ type Caller struct {
 	// an answer is on its way. It is for calls of which nothing was done, which a
 	// proxy may send to another server. nil where a transport has no such way.
 	Refuse func(text string)
+	// Notes are sentences for the model about how the call was read.
+	Notes []string
 }
 
 // Notifier writes a notification at once, so that it arrives before the result of

@@ -247,6 +247,7 @@ func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest, key s
 	if err != nil {
 		return nil, err
 	}
+	args.notes = append(args.notes, CallerOf(ctx).Notes...)
 	c := &call{arguments: args, server: s, from: clientOf(ctx, req), key: key, request: req, began: time.Now()}
 	r, err := s.runIn(ctx, t, c, key)
 	return c.tell(r, err)

@@ -84,3 +84,19 @@ func TestLineEndsAreShown(t *testing.T) {
 		}
 	}
 }
+
+// TestAlikeName: a name that only looks like the one asked for is told, one that
+// is hidden is not.
+func TestAlikeName(t *testing.T) {
+	f, dir, _ := newFS(t, Options{})
+	put(t, dir, map[string]string{"d/cafe\u0301.txt": "x", "a\u202fb": "x", "README.md": "x"})
+	for path, want := range map[string]string{
+		"d/caf\u00e9.txt": "U+0065 U+0301", "a b": "U+202F", "readme.md": "README.md does, whose name differs: upper and lower case", "other": "check the path with ls", "none/x": "check the path with ls",
+	} {
+		_, err := f.ReadFile(ctx, ReadRequest{Path: path})
+		wantCode(t, err, codeNotFound)
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}

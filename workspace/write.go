@@ -80,6 +80,9 @@ func (f *FS) atEntered(path string, o walkOptions, use func(*resolved) error) er
 			err = use(p)
 			p.close()
 		}
+		if err == unix.ENOENT {
+			return f.missingName(path)
+		}
 		if err == nil || !errors.Is(err, errSwapped) && err != unix.ELOOP {
 			return fromErrno(err, path)
 		}
