@@ -15,7 +15,7 @@ import (
 
 // The seccomp layer is a deny list with a ceiling: system calls newer than the
 // table knows answer ENOSYS, exactly as on the older kernel every program must
-// cope with anyway, so a kernel update never opens a door nobody has looked at.
+// cope with anyway, so a kernel update never opens a way that was not reviewed.
 // Below the ceiling an unlisted call is allowed; the table in
 // seccomp_table_linux.go says for each listed one what is refused and why.
 //

@@ -18,8 +18,8 @@ import (
 
 // A cache is a directory in the state directory that the sessions of one
 // principal in one caller's directory share: what package managers fetch and
-// compilers build is there for the next session. Commands write it, so it is as
-// little to be trusted as they are: no other root, principal or program reads it.
+// compilers build is there for the next session. Commands write it, so it is
+// untrusted like them: no other root, principal or program reads it.
 //
 // Three names belong to one: KEY, KEY.lock, which every session that uses it
 // holds shared and whoever removes it exclusively, and KEY.size, its size when a
@@ -185,7 +185,7 @@ func removeCache(dir string) (removed bool, err error) {
 	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil || !isStill(lock, dir+".lock") {
 		return false, nil
 	}
-	// Out of the way first: a removal that is cut short leaves no half a cache.
+	// Renamed first, so that an interrupted removal leaves no partial cache.
 	away := dir + ".removed-" + newID()
 	if err := os.Rename(dir, away); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err

@@ -18,7 +18,7 @@ const (
 	// mostExplained bounds the lines of one result about what was refused.
 	mostExplained = 4
 	// A minute's denials of one session in the audit log: a command that is refused
-	// without end must not push what else it did out of the log.
+	// endlessly must not push other records out of the log.
 	mostDenialRecords  = 60
 	denialRecordWindow = time.Minute
 )
@@ -61,7 +61,7 @@ func (s *Session) Explain(ctx context.Context, p sandbox.Process, status sandbox
 	return r.Notices
 }
 
-// claimed are the refusals that no layer told of and that the output speaks of.
+// claimed are refusals that no layer reported and that the output mentions.
 // Each is checked against what the sandbox does: the words alone prove nothing.
 func (s *Session) claimed(ctx context.Context, r *Result, dir string) []sandbox.Denial {
 	var out []sandbox.Denial
@@ -105,7 +105,7 @@ func (s *Session) claimed(ctx context.Context, r *Result, dir string) []sandbox.
 			}
 		}
 	}
-	// A line that names the host says all that one without says.
+	// A line that names the host replaces one without.
 	named := func(d sandbox.Denial) bool { return d.Kind == sandbox.DenialName && d.Subject != "" }
 	if slices.ContainsFunc(out, named) || slices.ContainsFunc(r.Denied, named) {
 		out = slices.DeleteFunc(out, func(d sandbox.Denial) bool { return d.Kind == sandbox.DenialName && d.Subject == "" })
@@ -124,8 +124,8 @@ func (s *Session) hasNetwork() bool {
 	return true
 }
 
-// namesAnswered reports whether the sandbox tells itself of the names that are
-// asked for in it.
+// namesAnswered reports whether the sandbox itself reports names that are looked up
+// in it.
 func (s *Session) namesAnswered() bool {
 	n, ok := s.sandbox.(interface{ AnswersNames() bool })
 	return ok && n.AnswersNames()

@@ -13,8 +13,8 @@ import (
 	"mcp-sandbox/sandbox"
 )
 
-// passedEnv are the variables of the server that commands get: how text and
-// colour are to look, and that no person is there. None of them names a secret.
+// passedEnv are the variables of the server that commands get: for text, colour and
+// non-interactive use. None of them holds a secret.
 var passedEnv = []string{
 	"LANG", "LANGUAGE", "TZ",
 	"LC_ALL", "LC_ADDRESS", "LC_COLLATE", "LC_CTYPE", "LC_IDENTIFICATION", "LC_MEASUREMENT", "LC_MESSAGES",
@@ -63,7 +63,7 @@ type trustStore struct {
 
 // hostTrust finds the certificates the server's environment names. A file with
 // something else in it, above all a private key, is left out, as is what hidden
-// covers; left tells of each.
+// covers; left names each.
 func hostTrust(hidden *deny.List, left func(name, why string)) trustStore {
 	var t trustStore
 	for _, name := range caFileEnv {
@@ -90,8 +90,8 @@ func hostTrust(hidden *deny.List, left func(name, why string)) trustStore {
 			t.add(name, strings.Join(dirs, string(filepath.ListSeparator)), dirs...)
 		}
 	}
-	// Who replaced the whole bundle meant it for all programs, and each reads
-	// another name.
+	// A replaced bundle is meant for all programs, and each reads a variable of its
+	// own.
 	if all := os.Getenv("SSL_CERT_FILE"); slices.Contains(t.env, "SSL_CERT_FILE="+all) {
 		for _, name := range []string{"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "PIP_CERT", "CARGO_HTTP_CAINFO"} {
 			if os.Getenv(name) == "" {

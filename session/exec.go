@@ -23,7 +23,7 @@ const StateBackground = ptyproc.StateBackground
 // Screen is what a person would see on a terminal at one moment.
 type Screen = ptyproc.Screen
 
-// Progress is a sign of life of a running call.
+// Progress reports on a running call.
 type Progress = ptyproc.Progress
 
 // ExecRequest is one command. Cmd is handed to the shell as it is.

@@ -13,7 +13,7 @@ import (
 	"mcp-sandbox/snapshot"
 )
 
-// archiveName is how a file of Config.From is told from a snapshot's id or label.
+// archiveName distinguishes a file of Config.From from a snapshot's id or label.
 var archiveName = regexp.MustCompile(`/|\.(tar|tgz|tbz2?|txz|tzst)(\.[a-z0-9]+)?$`)
 
 // otherRoot splits ROOT@ID.
@@ -72,8 +72,8 @@ func (c *Config) CheckFrom() error {
 	return nil
 }
 
-// fill brings into a new, empty workspace what it starts with. It is that wholly
-// or as before; a workspace that holds something is left as it is.
+// fill puts the starting content into a new, empty workspace, all or nothing; a
+// workspace that holds something is left as it is.
 func (s *Session) fill(ctx context.Context) error {
 	from := s.config.from()
 	if from == "" || s.resumed != nil || s.established || s.filled {

@@ -30,7 +30,7 @@ var commitForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompil
 const (
 	// gitTimeout bounds one repository.
 	gitTimeout = 5 * time.Minute
-	// gitOutput is how much of git's last words are kept for the error, in bytes.
+	// gitOutput bounds the end of git's output that is kept for the error, in bytes.
 	gitOutput = 4 << 10
 )
 
@@ -93,7 +93,7 @@ func (s *Session) runGit(ctx context.Context, entry string, e manifest.Entry, di
 	defer tunnel.close()
 
 	env := append(slices.Clone(sb.Environ()), "TERM=dumb", "LANG=C.UTF-8",
-		// No prompt, no configuration but ours, no protocol but https, no program
+		// No prompt, no configuration but this, no protocol but https, no program
 		// of the repository's choice (CVE-2024-32002).
 		"GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ALLOW_PROTOCOL=https",
 		"GIT_LFS_SKIP_SMUDGE=1", "GIT_ADVICE=0",

@@ -35,8 +35,8 @@ type gitStage struct {
 }
 
 // makeGitStage makes the directory that commands' changes of git directories go
-// to. Only a caller's directory needs one: nobody else's programs read a workspace
-// of our own.
+// to. Only a caller's directory needs one: no other program reads an owned
+// workspace.
 func (s *Session) makeGitStage() (string, error) {
 	if s.owned || s.scratch == "" {
 		return "", nil

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// tunnel is an HTTP proxy that knows one verb and one place: CONNECT to target.
+// tunnel is an HTTP proxy that accepts CONNECT to target alone.
 type tunnel struct {
 	*relay
 	target string

@@ -16,12 +16,12 @@ import (
 
 // The life of a session:
 //
-//	Create or Resume -> Start -> (Stop ...) -> Shutdown -> Close
-//	                                              \-> Delete
+//	created -> Start -> (Stop ...) -> Shutdown -> Close
+//	                                          \-> Delete
 //
 // Nothing runs before Start or after Shutdown. Stop is a checkpoint; processes
 // live on. Close ends everything and keeps the workspace of a named session or
-// of a caller's directory; Delete removes what is ours of it too.
+// of a caller's directory; Delete also removes what the server made of it.
 
 type phase int32
 
@@ -31,11 +31,10 @@ const (
 	phaseEnded
 )
 
-// closeWithin bounds the checkpoint of a Close, see
-// Config.CloseWithin.
+// closeWithin bounds the checkpoint of a Close, see Config.CloseWithin.
 const closeWithin = 20 * time.Second
 
-// requireRunning is asked before every use of what only a running session has.
+// requireRunning precedes every use of what only a running session has.
 func (s *Session) requireRunning() error {
 	switch phase(s.phase.Load()) {
 	case phaseRunning:
@@ -276,7 +275,7 @@ func (s *Session) stopRunning() error {
 func (s *Session) Close() error { return s.end(false) }
 
 // Delete is Close, and forgets a named session: its state, its snapshots and the
-// workspace, if we made it. A caller's directory stays as it is.
+// workspace, if the server made it. A caller's directory stays as it is.
 func (s *Session) Delete() error { return s.end(true) }
 
 func (s *Session) end(forget bool) error {
@@ -300,7 +299,7 @@ func (s *Session) finish(forget bool) (err error) {
 	if forget {
 		op = "session.delete"
 	}
-	// Not even a strict audit log keeps a session from ending.
+	// A session ends even when a strict audit log fails.
 	span, _ := s.config.Audit.Begin(ctx, s.id, "", op, nil)
 	defer func() { span.End(ctx, s.id, errorCode(err), nil) }()
 
@@ -314,7 +313,7 @@ func (s *Session) finish(forget bool) (err error) {
 	saved := ran && s.allSaved()
 	errs = append(errs, s.Shutdown())
 	if keep && ran {
-		// After the processes: nothing changes under the snapshot's hands.
+		// After the processes have ended, so that nothing changes during the snapshot.
 		_, err := s.checkpoint(ctx, s.owned && !saved)
 		if err != nil {
 			s.checkpointFailed(err)

@@ -38,7 +38,7 @@ type Manager struct {
 	cool    context.CancelFunc
 }
 
-// entry is filled once; those who come second wait on ready instead of starting
+// entry is filled once; later callers wait on ready instead of starting
 // a second sandbox for the same client.
 type entry struct {
 	ready   chan struct{}
@@ -174,7 +174,7 @@ func (m *Manager) Use(ctx context.Context, key string) (_ *Session, done func(),
 	}
 }
 
-// hold finds or makes the client's entry and counts the caller in.
+// hold finds or makes the client's entry and counts the caller as using it.
 func (m *Manager) hold(ctx context.Context, key string) (*entry, error) {
 	for {
 		m.mu.Lock()
@@ -203,8 +203,8 @@ func (m *Manager) hold(ctx context.Context, key string) (*entry, error) {
 		if err == nil {
 			e = &entry{ready: make(chan struct{}), calls: 1, lastUsed: m.config.now()}
 			m.sessions[key] = e
-			// Detached from the first caller: its cancel must not take the session
-			// from those who wait behind it.
+			// Detached from the first caller, whose cancel must not end the session for
+			// the callers that wait.
 			go m.fill(context.WithoutCancel(ctx), key, e)
 			m.mu.Unlock()
 			return e, nil
@@ -223,7 +223,7 @@ func (m *Manager) release(e *entry) {
 	e.lastUsed = m.config.now()
 }
 
-// beginEnd marks an entry as ending, so that who comes for it waits for the end;
+// beginEnd marks an entry as ending, so that later calls wait for the end;
 // false when it is ending already or is no longer the client's.
 func (m *Manager) beginEnd(key string, e *entry) bool {
 	m.mu.Lock()
@@ -253,7 +253,7 @@ func (m *Manager) fill(ctx context.Context, key string, e *entry) {
 	e.session, e.err = s, err
 	if err != nil {
 		m.log.Error("session could not be started", "error", err, "cause", errors.Unwrap(err))
-		// Not kept: the next call tries again, the cause may have been passing.
+		// Not remembered: the next call retries, as the cause may have been temporary.
 		m.drop(key, e)
 	}
 	close(e.ready)
@@ -324,7 +324,7 @@ func (m *Manager) drop(key string, e *entry) {
 // one holds is kept, and the client's next call resumes it.
 func (m *Manager) End(key string) error { return m.end(key, (*Session).Close) }
 
-// Delete ends one client's session for good: its workspace, if we made it, its
+// Delete ends one client's session for good: its workspace, if the server made it, its
 // snapshots and its saved state are removed. Unknown keys are not an error.
 func (m *Manager) Delete(key string) error {
 	err := m.end(key, (*Session).Delete)

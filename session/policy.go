@@ -14,8 +14,8 @@ import (
 	"mcp-sandbox/sandbox"
 )
 
-// hidden are the patterns of what no door shows, the server's own files among
-// them. The state directory is apart: see denyList.
+// hidden are the patterns of what neither commands, file tools nor snapshots show, the
+// server's own files among them. The state directory is apart: see denyList.
 func (c *Config) hidden() []string {
 	out := slices.Clone(c.DenyRead)
 	if c.DenySecrets {
@@ -42,7 +42,7 @@ func (c *Config) denyList(root string, stateDirs []string) (*deny.List, error) {
 	})
 }
 
-// denyList is what p hides, the server's own directories among it.
+// denyList is what p hides, the server's own directories included.
 func denyList(p sandbox.Policy) (*deny.List, error) {
 	l, err := deny.Parse(slices.Concat(p.DenyRead, p.StateDirs), p.Workspace, slices.Concat(p.Read, p.Write))
 	if err != nil {

@@ -19,7 +19,7 @@ type Dialer interface {
 	Dial(ctx context.Context, port int) (net.Conn, error)
 }
 
-// ExposedPort is a door from this machine's loopback to a port of a session.
+// ExposedPort is a port forward from this machine's loopback to a port of a session.
 type ExposedPort struct {
 	// Port is the one inside, HostPort the one on 127.0.0.1 of this machine: the
 	// same where that was free.
@@ -54,11 +54,10 @@ func ParsePorts(texts []string) ([]int, error) {
 }
 
 const (
-	// maxDoors and maxConns bound what one session can make the server hold open.
-	maxDoors = 64
-	maxConns = 512
-	// dialInside bounds a connection to a port inside: it is on this machine and
-	// either there or not.
+	// maxForwards and maxConns bound what one session can make the server hold open.
+	maxForwards = 64
+	maxConns    = 512
+	// dialInside bounds connecting to a port inside, which is on this machine.
 	dialInside = 5 * time.Second
 )
 
@@ -70,8 +69,8 @@ type portForwards struct {
 }
 
 // ExposePort makes a port inside reachable on this machine's loopback and gives
-// its address; asked again it gives the same. It works whether or not anything
-// listens inside yet, and says which. The door closes with the session.
+// its address; a second call gives the same. It works whether or not anything
+// listens inside yet, and says which. The port forward ends with the session.
 //
 // Codes: port_not_exposed (the operator has not listed it), invalid_argument,
 // limit_reached, confinement_unavailable, session_not_found.
@@ -94,7 +93,7 @@ func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error)
 	}
 	level := s.sandbox.Report().Level
 	if level == "landlock" || level == "seatbelt" {
-		// A door there would lead to this machine's loopback, and so to itself.
+		// There a port forward would connect to this machine's loopback, and so to itself.
 		return ExposedPort{}, errorf("confinement_unavailable", nil, "at the level %s a session has no network of its own to open a port of, use a host with namespaces", level)
 	}
 	if s.config.Network == "host" || level == "none" {
@@ -127,7 +126,7 @@ func (m *Manager) Exposes() bool {
 	return len(m.config.Expose) > 0 || m.config.Manifest != nil && len(m.config.Manifest.Ports) > 0
 }
 
-// ExposedPorts lists the open doors, by port.
+// ExposedPorts lists the port forwards, by port.
 func (s *Session) ExposedPorts() []int {
 	s.forwards.mu.Lock()
 	defer s.forwards.mu.Unlock()
@@ -172,11 +171,11 @@ func (ds *portForwards) get(port int, dialer Dialer, s *Session) (*portForward, 
 	if d := ds.open[port]; d != nil {
 		return d, nil
 	}
-	if len(ds.open) >= maxDoors {
-		return nil, errorf("limit_reached", nil, "%d ports are exposed, which is the most of a session", maxDoors)
+	if len(ds.open) >= maxForwards {
+		return nil, errorf("limit_reached", nil, "%d ports are exposed, which is the most of a session", maxForwards)
 	}
-	// The same number where it is free: what runs inside often prints an
-	// address with its own port in it.
+	// The same number if it is free: programs inside often print an address with
+	// their own port in it.
 	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		l, err = net.Listen("tcp4", "127.0.0.1:0")
@@ -193,7 +192,7 @@ func (ds *portForwards) get(port int, dialer Dialer, s *Session) (*portForward, 
 	return d, nil
 }
 
-// close shuts every door and waits until nothing of them runs.
+// close ends every port forward and waits until none of their connections runs.
 func (ds *portForwards) close() {
 	ds.mu.Lock()
 	open := ds.open

@@ -205,7 +205,7 @@ func TestExposeModes(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	_, s = portSession(t, Config{Expose: []int{AnyPort}})
-	for i := range maxDoors {
+	for i := range maxForwards {
 		if _, err := s.ExposePort(t.Context(), 20000+i); err != nil {
 			t.Fatal(err)
 		}

@@ -36,7 +36,7 @@ func (m *Manager) LiveSessions(principal string) []LiveSession {
 		}
 		one := LiveSession{Principal: principalOf(k), Name: m.configFor(k).Name, SessionID: e.session.id, Created: e.session.created.UTC(), Used: e.lastUsed.UTC(), Calls: e.calls}
 		for _, p := range e.session.Processes() {
-			if atWork(p) {
+			if stillRuns(p) {
 				one.Processes++
 			}
 		}

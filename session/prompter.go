@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Answer is what became of a question to the user.
+// Answer is the outcome of a question to the user.
 type Answer string
 
 const (
@@ -14,7 +14,7 @@ const (
 	AnswerRefuse Answer = "refuse" // declined, cancelled or not answered in time
 )
 
-// AskWithin bounds how long a user is waited for.
+// AskWithin bounds the wait for the user's answer.
 const AskWithin = 30 * time.Second
 
 // Prompter puts a question that is answered by yes or no to the user of a client.
@@ -22,7 +22,7 @@ const AskWithin = 30 * time.Second
 type Prompter func(ctx context.Context, question string) Answer
 
 // WithPrompter registers a prompter while a tool call is in flight: a
-// question that comes up in the sandbox belongs to whoever waits for it.
+// question of the sandbox goes to a user who waits for a call.
 func (s *Session) WithPrompter(a Prompter) (leave func()) {
 	s.promptersMu.Lock()
 	defer s.promptersMu.Unlock()

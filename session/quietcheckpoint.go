@@ -19,8 +19,8 @@ func (m *Manager) Counts() *Counts { return &m.counts }
 
 const (
 	// quietBefore is how long a session is left alone before its changes are saved
-	// in the background. What is saved then a stop need not save: of hundreds of
-	// sessions it could not, in the seconds it has.
+	// in the background. A stop then has less to save: within its seconds it could not
+	// save hundreds of sessions.
 	quietBefore = 15 * time.Second
 	// quietAtOnce bounds the checkpoints of a sweep that run at the same time.
 	quietAtOnce = 2
@@ -39,7 +39,7 @@ func (s *Session) allSaved() bool {
 	s.workedMu.Lock()
 	saved := s.snapshotted && s.changes == s.savedChanges
 	s.workedMu.Unlock()
-	return saved && s.table != nil && !slices.ContainsFunc(s.table.List(), atWork)
+	return saved && s.table != nil && !slices.ContainsFunc(s.table.List(), stillRuns)
 }
 
 // checkpointQuiet takes a checkpoint of a kept session in which nothing runs,
@@ -58,7 +58,7 @@ func (s *Session) checkpointQuiet() {
 	s.watching.Add(1)
 	s.workedMu.Unlock()
 	defer s.watching.Done()
-	idle := !slices.ContainsFunc(s.Processes(), atWork)
+	idle := !slices.ContainsFunc(s.Processes(), stillRuns)
 	ctx, cancel := s.untilClosed()
 	defer cancel()
 	_, err := s.Stop(ctx)

@@ -51,7 +51,7 @@ func (m *Manager) room(key string) (idle string, err error) {
 // leastUsed is the key of a principal's quiet session that was used the longest
 // ago, "" if there is none that could come back. Callers hold m.mu.
 func (m *Manager) leastUsed(principal string) (key string) {
-	// Ending what cannot come back would lose files to make room.
+	// Ending a session that cannot be resumed would lose its files.
 	if m.config.NameOf == nil {
 		return ""
 	}
@@ -77,11 +77,11 @@ func (m *Manager) quiet(e *entry) bool {
 	if e.session == nil {
 		return false
 	}
-	return !slices.ContainsFunc(e.session.Processes(), atWork)
+	return !slices.ContainsFunc(e.session.Processes(), stillRuns)
 }
 
-// atWork counts a command that left something running behind as running.
-func atWork(p ProcessInfo) bool { return p.Exit == nil || p.BackgroundChildren > 0 }
+// stillRuns counts a command that left something running behind as running.
+func stillRuns(p ProcessInfo) bool { return p.Exit == nil || p.BackgroundChildren > 0 }
 
 // suspend ends an idle session, false when it is no longer idle.
 func (m *Manager) suspend(key string) bool {
@@ -116,7 +116,7 @@ func (m *Manager) Live() (sessions, processes int) {
 		}
 		sessions++
 		for _, p := range e.session.Processes() {
-			if atWork(p) {
+			if stillRuns(p) {
 				processes++
 			}
 		}
@@ -153,7 +153,7 @@ func (m *Manager) Forget(key string, making bool) error {
 	if err := os.MkdirAll(filepath.Dir(m.state.gonePath(name)), 0o700); err != nil {
 		return errorf("internal", err, "the state directory cannot be written, check --state-dir")
 	}
-	// First the mark: killed in between, the rest goes with its age.
+	// The mark first: after a kill in between, the rest is removed by its age.
 	err := writeOver(m.state.gonePath(name), nil)
 	return errors.Join(err, m.Delete(key))
 }

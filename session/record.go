@@ -103,8 +103,7 @@ type recordData struct {
 	// Kept is set once a named session can be resumed: it outlives its server.
 	Kept bool `json:"kept,omitempty"`
 	// Temp is a directory that the sandbox may have made next to the workspace. Its
-	// name holds the session's random id, so it is ours without an inode to
-	// compare.
+	// name holds the session's random id, so no inode has to be compared.
 	Temp string `json:"temp,omitempty"`
 }
 
@@ -163,8 +162,8 @@ func isStill(f *os.File, path string) bool {
 }
 
 // createLocked makes a file and locks it. Between the two another server's sweep
-// may take the file for one that a killed server left: then it is gone from its
-// name when the lock is had, and is made again.
+// may take the file for one that a killed server left: then the name is gone
+// once the lock is held, and the file is made again.
 func createLocked(path string) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -253,7 +252,7 @@ func (r *record) removeWorkspace() error {
 		return nil
 	}
 	if d.Ino == 0 {
-		// Killed before it could be used: it is empty, or it is not ours.
+		// Killed before it could be used: remove it only if it is empty.
 		if err := os.Remove(d.Workspace); err != nil && !os.IsNotExist(err) && !errors.Is(err, unix.ENOTEMPTY) {
 			return err
 		}
@@ -279,8 +278,8 @@ func (s *state) removeRemains(id string, d recordData) error {
 	return errors.Join(errs...)
 }
 
-// sweepTime bounds the look for what a killed server was about to write: what is
-// not found in it does no harm.
+// sweepTime bounds the search for temporary files of a killed server; what it does
+// not find does no harm.
 const sweepTime = 5 * time.Second
 
 // sweepWorkspace removes the temporary files of writes that a kill cut short from

@@ -8,8 +8,8 @@ import (
 	"mcp-sandbox/workspace"
 )
 
-// Noticer is a sandbox that has to tell the model what no reply carries, such as
-// a network denial. Each notice is given once.
+// Noticer is a sandbox that reports what no reply carries, such as a network denial.
+// Each notice is given once.
 type Noticer interface {
 	Notices() []string
 }
@@ -57,9 +57,9 @@ type Launcher interface {
 	Start(ctx context.Context, p sandbox.Policy, up Callbacks) (sandbox.Sandbox, error)
 }
 
-// Callbacks are what a running sandbox tells and asks its session. They point
-// upward because what happens inside on its own, such as a connection, has no
-// call of a tool to answer to. The zero value hears and answers nothing.
+// Callbacks are how a running sandbox reports to its session and asks it. They point
+// upward because what happens inside on its own, such as a connection, belongs to no
+// tool call. The zero value ignores reports and answers nothing.
 type Callbacks struct {
 	// Note records what happened in the sandbox on its own, such as a refused
 	// connection; code is one of an error's.

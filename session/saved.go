@@ -83,7 +83,7 @@ func (s *state) deleteSaved(c Config, name string) error {
 		return err
 	}
 	defer lock.Close()
-	// Nothing of the name is left in the end, and the lock goes under itself.
+	// Nothing of the name is left afterwards; the lock file is removed while held.
 	defer func() {
 		if _, gone := os.Lstat(s.savedPath(name)); os.IsNotExist(gone) {
 			_ = os.Remove(s.lockPath(name))
@@ -94,7 +94,7 @@ func (s *state) deleteSaved(c Config, name string) error {
 		return errorf("session_not_found", nil, "there is no saved session %q, list them with: mcp-sandbox sessions list", name)
 	}
 	if err != nil {
-		// A state that cannot be trusted names nothing to delete: it goes alone.
+		// An untrusted state names nothing to delete: it alone is removed.
 		return s.removeSaved(name)
 	}
 	r, err := s.reopen(d.SessionID)
@@ -106,7 +106,7 @@ func (s *state) deleteSaved(c Config, name string) error {
 			err = errors.Join(s.removeRemains(d.SessionID, r.data), r.removeWorkspace())
 		}
 		if err == nil && r.data.Owned {
-			// Last: until the workspace is gone they are its undo.
+			// Last, as they can undo the removal of the workspace until then.
 			err = removeSnapshots(c, r.data.Workspace)
 		}
 		if err != nil {

@@ -112,7 +112,7 @@ func (s *Session) ID() string { return s.id }
 // Root is the absolute path of the workspace, the same inside and outside.
 func (s *Session) Root() string { return s.root }
 
-// Owned reports whether the workspace was made by us and goes with the session.
+// Owned reports whether the server made the workspace and removes it with the session.
 func (s *Session) Owned() bool { return s.owned }
 
 // Kept reports whether the session is named, so that it outlives its server.
@@ -273,7 +273,7 @@ func (s *Session) recreateWorkspace(ctx context.Context) (err error) {
 	if err := os.Mkdir(s.root, 0o700); err != nil {
 		return errorf("internal", err, "the lost workspace could not be made again, check the directory above it")
 	}
-	// Known as ours, and empty, before anything is in it.
+	// Recorded as the server's, and empty, before anything is in it.
 	if s.owned {
 		if _, _, err := chownToSandbox(s.root); err != nil {
 			return errorf("internal", err, "the lost workspace could not be made again, check the directory above it")
@@ -377,8 +377,7 @@ func (s *Session) run(ctx context.Context) (err error) {
 }
 
 // protected are the paths that may not be changed in the workspace and in every
-// write grant. An owned workspace is nobody's project: there only what was asked
-// for is protected.
+// write grant. In an owned workspace only configured paths are protected.
 func (s *Session) protected() (workspace, grants []string) {
 	grants = append(DefaultProtected(), s.config.Protect...)
 	if s.owned {

@@ -88,7 +88,7 @@ func unseal(key, b []byte) (savedState, error) {
 	if e.Version != StateVersion {
 		return refuse(fmt.Sprintf("has a format this server does not know (it knows %d)", StateVersion))
 	}
-	// Compared before it is parsed: nothing a stranger wrote is looked into.
+	// Compared before it is parsed, so that nothing unauthenticated is parsed.
 	if !hmac.Equal([]byte(e.MAC), []byte(stateMAC(key, e.State))) {
 		return refuse("was changed or comes from another server")
 	}
@@ -115,8 +115,8 @@ func strictJSON(b []byte, v any) error {
 // key is the server's own secret, made on first use.
 func (s *state) key() ([]byte, error) { return s.random("key") }
 
-// instance is what tells this state directory from every other, also from one
-// that was given the same key.
+// instance distinguishes this state directory from every other, even one with the
+// same key.
 func (s *state) instance() ([]byte, error) { return s.random("instance") }
 
 // random is 32 random bytes in a file of mode 0600 in the state directory, made on

@@ -133,7 +133,7 @@ func (s *Session) catchUp(ctx context.Context) {
 	limit := time.NewTimer(most)
 	defer limit.Stop()
 	for fresh := false; ; fresh = true {
-		busy := slices.ContainsFunc(s.Processes(), atWork)
+		busy := slices.ContainsFunc(s.Processes(), stillRuns)
 		u.mu.Lock()
 		slow := u.cost > quickSnapshot
 		known := u.changes == u.taken && (fresh || !busy)

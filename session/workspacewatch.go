@@ -97,7 +97,7 @@ func (s *Session) watchWorkspace() {
 		}
 		var running []int
 		for _, p := range s.Processes() {
-			if atWork(p) {
+			if stillRuns(p) {
 				running = append(running, p.ID)
 			}
 		}

@@ -96,7 +96,7 @@ func recorded(ctx context.Context, m *session.Manager, sess *session.Session, li
 }
 
 // stream runs the line with its three streams passed through. The caller's own
-// descriptors are never given to the command: with them it would hold a door to
+// descriptors are never given to the command: with them it would hold a way to
 // the caller's terminal (CVE-2017-5226).
 func stream(ctx context.Context, sess *session.Session, line string, tty bool) (int, error) {
 	env, err := sess.Environ(tty)
