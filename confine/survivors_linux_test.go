@@ -41,6 +41,46 @@ while True:
     os.setsid()
 `
 
+// tree is a program that forks two processes, each of which forks two, and so on,
+// and says when all are there. One of each two leaves its process group, or with
+// "daemon" both do and lose their parent as well.
+const tree = `
+import os, signal, sys, time
+for s in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT): signal.signal(s, signal.SIG_IGN)
+depth, daemon = int(sys.argv[1]), sys.argv[2] == "daemon"
+first = os.getpid()
+r, w = os.pipe()
+def child(j):
+    pid = os.fork()
+    if pid:
+        if daemon: os.waitpid(pid, 0)
+        return False
+    if j or daemon: os.setsid()
+    if daemon and os.fork(): os._exit(0)
+    return True
+for i in range(depth):
+    if not (child(0) or child(1)): break
+else:
+    os.write(w, b"x")
+if os.getpid() == first:
+    n = 0
+    while n < 2 ** depth: n += len(os.read(r, 4096))
+    print("up", flush=True)
+time.sleep(10000)
+`
+
+// bomb is a program whose processes all fork as long as they live, up to the limit.
+const bomb = `
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+os.close(1); os.close(2)
+while True:
+    try:
+        if os.fork() == 0: os.setsid()
+    except OSError: time.sleep(0.01)
+`
+
 func startTagged(t *testing.T, s *Sandbox, dir, tag, program string, args ...string) *Process {
 	t.Helper()
 	c := spawn(t, s, sandbox.Command{Argv: append([]string{"python3", "-c", program}, append(args, tag)...), Dir: dir})
@@ -54,23 +94,35 @@ func startTagged(t *testing.T, s *Sandbox, dir, tag, program string, args ...str
 
 func newTag() string { return fmt.Sprintf("tag-%d-%d", os.Getpid(), time.Now().UnixNano()) }
 
-// However deep the line of parents and however quick the forks, nothing outlives
-// its command or its session, and the kill of a command is answered.
+// However deep the line of parents, however wide the tree and however quick the
+// forks, nothing outlives its command or its session, and the kill of a command is
+// answered.
 func TestNothingSurvives(t *testing.T) {
 	needTools(t, "python3")
-	depth := "200"
+	depth, levels := "200", "7"
 	if testing.Short() {
-		depth = "100"
+		depth, levels = "100", "5"
 	}
 	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
 		for _, c := range []struct {
 			name, program string
 			args          []string
-		}{{"chain", chain, []string{depth}}, {"potato", potato, nil}} {
+			forks         bool // as long as it lives
+		}{
+			{"chain", chain, []string{depth}, false},
+			{"tree", tree, []string{levels, ""}, false},
+			{"daemons", tree, []string{levels, "daemon"}, false},
+			{"potato", potato, nil, true},
+			{"bomb", bomb, nil, true},
+		} {
+			p := p
+			if c.name == "bomb" {
+				p.Limits.Procs = 100
+			}
 			t.Run(c.name+"/command", func(t *testing.T) {
 				// Where only /proc tells what a command has started, what forks
 				// faster than it can be read ends with the session.
-				if c.name == "potato" && p.Level == sandbox.LevelLandlock {
+				if c.forks && p.Level == sandbox.LevelLandlock {
 					return
 				}
 				s, tag := start(t, p), newTag()

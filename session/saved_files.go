@@ -2,14 +2,19 @@ package session
 
 import (
 	"os"
+	"slices"
 
 	"mcp-sandbox/workspace"
 )
 
 // OpenSavedFiles opens the workspace of a named session for its operator, whether
-// a server uses it or not. Writes take their turn with those of the session's
-// tools. Codes: session_not_found, invalid_argument.
+// a server uses it or not, under the policy that c gives a session of it. Writes
+// take their turn with those of the session's tools. Codes: session_not_found,
+// invalid_argument, not_found, permission_denied.
 func OpenSavedFiles(c Config, name string) (*workspace.FS, error) {
+	if err := c.checkPolicy(); err != nil {
+		return nil, err
+	}
 	st, err := stateOf(c)
 	if err != nil {
 		return nil, err
@@ -25,8 +30,17 @@ func OpenSavedFiles(c Config, name string) (*workspace.FS, error) {
 	if err != nil {
 		return nil, err
 	}
+	policy, err := c.savedPolicy(d, st)
+	if err != nil {
+		return nil, err
+	}
+	openAs := func(uid, gid int) (*workspace.FS, error) {
+		o := policy
+		o.OwnerUID, o.OwnerGID, o.ActAsOwner = uid, gid, uid > 0
+		return workspace.Open(d.Workspace, o)
+	}
 	// New files belong to whom the workspace does.
-	files, err := openAs(d.Workspace, -1, -1)
+	files, err := openAs(-1, -1)
 	if err != nil {
 		return nil, errorf("session_not_found", err, "the workspace of the session %q is gone; resume the session to have it back from its snapshot", name)
 	}
@@ -39,7 +53,7 @@ func OpenSavedFiles(c Config, name string) (*workspace.FS, error) {
 	if err != nil || uid <= 0 || gid <= 0 || os.Geteuid() != 0 {
 		return files, nil
 	}
-	acting, err := openAs(d.Workspace, uid, gid)
+	acting, err := openAs(uid, gid)
 	files.Close()
 	if err != nil {
 		return nil, errorf("session_not_found", err, "the workspace of the session %q is gone; resume the session to have it back from its snapshot", name)
@@ -51,6 +65,15 @@ func OpenSavedFiles(c Config, name string) (*workspace.FS, error) {
 	return acting, nil
 }
 
-func openAs(root string, uid, gid int) (*workspace.FS, error) {
-	return workspace.Open(root, workspace.Options{OwnerUID: uid, OwnerGID: gid, ActAsOwner: uid > 0})
+// savedPolicy is what a session of the saved workspace d would hide and protect.
+func (c *Config) savedPolicy(d savedState, st *state) (workspace.Options, error) {
+	hidden, err := c.denyList(d.Workspace, st.dirs())
+	if err != nil {
+		return workspace.Options{}, err
+	}
+	protect := slices.Concat(c.Protect, nestedProtected())
+	if !d.Owned {
+		protect = slices.Concat(DefaultProtected(), protectedRepositories(d.Workspace), protect)
+	}
+	return workspace.Options{Protect: protect, Deny: hidden, MaxFile: c.Limits.WithDefaults().FileSize}, nil
 }

@@ -402,7 +402,12 @@ func (s *Session) fileOptions(p sandbox.Policy) (workspace.Options, error) {
 	for _, path := range p.Read {
 		grants = append(grants, workspace.Grant{Path: path, ReadOnly: true})
 	}
+	var grow func(int64) error
+	if s.owned && s.config.WorkspaceLimit > 0 {
+		grow = s.grow
+	}
 	return workspace.Options{
+		MaxFile: s.config.Limits.WithDefaults().FileSize, Grow: grow,
 		Grants: grants, OwnerUID: uid, OwnerGID: gid, ActAsOwner: uid > 0, ReadOnly: s.config.ReadOnly,
 		Protect: slices.Concat(p.Protect, nestedProtected()), Deny: hidden,
 	}, nil

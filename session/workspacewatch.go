@@ -81,6 +81,30 @@ func (s *Session) HasRoom() error {
 	return errorf("limit_reached", nil, "the workspace holds %d bytes and may hold %d, remove files with rm", used, w.limit)
 }
 
+// grow is asked by the file tools before the workspace grows by n bytes.
+// Code: limit_reached.
+func (s *Session) grow(n int64) error {
+	w := s.watch
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	fresh := max(2*time.Second, 10*w.took)
+	w.mu.Unlock()
+	used, err := w.measure(s, fresh)
+	if err == nil && used+n > w.limit {
+		used, err = w.measure(s, 0)
+	}
+	if err == nil && used+n > w.limit {
+		return errorf("limit_reached", nil, "the workspace holds %d bytes and may hold %d, which leaves no room for %d more; remove files with rm", used, w.limit, n)
+	}
+	// Until it is measured again, so that many calls at once do not all fit.
+	w.mu.Lock()
+	w.used += n
+	w.mu.Unlock()
+	return nil
+}
+
 // watchWorkspace runs until the session is closed.
 func (s *Session) watchWorkspace() {
 	for {

@@ -91,6 +91,9 @@ func (f *FS) chown(fd int) error {
 // prepare writes r to a temporary file next to p, complete and durable except for
 // the name.
 func (f *FS) prepare(ctx context.Context, p *resolved, r replacement) (*staged, error) {
+	if err := f.fits(p, r.old, r.size()); err != nil {
+		return nil, err
+	}
 	s, err := f.tryPrepare(ctx, p, r)
 	if err == errUnnamed {
 		f.needNames.Store(true)

@@ -301,13 +301,20 @@ func (s *stage) file(m member, comps []string) error {
 // fill copies the body of a member, counting what really comes out of it.
 func (s *stage) fill(out *os.File, m member) error {
 	buf := make([]byte, 64<<10)
-	for {
+	for size := int64(0); ; {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
 		n, err := m.body.Read(buf)
 		if s.bytes += int64(n); s.bytes > s.limits.MaxOutput {
 			return fail(codeTooLarge, "the archive unpacks to more than %d bytes (reached in %s); unpack it with a command", s.limits.MaxOutput, quote(m.name))
+		}
+		size += int64(n)
+		if most := s.fs.opts.MaxFile; most > 0 && size > most {
+			return fail(codeTooLarge, "the member %s is longer than the %d bytes a file may have, nothing was unpacked: the operator can raise --limit-file-size", quote(m.name), most)
+		}
+		if err := s.fs.grow(s.dst.root, int64(n)); err != nil {
+			return err
 		}
 		if n > 0 {
 			if _, werr := out.Write(buf[:n]); werr != nil {

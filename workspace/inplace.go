@@ -14,6 +14,9 @@ func (f *FS) writeInPlace(ctx context.Context, p *resolved, r replacement) error
 	if r.before != nil {
 		return f.appendInPlace(ctx, p, WriteRequest{Content: r.content})
 	}
+	if err := f.fits(p, r.old, r.size()); err != nil {
+		return err
+	}
 	file, err := openForWrite(p, 0)
 	if err != nil {
 		return err
@@ -44,6 +47,9 @@ func (f *FS) appendInPlace(ctx context.Context, p *resolved, req WriteRequest) e
 	st, err := file.Stat()
 	if err != nil {
 		return unwrapPath(err)
+	}
+	if err := f.fitsAfter(p, st.Size(), st.Size()+int64(len(req.Content))); err != nil {
+		return err
 	}
 	counted := &countedWriter{w: file}
 	if err := writeContext(ctx, counted, req.Content); err != nil {

@@ -77,6 +77,12 @@ type Options struct {
 	ProtectGrants []string
 	// ReadOnly refuses every change, in grants too.
 	ReadOnly bool
+	// MaxFile is the most bytes a file is made or grown to (too_large); 0 is no
+	// limit. What is larger already can be made smaller.
+	MaxFile int64
+	// Grow, if set, is asked before the workspace itself, not a grant, grows by n
+	// bytes; its error is that of the call.
+	Grow func(n int64) error
 	// Deny lists what no call reads, changes, moves or removes (permission_denied),
 	// by name and by inode; nil is nothing.
 	Deny *deny.List

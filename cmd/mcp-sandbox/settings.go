@@ -70,7 +70,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.session.OnCancel, "on-cancel", "kill", "what a cancelled call does to its command: kill or leave")
 	f.StringVar(&s.tools.Structured, "structured", "auto", "structuredContent in addition to text: on, off, or auto: for clients known to gain by it (docs/clients.md)")
 	f.IntVar(&s.session.Limits.Procs, "limit-procs", 0, "processes of a session (default 1024)")
-	f.Var((*size)(&s.session.Limits.FileSize), "limit-file-size", "largest file a command may write (default 4G)")
+	f.Var((*size)(&s.session.Limits.FileSize), "limit-file-size", "largest file that commands and file tools may write (default 4G)")
 	f.IntVar(&s.session.Limits.OpenFiles, "limit-open-files", 0, "open files of a process (default 4096)")
 	f.Var((*size)(&s.session.Limits.Tmp), "limit-tmp", "size of the private /tmp (default 1G)")
 	f.Var((*size)(&s.session.Limits.Memory), "limit-memory", "memory of a session")
