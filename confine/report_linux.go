@@ -106,7 +106,11 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 		on(layerNetwork, "%s", pl.Network)
 	}
 	lim := l.p.Limits
-	on("limits", "files of %d MiB, %d open files, /tmp %d MiB", lim.FileSize>>20, lim.OpenFiles, lim.Tmp>>20)
+	tmp := fmt.Sprintf("/tmp %d MiB", lim.Tmp>>20)
+	if !pl.Namespaces {
+		tmp = "temporary files as large as the disk allows"
+	}
+	on("limits", "files of %d MiB, %d open files, %s", lim.FileSize>>20, lim.OpenFiles, tmp)
 	if pl.Namespaces && l.id.uid != 0 {
 		on(layerProcesses, "at most %d", lim.Procs)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/workspace"
 )
 
 // state is the server's own directory, 0700: one record per live session, so that
@@ -306,7 +308,7 @@ func sweepWorkspace(d recordData) {
 			return
 		}
 	}
-	files, err := openAs(d.Workspace, uid, gid)
+	files, err := workspace.Open(d.Workspace, workspace.Options{OwnerUID: uid, OwnerGID: gid, ActAsOwner: uid > 0})
 	if err != nil {
 		return
 	}

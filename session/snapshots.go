@@ -237,6 +237,7 @@ func (s *Session) Restore(ctx context.Context, r RestoreRequest) (RestoreResult,
 		}
 	}
 	res, err := repo.Restore(ctx, r)
+	s.watch.stale()
 	if err == nil && r.Path == "" {
 		s.undo.mu.Lock()
 		s.undo.back = res.Snapshot

@@ -81,6 +81,16 @@ func (s *Session) HasRoom() error {
 	return errorf("limit_reached", nil, "the workspace holds %d bytes and may hold %d, remove files with rm", used, w.limit)
 }
 
+// stale has the workspace measured at the next call.
+func (w *workspaceWatch) stale() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.at = time.Time{}
+}
+
 // grow is asked by the file tools before the workspace grows by n bytes.
 // Code: limit_reached.
 func (s *Session) grow(n int64) error {

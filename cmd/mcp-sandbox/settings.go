@@ -72,7 +72,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.IntVar(&s.session.Limits.Procs, "limit-procs", 0, "processes of a session (default 1024)")
 	f.Var((*size)(&s.session.Limits.FileSize), "limit-file-size", "largest file that commands and file tools may write (default 4G)")
 	f.IntVar(&s.session.Limits.OpenFiles, "limit-open-files", 0, "open files of a process (default 4096)")
-	f.Var((*size)(&s.session.Limits.Tmp), "limit-tmp", "size of the private /tmp (default 1G)")
+	f.Var((*size)(&s.session.Limits.Tmp), "limit-tmp", "size of the private /tmp, at the levels with namespaces (default 1G)")
 	f.Var((*size)(&s.session.Limits.Memory), "limit-memory", "memory of a session")
 	f.Float64Var(&s.session.Limits.CPU, "limit-cpu", 0, "processors of a session, such as 1.5 (default: all, shared evenly between sessions)")
 	f.StringVar(&s.limits, "limits", "strict", "strict: refuse to start where a limit that was set cannot be enforced (memory and processors need a control group); best-effort: start without it")
