@@ -229,6 +229,7 @@ func (s *Session) Restore(ctx context.Context, r RestoreRequest) (RestoreResult,
 	for _, n := range s.publishGit() { // what a running command has committed is in the checkpoint
 		s.tell(n)
 	}
+	r.Path = s.below(r.Path)
 	if r.ID == snapshot.Latest {
 		if id, sure := s.undoPoint(); sure {
 			r.ID = id
@@ -246,6 +247,14 @@ func (s *Session) Restore(ctx context.Context, r RestoreRequest) (RestoreResult,
 	return res, err
 }
 
+// below is a path of the workspace relative to it, as snapshots name it.
+func (s *Session) below(path string) string {
+	if rel, err := filepath.Rel(s.root, path); err == nil && filepath.IsAbs(path) && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
 // Changed tells what changed since a snapshot, as Restore understands its name,
 // and which that is: the list, the text of at most limit bytes (0: no text), and
 // the file systems mounted in the workspace, which are not compared.
@@ -261,6 +270,7 @@ func (s *Session) Changed(ctx context.Context, ref, path string, limit int) (id 
 	if id, err = repo.Find(ctx, ref, prefer); err != nil {
 		return "", nil, "", nil, err
 	}
+	path = s.below(path)
 	list, mounted, err := repo.Compare(ctx, id, "", path)
 	if err == nil && len(list) > 0 && limit > 0 {
 		text, err = repo.DiffText(ctx, id, "", path, limit)

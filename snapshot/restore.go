@@ -67,11 +67,28 @@ func (r *Repo) Restore(ctx context.Context, q RestoreRequest) (RestoreResult, er
 
 // restore does it under the write lock. merge adds and changes but removes nothing,
 // and leaves the modes and times of directories that are there.
-func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool) (RestoreResult, error) {
-	var res RestoreResult
-	now, walk, err := r.create(ctx, CreateRequest{Label: "before restoring " + rec.Info.ID, Auto: true, WithoutIgnored: rec.Info.WithoutIgnored})
-	if err != nil {
-		return res, fail(err, "no checkpoint could be made, so nothing was restored")
+func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool) (res RestoreResult, err error) {
+	var opened []unlocked
+	defer func() {
+		if err != nil {
+			r.lock(opened)
+		}
+	}()
+	var now *record
+	var walk *scan
+	for range maxUnlock {
+		now, walk, err = r.create(ctx, CreateRequest{Label: "before restoring " + rec.Info.ID, Auto: true, WithoutIgnored: rec.Info.WithoutIgnored})
+		if err != nil {
+			return res, fail(err, "no checkpoint could be made, so nothing was restored")
+		}
+		more, err := r.unlock(ctx, rec, path, walk)
+		opened = append(opened, more...)
+		if err != nil {
+			return res, fail(err, "snapshot %s could not be restored, nothing was changed", rec.Info.ID)
+		}
+		if len(more) == 0 {
+			break
+		}
 	}
 	res.Snapshot, res.Checkpoint = rec.Info.ID, now.Info.ID
 	p, err := r.plan(ctx, now, rec, path, merge, walk)

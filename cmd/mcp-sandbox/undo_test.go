@@ -198,3 +198,43 @@ func TestUndoOfTwoServers(t *testing.T) {
 	a.ok("snapshot_restore", map[string]any{"snapshot_id": first})
 	expectTree(t, root, was)
 }
+
+// TestUndoOfChmod: what a command made unreadable is readable again after a
+// restore, on every level, and one path of it alone can be restored by its
+// absolute name.
+func TestUndoOfChmod(t *testing.T) {
+	root := t.TempDir()
+	was := tree(t, root, 30)
+	modes := func() (text string) {
+		_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			fi, err := d.Info()
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			text += fmt.Sprintln(path, fi.Mode())
+			return nil
+		})
+		return text
+	}
+	before := modes()
+	c := startServer(t, "--root", root)
+	c.initialize("2025-11-25")
+	c.ok("snapshot_create", map[string]any{"label": "base"})
+	for _, cmd := range []string{"chmod -R 0 d*; true", "find d* -depth -exec chmod 0 {} +", "chmod 0 d0/*", "chmod 0 d1; rm -rf d2"} {
+		c.ok("exec_command", map[string]any{"cmd": cmd})
+		path := ""
+		if strings.HasPrefix(cmd, "chmod 0 d0") {
+			path = filepath.Join(root, "d0")
+		}
+		text := c.ok("snapshot_restore", map[string]any{"snapshot_id": "base", "path": path}).text()
+		if now := modes(); now != before || strings.Contains(text, "left as it is") {
+			t.Fatalf("after %s and %s:\n%s\nnot\n%s", cmd, text, now, before)
+		}
+		expectTree(t, root, was)
+	}
+}
