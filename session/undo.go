@@ -6,6 +6,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"mcp-sandbox/sandbox"
+	"mcp-sandbox/snapshot"
 )
 
 // undo makes what a session's calls do undoable. The baseline is a snapshot that
@@ -18,6 +21,7 @@ type undo struct {
 
 	mu       sync.Mutex
 	off      bool          // there is no baseline, or the snapshots became too large
+	full     bool          // the newest snapshot failed for want of space
 	partial  bool          // without ignored files
 	point    string        // the workspace before the newest call
 	reported string        // the point that lost has reported
@@ -48,6 +52,8 @@ const (
 	waitCredit = 300 * time.Millisecond
 	// manyFiles is how many removed or rewritten files a result speaks about.
 	manyFiles = 20
+	// retryFull is how long after one that found a full disk no snapshot is begun.
+	retryFull = 2 * time.Second
 
 	defaultBaselineLimit = 4 << 30
 )
@@ -114,6 +120,9 @@ func (u *undo) waited(began time.Time) {
 
 // pause is how long no snapshot may begin; the caller holds mu.
 func (u *undo) pause() time.Duration {
+	if u.full {
+		return max(0, retryFull-time.Since(u.ended))
+	}
 	if u.cost <= quickSnapshot && u.cost <= u.credit() {
 		return 0
 	}
@@ -229,11 +238,17 @@ func (s *Session) fly(ctx context.Context, f flight) (again bool) {
 	switch {
 	case ctx.Err() != nil:
 		return false
+	case sandbox.CodeOf(err) == snapshot.CodeDiskFull && u.full:
+		return false
 	case err != nil:
-		u.off = true
-		s.log.Warn("no snapshots are taken any more", "error", err)
+		u.full = sandbox.CodeOf(err) == snapshot.CodeDiskFull
+		u.off = !u.full
+		s.log.Warn("changes are not stored", "error", err)
 		s.tell(fmt.Sprintf("undo: from here on changes are not stored (%s); snapshot_restore snapshot_id=%s goes back to before", err, u.last))
 		return false
+	case u.full:
+		u.full = false
+		s.tell("undo: changes are stored again from here on")
 	case less && !u.partial:
 		s.tell("undo: from here on files that version control ignores are not stored, the workspace with them is too large; the others are")
 	}

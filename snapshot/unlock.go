@@ -21,7 +21,7 @@ type unlocked struct {
 }
 
 // unlock makes readable what the walk could not read, the target has, and the
-// user owns. None is no error.
+// user owns; often that is nothing.
 func (r *Repo) unlock(ctx context.Context, target *record, scope string, walk *scan) ([]unlocked, error) {
 	want, rules := map[string]bool{}, r.rules(ctx)
 	for _, s := range walk.skipped {

@@ -152,6 +152,13 @@ func TestFullState(t *testing.T) {
 	free()
 	c.ok("snapshot_restore", map[string]any{"snapshot_id": "first"})
 	expectTree(t, root, was)
+	// With room again changes are stored again, which is said once.
+	waitFor(t, "changes to be stored again", func() bool {
+		return strings.Contains(c.ok("exec_command", map[string]any{"cmd": "date +%N > n; sleep 0.2"}).text(), "changes are stored again")
+	})
+	c.ok("exec_command", map[string]any{"cmd": "rm -rf *"})
+	c.ok("snapshot_restore", map[string]any{"snapshot_id": "latest"})
+	expectTree(t, root, was)
 	c.stop()
 
 	free = fill(t, h.state)
