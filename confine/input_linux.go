@@ -60,7 +60,7 @@ func (s *initState) input(c *command) sandbox.InputState {
 		return sandbox.InputBusy
 	}
 	first, reader := look(members, source)
-	if first < sandbox.InputShared || reader == nil {
+	if first < sandbox.InputPolls || reader == nil {
 		return first
 	}
 	// Input that was sent but has not arrived wakes nobody yet. Asking the
@@ -70,7 +70,30 @@ func (s *initState) input(c *command) sandbox.InputState {
 		return sandbox.InputBusy
 	}
 	second, _ := look(members, source)
-	return min(first, second)
+	state := min(first, second)
+	// Who looks for whole lines between two pieces of work does not wait for them.
+	if state == sandbox.InputPolls && (reader.canonical() || c.worked(members)) {
+		return sandbox.InputBusy
+	}
+	return state
+}
+
+// worked says whether the members have used a processor or had children that
+// ended since this was last asked.
+func (c *command) worked(members []task) bool {
+	var sum uint64
+	for _, t := range members {
+		// cminflt, utime, stime, cutime and cstime of proc_pid_stat(5).
+		if f := t.stat(); len(f) > 14 {
+			for _, i := range []int{8, 11, 12, 13, 14} {
+				n, _ := strconv.ParseUint(string(f[i]), 10, 64)
+				sum += n
+			}
+		}
+	}
+	before := c.work
+	c.work = sum
+	return sum != before
 }
 
 // readers are the processes that can take c's input; none when it has none.
@@ -163,6 +186,17 @@ func (o *openInput) hasInput() bool {
 	return err != nil || n > 0
 }
 
+// canonical says whether the terminal hands over whole lines. Unknown counts as yes.
+func (o *openInput) canonical() bool {
+	fd := borrow(o.pid, o.fd)
+	if fd < 0 {
+		return true
+	}
+	defer unix.Close(fd)
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	return err != nil || t.Lflag&unix.ICANON != 0
+}
+
 // borrow gives a copy of another process's descriptor, -1 when it cannot.
 func borrow(pid, fd int) int {
 	handle, err := unix.PidfdOpen(pid, 0)
@@ -205,6 +239,7 @@ const (
 	threadHidden             // cannot be looked at
 	threadNeutral            // waits for others of the command
 	threadOther              // waits for something else: time, a socket, a lock
+	threadPolls              // waits for input for less than a second
 	threadShared             // waits for input and something else
 	threadTimed              // waits for input, and does something after a second or more
 	threadReads              // waits for input alone
@@ -221,6 +256,8 @@ func (n *threadTally) judge() sandbox.InputState {
 		return sandbox.InputBusy
 	case n[threadHidden] > 0:
 		return sandbox.InputUnknown
+	case n[threadPolls] > 0:
+		return sandbox.InputPolls
 	case n[threadShared]+n[threadTimed]+n[threadReads] == 0:
 		return sandbox.InputBusy
 	case n[threadOther] > 0:

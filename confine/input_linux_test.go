@@ -42,6 +42,8 @@ var waiters = []struct {
 	{"python3", `python3 -c 'import select, sys; p = select.epoll(); p.register(0, 1); p.poll()'`, false, sandbox.InputWaits},
 	{"python3", `python3 -c 'import select, socket, sys; a, b = socket.socketpair(); select.select([0, a], [], [])'`, false, sandbox.InputShared},
 	{"python3", `python3 -c 'import threading, time; threading.Thread(target=time.sleep, args=(1000,), daemon=True).start(); input()'`, false, sandbox.InputShared},
+	{"python3", `python3 -c 'import select, tty; tty.setcbreak(0)
+while True: select.select([0], [], [], 0.2)'`, false, sandbox.InputPolls},
 	{"node", "node -i", false, sandbox.InputWaits},
 	{"node", `node -e 'require("readline").createInterface({input: process.stdin}).question("? ", () => {})'`, false, sandbox.InputWaits},
 	{"npm", "npm init", false, sandbox.InputTimed}, // it keeps a timer
@@ -158,7 +160,7 @@ func TestAwaitsInput(t *testing.T) {
 				}
 				// It stays so while nothing is typed.
 				for range 20 {
-					if got := q.AwaitsInput(context.Background()); got < sandbox.InputShared && w.want != sandbox.InputTimed {
+					if got := q.AwaitsInput(context.Background()); got < sandbox.InputShared && w.want != sandbox.InputTimed && w.want != sandbox.InputPolls {
 						t.Fatalf("state %d, then %d", w.want, got)
 					}
 				}
@@ -190,7 +192,7 @@ func TestNeverAwaitsInput(t *testing.T) {
 						t.Fatal("it ended")
 					default:
 					}
-					if got := q.AwaitsInput(context.Background()); got >= sandbox.InputShared {
+					if got := q.AwaitsInput(context.Background()); got > sandbox.InputBusy {
 						t.Fatalf("look %d says %d", looks, got)
 					}
 				}
@@ -277,6 +279,9 @@ func TestJudgeInput(t *testing.T) {
 		{[]threadWait{threadTimed, threadNeutral}, sandbox.InputTimed},
 		{[]threadWait{threadTimed, threadReads}, sandbox.InputWaits},
 		{[]threadWait{threadShared}, sandbox.InputShared},
+		{[]threadWait{threadPolls, threadOther}, sandbox.InputPolls},
+		{[]threadWait{threadPolls, threadReads}, sandbox.InputPolls},
+		{[]threadWait{threadPolls, threadHidden}, sandbox.InputUnknown},
 		{[]threadWait{threadReads, threadRuns}, sandbox.InputBusy},
 		{[]threadWait{threadReads, threadHidden}, sandbox.InputUnknown},
 		{[]threadWait{threadHidden, threadRuns}, sandbox.InputBusy},

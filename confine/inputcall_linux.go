@@ -14,6 +14,10 @@ import (
 // input now and then, such as a spinner that can be stopped with a key.
 const shortWait = 1000 // ms
 
+// leastWait is the shortest timeout of a program that only looks for keys, such
+// as a line editor; what looks more often works in between.
+const leastWait = 50 // ms
+
 // pollReadable are POLLIN and POLLRDNORM, which epoll shares.
 const pollReadable = 0x1 | 0x40
 
@@ -206,9 +210,14 @@ func (t task) polls(set []int, timeout int, source *inputSource) (threadWait, in
 		return threadOther, -1
 	case at < 0:
 		return threadNeutral, -1
-	case timeout >= 0 && timeout < shortWait, serves:
+	case serves:
 		// A server that takes keys as well serves: it does not wait for them.
 		return threadRuns, -1
+	case timeout >= 0 && timeout < shortWait:
+		if foreign || timeout < leastWait {
+			return threadRuns, -1
+		}
+		return threadPolls, at
 	case foreign:
 		return threadShared, at
 	case timeout >= 0:

@@ -90,12 +90,17 @@ func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, 
 	case sandbox.InputWaits:
 	case sandbox.InputTimed:
 		quiet = quietTimed
-	case sandbox.InputShared:
+	case sandbox.InputShared, sandbox.InputPolls:
 		quiet = quietShared
 	default:
 		l.takes, l.doubt = time.Time{}, false
 		l.later(after)
 		return false, l.next
+	}
+	// A line editor that looks up between keys (Python since 3.13, irb, vim) still
+	// waits for a line. A relay may have one on its other side.
+	if state != sandbox.InputShared && quiet > 0 && l.p.drained() && l.p.screen.lineEditor() {
+		quiet = 0
 	}
 	if l.takes.IsZero() {
 		l.takes = now

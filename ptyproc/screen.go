@@ -107,6 +107,15 @@ func (s *screen) applicationCursor() bool {
 	return s.em.ApplicationCursor()
 }
 
+func (s *screen) lineEditor() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.em.LineEditor()
+}
+
 // checkSize is for sizes that the terminal can have.
 func checkSize(cols, rows uint16) error {
 	if cols < 1 || rows < 1 || cols > terminal.MaxCols || rows > terminal.MaxRows {

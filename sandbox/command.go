@@ -51,6 +51,9 @@ const (
 	InputUnknown InputState = iota
 	// InputBusy: something runs, or nothing reads.
 	InputBusy
+	// InputPolls: a process has the terminal hand over single keys and looks for
+	// them several times a second, and nothing else shows that any process works.
+	InputPolls
 	// InputShared: a process takes input, but waits for something else as well,
 	// such as a socket, or another one of the command sleeps or waits.
 	InputShared

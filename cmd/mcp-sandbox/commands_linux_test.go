@@ -134,6 +134,59 @@ func TestWaitForBesideInput(t *testing.T) {
 	}
 }
 
+// TestKeysByPolling: a line editor that looks for keys ten times a second, as
+// Python's since 3.13, waits for a line; a spinner that does so does not.
+func TestKeysByPolling(t *testing.T) {
+	needPrograms(t, "python3")
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	const long, short = 45_000, 2_000
+	const begin = "import os, select, subprocess, tty\ntty.setcbreak(0)\ndef keys(): return select.select([0], [], [], 0.1)[0]\n"
+	write := func(name, body string) string {
+		c.ok("write_file", map[string]any{"path": name, "content": begin + body})
+		return "python3 " + name
+	}
+	res := c.ok("exec_command", map[string]any{"tty": true, "yield_time_ms": long, "cmd": write("editor.py", `
+while True:
+    os.write(1, b"\x1b[?2004h> ")
+    line = b""
+    while not line.endswith(b"\n"):
+        if keys():
+            line += os.read(0, 1)
+    os.write(1, b"\x1b[?2004l" + line.upper())
+`)})
+	id := outcome(t, res).SessionID
+	for _, word := range []string{"one", "two", "three"} {
+		if !strings.Contains(res.text(), "(waits for input)") || id == nil {
+			t.Fatalf("%q", res.text())
+		}
+		res = c.ok("write_stdin", map[string]any{"session_id": id, "chars": word + "\r", "yield_time_ms": long})
+		if o := outcome(t, res).Output; !strings.Contains(o, strings.ToUpper(word)) || !strings.HasSuffix(o, "> ") {
+			t.Errorf("%q", o)
+		}
+	}
+	for _, tc := range []struct {
+		name, body string
+		waits      bool
+	}{
+		{"quiet", "while True: keys()", true},
+		{"spinner", "while not keys(): os.write(1, b'.')", false},
+		{"spinner that takes pastes", "os.write(1, b'\\x1b[?2004h\\x1b[?25l')\nwhile not keys(): os.write(1, b'.')", false},
+		{"children", "while not keys(): subprocess.run(['true'])", false},
+		{"processor", "while not keys():\n    for _ in range(300000): pass", false},
+		{"lines", "tty.tcsetattr(0, tty.TCSANOW, old)\nwhile not keys(): pass", false},
+	} {
+		body := tc.body
+		if tc.name == "lines" {
+			body = "import termios\nold = termios.tcgetattr(0)\nold[3] |= termios.ICANON\n" + body
+		}
+		res := c.ok("exec_command", map[string]any{"tty": true, "yield_time_ms": short, "cmd": write("poll.py", body)})
+		if got := strings.Contains(res.text(), "(waits for input)"); got != tc.waits {
+			t.Errorf("%s: %q", tc.name, res.text())
+		}
+	}
+}
+
 // TestBackground: what an ended command left behind is named, and so is what a
 // full table could end.
 func TestBackground(t *testing.T) {

@@ -340,6 +340,8 @@ func (e *Emulator) privateMode(mode int, on bool) {
 	switch mode {
 	case 1:
 		e.appCursor = on
+	case 2004:
+		e.markPaste = on
 	case 5:
 		e.reversed = on
 	case 6:

@@ -58,6 +58,7 @@ type Emulator struct {
 	insert      bool
 	newline     bool // LF implies CR (ANSI mode 20)
 	appCursor   bool // DECCKM
+	markPaste   bool // bracketed paste
 	reversed    bool // the whole screen (DECSCNM)
 	last        rune // for REP
 	title       string
@@ -91,7 +92,7 @@ func (e *Emulator) reset() {
 	e.grid, e.other, e.alternate = newGrid(e.cols, e.rows), nil, false
 	e.cur, e.saved = cursor{}, [2]cursor{}
 	e.top, e.bottom = 0, e.rows
-	e.hidden, e.wrapOff, e.insert, e.newline, e.reversed, e.appCursor = false, false, false, false, false, false
+	e.hidden, e.wrapOff, e.insert, e.newline, e.reversed, e.appCursor, e.markPaste = false, false, false, false, false, false, false
 	e.title, e.last = "", 0
 	e.resetTabs()
 }
@@ -350,6 +351,10 @@ func (e *Emulator) moveBy(dx, dy int) {
 // Alternate reports that the program shows the alternate screen, as full-screen
 // programs do (xterm's mode 1049 and its older forms).
 func (e *Emulator) Alternate() bool { return e.alternate }
+
+// LineEditor reports that the program has asked for pasted text to be marked
+// (mode 2004) and shows its cursor, as line editors do while they wait for a line.
+func (e *Emulator) LineEditor() bool { return e.markPaste && !e.hidden }
 
 // ApplicationCursor reports that cursor keys send their application form (DECCKM).
 func (e *Emulator) ApplicationCursor() bool { return e.appCursor }

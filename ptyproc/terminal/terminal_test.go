@@ -184,6 +184,22 @@ func TestTitle(t *testing.T) {
 	}
 }
 
+func TestLineEditor(t *testing.T) {
+	e := New(20, 2)
+	for _, step := range []struct {
+		text string
+		want bool
+	}{
+		{"> ", false}, {"\x1b[?2004h> ", true}, {"\x1b[?25l", false}, {"\x1b[?25h", true},
+		{"\x1b[?2004l", false}, {"\x1b[?2004h", true}, {"\x1bc", false},
+	} {
+		e.Write([]byte(step.text))
+		if got := e.LineEditor(); got != step.want {
+			t.Errorf("after %q: %v", step.text, got)
+		}
+	}
+}
+
 func TestResize(t *testing.T) {
 	e := New(10, 4)
 	_, _ = e.Write([]byte("1\r\n2\r\n3\r\n4 你好"))
