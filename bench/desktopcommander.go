@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"mcp-sandbox/bench/internal/stdio"
 )
 
 // desktopCommander is the most used server with commands and files; it does
@@ -46,43 +48,43 @@ func (d *desktopCommander) Start(ctx context.Context, r room) (session, error) {
 	cmd := exec.Command(d.node, d.script, "--no-onboarding")
 	cmd.Env = environment(r, "PATH="+os.Getenv("PATH"))
 	cmd.Dir = r.workspace
-	c, err := dial(ctx, cmd)
+	c, err := stdio.Dial(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
 	return &desktopCommanderSession{c}, nil
 }
 
-type desktopCommanderSession struct{ *client }
+type desktopCommanderSession struct{ *stdio.Client }
 
 const stillRunning = "Process is running"
 
 func (s *desktopCommanderSession) Run(ctx context.Context, command string) error {
-	reply, err := s.call(ctx, "start_process", map[string]any{"command": command, "timeout_ms": 45000})
+	reply, err := s.Call(ctx, "start_process", map[string]any{"command": command, "timeout_ms": 45000})
 	if err != nil {
 		return err
 	}
-	if strings.Contains(reply.text(), stillRunning) {
+	if strings.Contains(reply.Text(), stillRunning) {
 		return errors.New("start_process: the command did not end")
 	}
 	return nil
 }
 
 func (s *desktopCommanderSession) Launch(ctx context.Context, command string) (func(context.Context) error, error) {
-	reply, err := s.call(ctx, "start_process", map[string]any{"command": command, "timeout_ms": 250})
+	reply, err := s.Call(ctx, "start_process", map[string]any{"command": command, "timeout_ms": 250})
 	if err != nil {
 		return nil, err
 	}
-	found := regexp.MustCompile(`PID (\d+)`).FindStringSubmatch(reply.text())
+	found := regexp.MustCompile(`PID (\d+)`).FindStringSubmatch(reply.Text())
 	if found == nil {
-		return nil, fmt.Errorf("start_process: no PID in %q", firstLine(reply.text()))
+		return nil, fmt.Errorf("start_process: no PID in %q", stdio.FirstLine(reply.Text()))
 	}
 	pid, err := strconv.Atoi(found[1])
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) error {
-		_, err := s.call(ctx, "force_terminate", map[string]any{"pid": pid})
+		_, err := s.Call(ctx, "force_terminate", map[string]any{"pid": pid})
 		return err
 	}, nil
 }
@@ -92,11 +94,11 @@ func (*desktopCommanderSession) Terminal(context.Context) (func(context.Context,
 }
 
 func (s *desktopCommanderSession) Read(ctx context.Context, f file) error {
-	reply, err := s.call(ctx, "read_file", map[string]any{"path": f.path, "length": f.lines + 1})
+	reply, err := s.Call(ctx, "read_file", map[string]any{"path": f.path, "length": f.lines + 1})
 	if err != nil {
 		return err
 	}
-	return whole(len(reply.text()), f)
+	return whole(len(reply.Text()), f)
 }
 
 func (s *desktopCommanderSession) SearchText(ctx context.Context, dir, text string, want int) error {
@@ -111,21 +113,21 @@ func (s *desktopCommanderSession) FindNames(ctx context.Context, dir, suffix str
 // search starts a search and asks for its results until it is complete, as the
 // server's own description tells a model to.
 func (s *desktopCommanderSession) search(ctx context.Context, arguments map[string]any, needle string, want int) error {
-	reply, err := s.call(ctx, "start_search", arguments)
+	reply, err := s.Call(ctx, "start_search", arguments)
 	if err != nil {
 		return err
 	}
-	text := reply.text()
+	text := reply.Text()
 	found := regexp.MustCompile(`session: (\S+)`).FindStringSubmatch(text)
 	if found == nil {
-		return fmt.Errorf("start_search: no session in %q", firstLine(text))
+		return fmt.Errorf("start_search: no session in %q", stdio.FirstLine(text))
 	}
 	for {
-		reply, err := s.call(ctx, "get_more_search_results", map[string]any{"sessionId": found[1], "length": 100000})
+		reply, err := s.Call(ctx, "get_more_search_results", map[string]any{"sessionId": found[1], "length": 100000})
 		if err != nil {
 			return err
 		}
-		text = reply.text()
+		text = reply.Text()
 		if !strings.Contains(text, "IN PROGRESS") && !strings.Contains(text, "RUNNING") {
 			return enough(text, needle, want)
 		}

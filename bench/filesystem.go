@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"mcp-sandbox/bench/internal/stdio"
 )
 
 // filesystem is the reference server for files.
@@ -31,14 +33,14 @@ func (f *filesystem) Start(ctx context.Context, r room) (session, error) {
 	cmd := exec.Command(f.node, f.script, r.workspace)
 	cmd.Env = environment(r, "PATH="+os.Getenv("PATH"))
 	cmd.Dir = r.workspace
-	c, err := dial(ctx, cmd)
+	c, err := stdio.Dial(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
 	return &filesystemSession{c}, nil
 }
 
-type filesystemSession struct{ *client }
+type filesystemSession struct{ *stdio.Client }
 
 func (*filesystemSession) Run(context.Context, string) error { return noCommands }
 func (*filesystemSession) Launch(context.Context, string) (func(context.Context) error, error) {
@@ -49,11 +51,11 @@ func (*filesystemSession) Terminal(context.Context) (func(context.Context, strin
 }
 
 func (s *filesystemSession) Read(ctx context.Context, f file) error {
-	reply, err := s.call(ctx, "read_text_file", map[string]any{"path": f.path})
+	reply, err := s.Call(ctx, "read_text_file", map[string]any{"path": f.path})
 	if err != nil {
 		return err
 	}
-	return whole(len(reply.text()), f)
+	return whole(len(reply.Text()), f)
 }
 
 func (*filesystemSession) SearchText(context.Context, string, string, int) error {
@@ -61,9 +63,9 @@ func (*filesystemSession) SearchText(context.Context, string, string, int) error
 }
 
 func (s *filesystemSession) FindNames(ctx context.Context, dir, suffix string, want int) error {
-	reply, err := s.call(ctx, "search_files", map[string]any{"path": dir, "pattern": "**/*" + suffix})
+	reply, err := s.Call(ctx, "search_files", map[string]any{"path": dir, "pattern": "**/*" + suffix})
 	if err != nil {
 		return err
 	}
-	return enough(reply.text(), suffix, want)
+	return enough(reply.Text(), suffix, want)
 }

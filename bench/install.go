@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"mcp-sandbox/bench/internal/stdio"
 )
 
 // cache holds what the benchmark installs, outside the repository. Only fetch
@@ -140,7 +142,7 @@ func (c *cache) goInstall(ctx context.Context, program, module string) (string, 
 // output runs a command and gives its trimmed output, or an error with the
 // line of its output that says most.
 func output(ctx context.Context, cmd *exec.Cmd) (string, error) {
-	var said tail
+	var said stdio.Tail
 	if cmd.Stderr == nil {
 		cmd.Stderr = &said
 	}
@@ -151,7 +153,7 @@ func output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
-	return "", fmt.Errorf("%w: %s", err, tellingLine(string(said.buf)))
+	return "", fmt.Errorf("%w: %s", err, tellingLine(said.String()))
 }
 
 // tellingLine picks from a program's complaint the last line that names a
@@ -162,11 +164,11 @@ func tellingLine(s string) string {
 		low := strings.ToLower(lines[i])
 		for _, word := range []string{"forbidden", "not found", "enotfound", "error:", "unable", "failed"} {
 			if strings.Contains(low, word) {
-				return firstLine(lines[i])
+				return stdio.FirstLine(lines[i])
 			}
 		}
 	}
-	return firstLine(lines[len(lines)-1])
+	return stdio.FirstLine(lines[len(lines)-1])
 }
 
 // environment is the same small environment for every peer.

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"mcp-sandbox/bench/internal/stdio"
 )
 
 // ours is this repository's server, built by the benchmark.
@@ -35,15 +37,15 @@ func (o *ours) Start(ctx context.Context, r room) (session, error) {
 	cmd := exec.Command(o.bin, "serve", "--root", r.workspace)
 	cmd.Env = environment(r, "PATH="+os.Getenv("PATH"))
 	cmd.Dir = r.workspace
-	c, err := dial(ctx, cmd)
+	c, err := stdio.Dial(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
-	return &oursSession{client: c, room: r}, nil
+	return &oursSession{Client: c, room: r}, nil
 }
 
 type oursSession struct {
-	*client
+	*stdio.Client
 	room room
 }
 
@@ -55,7 +57,7 @@ type commandResult struct {
 
 func (s *oursSession) command(ctx context.Context, tool string, arguments map[string]any) (commandResult, error) {
 	var result commandResult
-	reply, err := s.call(ctx, tool, arguments)
+	reply, err := s.Call(ctx, tool, arguments)
 	if err != nil {
 		return result, err
 	}
@@ -83,7 +85,7 @@ func (s *oursSession) Launch(ctx context.Context, command string) (func(context.
 		return nil, errors.New("exec_command: the command ended at once")
 	}
 	return func(ctx context.Context) error {
-		_, err := s.call(ctx, "kill_process", map[string]any{"session_id": r.SessionID, "signal": "KILL"})
+		_, err := s.Call(ctx, "kill_process", map[string]any{"session_id": r.SessionID, "signal": "KILL"})
 		return err
 	}, nil
 }
@@ -101,7 +103,7 @@ func (s *oursSession) Terminal(ctx context.Context) (func(context.Context, strin
 		return err
 	}
 	stop := func() {
-		_, _ = s.call(context.WithoutCancel(ctx), "kill_process", map[string]any{"session_id": r.SessionID, "signal": "KILL"})
+		_, _ = s.Call(context.WithoutCancel(ctx), "kill_process", map[string]any{"session_id": r.SessionID, "signal": "KILL"})
 	}
 	return enter, stop, nil
 }
@@ -113,30 +115,30 @@ const readPage = 40000
 func (s *oursSession) Read(ctx context.Context, f file) error {
 	got := 0
 	for offset := 1; offset <= f.lines; offset += readPage {
-		reply, err := s.call(ctx, "read_file", map[string]any{
+		reply, err := s.Call(ctx, "read_file", map[string]any{
 			"path": s.relative(f.path), "offset": offset, "limit": readPage, "max_output_tokens": 1000000})
 		if err != nil {
 			return err
 		}
-		got += len(reply.text())
+		got += len(reply.Text())
 	}
 	return whole(got, f)
 }
 
 func (s *oursSession) SearchText(ctx context.Context, dir, text string, want int) error {
-	reply, err := s.call(ctx, "search_text", map[string]any{"path": s.relative(dir), "pattern": text, "max_results": 1000})
+	reply, err := s.Call(ctx, "search_text", map[string]any{"path": s.relative(dir), "pattern": text, "max_results": 1000})
 	if err != nil {
 		return err
 	}
-	return enough(reply.text(), text, want)
+	return enough(reply.Text(), text, want)
 }
 
 func (s *oursSession) FindNames(ctx context.Context, dir, suffix string, want int) error {
-	reply, err := s.call(ctx, "find_files", map[string]any{"path": s.relative(dir), "pattern": "**/*" + suffix})
+	reply, err := s.Call(ctx, "find_files", map[string]any{"path": s.relative(dir), "pattern": "**/*" + suffix})
 	if err != nil {
 		return err
 	}
-	return enough(reply.text(), suffix, want)
+	return enough(reply.Text(), suffix, want)
 }
 
 func (s *oursSession) relative(path string) string {

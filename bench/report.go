@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mcp-sandbox/bench/internal/stdio"
 )
 
 // result holds what was measured of every peer, by row.
@@ -250,7 +252,7 @@ func ratio(v, base float64) string {
 func cell(s string) string {
 	// Which mirror a registry was asked through is the machine's matter.
 	s = address.ReplaceAllString(s, "")
-	s = strings.ReplaceAll(firstLine(s), "|", "\\|")
+	s = strings.ReplaceAll(stdio.FirstLine(s), "|", "\\|")
 	for _, hide := range hidden {
 		if hide.path != "" && hide.path != "/" {
 			s = strings.ReplaceAll(s, hide.path, hide.name)

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/bench/internal/stdio"
 )
 
 // wrapper is the session of a program that confines one command: every command
@@ -25,9 +27,9 @@ type wrapper struct {
 
 func newWrapper(command func(string) *exec.Cmd) *wrapper { return &wrapper{command: command} }
 
-func (w *wrapper) start(command string) (*exec.Cmd, *tail, error) {
+func (w *wrapper) start(command string) (*exec.Cmd, *stdio.Tail, error) {
 	cmd := w.command(command)
-	var stderr tail
+	var stderr stdio.Tail
 	cmd.Stdout = countTo{&w.received}
 	cmd.Stderr = &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -63,7 +65,7 @@ func (w *wrapper) Run(ctx context.Context, command string) error {
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
 	if err := w.wait(cmd); err != nil {
-		return fmt.Errorf("%w: %s", err, firstLine(stderr.lastLine()))
+		return fmt.Errorf("%w: %s", err, stdio.FirstLine(stderr.LastLine()))
 	}
 	return nil
 }

@@ -1,4 +1,6 @@
-package main
+// Package stdio is an MCP client over the pipes of a server it starts, the same
+// for all servers that are measured.
+package stdio
 
 import (
 	"bufio"
@@ -15,12 +17,12 @@ import (
 	"time"
 )
 
-// client speaks MCP over the pipes of a server it started. It is the same for
+// Client speaks MCP over the pipes of a server it started. It is the same for
 // all servers, so its own cost is in every number alike.
-type client struct {
+type Client struct {
 	cmd      *exec.Cmd
 	stdin    io.WriteCloser
-	stderr   tail
+	stderr   Tail
 	received atomic.Int64
 	ready    time.Duration
 
@@ -32,9 +34,9 @@ type client struct {
 
 var errServerEnded = errors.New("the server ended")
 
-// dial starts the server and initializes the session.
-func dial(ctx context.Context, cmd *exec.Cmd) (*client, error) {
-	c := &client{cmd: cmd, waiting: map[int64]chan json.RawMessage{}, ended: make(chan struct{})}
+// Dial starts the server and initializes the session.
+func Dial(ctx context.Context, cmd *exec.Cmd) (*Client, error) {
+	c := &Client{cmd: cmd, waiting: map[int64]chan json.RawMessage{}, ended: make(chan struct{})}
 	cmd.Stderr = &c.stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// A grandchild may hold the stderr pipe after the server is gone.
@@ -63,12 +65,12 @@ func dial(ctx context.Context, cmd *exec.Cmd) (*client, error) {
 	}
 	if err != nil {
 		c.Close()
-		return nil, fmt.Errorf("initialize: %w %s", err, c.stderr.lastLine())
+		return nil, fmt.Errorf("initialize: %w %s", err, c.stderr.LastLine())
 	}
 	return c, nil
 }
 
-func (c *client) read(out io.Reader) {
+func (c *Client) read(out io.Reader) {
 	defer close(c.ended)
 	r := bufio.NewReaderSize(out, 1<<16)
 	for {
@@ -93,7 +95,7 @@ func (c *client) read(out io.Reader) {
 	}
 }
 
-func (c *client) send(message any) error {
+func (c *Client) send(message any) error {
 	line, err := json.Marshal(message)
 	if err != nil {
 		return err
@@ -104,7 +106,7 @@ func (c *client) send(message any) error {
 	return err
 }
 
-func (c *client) request(ctx context.Context, method string, params any) (json.RawMessage, error) {
+func (c *Client) request(ctx context.Context, method string, params any) (json.RawMessage, error) {
 	reply := make(chan json.RawMessage, 1)
 	c.mu.Lock()
 	c.next++
@@ -132,13 +134,13 @@ func (c *client) request(ctx context.Context, method string, params any) (json.R
 		return nil, err
 	}
 	if body.Error != nil {
-		return nil, errors.New(firstLine(body.Error.Message))
+		return nil, errors.New(FirstLine(body.Error.Message))
 	}
 	return body.Result, nil
 }
 
-// toolResult is the part of a tools/call result that the adapters look at.
-type toolResult struct {
+// Result is the part of a tools/call result that the adapters look at.
+type Result struct {
 	Content []struct {
 		Text string `json:"text"`
 	} `json:"content"`
@@ -146,7 +148,8 @@ type toolResult struct {
 	IsError    bool            `json:"isError"`
 }
 
-func (r toolResult) text() string {
+// Text joins the texts of the content.
+func (r Result) Text() string {
 	var parts []string
 	for _, c := range r.Content {
 		parts = append(parts, c.Text)
@@ -154,35 +157,39 @@ func (r toolResult) text() string {
 	return strings.Join(parts, "\n")
 }
 
-func (c *client) call(ctx context.Context, tool string, arguments map[string]any) (toolResult, error) {
+// Call runs a tool; a result that is an error becomes one.
+func (c *Client) Call(ctx context.Context, tool string, arguments map[string]any) (Result, error) {
 	raw, err := c.request(ctx, "tools/call", map[string]any{"name": tool, "arguments": arguments})
 	if err != nil {
-		return toolResult{}, fmt.Errorf("%s: %w", tool, err)
+		return Result{}, fmt.Errorf("%s: %w", tool, err)
 	}
-	var r toolResult
+	var r Result
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return r, fmt.Errorf("%s: %w", tool, err)
 	}
 	if r.IsError {
-		return r, fmt.Errorf("%s: %s", tool, firstLine(r.text()))
+		return r, fmt.Errorf("%s: %s", tool, FirstLine(r.Text()))
 	}
 	return r, nil
 }
 
-func (c *client) Tools(ctx context.Context) (json.RawMessage, error) {
+// Tools is the result of tools/list.
+func (c *Client) Tools(ctx context.Context) (json.RawMessage, error) {
 	return c.request(ctx, "tools/list", map[string]any{})
 }
 
 // Ready is the time from exec to the reply to initialize.
-func (c *client) Ready() time.Duration { return c.ready }
+func (c *Client) Ready() time.Duration { return c.ready }
 
-func (c *client) PIDs() []int { return []int{c.cmd.Process.Pid} }
+// PIDs is the server's process.
+func (c *Client) PIDs() []int { return []int{c.cmd.Process.Pid} }
 
-func (c *client) Received() int64 { return c.received.Load() }
+// Received counts the bytes of the server's messages.
+func (c *Client) Received() int64 { return c.received.Load() }
 
 // Close ends the server as a client does, by closing its input, and kills it
 // when it is still there after five seconds.
-func (c *client) Close() {
+func (c *Client) Close() {
 	_ = c.stdin.Close()
 	select {
 	case <-c.ended:
@@ -193,13 +200,13 @@ func (c *client) Close() {
 	_ = c.cmd.Wait()
 }
 
-// tail keeps the last part of what a program said on stderr.
-type tail struct {
+// Tail keeps the last part of what a program said on stderr.
+type Tail struct {
 	mu  sync.Mutex
 	buf []byte
 }
 
-func (t *tail) Write(p []byte) (int, error) {
+func (t *Tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.buf = append(t.buf, p...)
@@ -209,14 +216,21 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) lastLine() string {
+// String is what is kept.
+func (t *Tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	lines := strings.Split(strings.TrimSpace(string(t.buf)), "\n")
+	return string(t.buf)
+}
+
+// LastLine is the last line that was said.
+func (t *Tail) LastLine() string {
+	lines := strings.Split(strings.TrimSpace(t.String()), "\n")
 	return lines[len(lines)-1]
 }
 
-func firstLine(s string) string {
+// FirstLine is the first line of s, cut at 200 bytes.
+func FirstLine(s string) string {
 	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
 	if len(s) > 200 {
 		s = s[:200] + "..."
