@@ -40,7 +40,13 @@ var waiters = []struct {
 	{"python3", `python3 -c 'import select, sys; select.select([sys.stdin], [], [], 2.5)'`, false, sandbox.InputTimed},
 	{"python3", `python3 -c 'import select, sys; p = select.poll(); p.register(0, 1); p.poll()'`, false, sandbox.InputWaits},
 	{"python3", `python3 -c 'import select, sys; p = select.epoll(); p.register(0, 1); p.poll()'`, false, sandbox.InputWaits},
-	{"python3", `python3 -c 'import select, socket, sys; a, b = socket.socketpair(); select.select([0, a], [], [])'`, false, sandbox.InputShared},
+	{"python3", `python3 -c 'import os, select, signal, socket
+pairs = [socket.socketpair() for _ in range(3)]
+child = os.fork()
+for p in pairs: p[child != 0].close()
+if child == 0: signal.pause()
+select.select([0] + [p[0] for p in pairs], [], [])'`, false, sandbox.InputShared},
+	{"python3", `python3 -c 'import asyncio; l = asyncio.new_event_loop(); l.add_reader(0, print); l.run_forever()'`, false, sandbox.InputWaits},
 	{"python3", `python3 -c 'import threading, time; threading.Thread(target=time.sleep, args=(1000,), daemon=True).start(); input()'`, false, sandbox.InputShared},
 	{"python3", `python3 -c 'import select, tty; tty.setcbreak(0)
 while True: select.select([0], [], [], 0.2)'`, false, sandbox.InputPolls},

@@ -226,49 +226,6 @@ func (t task) polls(set []int, timeout int, source *inputSource) (threadWait, in
 	return threadReads, at
 }
 
-// own says whether only the process itself can make fd ready: an eventfd, a
-// signalfd, a watch, or a pipe it holds both ends of.
-func (t task) own(fd int) bool {
-	target := t.target(fd)
-	if strings.HasPrefix(target, "anon_inode:") || target == "/dev/null" {
-		return true
-	}
-	if !strings.HasPrefix(target, "pipe:") {
-		return false
-	}
-	ends := 0
-	for _, n := range t.descriptors() {
-		if t.target(n) == target {
-			ends++
-		}
-	}
-	return ends > 1
-}
-
-func (t task) descriptors() []int {
-	var out []int
-	for _, n := range dirNames(t.dir + "/fd") {
-		if fd, err := strconv.Atoi(n); err == nil {
-			out = append(out, fd)
-		}
-	}
-	return out
-}
-
-// listens says whether fd is a socket that takes connections.
-func (t task) listens(fd int) bool {
-	if !strings.HasPrefix(t.target(fd), "socket:") {
-		return false
-	}
-	got := borrow(t.pid, fd)
-	if got < 0 {
-		return false
-	}
-	defer unix.Close(got)
-	v, err := unix.GetsockoptInt(got, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	return err == nil && v != 0
-}
-
 // mostDescriptors bounds what is read of a set; no terminal program has more.
 const mostDescriptors = 1024
 
