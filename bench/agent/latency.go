@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -18,7 +17,15 @@ type prompt struct {
 	start, line []time.Duration
 }
 
-const python = "python3 -q"
+// interpreter is the system's Python, as the one on PATH may be a script that
+// looks for versions first.
+func interpreter() string {
+	const system = "/usr/bin/python3"
+	if _, err := os.Stat(system); err == nil {
+		return system
+	}
+	return "python3"
+}
 
 // linesAPrompt are typed into each prompt.
 const linesAPrompt = 20
@@ -26,7 +33,7 @@ const linesAPrompt = 20
 // timePrompts times n prompts in each place, in turns so that noise hits all
 // alike. Desktop Commander has no terminal to start one on.
 func timePrompts(ctx context.Context, entrants []entrant, dir string, n int) ([]prompt, error) {
-	if _, err := exec.LookPath("python3"); err != nil {
+	if _, err := exec.LookPath(interpreter()); err != nil {
 		return nil, nil
 	}
 	places := []prompt{{name: "bare terminal"}}
@@ -68,7 +75,7 @@ func timePrompts(ctx context.Context, entrants []entrant, dir string, n int) ([]
 func (a *agent) timePrompt(into *prompt) error {
 	return a.do(func(a *agent) {
 		begin := time.Now()
-		p := a.open(python, startOptions{tty: true})
+		p := a.open(interpreter()+" -q", startOptions{tty: true})
 		p.shows(">>>")
 		into.start = append(into.start, time.Since(begin))
 		for i := range linesAPrompt {
@@ -88,8 +95,7 @@ func barePrompt(into *prompt) error {
 		return err
 	}
 	defer master.Close()
-	name, arg, _ := strings.Cut(python, " ")
-	cmd := exec.Command(name, arg)
+	cmd := exec.Command(interpreter(), "-q")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.Env = append(os.Environ(), "TERM=xterm")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
