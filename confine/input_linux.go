@@ -72,15 +72,15 @@ func (s *initState) input(c *command) sandbox.InputState {
 	second, _ := look(members, source)
 	state := min(first, second)
 	// Who looks for whole lines between two pieces of work does not wait for them.
-	if state == sandbox.InputPolls && (reader.canonical() || c.worked(members)) {
+	if state == sandbox.InputPolls && (reader.canonical() || c.progressed(members)) {
 		return sandbox.InputBusy
 	}
 	return state
 }
 
-// worked says whether the members have used a processor or had children that
+// progressed says whether the members have used a processor or had children that
 // ended since this was last asked.
-func (c *command) worked(members []task) bool {
+func (c *command) progressed(members []task) bool {
 	var sum uint64
 	for _, t := range members {
 		// cminflt, utime, stime, cutime and cstime of proc_pid_stat(5).

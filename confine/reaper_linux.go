@@ -18,7 +18,7 @@ type command struct {
 	terminal         bool
 	pipeDev, pipeIno uint64 // of a stdin pipe, 0 without
 	dir              string // of the leader in a foreign /proc once it was looked for; the control goroutine's
-	work             uint64 // see worked; the control goroutine's
+	work             uint64 // see progressed; the control goroutine's
 }
 
 // reaper collects every process that ends in the sandbox: leaders of commands,

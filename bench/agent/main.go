@@ -10,7 +10,7 @@
 // Without -before, -binary is measured in place of a build. It needs Linux.
 //
 // tasks.go is the work, agent.go how a result leads to the next call, hands.go
-// the tools of each server, latency.go how long a prompt takes beside a bare
+// the tools of each server, latency.go how long a prompt takes next to a bare
 // terminal.
 package main
 
@@ -43,7 +43,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.binary, "binary", "", "a server that is there already, instead of one built from this source")
-	flag.BoolVar(&o.before, "before", false, "measure -binary as an older server, beside this source")
+	flag.BoolVar(&o.before, "before", false, "measure -binary as an older server, next to this source")
 	flag.BoolVar(&o.commander, "commander", true, "measure Desktop Commander too")
 	only := flag.String("tasks", "", "names of the tasks to do, with commas (default: all)")
 	flag.IntVar(&o.prompts, "prompts", 20, "how many prompts are timed (0: none)")
