@@ -95,7 +95,7 @@ func (l *layout) withoutMounts() error {
 		}
 	}
 	if len(l.p.Protect) > 0 && !c.Unconfined {
-		l.warn("protected paths can be changed by commands at this level, only the file tools refuse them")
+		l.warn("protected paths can be changed by commands at this level, only the file tools refuse them; what changed of git's hooks and configuration is told")
 	}
 	c.Binds, c.Links, c.Files, c.Masks = nil, nil, nil, nil
 	return l.privateDir()

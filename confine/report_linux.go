@@ -140,7 +140,7 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 		why, failed := missing[gapGitStage]
 		switch {
 		case !pl.Namespaces:
-			r.Layers = append(r.Layers, sandbox.Layer{Name: layerGit, State: sandbox.StateOff, Detail: "commands write them where they are at this level, as nothing can be mounted"})
+			r.Layers = append(r.Layers, sandbox.Layer{Name: layerGit, State: sandbox.StateOff, Detail: "commands write them where they are at this level, as nothing can be mounted; results tell which hooks and configuration changed, also below the root"})
 		case failed:
 			r.Layers = append(r.Layers, sandbox.Layer{Name: layerGit, State: sandbox.StateOff, Detail: "read-only: an overlay cannot be mounted (" + why + ")", Remedy: "a state directory on a file system that overlays can use (--state-dir), and Linux 5.11"})
 		default:

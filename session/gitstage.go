@@ -57,6 +57,9 @@ func (s *Session) makeGitStage() (string, error) {
 func (s *Session) openGitStage(dir string) error {
 	renewer, ok := s.sandbox.(GitRenewer)
 	level := s.sandbox.Report().Level
+	if dir != "" && (level == sandbox.LevelLandlock || level == sandbox.LevelSeatbelt) {
+		s.watchGit()
+	}
 	if dir == "" || !ok || level != sandbox.LevelNamespaces && level != sandbox.LevelNamespacesNoProc {
 		return nil
 	}

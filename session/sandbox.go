@@ -25,6 +25,9 @@ func (s *Session) withNotices(ctx context.Context, r Result, err error, dir stri
 		r.Notices = append(r.Notices, n.Notices()...)
 	}
 	r.Notices = append(r.Notices, s.publishGit()...)
+	if text := s.gitChanges(); text != "" {
+		r.Notices = append(r.Notices, text)
+	}
 	r.Notices = append(r.Notices, s.takeNotices()...)
 	return r, nil
 }

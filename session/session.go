@@ -68,6 +68,7 @@ type Session struct {
 	files       *workspace.FS
 	table       *ptyproc.Table
 	staged      *gitStage // nil where git directories are not staged
+	gitSeen     *gitSeen  // nil where they are, and in a temporary workspace
 	snaps       snapshots
 	undo        undo
 	forwards    portForwards

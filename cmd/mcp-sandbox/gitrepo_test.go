@@ -22,7 +22,7 @@ func TestGitRepoEntry(t *testing.T) {
 	}
 	base := t.TempDir()
 	openPath(t, base)
-	script := `set -e; git init -q -b main work; cd work; echo from git > f; git add .; git commit -q -m one; git clone -q --bare . ../o/n.git; git --exec-path`
+	script := `set -e; git init -q -b main work; cd work; echo from git > f; for f in key a.hid .env; do echo CANARY-7f3a > $f; done; git add .; git commit -q -m one; git clone -q --bare . ../o/n.git; git --exec-path`
 	cmd := exec.Command("sh", "-c", script)
 	cmd.Dir = base
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b")
@@ -61,8 +61,9 @@ func TestGitRepoEntry(t *testing.T) {
 	if err := os.Mkdir(temp, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	start := func(manifest, line string) (string, error) {
-		cmd := exec.Command(binary, "exec", "--state-dir", filepath.Join(base, "state"), "--confine", "namespaces", "--manifest", manifest, "--", line)
+	start := func(manifest, line string, policy ...string) (string, error) {
+		args := append([]string{"exec", "--state-dir", filepath.Join(base, "state"), "--confine", "namespaces", "--manifest", manifest}, policy...)
+		cmd := exec.Command(binary, append(args, "--", line)...)
 		cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
@@ -77,6 +78,25 @@ func TestGitRepoEntry(t *testing.T) {
 	if !strings.Contains(out, "from git\n1") {
 		t.Errorf("%q", out)
 	}
+	// What the repository brings under a hidden name is hidden, and what the
+	// workspace has stays.
+	out, _ = start(manifest("good.json", true), "cat r/f r/key r/a.hid r/.env; rm -f r/key r/a.hid r/.env; mv r s; cat s/key s/a.hid s/.env",
+		"--deny-read", "r/key", "--deny-read", "**/*.hid", "--deny-secrets")
+	if !strings.Contains(out, "from git") || strings.Contains(out, secret) {
+		t.Errorf("under a policy %q", out)
+	}
+	if out, _ = start(manifest("good.json", true), "cat r/f r/key; ls r", "--deny-read", "r"); strings.Contains(out, "from git") || strings.Contains(out, secret) {
+		t.Errorf("with its place hidden %q", out)
+	}
+	ws := filepath.Join(base, "ws")
+	if err := os.MkdirAll(ws+"/r", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put(t, ws+"/r/key", "own")
+	put(t, ws+"/r/f", "own")
+	_, _ = start(manifest("good.json", true), "cat r/f; echo x > r/f; echo x > r/a.hid; rm -f r/f", "--root", ws, "--deny-read", "r/key", "--protect", "r/f")
+	expect(t, ws+"/r/key", "own")
+	expect(t, ws+"/r/f", "own")
 	out, err = start(manifest("bad.json", false), "true")
 	if err == nil || !strings.Contains(out, "exec_failed: the entry \"r\": git could not fetch") || !strings.Contains(out, "certificate") {
 		t.Errorf("%v\n%s", err, out)
