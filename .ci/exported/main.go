@@ -168,12 +168,34 @@ func read(goos, tags string, declared map[string]name, used map[string]bool) err
 	for _, pkg := range imports.own {
 		exportedNames(pkg, func(key string, obj types.Object, _ bool) { keys[obj] = key })
 	}
-	for _, obj := range info.Uses {
+	use := func(obj types.Object) {
 		if key, ok := keys[origin(obj)]; ok {
 			used[key] = true
 		}
 	}
+	for _, obj := range info.Uses {
+		use(obj)
+	}
+	for e := range info.Types {
+		eachConverted(e, info, use)
+	}
 	return nil
+}
+
+// eachConverted calls use for the fields of both structs where e converts one into
+// the other, which reads them without their names.
+func eachConverted(e ast.Expr, info *types.Info, use func(types.Object)) {
+	call, ok := e.(*ast.CallExpr)
+	if !ok || len(call.Args) != 1 || !info.Types[call.Fun].IsType() {
+		return
+	}
+	for _, t := range []types.Type{info.Types[call.Fun].Type, info.Types[call.Args[0]].Type} {
+		if s, ok := t.Underlying().(*types.Struct); ok {
+			for f := range s.Fields() {
+				use(f)
+			}
+		}
+	}
 }
 
 // imports finds this module's packages as checked from source, so that a name is
