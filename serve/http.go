@@ -92,12 +92,12 @@ func NewHTTP(s *tools.Server, o Options) (*HTTP, error) {
 		return nil, sandbox.Errorf("internal", nil, "the server was not made for a network, set Options.Remote")
 	}
 	for _, h := range o.AllowedHosts {
-		if err := CheckHost(h); err != nil {
+		if err := checkHost(h); err != nil {
 			return nil, err
 		}
 	}
 	for _, origin := range o.AllowedOrigins {
-		if err := CheckOrigin(origin); err != nil {
+		if err := checkOrigin(origin); err != nil {
 			return nil, err
 		}
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// MaxBody bounds a request's body, in bytes: a file of 12 MiB in base64 fits.
-	MaxBody = 16 << 20
+	// maxBody bounds a request's body, in bytes: a file of 12 MiB in base64 fits.
+	maxBody = 16 << 20
 	// bodyWithin bounds how long a body may take to arrive.
 	bodyWithin = 30 * time.Second
 	// maxNesting bounds nesting; the deepest argument of a tool has four levels.
@@ -36,13 +36,13 @@ func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []b
 		return fail(http.StatusUnsupportedMediaType, "compressed bodies are not taken, send it as it is")
 	}
 	tooLong := "the message is longer than 16 MiB, send it in parts"
-	if r.ContentLength > MaxBody {
+	if r.ContentLength > maxBody {
 		return fail(http.StatusRequestEntityTooLarge, tooLong)
 	}
 	rc := http.NewResponseController(w)
 	until := time.Now().Add(bodyWithin)
 	_ = rc.SetReadDeadline(until)
-	text, err := h.readBody(http.MaxBytesReader(w, r.Body, MaxBody), principalOf(r.Context()), until)
+	text, err := h.readBody(http.MaxBytesReader(w, r.Body, maxBody), principalOf(r.Context()), until)
 	// A remaining deadline would cancel the request's context during the call.
 	_ = rc.SetReadDeadline(time.Time{})
 	var long *http.MaxBytesError

@@ -39,18 +39,18 @@ func newGate(o Options, refuse func(w http.ResponseWriter, r *http.Request, kind
 	return g
 }
 
-// CheckHost refuses an allowed host that no Host header could carry. Code:
+// checkHost refuses an allowed host that no Host header could carry. Code:
 // invalid_argument.
-func CheckHost(h string) error {
+func checkHost(h string) error {
 	if h == "" || strings.ContainsAny(h, "/*@ ") || strings.Contains(h, "://") {
 		return sandbox.Errorf("invalid_argument", nil, "allowed-host %q is not a host name or address, write it as in the URL, without scheme, port and path; * is not taken", h)
 	}
 	return nil
 }
 
-// CheckOrigin refuses an allowed origin that no browser sends (RFC 6454, section
+// checkOrigin refuses an allowed origin that no browser sends (RFC 6454, section
 // 6.2). Code: invalid_argument.
-func CheckOrigin(o string) error {
+func checkOrigin(o string) error {
 	u, err := url.Parse(o)
 	if err != nil || u.Scheme == "" || u.Host == "" || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil || strings.Contains(o, "*") {
 		return sandbox.Errorf("invalid_argument", nil, "allowed-origin %q is not an origin, write scheme://host:port; * and null are not taken", o)

@@ -25,7 +25,7 @@ const (
 	maxLarge      = 4
 	maxLargeInAll = 16
 	// bodyRate limits the reading of a principal's bodies past unpacedBytes, in bytes a
-	// second, with a burst of MaxBody.
+	// second, with a burst of maxBody.
 	bodyRate = 16 << 20
 )
 

@@ -19,7 +19,7 @@ func TestReadBody(t *testing.T) {
 	// A second goes by at each look, so that nothing has to wait.
 	h.signer.now = func() time.Time { start = start.Add(time.Second); return start }
 	until := start.Add(time.Minute)
-	for _, size := range []int{0, 1, initialRead - 1, initialRead, initialRead + 1, initialRead + bodyPart, unpacedBytes - 1, unpacedBytes, unpacedBytes + 1, unpacedBytes + bodyPart, largeBody - 1, largeBody, largeBody + bodyPart + 7, MaxBody} {
+	for _, size := range []int{0, 1, initialRead - 1, initialRead, initialRead + 1, initialRead + bodyPart, unpacedBytes - 1, unpacedBytes, unpacedBytes + 1, unpacedBytes + bodyPart, largeBody - 1, largeBody, largeBody + bodyPart + 7, maxBody} {
 		want := make([]byte, size)
 		for i := range want {
 			want[i] = byte(i>>8) | 128
@@ -109,12 +109,12 @@ func TestPaceOfLargeBodies(t *testing.T) {
 		n         int
 		want      time.Duration
 	}{
-		{0, "ann", MaxBody, 0},
+		{0, "ann", maxBody, 0},
 		{0, "ann", bodyRate / 2, time.Second / 2},
 		{0, "ann", bodyRate / 2, time.Second},
 		{0, "bob", bodyPart, 0},
 		{2 * time.Second, "ann", bodyRate, 0},
-		{time.Hour, "ann", MaxBody, 0},
+		{time.Hour, "ann", maxBody, 0},
 		{0, "ann", bodyRate, time.Second},
 	} {
 		now = now.Add(c.later)
@@ -129,7 +129,7 @@ func TestPaceOfLargeBodies(t *testing.T) {
 		t.Errorf("a small body: %d bytes, %v", len(got), err)
 	}
 	read := make(chan error)
-	go func() { _, err := h.readBody(io.LimitReader(zeros{}, MaxBody), "ann", now); read <- err }()
+	go func() { _, err := h.readBody(io.LimitReader(zeros{}, maxBody), "ann", now); read <- err }()
 	select {
 	case err := <-read:
 		t.Errorf("a large body was read at once: %v", err)
@@ -179,7 +179,7 @@ func TestRefusedBodyReusesMemory(t *testing.T) {
 	start := time.Now()
 	h.signer.now = func() time.Time { start = start.Add(time.Second); return start }
 	refused := func() {
-		body := http.MaxBytesReader(nil, io.NopCloser(zeros{}), MaxBody)
+		body := http.MaxBytesReader(nil, io.NopCloser(zeros{}), maxBody)
 		var long *http.MaxBytesError
 		if _, err := h.readBody(body, "ann", time.Now().Add(time.Minute)); !errors.As(err, &long) {
 			t.Fatal(err)
@@ -194,8 +194,8 @@ func TestRefusedBodyReusesMemory(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	// Under the race detector the pool drops a quarter, on purpose.
-	if each := (after.TotalAlloc - before.TotalAlloc) / n; each > MaxBody {
-		t.Errorf("%d bytes for one refusal, the body has %d", each, MaxBody)
+	if each := (after.TotalAlloc - before.TotalAlloc) / n; each > maxBody {
+		t.Errorf("%d bytes for one refusal, the body has %d", each, maxBody)
 	}
 }
 
@@ -204,7 +204,7 @@ func TestRefusedBodyReusesMemory(t *testing.T) {
 func TestLargeMessages(t *testing.T) {
 	_, url := startHTTP(t, Options{})
 	text := `{"jsonrpc":"2.0","id":7,"method":"ping"}`
-	text += strings.Repeat(" ", MaxBody-len(text))
+	text += strings.Repeat(" ", maxBody-len(text))
 	for _, body := range []io.Reader{strings.NewReader(text), io.MultiReader(strings.NewReader(text))} {
 		r, err := http.NewRequest(http.MethodPost, url+"/mcp", body)
 		if err != nil {

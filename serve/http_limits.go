@@ -23,7 +23,7 @@ func (h *HTTP) quota(principal string) *principalQuota {
 		s = &principalQuota{
 			newSessions:    rate.NewLimiter(rate.Limit(h.options.MaxNew)/8, h.options.MaxNew),
 			promptRefusals: rate.NewLimiter(promptRefusalsPerSecond, promptRefusals),
-			bytes:          rate.NewLimiter(bodyRate, MaxBody),
+			bytes:          rate.NewLimiter(bodyRate, maxBody),
 		}
 		h.quotas[principal] = s
 	}

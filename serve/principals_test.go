@@ -57,12 +57,12 @@ func TestTokenFile(t *testing.T) {
 		t.Error("a file that is gone lets in")
 	}
 	for _, bad := range []string{"", "*", "http://x", "a/b", "a b", "*.example"} {
-		if CheckHost(bad) == nil {
+		if checkHost(bad) == nil {
 			t.Errorf("allowed-host %q", bad)
 		}
 	}
 	for _, bad := range []string{"", "*", "null", "good.example", "https://good.example/path", "https://*.example"} {
-		if CheckOrigin(bad) == nil {
+		if checkOrigin(bad) == nil {
 			t.Errorf("allowed-origin %q", bad)
 		}
 	}

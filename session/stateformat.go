@@ -21,8 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StateVersion is the version of the state format below.
-const StateVersion = 1
+// stateVersion is the version of the state format below.
+const stateVersion = 1
 
 // savedState is what a session needs to come back in another process. It holds
 // no environment value and no manifest, only the manifest's keyed digest, and it
@@ -65,12 +65,12 @@ func stateMAC(key []byte, text string) string {
 }
 
 func seal(key []byte, st savedState) ([]byte, error) {
-	st.Version, st.Type = StateVersion, stateType
+	st.Version, st.Type = stateVersion, stateType
 	text, err := json.Marshal(st)
 	if err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(envelope{Version: StateVersion, State: string(text), MAC: stateMAC(key, string(text))})
+	b, err := json.Marshal(envelope{Version: stateVersion, State: string(text), MAC: stateMAC(key, string(text))})
 	return append(b, '\n'), err
 }
 
@@ -85,14 +85,14 @@ func unseal(key, b []byte) (savedState, error) {
 	if len(b) > maxState || strictJSON(b, &e) != nil {
 		return refuse("is damaged")
 	}
-	if e.Version != StateVersion {
-		return refuse(fmt.Sprintf("has a format this server does not know (it knows %d)", StateVersion))
+	if e.Version != stateVersion {
+		return refuse(fmt.Sprintf("has a format this server does not know (it knows %d)", stateVersion))
 	}
 	// Compared before it is parsed, so that nothing unauthenticated is parsed.
 	if !hmac.Equal([]byte(e.MAC), []byte(stateMAC(key, e.State))) {
 		return refuse("was changed or comes from another server")
 	}
-	if strictJSON([]byte(e.State), &st) != nil || st.Version != StateVersion || st.Type != stateType || !sessionID().MatchString(st.SessionID) {
+	if strictJSON([]byte(e.State), &st) != nil || st.Version != stateVersion || st.Type != stateType || !sessionID().MatchString(st.SessionID) {
 		return refuse("is not one of this version")
 	}
 	return st, nil

@@ -84,7 +84,7 @@ func TestArchiveRefusals(t *testing.T) {
 				continue
 			}
 			_, err := w.repo.Hydrate(bg, bytes.NewReader(tarOf(t, append([]tar.Header{file("ok/first")}, c.members...)...)), ImportRequest{Trusted: trusted})
-			if got := code(t, err); got != CodeUnsafe {
+			if got := code(t, err); got != codeUnsafe {
 				t.Errorf("%s (trusted %v): code %q, %v", c.name, trusted, got, err)
 			}
 			equalTrees(t, c.name, want, describe(t, w.ws))
@@ -95,7 +95,7 @@ func TestArchiveRefusals(t *testing.T) {
 	}
 	for _, bad := range [][]byte{[]byte("not an archive at all, surely"), tarOf(t, file("a"))[:300], {0x1f, 0x8b, 1}} {
 		_, err := w.repo.Import(bg, bytes.NewReader(bad), ImportRequest{})
-		if got := code(t, err); got != CodeUnsafe {
+		if got := code(t, err); got != codeUnsafe {
 			t.Errorf("a broken archive: code %q", got)
 		}
 	}
@@ -117,9 +117,9 @@ func TestArchiveLimits(t *testing.T) {
 		b    []byte
 		want string
 	}{
-		{"bytes", limits{bytes: 10 << 20}, zeros.Bytes(), CodeUnsafe},
-		{"members", limits{members: 2}, many, CodeUnsafe},
-		{"input", limits{input: 100}, many, CodeUnsafe},
+		{"bytes", limits{bytes: 10 << 20}, zeros.Bytes(), codeUnsafe},
+		{"members", limits{members: 2}, many, codeUnsafe},
+		{"input", limits{input: 100}, many, codeUnsafe},
 		{"exactly", limits{members: 3, bytes: 21, input: int64(len(many))}, many, ""},
 		{"none", limits{members: -1, bytes: -1, input: -1}, zeros.Bytes(), ""},
 	} {
@@ -148,7 +148,7 @@ func TestPersistHydrate(t *testing.T) {
 		must(t, w.repo.Persist(bg, info.ID, &b, format))
 		v := newWorld(t, Options{})
 		_, err := v.repo.Hydrate(bg, bytes.NewReader(b.Bytes()), ImportRequest{})
-		if got := code(t, err); got != CodeUnsafe {
+		if got := code(t, err); got != codeUnsafe {
 			t.Errorf("an untrusted archive with absolute links: %q", got)
 		}
 		got, err := v.repo.Import(bg, bytes.NewReader(b.Bytes()), ImportRequest{Trusted: true, Label: "in"})

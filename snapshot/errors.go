@@ -12,23 +12,23 @@ import (
 
 // The codes of this package's errors. Their texts name paths of the workspace only.
 const (
-	CodeNotFound    = "snapshot_not_found" // no such snapshot
-	CodeFailed      = "snapshot_failed"    // the workspace or the store could not be read or written, or stored data is damaged
-	CodeUnsafe      = "unsafe_archive"     // an archive or a stored snapshot holds a member that is refused
+	codeNotFound    = "snapshot_not_found" // no such snapshot
+	codeFailed      = "snapshot_failed"    // the workspace or the store could not be read or written, or stored data is damaged
+	codeUnsafe      = "unsafe_archive"     // an archive or a stored snapshot holds a member that is refused
 	CodeLimit       = "limit_reached"      // more than CreateRequest.MaxBytes
-	CodeDiskFull    = "disk_full"          // no space, inodes or quota left
-	CodeInvalid     = "invalid_argument"   // the request itself is wrong
-	CodeCancelled   = "cancelled"          // the context ended first
-	CodeInternal    = "internal"           // a bug here
+	codeDiskFull    = "disk_full"          // no space, inodes or quota left
+	codeInvalid     = "invalid_argument"   // the request itself is wrong
+	codeCancelled   = "cancelled"          // the context ended first
+	codeInternal    = "internal"           // a bug here
 	maxReportedPath = 200                  // bytes of a path quoted in an error
 )
 
 func invalid(format string, a ...any) error {
-	return sandbox.Errorf(CodeInvalid, nil, format, a...)
+	return sandbox.Errorf(codeInvalid, nil, format, a...)
 }
 
 func unsafeArchive(member, reason string) error {
-	return sandbox.Errorf(CodeUnsafe, nil, "the archive member %s is refused: %s; nothing was changed, make the archive again without it", quote(member), reason)
+	return sandbox.Errorf(codeUnsafe, nil, "the archive member %s is refused: %s; nothing was changed, make the archive again without it", quote(member), reason)
 }
 
 // fail wraps a cause. The code follows the cause where it says more than the
@@ -41,11 +41,11 @@ func fail(err error, format string, a ...any) error {
 	what := fmt.Sprintf(format, a...)
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return sandbox.Errorf(CodeCancelled, err, "%s: it was cancelled; try again", what)
+		return sandbox.Errorf(codeCancelled, err, "%s: it was cancelled; try again", what)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return sandbox.Errorf(CodeDiskFull, err, "%s: no space is left; free some and try again", what)
+		return sandbox.Errorf(codeDiskFull, err, "%s: no space is left; free some and try again", what)
 	}
-	return sandbox.Errorf(CodeFailed, err, "%s: %s", what, reason(err))
+	return sandbox.Errorf(codeFailed, err, "%s: %s", what, reason(err))
 }
 
 // reason is the part of a cause that is safe to show: the errno's own words,

@@ -17,7 +17,7 @@ const Latest = "latest"
 func (r *Repo) Resolve(ctx context.Context, ref string) (string, error) {
 	if validID(ref) {
 		_, err := r.load(ctx, ref)
-		if err == nil || errors.Is(err, errDamaged) || sandbox.CodeOf(err) != CodeNotFound {
+		if err == nil || errors.Is(err, errDamaged) || sandbox.CodeOf(err) != codeNotFound {
 			return ref, nil
 		}
 	}
@@ -31,7 +31,7 @@ func (r *Repo) Resolve(ctx context.Context, ref string) (string, error) {
 		}
 	}
 	if ref == Latest {
-		return "", sandbox.Errorf(CodeNotFound, nil, "there are no snapshots; create one first")
+		return "", sandbox.Errorf(codeNotFound, nil, "there are no snapshots; create one first")
 	}
 	return "", notFound(ref)
 }
@@ -74,7 +74,7 @@ func (r *Repo) Find(ctx context.Context, ref, prefer string) (string, error) {
 			continue
 		}
 		ok, err := r.differs(ctx, ids[i])
-		if errors.Is(err, errDamaged) || sandbox.CodeOf(err) == CodeNotFound {
+		if errors.Is(err, errDamaged) || sandbox.CodeOf(err) == codeNotFound {
 			continue // dropped since, or of no use
 		}
 		if err != nil {

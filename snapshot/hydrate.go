@@ -148,7 +148,7 @@ func (l *limitedReader) Read(b []byte) (int, error) {
 }
 
 func tooLarge(what string) error {
-	return sandbox.Errorf(CodeUnsafe, nil, "the archive %s: nothing was changed; use a smaller one or raise the limit", what)
+	return sandbox.Errorf(codeUnsafe, nil, "the archive %s: nothing was changed; use a smaller one or raise the limit", what)
 }
 
 // decompress detects the compression by its magic bytes.
@@ -227,7 +227,7 @@ func (in *importer) broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return sandbox.Errorf(CodeUnsafe, err, "the archive is not a whole tar, plain or compressed with gzip, bzip2, xz or zstd: nothing was changed; make it again")
+	return sandbox.Errorf(codeUnsafe, err, "the archive is not a whole tar, plain or compressed with gzip, bzip2, xz or zstd: nothing was changed; make it again")
 }
 
 func (in *importer) member(ctx context.Context, h *tar.Header, content io.Reader) error {

@@ -222,7 +222,7 @@ func (r *Repo) collect(ctx context.Context, grace time.Duration) (PruneResult, e
 // unreadableRecord: what a damaged snapshot still has must not be thrown away, it
 // may be all there is of a file. Deleting it lets the rest be pruned.
 func unreadableRecord(id string, err error) error {
-	return sandbox.Errorf(CodeFailed, err, "snapshot %s cannot be read, so nothing was pruned; delete it first", id)
+	return sandbox.Errorf(codeFailed, err, "snapshot %s cannot be read, so nothing was pruned; delete it first", id)
 }
 
 // collectAgain marks again after records were dropped for size, so that their

@@ -213,7 +213,7 @@ func (r *Repo) load(ctx context.Context, id string) (*record, error) {
 }
 
 func notFound(id string) error {
-	return sandbox.Errorf(CodeNotFound, nil, "there is no snapshot %s; list the snapshots to see those there are", quote(id))
+	return sandbox.Errorf(codeNotFound, nil, "there is no snapshot %s; list the snapshots to see those there are", quote(id))
 }
 
 // openManifest streams the entries of a snapshot.

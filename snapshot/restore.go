@@ -146,7 +146,7 @@ func (r *Repo) carryOut(ctx context.Context, p *plan) (err error) {
 			// Some process took away what was to be put back. The private
 			// directory stays: it holds the only copy of what is in it.
 			r.log.Error("undoing a restore failed", "cause", undo)
-			return sandbox.Errorf(CodeFailed, err, "the restore failed and could not be undone wholly (%s): stop the running commands and restore the newest checkpoint", reason(undo))
+			return sandbox.Errorf(codeFailed, err, "the restore failed and could not be undone wholly (%s): stop the running commands and restore the newest checkpoint", reason(undo))
 		}
 	}
 	a.discard()
@@ -161,7 +161,7 @@ func (r *Repo) room(need int64) error {
 		return err
 	}
 	if free := uint64(fs.Bavail) * uint64(fs.Bsize); uint64(need) > free {
-		return sandbox.Errorf(CodeDiskFull, nil, "the restore writes %d bytes in addition to the files and only %d are free: free some space, nothing was changed", need, free)
+		return sandbox.Errorf(codeDiskFull, nil, "the restore writes %d bytes in addition to the files and only %d are free: free some space, nothing was changed", need, free)
 	}
 	return nil
 }

@@ -304,7 +304,7 @@ func (r *Repo) Delete(ctx context.Context, id string) error {
 	defer done()
 	if _, err := r.load(ctx, id); err != nil {
 		// A damaged snapshot can still be dropped.
-		if sandbox.CodeOf(err) != CodeFailed || !errors.Is(err, errDamaged) {
+		if sandbox.CodeOf(err) != codeFailed || !errors.Is(err, errDamaged) {
 			return err
 		}
 	}

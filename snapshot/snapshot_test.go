@@ -292,34 +292,34 @@ func TestErrors(t *testing.T) {
 		do   func() error
 		want string
 	}{
-		{"unknown id", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: "000000000000"}); return err }, CodeNotFound},
-		{"id with a path", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: "../store/lock"}); return err }, CodeNotFound},
-		{"delete unknown", func() error { return w.repo.Delete(bg, "nope") }, CodeNotFound},
-		{"diff unknown", func() error { _, err := w.repo.Diff(bg, "nope", "", ""); return err }, CodeNotFound},
-		{"diff now now", func() error { _, err := w.repo.Diff(bg, "", "", ""); return err }, CodeInvalid},
-		{"absolute path", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: id, Path: "/etc"}); return err }, CodeInvalid},
-		{"path above", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: id, Path: "a/../../b"}); return err }, CodeInvalid},
-		{"path nowhere", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: id, Path: "none"}); return err }, CodeInvalid},
+		{"unknown id", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: "000000000000"}); return err }, codeNotFound},
+		{"id with a path", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: "../store/lock"}); return err }, codeNotFound},
+		{"delete unknown", func() error { return w.repo.Delete(bg, "nope") }, codeNotFound},
+		{"diff unknown", func() error { _, err := w.repo.Diff(bg, "nope", "", ""); return err }, codeNotFound},
+		{"diff now now", func() error { _, err := w.repo.Diff(bg, "", "", ""); return err }, codeInvalid},
+		{"absolute path", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: id, Path: "/etc"}); return err }, codeInvalid},
+		{"path above", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: id, Path: "a/../../b"}); return err }, codeInvalid},
+		{"path nowhere", func() error { _, err := w.repo.Restore(bg, RestoreRequest{ID: id, Path: "none"}); return err }, codeInvalid},
 		{"label", func() error {
 			_, err := w.repo.Create(bg, CreateRequest{Label: strings.Repeat("x", 201)})
 			return err
-		}, CodeInvalid},
-		{"format", func() error { return w.repo.Persist(bg, id, &bytes.Buffer{}, "zip") }, CodeInvalid},
+		}, codeInvalid},
+		{"format", func() error { return w.repo.Persist(bg, id, &bytes.Buffer{}, "zip") }, codeInvalid},
 		{"store inside", func() error {
 			s, err := NewLocalStore(w.path("store"))
 			must(t, err)
 			_, err = New(s, Options{Root: w.ws})
 			return err
-		}, CodeInvalid},
-		{"no root", func() error { _, err := New(w.store, Options{Root: w.path("missing")}); return err }, CodeFailed},
-		{"bad glob", func() error { _, err := New(w.store, Options{Root: w.ws, Ignore: []string{"[a"}}); return err }, CodeInvalid},
-		{"skip all", func() error { _, err := New(w.store, Options{Root: w.ws, Skip: []string{"."}}); return err }, CodeInvalid},
+		}, codeInvalid},
+		{"no root", func() error { _, err := New(w.store, Options{Root: w.path("missing")}); return err }, codeFailed},
+		{"bad glob", func() error { _, err := New(w.store, Options{Root: w.ws, Ignore: []string{"[a"}}); return err }, codeInvalid},
+		{"skip all", func() error { _, err := New(w.store, Options{Root: w.ws, Skip: []string{"."}}); return err }, codeInvalid},
 		{"cancelled", func() error {
 			ctx, cancel := context.WithCancel(bg)
 			cancel()
 			_, err := w.repo.Create(ctx, CreateRequest{})
 			return err
-		}, CodeCancelled},
+		}, codeCancelled},
 	}
 	for _, c := range cases {
 		if got := code(t, c.do()); got != c.want {

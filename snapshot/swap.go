@@ -22,7 +22,7 @@ type before struct {
 }
 
 // errMoved says that a process changed the very thing that was being restored.
-var errMoved = sandbox.Errorf(CodeFailed, nil, "the workspace changed while it was being restored, so it was left as it is: stop the running commands and try again")
+var errMoved = sandbox.Errorf(codeFailed, nil, "the workspace changed while it was being restored, so it was left as it is: stop the running commands and try again")
 
 // touch opens a directory of the workspace, notes what it was and makes it
 // writable for now. The descriptor belongs to a.
@@ -119,9 +119,9 @@ func (a *apply) partly() error {
 	}
 	what := names(a.refused) + " could not be restored (" + reason(a.reason) + "), so the workspace is as it was"
 	if len(rest) == 0 {
-		return sandbox.Errorf(CodeFailed, a.reason, "%s; have its owner change it", what)
+		return sandbox.Errorf(codeFailed, a.reason, "%s; have its owner change it", what)
 	}
-	return sandbox.Errorf(CodeFailed, a.reason, "%s; the rest can be restored with path: %s", what, names(rest))
+	return sandbox.Errorf(codeFailed, a.reason, "%s; the rest can be restored with path: %s", what, names(rest))
 }
 
 func names(paths []string) string {

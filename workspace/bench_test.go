@@ -42,7 +42,7 @@ func BenchmarkSearch(b *testing.B) {
 		{"no literal", SearchRequest{Pattern: `\b[A-Z]{4}\d{3}\b`}},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
-			bc.req.MaxResults = MaxSearchMax
+			bc.req.MaxResults = maxSearchMax
 			n := 0
 			for b.Loop() {
 				res, err := f.Search(ctx, bc.req)

@@ -11,7 +11,7 @@ import (
 // TestPatchOrder: what a patch may do to one file several times, and how it is
 // told that its hunks stand in the wrong order.
 func TestPatchOrder(t *testing.T) {
-	big := strings.Repeat("0123456789abcdef\n", MaxEditBytes/17-1)
+	big := strings.Repeat("0123456789abcdef\n", maxEditBytes/17-1)
 	for _, tc := range []struct {
 		name, patch string
 		want        map[string]string

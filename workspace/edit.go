@@ -90,8 +90,8 @@ func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) 
 		if err != nil {
 			return err
 		}
-		if len(content) > MaxEditBytes {
-			return fail(codeTooLarge, "the edited file would be %d bytes long and edits make at most %d, use a command such as sed", len(content), MaxEditBytes)
+		if len(content) > maxEditBytes {
+			return fail(codeTooLarge, "the edited file would be %d bytes long and edits make at most %d, use a command such as sed", len(content), maxEditBytes)
 		}
 		res = EditResult{Path: p.display(), Replacements: n, Diff: unified(p.display(), d.text, text), Version: versionAfter(content)}
 		if d.st.Nlink > 1 {

@@ -69,7 +69,7 @@ func TestEditRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	big.Truncate(MaxEditBytes + 1)
+	big.Truncate(maxEditBytes + 1)
 	big.Close()
 	for path, code := range map[string]string{
 		"d": codeIsDirectory, "none": codeNotFound, ".mcp.json": codeProtected, "out": codeOutside,

@@ -14,8 +14,8 @@ type ExtractLimits struct {
 	MaxMembers int   // 100,000
 }
 
-// DefaultExtractLimits are used for the fields of ExtractLimits left zero.
-var DefaultExtractLimits = ExtractLimits{MaxInput: 1 << 30, MaxOutput: 4 << 30, MaxMembers: 100_000}
+// defaultExtractLimits are used for the fields of ExtractLimits left zero.
+var defaultExtractLimits = ExtractLimits{MaxInput: 1 << 30, MaxOutput: 4 << 30, MaxMembers: 100_000}
 
 // ExtractRequest is the input of Extract.
 type ExtractRequest struct {
@@ -118,13 +118,13 @@ func (r *ExtractRequest) fill() error {
 		return fail(codeInvalid, "an archive limit is negative; give a number above 0")
 	}
 	if l.MaxInput == 0 {
-		l.MaxInput = DefaultExtractLimits.MaxInput
+		l.MaxInput = defaultExtractLimits.MaxInput
 	}
 	if l.MaxOutput == 0 {
-		l.MaxOutput = DefaultExtractLimits.MaxOutput
+		l.MaxOutput = defaultExtractLimits.MaxOutput
 	}
 	if l.MaxMembers == 0 {
-		l.MaxMembers = DefaultExtractLimits.MaxMembers
+		l.MaxMembers = defaultExtractLimits.MaxMembers
 	}
 	return nil
 }

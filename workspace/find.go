@@ -12,8 +12,8 @@ import (
 
 // Limits of Find.
 const (
-	DefaultFindMax = 200
-	MaxFindMax     = 10000
+	defaultFindMax = 200
+	maxFindMax     = 10000
 )
 
 // FindRequest is the input of Find.
@@ -24,7 +24,7 @@ type FindRequest struct {
 	// found.
 	Pattern string
 	Path    string // where to start; "" is "."
-	Max     int    // most results; 0 is DefaultFindMax
+	Max     int    // most results; 0 is defaultFindMax
 	// All finds what ignore files and version control directories hide, too.
 	All bool
 }
@@ -48,9 +48,9 @@ func (f *FS) Find(ctx context.Context, req FindRequest) (FindResult, error) {
 		return FindResult{}, fail(codeInvalid, "the number of results is negative; give one above 0")
 	}
 	if req.Max == 0 {
-		req.Max = DefaultFindMax
+		req.Max = defaultFindMax
 	}
-	req.Max = min(req.Max, MaxFindMax)
+	req.Max = min(req.Max, maxFindMax)
 	m, err := compileGlob(req.Pattern)
 	if err != nil {
 		return FindResult{}, err

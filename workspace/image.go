@@ -21,8 +21,8 @@ import (
 
 // Bounds of images handed to a model.
 const (
-	MaxImageEdge  = 1568    // pixels of the longer edge
-	MaxImageBytes = 1 << 20 // bytes as encoded, before base64
+	maxImageEdge  = 1568    // pixels of the longer edge
+	maxImageBytes = 1 << 20 // bytes as encoded, before base64
 	// maxImageFile and maxPixels bound what is read and decoded: 32 million
 	// pixels are 128 MiB as RGBA.
 	maxImageFile = 64 << 20
@@ -70,7 +70,7 @@ func (f *FS) readImage(ctx context.Context, file *os.File, res ReadResult) (Read
 		return describe(fmt.Sprintf("%dx%d pixels are more than can be decoded; make it smaller with a command first", cfg.Width, cfg.Height))
 	}
 	shown := res.MIME == "image/png" || res.MIME == "image/jpeg" || res.MIME == "image/gif" || res.MIME == "image/webp"
-	if shown && max(cfg.Width, cfg.Height) <= MaxImageEdge && res.Size <= MaxImageBytes {
+	if shown && max(cfg.Width, cfg.Height) <= maxImageEdge && res.Size <= maxImageBytes {
 		b := make([]byte, res.Size)
 		if _, err := file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 			return res, unwrapPath(err)
@@ -133,7 +133,7 @@ func imageCodec(mime string) codec {
 // enough, which keeps text sharp, then JPEG on white.
 func shrink(ctx context.Context, img image.Image) ([]byte, string, image.Point) {
 	size := img.Bounds().Size()
-	edge := MaxImageEdge
+	edge := maxImageEdge
 	for range 6 {
 		if ctx.Err() != nil {
 			break
@@ -146,7 +146,7 @@ func shrink(ctx context.Context, img image.Image) ([]byte, string, image.Point) 
 			draw.CatmullRom.Scale(dst, dst.Bounds(), img, img.Bounds(), draw.Src, nil)
 		}
 		var b bytes.Buffer
-		if err := png.Encode(&b, dst); err == nil && b.Len() <= MaxImageBytes {
+		if err := png.Encode(&b, dst); err == nil && b.Len() <= maxImageBytes {
 			return b.Bytes(), "image/png", image.Pt(w, h)
 		}
 		flat := image.NewRGBA(dst.Bounds())
@@ -154,7 +154,7 @@ func shrink(ctx context.Context, img image.Image) ([]byte, string, image.Point) 
 		draw.Draw(flat, flat.Bounds(), dst, image.Point{}, draw.Over)
 		for _, q := range []int{85, 70, 50} {
 			b.Reset()
-			if err := jpeg.Encode(&b, flat, &jpeg.Options{Quality: q}); err == nil && b.Len() <= MaxImageBytes {
+			if err := jpeg.Encode(&b, flat, &jpeg.Options{Quality: q}); err == nil && b.Len() <= maxImageBytes {
 				return b.Bytes(), "image/jpeg", image.Pt(w, h)
 			}
 		}

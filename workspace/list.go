@@ -13,17 +13,17 @@ import (
 
 // Limits of List.
 const (
-	DefaultListMax = 1000
-	MaxListMax     = 20000
-	MaxListDepth   = 64
+	defaultListMax = 1000
+	maxListMax     = 20000
+	maxListDepth   = 64
 )
 
 // ListRequest is the input of List.
 type ListRequest struct {
 	Path  string // a directory, or a single file or link; "" is "."
-	Depth int    // levels of directories; 0 is 1, at most MaxListDepth
+	Depth int    // levels of directories; 0 is 1, at most maxListDepth
 	All   bool   // names that start with a dot too
-	Max   int    // most entries; 0 is DefaultListMax
+	Max   int    // most entries; 0 is defaultListMax
 }
 
 // Entry is one name of a directory. Links are described, not followed.
@@ -63,9 +63,9 @@ func (f *FS) List(ctx context.Context, req ListRequest) (ListResult, error) {
 		req.Depth = 1
 	}
 	if req.Max == 0 {
-		req.Max = DefaultListMax
+		req.Max = defaultListMax
 	}
-	req.Depth, req.Max = min(req.Depth, MaxListDepth), min(req.Max, MaxListMax)
+	req.Depth, req.Max = min(req.Depth, maxListDepth), min(req.Max, maxListMax)
 	var res ListResult
 	err := f.at(req.Path, walkOptions{follow: true}, func(p *resolved) error {
 		res = ListResult{Path: p.display()}

@@ -69,10 +69,10 @@ func TestBounds(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err := f.ApplyPatch(ctx, strings.Repeat(" ", MaxPatchBytes+1))
+	_, err := f.ApplyPatch(ctx, strings.Repeat(" ", maxPatchBytes+1))
 	wantCode(t, err, codeTooLarge)
 	var many strings.Builder
-	for i := range MaxPatchFiles + 1 {
+	for i := range maxPatchFiles + 1 {
 		fmt.Fprintf(&many, "*** Add File: n%d\n+x\n", i)
 	}
 	_, err = f.ApplyPatch(ctx, envelope(many.String()))
@@ -94,7 +94,7 @@ func TestBounds(t *testing.T) {
 	}
 	// An edit may not make a file that the next edit would refuse.
 	put(t, dir, map[string]string{"grow": strings.Repeat("a", 1<<20)})
-	_, err = f.EditFile(ctx, EditRequest{Path: "grow", OldText: "a", NewText: strings.Repeat("b", MaxEditBytes>>20+1), ReplaceAll: true})
+	_, err = f.EditFile(ctx, EditRequest{Path: "grow", OldText: "a", NewText: strings.Repeat("b", maxEditBytes>>20+1), ReplaceAll: true})
 	wantCode(t, err, codeTooLarge)
 	if get(t, dir+"/grow")[0] != 'a' {
 		t.Error("an edit that was refused changed the file")

@@ -12,8 +12,8 @@ import (
 
 // Limits of ApplyPatch.
 const (
-	MaxPatchBytes = 16 << 20
-	MaxPatchFiles = 500
+	maxPatchBytes = 16 << 20
+	maxPatchFiles = 500
 	// maxPatchTotal bounds the files held in memory together.
 	maxPatchTotal = 128 << 20
 )
@@ -67,8 +67,8 @@ type patcher struct {
 // files changed, each of them whole. Adding or moving onto an existing file is
 // refused.
 func (f *FS) ApplyPatch(ctx context.Context, patch string) (PatchResult, error) {
-	if len(patch) > MaxPatchBytes {
-		return PatchResult{}, fail(codeTooLarge, "the patch is %d bytes long and at most %d are taken; split it", len(patch), MaxPatchBytes)
+	if len(patch) > maxPatchBytes {
+		return PatchResult{}, fail(codeTooLarge, "the patch is %d bytes long and at most %d are taken; split it", len(patch), maxPatchBytes)
 	}
 	if strings.ContainsRune(patch, 0) {
 		return PatchResult{}, fail(codeInvalid, "the patch holds a NUL byte; remove it")
@@ -77,8 +77,8 @@ func (f *FS) ApplyPatch(ctx context.Context, patch string) (PatchResult, error) 
 	if err != nil {
 		return PatchResult{}, err
 	}
-	if len(ops) > MaxPatchFiles {
-		return PatchResult{}, fail(codeTooLarge, "the patch changes %d files and at most %d are taken; split it", len(ops), MaxPatchFiles)
+	if len(ops) > maxPatchFiles {
+		return PatchResult{}, fail(codeTooLarge, "the patch changes %d files and at most %d are taken; split it", len(ops), maxPatchFiles)
 	}
 	leave, err := f.enter()
 	if err != nil {
@@ -217,7 +217,7 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 		if s.kind == KindDirectory {
 			return done, fail(codeIsDirectory, "%s is a directory; remove it with rm", quote(op.path))
 		}
-		if s.kind == KindFile && s.was.Size <= MaxEditBytes {
+		if s.kind == KindFile && s.was.Size <= maxEditBytes {
 			if err := t.load(ctx, s, false); err == nil {
 				done.Removed = len(cutLines(s.text))
 			}
@@ -239,8 +239,8 @@ func (t *patcher) apply(ctx context.Context, op patchOp) (PatchedFile, error) {
 			return done, err
 		}
 		s.text, done.Added, done.Removed, done.Places = p.text, p.added, p.removed, p.places
-		if len(s.text) > MaxEditBytes {
-			return done, fail(codeTooLarge, "the patched %s would be larger than %d bytes; use a command such as sed", quote(op.path), MaxEditBytes)
+		if len(s.text) > maxEditBytes {
+			return done, fail(codeTooLarge, "the patched %s would be larger than %d bytes; use a command such as sed", quote(op.path), maxEditBytes)
 		}
 	}
 	if op.executable != nil {

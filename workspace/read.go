@@ -16,8 +16,8 @@ import (
 // Limits of ReadFile. Memory for one call stays within a few times
 // MaxBytes whatever the size of the file.
 const (
-	DefaultReadBytes = 256 << 10
-	MaxReadBytes     = 8 << 20
+	defaultReadBytes = 256 << 10
+	maxReadBytes     = 8 << 20
 	// countLimit is how much of a file is read only to learn its number of
 	// lines.
 	countLimit = 256 << 20
@@ -31,7 +31,7 @@ type ReadRequest struct {
 	Offset int
 	// Limit is the number of lines; 0 is as many as fit MaxBytes.
 	Limit int
-	// MaxBytes bounds Text; 0 is DefaultReadBytes, at most MaxReadBytes.
+	// MaxBytes bounds Text; 0 is defaultReadBytes, at most maxReadBytes.
 	MaxBytes int
 }
 
@@ -81,9 +81,9 @@ func (f *FS) ReadFile(ctx context.Context, req ReadRequest) (ReadResult, error) 
 	case req.MaxBytes < 0:
 		return ReadResult{}, fail(codeInvalid, "the byte limit is %d; give a number above 0", req.MaxBytes)
 	case req.MaxBytes == 0:
-		req.MaxBytes = DefaultReadBytes
+		req.MaxBytes = defaultReadBytes
 	}
-	req.MaxBytes = min(req.MaxBytes, MaxReadBytes)
+	req.MaxBytes = min(req.MaxBytes, maxReadBytes)
 	var res ReadResult
 	err := f.at(req.Path, walkOptions{follow: true}, func(p *resolved) error {
 		file, err := openRegular(p)

@@ -248,12 +248,12 @@ func TestReadImages(t *testing.T) {
 	} {
 		r, err := f.ReadFile(ctx, ReadRequest{Path: name})
 		wantCode(t, err, "")
-		if r.Kind != ContentImage || r.MIME != want.mime || r.Width != want.w || len(r.Image) == 0 || len(r.Image) > MaxImageBytes {
+		if r.Kind != ContentImage || r.MIME != want.mime || r.Width != want.w || len(r.Image) == 0 || len(r.Image) > maxImageBytes {
 			t.Errorf("%s: %s %s %dx%d, %d bytes, %q", name, r.Kind, r.MIME, r.Width, r.Height, len(r.Image), r.Note)
 			continue
 		}
 		cfg, kind, err := image.DecodeConfig(bytes.NewReader(r.Image))
-		if err != nil || "image/"+kind != r.MIME || max(cfg.Width, cfg.Height) > MaxImageEdge {
+		if err != nil || "image/"+kind != r.MIME || max(cfg.Width, cfg.Height) > maxImageEdge {
 			t.Errorf("%s: %s %dx%d %v", name, kind, cfg.Width, cfg.Height, err)
 		}
 		if same := string(r.Image) == get(t, filepath.Join(dir, name)); same != want.same || (r.Note == "") != want.same {

@@ -13,9 +13,9 @@ import (
 
 // Limits of Search.
 const (
-	DefaultSearchMax = 200
-	MaxSearchMax     = 5000
-	MaxSearchContext = 20
+	defaultSearchMax = 200
+	maxSearchMax     = 5000
+	maxSearchContext = 20
 	maxPattern       = 4096
 )
 
@@ -24,8 +24,8 @@ type SearchRequest struct {
 	Pattern    string // RE2, matched line by line
 	Path       string // a directory or a file; "" is "."
 	Glob       string // only files that match, as in FindRequest; "!" in front leaves them out instead
-	Context    int    // lines shown before and after, at most MaxSearchContext
-	MaxResults int    // most matching lines; 0 is DefaultSearchMax
+	Context    int    // lines shown before and after, at most maxSearchContext
+	MaxResults int    // most matching lines; 0 is defaultSearchMax
 	Literal    bool   // Pattern is plain text
 	IgnoreCase bool
 	All        bool // as in FindRequest
@@ -135,9 +135,9 @@ func compileSearch(req *SearchRequest) (*matcher, error) {
 		req.Path = "."
 	}
 	if req.MaxResults == 0 {
-		req.MaxResults = DefaultSearchMax
+		req.MaxResults = defaultSearchMax
 	}
-	req.MaxResults = min(req.MaxResults, MaxSearchMax)
+	req.MaxResults = min(req.MaxResults, maxSearchMax)
 	expr := req.Pattern
 	if req.Literal {
 		expr = regexp.QuoteMeta(expr)
@@ -157,7 +157,7 @@ func compileSearch(req *SearchRequest) (*matcher, error) {
 	if size > maxInstructions {
 		return nil, fail(codeInvalid, "the pattern is too large: its repetitions make %d steps and at most %d are taken; use smaller counts", size, maxInstructions)
 	}
-	return &matcher{re: re, size: size, filter: newPrefilter(expr, syntax.Perl), context: min(req.Context, MaxSearchContext)}, nil
+	return &matcher{re: re, size: size, filter: newPrefilter(expr, syntax.Perl), context: min(req.Context, maxSearchContext)}, nil
 }
 
 // maxInstructions bounds a compiled pattern: each of them may be looked at for

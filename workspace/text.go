@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxEditBytes is the largest file that edits and patches take: they hold the
+// maxEditBytes is the largest file that edits and patches take: they hold the
 // old and the new text in memory.
-const MaxEditBytes = 32 << 20
+const maxEditBytes = 32 << 20
 
 // document is a text file in memory, with what is needed to write it back the
 // way it was.
@@ -48,15 +48,15 @@ func (d *document) read(ctx context.Context, file *os.File, given string) ([]byt
 	if err := unix.Fstat(int(file.Fd()), &d.st); err != nil {
 		return nil, err
 	}
-	if d.st.Size > MaxEditBytes {
-		return nil, fail(codeTooLarge, "%s is %d bytes long and edits take at most %d; use a command such as sed", quote(given), d.st.Size, MaxEditBytes)
+	if d.st.Size > maxEditBytes {
+		return nil, fail(codeTooLarge, "%s is %d bytes long and edits take at most %d; use a command such as sed", quote(given), d.st.Size, maxEditBytes)
 	}
 	var b bytes.Buffer
 	b.Grow(int(d.st.Size) + 1)
-	if n, err := copyContext(ctx, &b, file, MaxEditBytes+1); err != nil {
+	if n, err := copyContext(ctx, &b, file, maxEditBytes+1); err != nil {
 		return nil, unwrapPath(err)
-	} else if n > MaxEditBytes {
-		return nil, fail(codeTooLarge, "%s grew past the %d bytes edits take while it was read; use a command such as sed", quote(given), MaxEditBytes)
+	} else if n > maxEditBytes {
+		return nil, fail(codeTooLarge, "%s grew past the %d bytes edits take while it was read; use a command such as sed", quote(given), maxEditBytes)
 	}
 	return b.Bytes(), nil
 }
