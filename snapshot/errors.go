@@ -16,7 +16,7 @@ const (
 	codeFailed      = "snapshot_failed"    // the workspace or the store could not be read or written, or stored data is damaged
 	codeUnsafe      = "unsafe_archive"     // an archive or a stored snapshot holds a member that is refused
 	CodeLimit       = "limit_reached"      // more than CreateRequest.MaxBytes
-	codeDiskFull    = "disk_full"          // no space, inodes or quota left
+	CodeDiskFull    = "disk_full"          // no space, inodes or quota left
 	codeInvalid     = "invalid_argument"   // the request itself is wrong
 	codeCancelled   = "cancelled"          // the context ended first
 	codeInternal    = "internal"           // a bug here
@@ -43,7 +43,7 @@ func fail(err error, format string, a ...any) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return sandbox.Errorf(codeCancelled, err, "%s: it was cancelled; try again", what)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return sandbox.Errorf(codeDiskFull, err, "%s: no space is left; free some and try again", what)
+		return sandbox.Errorf(CodeDiskFull, err, "%s: no space is left; free some and try again", what)
 	}
 	return sandbox.Errorf(codeFailed, err, "%s: %s", what, reason(err))
 }

@@ -161,7 +161,7 @@ func (r *Repo) room(need int64) error {
 		return err
 	}
 	if free := uint64(fs.Bavail) * uint64(fs.Bsize); uint64(need) > free {
-		return sandbox.Errorf(codeDiskFull, nil, "the restore writes %d bytes in addition to the files and only %d are free: free some space, nothing was changed", need, free)
+		return sandbox.Errorf(CodeDiskFull, nil, "the restore writes %d bytes in addition to the files and only %d are free: free some space, nothing was changed", need, free)
 	}
 	return nil
 }
