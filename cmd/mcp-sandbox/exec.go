@@ -65,7 +65,7 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 	code, err := recorded(ctx, m, sess, line, func() (int, error) { return stream(ctx, sess, line, tty) })
 	change.End(ctx)
 	for _, n := range sess.Notices() {
-		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", n)
+		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", asCommands(n, sess.Root()))
 	}
 	// Closed before the exit status is passed on: os.Exit runs no deferred call.
 	if err := errors.Join(err, m.Close()); err != nil {
@@ -75,6 +75,15 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 		return exitStatus(code)
 	}
 	return nil
+}
+
+// asCommands words a sentence for the model, which names tools, for whoever runs
+// commands.
+func asCommands(notice, root string) string {
+	return strings.NewReplacer(
+		"snapshot_restore snapshot_id=", fmt.Sprintf("mcp-sandbox snapshots restore --root %q ", root),
+		"snapshot_create", fmt.Sprintf("mcp-sandbox snapshots create --root %q", root),
+	).Replace(notice)
 }
 
 // recorded is what package tools does around a call, for the one of this
