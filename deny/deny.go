@@ -2,8 +2,8 @@
 // would show them: the one reading of --deny-read, --deny-secrets and the
 // server's own directories that commands, file tools and snapshots share.
 //
-// Start at Parse. A List is asked by name (Covers, CoversEntry), by what holds a
-// hidden file (Holds), and, for hard links, by the files there are (Scan).
+// Start at Parse. A List is asked by name (Covers, CoversEntry) and, for
+// hard links, by the files there are (Scan).
 //
 // The package opens directories to read names in Scan; it changes nothing and
 // enforces nothing.

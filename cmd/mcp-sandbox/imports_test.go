@@ -4,7 +4,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,5 +116,54 @@ func TestForbiddenImports(t *testing.T) {
 	}
 	if files < 20 {
 		t.Fatalf("only %d files read: the test looks in the wrong place", files)
+	}
+}
+
+// TestDocsArchitecture holds the table of docs/architecture.md to the imports of the
+// packages it names.
+func TestDocsArchitecture(t *testing.T) {
+	root := filepath.Join("..", "..")
+	text, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, "|")
+		if name := strings.Trim(cells[min(1, len(cells)-1)], " `"); len(cells) == 5 {
+			uses[name] = strings.TrimSpace(cells[3])
+		}
+	}
+	dirs, _ := filepath.Glob(filepath.Join(root, "*", "*.go"))
+	imports := map[string]map[string]bool{}
+	for _, path := range dirs {
+		dir := filepath.Base(filepath.Dir(path))
+		if strings.HasSuffix(path, "_test.go") || dir == "bench" {
+			continue
+		}
+		if imports[dir] == nil {
+			imports[dir] = map[string]bool{}
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, imp := range f.Imports {
+			target, _ := strconv.Unquote(imp.Path.Value)
+			of, own := strings.CutPrefix(target, "mcp-sandbox/")
+			of, _, _ = strings.Cut(of, "/")
+			if own && of != "sandbox" && of != dir {
+				imports[dir][of] = true
+			}
+		}
+	}
+	for dir, of := range imports {
+		want := strings.Join(slices.Sorted(maps.Keys(of)), ", ")
+		got, ok := uses[dir]
+		if !ok {
+			t.Errorf("docs/architecture.md has no row for %s, which uses %s", dir, want)
+		} else if dir != "sandbox" && got != want {
+			t.Errorf("docs/architecture.md says that %s uses %q, and it uses %q", dir, got, want)
+		}
 	}
 }
