@@ -43,7 +43,7 @@ func newGate(o Options, refuse func(w http.ResponseWriter, r *http.Request, kind
 // invalid_argument.
 func checkHost(h string) error {
 	if h == "" || strings.ContainsAny(h, "/*@ ") || strings.Contains(h, "://") {
-		return sandbox.Errorf("invalid_argument", nil, "allowed-host %q is not a host name or address, write it as in the URL, without scheme, port and path; * is not taken", h)
+		return sandbox.Errorf("invalid_argument", nil, "http-host %q is not a host name or address, write it as in the URL, without scheme, port and path; * is not taken", h)
 	}
 	return nil
 }
@@ -53,7 +53,7 @@ func checkHost(h string) error {
 func checkOrigin(o string) error {
 	u, err := url.Parse(o)
 	if err != nil || u.Scheme == "" || u.Host == "" || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil || strings.Contains(o, "*") {
-		return sandbox.Errorf("invalid_argument", nil, "allowed-origin %q is not an origin, write scheme://host:port; * and null are not taken", o)
+		return sandbox.Errorf("invalid_argument", nil, "http-origin %q is not an origin, write scheme://host:port; * and null are not taken", o)
 	}
 	return nil
 }
@@ -149,10 +149,10 @@ func (g *gate) cross(w http.ResponseWriter, r *http.Request) (done bool) {
 func (g *gate) pass(w http.ResponseWriter, r *http.Request, open bool) (by principal, ok bool) {
 	switch {
 	case !g.hostAllowed(r):
-		g.refuse(w, r, "host", http.StatusForbidden, "Host header not allowed; use the server's address or start it with --allowed-host")
+		g.refuse(w, r, "host", http.StatusForbidden, "Host header not allowed; use the server's address or start it with --http-host")
 		return principal{}, false
 	case !g.originAllowed(r):
-		g.refuse(w, r, "origin", http.StatusForbidden, "the Origin header names a page that may not speak to this server, have --allowed-origin set")
+		g.refuse(w, r, "origin", http.StatusForbidden, "the Origin header names a page that may not speak to this server, have --http-origin set")
 		return principal{}, false
 	case g.cross(w, r):
 		return principal{}, false

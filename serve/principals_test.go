@@ -58,12 +58,12 @@ func TestTokenFile(t *testing.T) {
 	}
 	for _, bad := range []string{"", "*", "http://x", "a/b", "a b", "*.example"} {
 		if checkHost(bad) == nil {
-			t.Errorf("allowed-host %q", bad)
+			t.Errorf("http-host %q", bad)
 		}
 	}
 	for _, bad := range []string{"", "*", "null", "good.example", "https://good.example/path", "https://*.example"} {
 		if checkOrigin(bad) == nil {
-			t.Errorf("allowed-origin %q", bad)
+			t.Errorf("http-origin %q", bad)
 		}
 	}
 }

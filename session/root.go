@@ -46,6 +46,9 @@ func CheckRoot(path, stateDir string) (string, error) {
 	// component swapped for a link after this point is noticed, not followed.
 	real, err := filepath.EvalSymlinks(abs)
 	if err != nil {
+		if os.IsNotExist(err) && strings.HasPrefix(path, "~") {
+			return "", errorf("not_found", err, "the workspace %q does not exist: ~ is expanded by a shell alone; write the directory in full", path)
+		}
 		if os.IsNotExist(err) {
 			return "", errorf("not_found", err, "the workspace %q does not exist, create it first", path)
 		}

@@ -29,6 +29,7 @@ func newClean() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
+	showOnly(cmd.Flags(), "workspace")
 	cmd.Flags().BoolVar(&caches, "caches", false, "remove the caches that no session uses")
 	return cmd
 }

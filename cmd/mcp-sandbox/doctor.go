@@ -58,6 +58,7 @@ func newDoctor() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
+	showOnly(cmd.Flags(), oneCommand...)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -22,21 +22,37 @@ import (
 
 func newExec() *cobra.Command {
 	var s settings
-	var tty bool
+	var tty, pipes bool
 	cmd := &cobra.Command{
-		Use:   "exec [flags] -- CMD...",
+		Use:   "exec [flags] [--] CMD...",
 		Short: "Run one confined command and return its exit status",
-		Long:  "Run one confined command in a fresh session, its output streamed as it comes, and\nreturn its exit status (128+n for signal n, 125 when it could not be run). One\nargument is a shell line; several are quoted and joined.",
-		Args:  cobra.MinimumNArgs(1),
+		Long:  "Run one confined command in a fresh session, its output streamed as it comes, and\nreturn its exit status: 128+n for signal n, 2 for wrong usage, 125 when it could not\nbe run. Flags of exec end at the first word of the command. One argument is a shell\nline; several are quoted and joined.",
+		Example: `  mcp-sandbox exec --root . go test ./...
+  mcp-sandbox exec --root . --read-only --network allow --allow-host pypi.org -- 'pip download x 2>&1 | tail -3'
+  mcp-sandbox exec -t bash`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return badSetting("exec needs a command, such as: mcp-sandbox exec -- 'id; ls'")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if tty && pipes {
+				return badSetting("-t and -T contradict each other; give one of them")
+			}
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
 			}
+			tty = tty || !pipes && isTerminal(os.Stdin) && isTerminal(os.Stdout)
 			return execOnce(cmd.Context(), &s, args, tty)
 		},
 	}
 	s.register(cmd.Flags())
-	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "run on a terminal, for interactive programs")
+	completeValues(cmd)
+	cmd.Flags().SetInterspersed(false)
+	showOnly(cmd.Flags(), oneCommand...)
+	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "run on a terminal, also when stdin or stdout is none (default: when both are one)")
+	cmd.Flags().BoolVarP(&pipes, "no-tty", "T", false, "run on pipes, also when stdin and stdout are a terminal")
 	return cmd
 }
 
@@ -48,21 +64,31 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 	if strings.TrimSpace(line) == "" {
 		return badSetting("the command is empty, write it after --")
 	}
+	// An interrupt ends the start; once the command runs, it is the command's.
+	interrupts := make(chan os.Signal, 8)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+	starting := ctx
+	ctx, noTerm := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM)
+	defer noTerm()
 	ctx, stop := s.reloadOnSIGHUP(ctx)
 	defer stop()
+	starting, started := context.WithCancel(starting)
+	defer started()
+	defer context.AfterFunc(ctx, started)()
 	m, err := session.NewManager(s.session, launcher{gateway: s.gateway})
 	if err != nil {
 		return err
 	}
-	sess, err := m.Get(ctx, "exec")
+	sess, err := m.Get(starting, "exec")
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
-	change, err := sess.BeginChange(ctx, session.Destroys, nil)
+	change, err := sess.BeginChange(starting, session.Destroys, nil)
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
-	code, err := recorded(ctx, m, sess, line, func() (int, error) { return stream(ctx, sess, line, tty) })
+	code, err := recorded(ctx, m, sess, line, func() (int, error) { return stream(ctx, sess, line, tty, interrupts) })
 	change.End(ctx)
 	for _, n := range sess.Notices() {
 		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", asCommands(n, sess.Root()))
@@ -107,7 +133,7 @@ func recorded(ctx context.Context, m *session.Manager, sess *session.Session, li
 // stream runs the line with its three streams passed through. The caller's own
 // descriptors are never given to the command: with them it would hold a way to
 // the caller's terminal (CVE-2017-5226).
-func stream(ctx context.Context, sess *session.Session, line string, tty bool) (int, error) {
+func stream(ctx context.Context, sess *session.Session, line string, tty bool, interrupts <-chan os.Signal) (int, error) {
 	env, err := sess.Environ(tty)
 	if err != nil {
 		return 0, err
@@ -128,12 +154,22 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool) (
 		defer rawTerminal(os.Stdin)()
 	}
 	go func() {
-		_, _ = io.Copy(p.Stdin(), os.Stdin)
-		if !tty {
+		var last lastByte
+		_, _ = io.Copy(p.Stdin(), io.TeeReader(os.Stdin, &last))
+		switch {
+		case !tty:
 			_ = p.Stdin().Close()
+		case !isTerminal(os.Stdin):
+			// What was piped in ends as it does by a person's Ctrl-D: within a line
+			// the first one only sends that line (termios(3), VEOF).
+			end := "\x04"
+			if last != 0 && last != '\n' {
+				end = "\x04\x04"
+			}
+			_, _ = io.WriteString(p.Stdin(), end)
 		}
 	}()
-	defer passSignals(ctx, p, tty)()
+	defer passSignals(ctx, p, tty, interrupts)()
 
 	var out sync.WaitGroup
 	out.Go(func() { _, _ = io.Copy(os.Stdout, p.Stdout()) })
@@ -165,19 +201,39 @@ func drain(out *sync.WaitGroup, p sandbox.Process) {
 	out.Wait()
 }
 
+// lastByte remembers the last byte written to it.
+type lastByte byte
+
+func (l *lastByte) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		*l = lastByte(p[len(p)-1])
+	}
+	return len(p), nil
+}
+
+// patientInterrupts is how many the command gets; with one more it is killed.
+const patientInterrupts = 3
+
 // passSignals hands the caller's interrupt to the command and window changes to
-// its terminal. The end of ctx (TERM, HUP, a second interrupt) kills it.
-func passSignals(ctx context.Context, p sandbox.Process, tty bool) (stop func()) {
+// its terminal. The end of ctx (TERM) ends it.
+func passSignals(ctx context.Context, p sandbox.Process, tty bool, interrupts <-chan os.Signal) (stop func()) {
 	sig := make(chan os.Signal, 8)
 	signal.Notify(sig, syscall.SIGWINCH)
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		cancelled := ctx.Done()
-		for {
+		for n := 1; ; {
 			select {
 			case <-done:
 				return
+			case <-interrupts:
+				if n > patientInterrupts {
+					_ = p.SignalTree(syscall.SIGKILL)
+				} else {
+					_ = p.SignalTree(syscall.SIGINT)
+				}
+				n++
 			case <-cancelled:
 				_ = p.SignalTree(syscall.SIGTERM)
 				cancelled = nil

@@ -66,7 +66,7 @@ func each(cmd *cobra.Command, visit func(*cobra.Command)) {
 }
 
 func documented(cmd *cobra.Command) bool {
-	return !cmd.Hidden && cmd.Name() != "help" && cmd.Name() != "completion"
+	return !cmd.Hidden && !cmd.IsAdditionalHelpTopicCommand() && cmd.Name() != "help" && cmd.Name() != "completion"
 }
 
 // manPage writes a page in the macros of man(7).

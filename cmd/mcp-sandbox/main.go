@@ -71,10 +71,14 @@ var extra []func() *cobra.Command
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "mcp-sandbox",
-		Short:         "A kernel-confined shell for language models, over MCP",
-		Long:          "mcp-sandbox gives an MCP client a workspace directory, a confined shell with\nlong-lived processes and terminals, and file tools. Without a command it serves\nMCP on stdio.",
-		Args:          cobra.NoArgs,
+		Use:     "mcp-sandbox",
+		Short:   "A kernel-confined shell for language models, over MCP",
+		Long:    "mcp-sandbox gives an MCP client a workspace directory, a confined shell with\nlong-lived processes and terminals, and file tools. Without a command it serves\nMCP on stdio, with the flags of serve.",
+		Args:    noCommand(""),
+		Version: version(),
+		Example: `  mcp-sandbox exec --root . -- go test ./...   one confined command in this directory
+  mcp-sandbox config claude-code --root .      the entry for a client's configuration
+  mcp-sandbox doctor                           what this machine can confine`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -82,10 +86,14 @@ func newRoot() *cobra.Command {
 	root.SetErr(operator(os.Stderr))
 	serve := newServe()
 	root.RunE = serve.RunE
+	root.Flags().SetNormalizeFunc(normalName)
 	root.Flags().AddFlagSet(serve.Flags())
+	root.Flags().BoolP("version", "v", false, "print the version")
+	root.SetVersionTemplate("mcp-sandbox {{.Version}}\n")
 	root.AddCommand(serve, newExec(), newDoctor(), newConfigPrinter(), newSessions(), newSnapshots(), newClean(), newVersion())
 	for _, add := range extra {
 		root.AddCommand(add())
 	}
+	addHelp(root, serve.Flags())
 	return root
 }

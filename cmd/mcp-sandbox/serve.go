@@ -23,7 +23,10 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve MCP on stdio (the default) or the network",
-		Args:  cobra.NoArgs,
+		Args:  noCommand("serve takes no words; name the workspace with --root %s"),
+		Example: `  mcp-sandbox serve --root ~/project
+  mcp-sandbox serve --root ~/project --network allow --allow-preset npm,github --deny-secrets
+  mcp-sandbox serve --transport http --listen 127.0.0.1:8080 --token-file tokens`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
@@ -37,6 +40,7 @@ func newServe() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
+	completeValues(cmd)
 	return cmd
 }
 

@@ -75,6 +75,7 @@ func newSessionsList() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
+	showOnly(cmd.Flags(), "workspace", "snapshots")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVar(&principal, "principal", "", "only those of this principal of a network server")
 	return cmd
@@ -134,6 +135,7 @@ func newSessionsEnd() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
+	showOnly(cmd.Flags(), "workspace", "snapshots")
 	cmd.Flags().StringVar(&principal, "principal", "", "whose sessions, as the token file names it")
 	return cmd
 }
@@ -150,5 +152,6 @@ func newSessionsDelete() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
+	showOnly(cmd.Flags(), "workspace", "snapshots")
 	return cmd
 }

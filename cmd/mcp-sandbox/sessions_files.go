@@ -82,5 +82,6 @@ func savedFiles(use, short string, do func(ctx context.Context, cmd *cobra.Comma
 		},
 	}
 	s.register(cmd.Flags())
+	showOnly(cmd.Flags(), "workspace", "confinement")
 	return cmd
 }

@@ -44,6 +44,7 @@ type settings struct {
 const envPrefix = "MCP_SANDBOX_"
 
 func (s *settings) register(f *pflag.FlagSet) {
+	f.SetNormalizeFunc(normalName)
 	f.StringVar(&s.configFile, "config", "", "TOML file with the same keys as these flags")
 	f.StringVar(&s.session.Root, "root", "", "workspace directory, kept on exit (default: a temporary one, deleted on exit)")
 	f.StringVar(&s.session.StateDir, "state-dir", "", "the server's own directory (default: $XDG_STATE_HOME/mcp-sandbox)")

@@ -68,6 +68,7 @@ func newSnapshots() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	s.register(cmd.PersistentFlags())
+	showOnly(cmd.PersistentFlags(), "workspace", "confinement", "snapshots")
 
 	// with opens the snapshots of --root around one verb.
 	with := func(do snapshotVerb) func(*cobra.Command, []string) error {
