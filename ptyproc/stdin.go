@@ -68,6 +68,12 @@ func (t *Table) Write(ctx context.Context, r WriteRequest) (Result, error) {
 			w.yield, w.unseenYield = t.clamp(writeYield), t.clamp(unseenYield)
 		}
 		w.began = time.Now()
+		if r.WaitFor != nil {
+			p.mu.Lock()
+			w.echo.at = p.out.buf.len()
+			p.mu.Unlock()
+			w.echo.typed = p.echoOf(r.Chars)
+		}
 		if notice, err = p.write(ctx, r, w.yield); err != nil {
 			return Result{}, err
 		}

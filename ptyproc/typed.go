@@ -80,16 +80,59 @@ func (p *process) noticeLine(data []byte) string {
 
 // canonical says that the terminal hands over whole lines.
 func (p *process) canonical() bool {
-	rc, err := p.child.Stdin().SyscallConn()
-	if err != nil {
-		return false
+	t := p.termios()
+	return t != nil && t.Lflag&unix.ICANON != 0
+}
+
+// termios is nil where it cannot be read.
+func (p *process) termios() (t *unix.Termios) {
+	f := p.child.Stdin()
+	if f == nil {
+		return nil
 	}
-	cooked := false
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return nil
+	}
 	_ = rc.Control(func(fd uintptr) {
-		t, err := unix.IoctlGetTermios(int(fd), ioctlGetTermios)
-		cooked = err == nil && t.Lflag&unix.ICANON != 0
+		if got, err := unix.IoctlGetTermios(int(fd), ioctlGetTermios); err == nil {
+			t = got
+		}
 	})
-	return cooked
+	return t
+}
+
+// longestEcho is how much typed text is looked for in the output.
+const longestEcho = 1024
+
+// echoOf is the text that the terminal, or a line editor on it, will show as it
+// was typed; nil when it shows nothing or something else.
+func (p *process) echoOf(chars []byte) []byte {
+	if !p.tty || len(chars) > longestEcho || bytes.ContainsFunc(chars, func(r rune) bool { return r < ' ' && r != '\r' && r != '\n' || r == 0x7f }) {
+		return nil
+	}
+	if t := p.termios(); t == nil || t.Lflag&(unix.ICANON|unix.ECHO) == unix.ICANON {
+		return nil
+	}
+	return chars
+}
+
+// withoutEcho takes the first showing of each typed line out of text, also when
+// it has not come whole.
+func withoutEcho(text, typed []byte) []byte {
+	var out []byte
+	for _, line := range bytes.FieldsFunc(typed, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		head, rest, found := bytes.Cut(text, line)
+		if !found {
+			part := min(len(text), len(line)-1)
+			for part > 0 && !bytes.HasSuffix(text, line[:part]) {
+				part--
+			}
+			return append(out, text[:len(text)-part]...)
+		}
+		out, text = append(out, head...), rest
+	}
+	return append(out, text...)
 }
 
 // pipeKey is a byte that a terminal acts on, and what to do without one.

@@ -44,6 +44,7 @@ type waitFor struct {
 	settle   bool
 	floor    time.Duration
 	until    *WaitFor
+	echo     echo
 	match    *matcher // of until
 	progress func(Progress)
 	// began is what progress counts from, a write before the wait; zero is the wait.
@@ -69,7 +70,7 @@ func (t *Table) clamp(d time.Duration) time.Duration {
 // so that no other call prunes it in between.
 func (t *Table) await(ctx context.Context, p *process, w waitFor) (Result, error) {
 	defer p.enter()()
-	match, stop := p.watch(w.until, time.Now())
+	match, stop := p.watch(w.until, w.echo, time.Now())
 	defer stop()
 	w.match = match
 	end, err := t.wait(ctx, p, w)

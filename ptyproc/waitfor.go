@@ -66,6 +66,7 @@ type matcher struct {
 	dirty   bool
 	scanned time.Time
 	met     time.Time // zero until matched
+	echo    echo
 
 	port  int
 	child PortChild
@@ -75,12 +76,19 @@ type matcher struct {
 	spent time.Duration
 }
 
+// echo is what a call has typed, which is no answer to it: it is left out of the
+// output from the byte on where the output stood before.
+type echo struct {
+	typed []byte
+	at    int
+}
+
 // watch begins to match; the matcher is nil without anything to wait for.
-func (p *process) watch(w *WaitFor, begin time.Time) (m *matcher, stop func()) {
+func (p *process) watch(w *WaitFor, typed echo, begin time.Time) (m *matcher, stop func()) {
 	if w == nil {
 		return nil, func() {}
 	}
-	m = &matcher{p: p, pattern: w.pattern, port: w.port, begin: begin, next: begin, pause: portFirst}
+	m = &matcher{p: p, pattern: w.pattern, port: w.port, echo: typed, begin: begin, next: begin, pause: portFirst}
 	if m.pattern == nil {
 		m.child, _ = p.child.(PortChild)
 		return m, func() {}
@@ -115,10 +123,12 @@ func (m *matcher) scan() {
 		return
 	}
 	m.dirty, m.scanned = false, time.Now()
-	if m.met.IsZero() && m.pattern.Match(plainLines(m.window)) {
+	at := min(m.echo.at, len(m.window))
+	if m.met.IsZero() && m.pattern.Match(append(plainLines(m.window[:at]), withoutEcho(plainLines(m.window[at:]), m.echo.typed)...)) {
 		m.met = m.scanned
 	}
 	if over := len(m.window) - matchWindow; over > 0 {
+		m.echo = echo{}
 		m.window = append([]byte(nil), m.window[over:]...)
 	}
 }

@@ -134,6 +134,19 @@ func TestWaitForBesideInput(t *testing.T) {
 	}
 }
 
+// TestWaitForIsNotMetByTheEcho: what was typed is no answer to it.
+func TestWaitForIsNotMetByTheEcho(t *testing.T) {
+	c := startServer(t)
+	c.initialize("2025-11-25")
+	for _, cmd := range []string{"while read x; do sleep 0.5; eval \"$x\"; done", "bash --norc -i", "stty -echo; printf ready; read x; sleep 0.5; eval \"$x\""} {
+		id := outcome(t, c.ok("exec_command", map[string]any{"cmd": cmd, "tty": true, "yield_time_ms": 45_000})).SessionID
+		res := c.ok("write_stdin", map[string]any{"session_id": id, "chars": "sleep 0.5; echo DONE; sleep 1000\r", "wait_for": "DONE", "yield_time_ms": 45_000})
+		if o := outcome(t, res).Output; !strings.Contains("\n"+o, "\nDONE") || !strings.Contains(res.text(), "wait_for was met") {
+			t.Errorf("%s: %q", cmd, res.text())
+		}
+	}
+}
+
 // TestKeysByPolling: a line editor that looks for keys ten times a second, as
 // Python's since 3.13, waits for a line; a spinner that does so does not.
 func TestKeysByPolling(t *testing.T) {
