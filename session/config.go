@@ -100,6 +100,9 @@ type Config struct {
 	Manifest *manifest.Manifest
 	// Expose are the ports that expose_port may open; see AnyPort.
 	Expose []int
+	// SettingsFile is what this configuration was read from, "" for none. It may not
+	// lie where a session could change it, or it would set the policy of the next.
+	SettingsFile string
 	// Private are files of the server's own, such as its audit log and manifest.
 	// They may not lie where commands or file tools reach.
 	Private []string
@@ -178,35 +181,58 @@ func (c *Config) validate() error {
 // invalid_argument, not_found.
 func (c *Config) CheckPrivate() error {
 	open := slices.Concat(c.Read, c.Write)
+	writable := slices.Clone(c.Write)
 	root := c.Root
 	if m := c.Manifest; m != nil {
 		for _, g := range m.Grants {
 			open = append(open, g.Path)
+			if !g.ReadOnly {
+				writable = append(writable, g.Path)
+			}
 		}
 		root = cmp.Or(root, m.Root)
 	}
 	if root != "" {
-		open = append(open, root)
+		open, writable = append(open, root), append(writable, root)
+	}
+	if file := c.SettingsFile; file != "" {
+		if err := outOfReach(file, writable, "commands and file tools can change files, move it out of the workspace and the directories granted for writing"); err != nil {
+			return err
+		}
 	}
 	for _, file := range c.Private {
-		// The file may not exist yet, its directory must.
-		dir, err := filepath.Abs(filepath.Dir(file))
-		if err == nil {
-			dir, err = filepath.EvalSymlinks(dir)
+		if err := outOfReach(file, open, "commands and file tools can reach, move it out of the workspace and the granted directories"); err != nil {
+			return err
 		}
-		if err != nil {
-			return errorf("not_found", err, "the directory of %q does not exist, create it or name another", file)
+	}
+	return nil
+}
+
+// outOfReach refuses a file that lies in one of the places, by its name or by what
+// it links to.
+func outOfReach(file string, places []string, why string) error {
+	// The file may not exist yet, its directory must.
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return errorf("not_found", err, "the directory of %q does not exist, create it or name another", file)
+	}
+	names := []string{filepath.Join(dir, filepath.Base(file))}
+	if to, err := filepath.EvalSymlinks(names[0]); err == nil {
+		names = append(names, to)
+	}
+	for _, o := range places {
+		if abs, err := filepath.Abs(o); err == nil {
+			o = abs
 		}
-		real := filepath.Join(dir, filepath.Base(file))
-		for _, o := range open {
-			if abs, err := filepath.Abs(o); err == nil {
-				o = abs
-			}
-			if r, err := filepath.EvalSymlinks(o); err == nil {
-				o = r
-			}
-			if real == o || within(real, o) {
-				return errorf("invalid_argument", nil, "%q lies where commands and file tools can reach, move it out of the workspace and the granted directories", file)
+		if r, err := filepath.EvalSymlinks(o); err == nil {
+			o = r
+		}
+		for _, name := range names {
+			if name == o || within(name, o) {
+				return errorf("invalid_argument", nil, "%q lies where %s", file, why)
 			}
 		}
 	}

@@ -95,6 +95,7 @@ func (s *settings) load(f *pflag.FlagSet) error {
 		if err := overlayFile(f, s.configFile); err != nil {
 			return err
 		}
+		s.session.SettingsFile = s.configFile
 	}
 	if err := s.loadHTTP(); err != nil {
 		return err
