@@ -5,7 +5,7 @@ import path from 'node:path';
 import { script } from './script.mjs';
 
 const volatile = [
-  [/Wall time: [\d.]+ (m?s|seconds)(?: \(command: [\d.]+\))?/g, 'Wall time: N $1'],
+  [/Wall time: [\d.]+ (ms|seconds|s)(?: \(command: [\d.]+\))?/g, 'Wall time: N $1'],
   [/"wall_time_seconds":[\d.e-]+(?:,"command_seconds":[\d.e-]+)?/g, '"wall_time_seconds":N'],
   [/(session ID |"session_id":)\d+/g, '$1N'],
   [/out_[0-9a-f]+/g, 'out_N'],
