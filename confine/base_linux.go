@@ -35,12 +35,19 @@ func planBase(p *sandbox.Policy, id identity) *base {
 	c := &b.cfg
 	c.HostProc = p.Level == sandbox.LevelNamespacesNoProc
 	c.Network = p.Network
+	c.NoVeth = noVeth
 	c.UID = id.uid
 	c.Tmp, c.Shm = p.Limits.Tmp, p.Limits.Shm
 	c.Dirs = []string{"/dev", "/sys", "/home", "/mnt", "/media", "/srv", "/var/lib", "/var/log", "/var/cache"}
 	c.Binds, c.Links = systemTrees()
+	names := nameFiles(p.Network)
+	for _, f := range names {
+		if grantOver(p, f.Path) == "" {
+			c.Files = append(c.Files, f)
+		}
+	}
 	if id.uid == 0 {
-		b.etcForRoot()
+		b.etcForRoot(names)
 	} else {
 		c.Binds = append(c.Binds, hostTree("/etc", false, false))
 	}
@@ -129,8 +136,9 @@ const maxCopy = 256 << 10
 
 // etcForRoot shows only what everyone may read. Covers are not enough for uid
 // 0, to which file modes mean nothing: a program on the host that replaces
-// /etc/shadow by rename removes a mount that lies over it.
-func (b *base) etcForRoot() {
+// /etc/shadow by rename removes a mount that lies over it. Of made the session has
+// its own.
+func (b *base) etcForRoot(made []file) {
 	b.cfg.Dirs = append(b.cfg.Dirs, "/etc")
 	entries, err := os.ReadDir("/etc")
 	if err != nil {
@@ -138,7 +146,7 @@ func (b *base) etcForRoot() {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if slices.Contains(etcMade, name) || slices.Contains(etcSecrets, name) {
+		if slices.Contains(etcMade, name) || slices.Contains(etcSecrets, name) || replaced(made, e) {
 			continue
 		}
 		p := "/etc/" + name

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,12 +107,16 @@ func BenchmarkParallelConfinedExec(b *testing.B) {
 
 // BenchmarkSessionStart is from the policy to a sandbox that takes commands, with
 // an init that is booted when it is asked for ("cold") and with one that waits
-// ("standby"); the close is not counted. The median is what to look at: one start
+// ("standby"), both also with a gate; the close is not counted. The median is what to look at: one start
 // while the machine is busy weighs in the mean like ten others.
 func BenchmarkSessionStart(b *testing.B) {
-	for _, name := range []string{"cold", "standby"} {
+	for _, name := range []string{"cold", "standby", "cold-gate", "standby-gate"} {
 		b.Run(name, func(b *testing.B) {
 			p := testPolicy(b)
+			name, gated := strings.CutSuffix(name, "-gate")
+			if gated {
+				p.Network = sandbox.NetworkAllow
+			}
 			var warm *WarmInit
 			if name == "standby" {
 				warm = &WarmInit{}

@@ -25,6 +25,7 @@ import (
 type bootKey struct {
 	namespaces bool
 	hostNet    bool // shares the host's network
+	gate       bool // has a gate
 	unconfined bool
 	gitStage   bool // mounts overlays
 	uid, gid   int
@@ -35,8 +36,8 @@ func newBootKey(p *sandbox.Policy, id identity, level sandbox.Level) bootKey {
 	return bootKey{
 		namespaces: level == sandbox.LevelNamespaces || level == sandbox.LevelNamespacesNoProc,
 		hostNet:    p.Network == sandbox.NetworkHost, unconfined: level == sandbox.LevelNone,
-		gitStage: p.GitStage != "",
-		uid:      id.uid, gid: id.gid, limits: p.Limits,
+		gitStage: p.GitStage != "", gate: p.Network == sandbox.NetworkAllow,
+		uid: id.uid, gid: id.gid, limits: p.Limits,
 	}
 }
 
@@ -217,7 +218,11 @@ func (k bootKey) attr() *syscall.SysProcAttr {
 	attr.GidMappingsEnableSetgroups = root
 	attr.AmbientCaps = initCaps
 	if k.gitStage {
-		attr.AmbientCaps = slices.Concat(initCaps, overlayCaps)
+		attr.AmbientCaps = slices.Concat(attr.AmbientCaps, overlayCaps)
+	}
+	if k.gate {
+		// The gate's ports are those of the world.
+		attr.AmbientCaps = append(slices.Clone(attr.AmbientCaps), unix.CAP_NET_BIND_SERVICE)
 	}
 	return attr
 }

@@ -51,6 +51,7 @@ type initConfig struct {
 type baseConfig struct {
 	HostProc bool // show the host's /proc even where a fresh one is available
 	Network  sandbox.Network
+	NoVeth   bool // the gate is on the loopback, as where the kernel has no veth
 	UID      int
 	Tmp, Shm int64 // sizes in bytes
 
@@ -92,6 +93,7 @@ func (c *baseConfig) encode() *encoder {
 	e := newFrame(opBase)
 	e.flag(c.HostProc)
 	e.str(string(c.Network))
+	e.flag(c.NoVeth)
 	e.num(c.UID)
 	e.u64(uint64(c.Tmp))
 	e.u64(uint64(c.Shm))
@@ -101,7 +103,7 @@ func (c *baseConfig) encode() *encoder {
 }
 
 func decodeBase(d *decoder) (*baseConfig, error) {
-	c := &baseConfig{HostProc: d.flag(), Network: sandbox.Network(d.str()), UID: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64()), Dirs: d.strs()}
+	c := &baseConfig{HostProc: d.flag(), Network: sandbox.Network(d.str()), NoVeth: d.flag(), UID: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64()), Dirs: d.strs()}
 	c.Binds, c.Links, c.Files = d.contents()
 	return c, d.done()
 }

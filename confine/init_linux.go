@@ -44,6 +44,8 @@ type initState struct {
 	ops         chan func()                  // for init's unrestricted threads
 	threads     sync.WaitGroup
 
+	gate *gate // nil without one
+
 	git *gitStage // nil where git directories are not staged
 
 	gaps []string // layers init could not have, as name=reason
@@ -146,7 +148,9 @@ func (s *initState) foundation() []step {
 		{"set kernel limits of the namespaces", s.namespaceSysctls},
 		{"set the host name", s.setHostName},
 		{"bring the loopback interface up", s.loopbackUp},
+		{"make the gate", s.makeGate},
 		{"build the base of the file system", s.buildBase},
+		{"wait for the gate", s.gateMade},
 	}
 }
 

@@ -71,7 +71,7 @@ func (l *layout) withoutMounts() error {
 	system, _ := systemTrees()
 	etc := base{}
 	if l.id.uid == 0 {
-		etc.etcForRoot()
+		etc.etcForRoot(nil)
 	} else {
 		system = append(system, hostTree("/etc", false, false))
 	}

@@ -152,13 +152,7 @@ func (l *layout) etc() {
 		file{"/etc/hosts", "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n", 0o644},
 		file{"/etc/hostname", "sandbox\n", 0o644},
 	)
-	// A resolver file that is a link into /run would dangle: its target is made
-	// at the place the link leads to.
-	if real, err := filepath.EvalSymlinks("/etc/resolv.conf"); err == nil && !within(real, "/etc") {
-		if b, err := os.ReadFile(real); err == nil && len(b) < 64<<10 {
-			l.cfg.Files = append(l.cfg.Files, file{real, string(b), 0o644})
-		}
-	}
+	l.cfg.Files = append(l.cfg.Files, l.nameFilesOver()...)
 }
 
 // gitFiles adds the session's git configuration, to dir where the home is not its

@@ -165,8 +165,14 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 		// Nothing stands open: no warning.
 		r.Layers = append(r.Layers, sandbox.Layer{Name: gapHostName, State: sandbox.StateOff, Detail: "commands see the server's own: a filter around the server refuses sethostname (" + why + ")"})
 	}
+	if why, ok := missing[gapGate]; ok {
+		r.Warnings = append(r.Warnings, "network: the kernel gives no second network namespace with a veth pair ("+why+"): names lead to the session's own loopback, addresses are reached through the proxy only, and ports of allowed hosts cannot be listened on at all addresses")
+	}
+	if why, ok := missing[gapNames]; ok {
+		r.Warnings = append(r.Warnings, "network: names are not answered ("+why+"): only programs that use the proxy settings reach allowed hosts")
+	}
 	for _, k := range slices.Sorted(maps.Keys(missing)) {
-		if k != gapProc && k != gapHostName {
+		if k != gapProc && k != gapHostName && k != gapGate && k != gapNames {
 			r.Warnings = append(r.Warnings, k+": could not be set ("+missing[k]+")")
 		}
 	}

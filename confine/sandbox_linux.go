@@ -18,6 +18,7 @@ import (
 // Sandbox is one running confinement. Its methods are safe for concurrent use.
 type Sandbox struct {
 	report sandbox.Report
+	gate   Gate
 	env    []string
 	log    *slog.Logger
 	uid    int // of the commands

@@ -39,6 +39,9 @@ func (s *Sandbox) Spawn(context.Context, sandbox.Command) (sandbox.Process, erro
 	return nil, errUnsupported()
 }
 func (s *Sandbox) Listen(string, string) (net.Listener, error) { return nil, errUnsupported() }
+func (s *Sandbox) Gate() Gate                                  { return GateNone }
+func (s *Sandbox) ListenGate(int) (net.Listener, error)        { return nil, errUnsupported() }
+func (s *Sandbox) ListenNames() (net.PacketConn, error)        { return nil, errUnsupported() }
 func (s *Sandbox) Dial(context.Context, int) (net.Conn, error) { return nil, errUnsupported() }
 func (s *Sandbox) Done() <-chan struct{}                       { return nil }
 func (s *Sandbox) Close() error                                { return nil }

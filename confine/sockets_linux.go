@@ -17,14 +17,11 @@ func (s *Sandbox) Listen(network, addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.askFor(context.Background(), opListen, func(e *encoder) {
-		e.str(string(ip))
-		e.u16(uint16(port))
-	})
-	if err != nil {
-		return nil, s.socketError(err, "listener")
-	}
-	f, err := socketFile(a)
+	return s.listener(listenInside, ip, port)
+}
+
+func (s *Sandbox) listener(kind uint8, ip net.IP, port int) (net.Listener, error) {
+	f, err := s.listenFile(kind, ip, port)
 	if err != nil {
 		return nil, err
 	}
@@ -184,30 +181,6 @@ func (s *Sandbox) release(c interface{ Close() error }) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.held, c)
-}
-
-// listen makes a listening socket in the sandbox's network.
-func (s *initState) listen(req uint32, f *frame) {
-	ip, port := f.str(), f.u16()
-	if f.done() != nil || len(ip) != 4 {
-		s.answer(req, unix.EBADMSG, 0)
-		return
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		s.answer(req, err, 0)
-		return
-	}
-	defer unix.Close(fd)
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	if err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte([]byte(ip))}); err == nil {
-		err = unix.Listen(fd, 128)
-	}
-	if err != nil {
-		s.answer(req, err, 0)
-		return
-	}
-	s.answer(req, nil, 0, fd)
 }
 
 // socket makes an unconnected socket. Init does not connect it: a backlog that a

@@ -263,6 +263,7 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, p
 		}
 		return nil, err
 	}
+	s.gate = gateKind(p.Network, gaps)
 	if len(gaps) > 0 {
 		host = host.answered(gaps, cg)
 		if pl, _, err = plan(*p, host); err == nil {

@@ -43,6 +43,18 @@ func (q *questions) has(e endpoint) bool {
 	return q.granted[e]
 }
 
+// hasName tells whether anything of a name was granted.
+func (q *questions) hasName(name string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for e := range q.granted {
+		if e.name == name {
+			return true
+		}
+	}
+	return false
+}
+
 // ask puts the question, or waits with those who came first.
 func (q *questions) ask(ctx context.Context, e endpoint, put func(context.Context) Answer) Answer {
 	q.mu.Lock()

@@ -65,17 +65,16 @@ func socks(kind byte, addr string, port int) string {
 	return string(socksBytes(1, kind, []byte(addr), port))
 }
 
-// AC-38, AC-39, AC-40, AC-42, AC-43: each of these tries to reach something other than
-// http or https of example.com, or 8443 there. None may cause a connection
-// elsewhere, a lookup of another name, or a byte of it at the allowed site.
-func TestEgressBypassAttempts(t *testing.T) {
+// bypassAttempts each try to reach something other than http or https of
+// example.com, or 8443 there.
+func bypassAttempts() map[string]string {
 	tls := func(name string) string { return string(records(helloMsg(sni(name)), 16384)) }
 	ok := connectLine("example.com:443")
 	post := func(headers, body string) string {
 		return "POST http://example.com/ HTTP/1.1\r\nHost: example.com\r\n" + headers + "\r\n" + body
 	}
 	smuggled := "GET /evil HTTP/1.1\r\nHost: evil.test\r\n\r\n"
-	attempts := map[string]string{
+	return map[string]string{
 		// Another host, by each protocol.
 		"connect other":        connectLine("evil.test:443"),
 		"connect subdomain":    connectLine("evil.example.com:443"),
@@ -253,6 +252,12 @@ func TestEgressBypassAttempts(t *testing.T) {
 		"empty line first":           "\r\n" + get("http://example.com/evil", "example.com"),
 		"lower-case method":          "connect example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
 	}
+}
+
+// AC-38, AC-39, AC-40, AC-42, AC-43: none may cause a connection elsewhere, a lookup of another name, or a byte of it
+// at the allowed site.
+func TestEgressBypassAttempts(t *testing.T) {
+	attempts := bypassAttempts()
 	if len(attempts) < 60 {
 		t.Fatalf("%d attempts", len(attempts))
 	}

@@ -47,8 +47,15 @@ func closeWrite(c net.Conn) bool {
 	return ok && h.CloseWrite() == nil
 }
 
+// entrance is one way in: what serves its connections, and what those are told that
+// are over the limit.
+type entrance struct {
+	handle func(*client)
+	full   string
+}
+
 // accept takes a connection in, or turns it away at the limit.
-func (p *Proxy) accept(nc net.Conn) {
+func (p *Proxy) accept(nc net.Conn, e entrance) {
 	c := &client{Conn: nc}
 	p.mu.Lock()
 	closed, full := p.closed, len(p.clients) >= p.o.MaxConns
@@ -62,10 +69,8 @@ func (p *Proxy) accept(nc net.Conn) {
 		_ = nc.Close()
 		return
 	case full:
-		// What it speaks is not known yet, and waiting to learn it is the resource
-		// that has run out.
 		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = io.WriteString(nc, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		_, _ = io.WriteString(nc, e.full)
 		_ = nc.Close()
 		_ = p.deny("any host", 0, Decision{
 			Reason: fmt.Sprintf("%d connections are open, which is the limit of this session", p.o.MaxConns),
@@ -81,7 +86,7 @@ func (p *Proxy) accept(nc net.Conn) {
 			delete(p.clients, c)
 			p.mu.Unlock()
 		}()
-		p.handle(c)
+		e.handle(c)
 	}()
 }
 

@@ -5,9 +5,11 @@
 // which has no route out, and hands it to the server. There a [Proxy] accepts on
 // it, judges each request by a [Policy], resolves the name once, dials only an
 // address it has judged, and carries the bytes. One port speaks HTTP CONNECT,
-// plain HTTP forwarding and SOCKS5, told apart by the first byte. Start at
-// [NewPolicy], [NewProxy] and [Proxy.Serve]; [Environ] is what commands need to
-// find it.
+// plain HTTP forwarding and SOCKS5, told apart by the first byte. Programs that
+// know of no proxy are served by [Proxy.ServeNames], which gives the names that
+// may be reached addresses of the session, and [Proxy.ServeNamed], which takes
+// the connections to those. Start at [NewPolicy], [NewProxy] and [Proxy.Serve];
+// [Environ] is what commands need to find it.
 //
 // It reads of the traffic only what says where it goes: requests on port 80, and
 // the ClientHello of TLS. It does not terminate TLS, so it sees no paths there
@@ -19,6 +21,7 @@ package egress
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -69,6 +72,15 @@ type Options struct {
 	// granted name may not resolve to either. host is normalised. It must return
 	// when ctx ends, which is within 60 s; nil asks nobody.
 	Ask func(ctx context.Context, host string, port int) Answer
+	// NameServer is the address on port 53 of which ServeNamed answers look-ups
+	// over TCP; the zero value is none.
+	NameServer netip.Addr
+	// MaxNames is how many names may be looked up over the life of the proxy; 0
+	// is 1,024.
+	MaxNames int
+	// OnName is told of each look-up of a name that may be reached, before it is
+	// answered: the name's address inside, and the ports that rules allow.
+	OnName func(a netip.Addr, ports []uint16)
 }
 
 // Proxy serves one session. Its methods may be called from any goroutine.
@@ -76,6 +88,7 @@ type Proxy struct {
 	o      Options
 	budget budget
 	asks   questions
+	names  names
 	// hostAddrs lists the addresses of the server's own interfaces.
 	hostAddrs func() ([]netip.Addr, error)
 
@@ -86,7 +99,7 @@ type Proxy struct {
 	mu        sync.Mutex
 	policy    *Policy
 	closed    bool
-	listeners map[net.Listener]struct{}
+	listeners map[io.Closer]struct{}
 	clients   map[*client]struct{}
 	flows     map[*flow]struct{}
 }
@@ -105,6 +118,9 @@ func NewProxy(o Options) *Proxy {
 	if o.MaxConns <= 0 {
 		o.MaxConns = 256
 	}
+	if o.MaxNames <= 0 {
+		o.MaxNames = maxNames
+	}
 	for d, def := range map[*time.Duration]time.Duration{
 		&o.HeaderTimeout: 15 * time.Second,
 		&o.DialTimeout:   20 * time.Second,
@@ -121,7 +137,7 @@ func NewProxy(o Options) *Proxy {
 		o:         o,
 		policy:    o.Policy,
 		hostAddrs: interfaceAddrs,
-		listeners: map[net.Listener]struct{}{},
+		listeners: map[io.Closer]struct{}{},
 		clients:   map[*client]struct{}{},
 		flows:     map[*flow]struct{}{},
 	}
@@ -133,27 +149,45 @@ func NewProxy(o Options) *Proxy {
 // Serve accepts on l until Close (then it returns nil) or until l fails. It
 // closes l when it returns.
 func (p *Proxy) Serve(l net.Listener) error {
-	defer l.Close()
+	return p.serve(l, entrance{
+		handle: p.handle,
+		// What it speaks is not known yet, and waiting to learn it is the resource
+		// that has run out.
+		full: "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+	})
+}
+
+// begin makes what is served known to Close, false once that has been called.
+func (p *Proxy) begin(l io.Closer) bool {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.closed {
-		p.mu.Unlock()
-		return nil
+		return false
 	}
 	p.listeners[l] = struct{}{}
 	p.wg.Add(1)
+	return true
+}
+
+func (p *Proxy) end(l io.Closer) {
+	p.mu.Lock()
+	delete(p.listeners, l)
 	p.mu.Unlock()
-	defer p.wg.Done()
-	defer func() {
-		p.mu.Lock()
-		delete(p.listeners, l)
-		p.mu.Unlock()
-	}()
+	p.wg.Done()
+}
+
+func (p *Proxy) serve(l net.Listener, e entrance) error {
+	defer l.Close()
+	if !p.begin(l) {
+		return nil
+	}
+	defer p.end(l)
 	pause := time.Duration(0)
 	for {
 		nc, err := l.Accept()
 		if err == nil {
 			pause = 0
-			p.accept(nc)
+			p.accept(nc, e)
 			continue
 		}
 		if p.ctx.Err() != nil {

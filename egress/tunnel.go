@@ -59,11 +59,23 @@ func (p *Proxy) hello(c *client, e endpoint) ([]byte, error) {
 	var fault clientHelloError
 	if errors.As(err, &fault) {
 		_ = p.denyEndpoint(e, Decision{Reason: fault.Error()})
-		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = c.Write([]byte{recordAlert, 3, 1, 0, 2, 2, 112})
-		c.finish()
+		c.alert(alertUnrecognizedName)
 	}
 	return nil, err
+}
+
+// TLS alerts (RFC 8446 section 6, RFC 6066 section 3).
+const (
+	alertInternalError    = 80
+	alertUnrecognizedName = 112
+)
+
+// alert ends a connection with a fatal TLS alert.
+func (c *client) alert(description byte) {
+	const fatal = 2
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = c.Write([]byte{recordAlert, 3, 1, 0, 2, fatal, description})
+	c.finish()
 }
 
 // relay is the two directions of a tunnel.

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -47,9 +49,12 @@ type gateway struct {
 	// denied counts for the metrics, by kind; nil counts nothing.
 	denied func(kind string)
 
-	mu      sync.Mutex
-	policy  *egress.Policy
-	proxies map[*egress.Proxy]bool
+	// upstream is what lies beyond the proxies, in tests another than the world.
+	upstream egress.Options
+
+	mu       sync.Mutex
+	policy   *egress.Policy
+	sessions map[*sessionProxy]bool
 }
 
 // newGateway refuses an allow network without a rule: an empty list must never
@@ -59,18 +64,21 @@ func newGateway(n networkSettings, log *slog.Logger) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkLoopback(p); err != nil {
+		return nil, err
+	}
 	if n.maxConns < 0 {
 		return nil, badSetting("limit-net-conns is %d, use 1 or more, or 0 for the default", n.maxConns)
 	}
-	return &gateway{log: log, settings: n, policy: p, proxies: map[*egress.Proxy]bool{}}, nil
+	return &gateway{log: log, settings: n, policy: p, sessions: map[*sessionProxy]bool{}}, nil
 }
 
 // proxyAddress is where a session finds its proxy, on its own loopback. It is
 // taken before the first command runs, so nothing inside can squat on it.
 const proxyAddress = "127.0.0.1:3128"
 
-// open starts a session's proxy on a listener made inside its network: there is
-// no route out and so nothing to go around the proxy.
+// open starts a session's proxy on listeners made inside its network, and in the
+// gate that the one route there leads to: nothing goes around the proxy.
 func (g *gateway) open(sb *confine.Sandbox, p sandbox.Policy, up session.Callbacks) (*sessionProxy, error) {
 	// Elsewhere the listener would be on the host's own loopback, a way out for
 	// every user of the machine, and the session could not reach it.
@@ -81,32 +89,44 @@ func (g *gateway) open(sb *confine.Sandbox, p sandbox.Policy, up session.Callbac
 	if err != nil {
 		return nil, err
 	}
-	s := &sessionProxy{gateway: g, up: up, served: make(chan struct{})}
-	o := egress.Options{Log: p.Log, OnDenial: s.note, MaxBytes: g.settings.maxBytes, MaxConns: g.settings.maxConns}
+	s := &sessionProxy{gateway: g, up: up, gate: sessionGate{sb: sb, log: p.Log, open: map[netip.AddrPort]bool{}}}
+	o := g.upstream
+	o.Log, o.OnDenial, o.MaxBytes, o.MaxConns = p.Log, s.note, g.settings.maxBytes, g.settings.maxConns
+	o.NameServer, o.OnName = nameServer, s.gate.named
+	if sb.Gate() == confine.GateLoopback {
+		o.MaxNames = namesOnLoopback
+	}
 	if g.settings.elicit && up.Ask != nil {
 		o.Ask = s.ask
+		s.gate.always = []uint16{80, 443}
 	}
 	g.mu.Lock()
 	o.Policy = g.policy
 	s.proxy = egress.NewProxy(o)
-	g.proxies[s.proxy] = true
+	s.gate.proxy = s.proxy
+	g.sessions[s] = true
 	g.mu.Unlock()
-	go func() {
-		defer close(s.served)
-		if err := s.proxy.Serve(l); err != nil && p.Log != nil {
-			p.Log.Debug("the network proxy ended", "error", err)
-		}
-	}()
+	s.gate.serve(func() error { return s.proxy.Serve(l) })
+	if err := s.gate.start(o.Policy); err != nil {
+		s.close()
+		return nil, err
+	}
 	return s, nil
 }
 
 // set changes the rules of every session at once; nil closes the network.
 func (g *gateway) set(p *egress.Policy) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.policy = p
-	for proxy := range g.proxies {
-		proxy.SetPolicy(p)
+	sessions := slices.Collect(maps.Keys(g.sessions))
+	for _, s := range sessions {
+		s.proxy.SetPolicy(p)
+	}
+	g.mu.Unlock()
+	for _, s := range sessions {
+		if err := s.gate.follow(p); err != nil {
+			g.log.Warn("a session does not reach all that the new rules allow", "error", err)
+		}
 	}
 }
 
@@ -116,7 +136,7 @@ type sessionProxy struct {
 	gateway *gateway
 	up      session.Callbacks
 	proxy   *egress.Proxy
-	served  chan struct{}
+	gate    sessionGate
 
 	mu      sync.Mutex
 	refused []string
@@ -204,8 +224,7 @@ func (s *sessionProxy) notices() []string {
 
 func (s *sessionProxy) close() {
 	s.gateway.mu.Lock()
-	delete(s.gateway.proxies, s.proxy)
+	delete(s.gateway.sessions, s)
 	s.gateway.mu.Unlock()
-	s.proxy.Close()
-	<-s.served
+	s.gate.stop()
 }

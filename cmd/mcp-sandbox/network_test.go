@@ -65,7 +65,7 @@ func TestAllowNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, try := range []string{
-		"exec 3<>/dev/tcp/127.0.0.1/" + port, "exec 3<>/dev/tcp/1.1.1.1/80", "exec 3<>/dev/udp/1.1.1.1/53 && echo x >&3",
+		"exec 3<>/dev/tcp/127.0.0.1/" + port, "exec 3<>/dev/tcp/1.1.1.1/80", "exec 3<>/dev/udp/1.1.1.1/53 && echo x >&3 && read -r -t 1 -u 3 x",
 	} {
 		if o := c.exec(map[string]any{"cmd": try, "shell": "bash"}); o.ExitCode == nil || *o.ExitCode == 0 {
 			t.Errorf("%s went through: %+v", try, o)

@@ -73,7 +73,9 @@ func (s *settings) reloadRules() {
 		if s.fromFlags["allow-preset"] {
 			n.presets = s.network.presets
 		}
-		p, err = egress.NewPolicy(n.allow, n.deny, n.presets)
+		if p, err = egress.NewPolicy(n.allow, n.deny, n.presets); err == nil {
+			err = checkLoopback(p)
+		}
 	}
 	if err != nil {
 		s.gateway.set(nil)

@@ -1,0 +1,175 @@
+package confine
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mcp-sandbox/sandbox"
+)
+
+// answering serves l with the address that each connection was meant for.
+func answering(t *testing.T, l net.Listener, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "for "+c.LocalAddr().String()+"\n")
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+}
+
+func gatedPolicy(t *testing.T, level sandbox.Level) sandbox.Policy {
+	p := testPolicy(t)
+	p.Level, p.Network = level, sandbox.NetworkAllow
+	return p
+}
+
+// TestGate: the gate takes connections to any address on the ports that are open
+// there, the session keeps its own, and what is asked of names arrives.
+func TestGate(t *testing.T) {
+	for _, level := range []sandbox.Level{sandbox.LevelNamespaces, sandbox.LevelNamespacesNoProc} {
+		t.Run(string(level), func(t *testing.T) {
+			p := gatedPolicy(t, level)
+			s := start(t, p)
+			if s.Gate() != GateNetwork {
+				t.Fatalf("%d, %q", s.Gate(), s.Report().Warnings)
+			}
+			l, err := s.ListenGate(80)
+			answering(t, l, err)
+			if _, err := s.ListenGate(80); err == nil || sandbox.CodeOf(err) != "already_exists" {
+				t.Errorf("a second listener: %v", err)
+			}
+			names, err := s.ListenNames()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer names.Close()
+			go func() {
+				b := make([]byte, 100)
+				n, from, err := names.ReadFrom(b)
+				if err == nil {
+					_, _ = names.WriteTo(append([]byte("asked "), b[:n]...), from)
+				}
+			}()
+			out, _ := sh(t, s, p.Workspace, `exec 2>/dev/null bash -c 'for a in 198.19.0.1 8.8.8.8 10.255.255.1 198.18.0.1; do cat < /dev/tcp/$a/80; done
+for a in 127.0.0.1/80 198.18.0.2/80 8.8.8.8/81; do cat < /dev/tcp/$a || echo none; done
+exec 3<>/dev/udp/198.18.0.1/53; echo x >&3; head -1 <&3'`)
+			if out != "for 198.19.0.1:80\nfor 8.8.8.8:80\nfor 10.255.255.1:80\nfor 198.18.0.1:80\nnone\nnone\nnone\nasked x\n" {
+				t.Errorf("%q", out)
+			}
+		})
+	}
+}
+
+// TestGateOnLoopback: without veth names have addresses of the session's own
+// loopback, and the report says what that costs.
+func TestGateOnLoopback(t *testing.T) {
+	noVeth = true
+	defer func() { noVeth = false }()
+	p := gatedPolicy(t, sandbox.LevelNamespaces)
+	s := start(t, p)
+	if s.Gate() != GateLoopback || !strings.Contains(strings.Join(s.Report().Warnings, "\n"), "names lead to the session's own loopback") {
+		t.Fatalf("%d, %q", s.Gate(), s.Report().Warnings)
+	}
+	if _, err := s.ListenGate(80); err == nil {
+		t.Error("there is a gate")
+	}
+	names, err := s.ListenNames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer names.Close()
+	l, err := s.Listen("tcp", "198.19.0.1:80")
+	answering(t, l, err)
+	if out, _ := sh(t, s, p.Workspace, `exec bash -c 'cat < /dev/tcp/198.19.0.1/80; cat < /dev/tcp/198.19.0.2/80 || echo none'`); !strings.HasPrefix(out, "for 198.19.0.1:80\n") || !strings.HasSuffix(out, "none\n") {
+		t.Errorf("%q", out)
+	}
+}
+
+// TestGateEnds: nothing of a gate stays when its session has ended, and none is
+// made with another network.
+func TestGateEnds(t *testing.T) {
+	s := start(t, gatedPolicy(t, sandbox.LevelNamespaces))
+	l, err := s.ListenGate(443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := s.ListenNames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener: %v", err)
+	}
+	if _, _, err := names.ReadFrom(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the socket for names: %v", err)
+	}
+	if _, err := s.ListenGate(80); err == nil {
+		t.Error("an ended session has a gate")
+	}
+	p := testPolicy(t)
+	other := start(t, p)
+	if other.Gate() != GateNone {
+		t.Errorf("%d", other.Gate())
+	}
+	if out, _ := sh(t, other, p.Workspace, "cat /proc/net/dev | grep -c :"); out != "1\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+// TestNameFiles: where names are looked up is the session's own, also where the
+// host's files are links or a grant shows /etc.
+func TestNameFiles(t *testing.T) {
+	for network, want := range map[sandbox.Network]string{
+		sandbox.NetworkAllow: "nameserver 198.18.0.1\nhosts: files dns\n", sandbox.NetworkLoopback: "nameserver 127.0.0.1\nhosts: files\n",
+		sandbox.NetworkNone: "nameserver 127.0.0.1\nhosts: files\n",
+	} {
+		for _, read := range [][]string{nil, {"/etc"}, {"/etc/ssl"}} {
+			p := testPolicy(t)
+			p.Network, p.Read = network, read
+			s := start(t, p)
+			if out, _ := sh(t, s, p.Workspace, "cat /etc/resolv.conf; grep ^hosts /etc/nsswitch.conf"); out != want {
+				t.Errorf("%s, with %q: %q", network, read, out)
+			}
+			s.Close()
+		}
+	}
+	p := testPolicy(t)
+	p.Read = []string{"/etc/resolv.conf"}
+	host, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := sh(t, start(t, p), p.Workspace, "cat /etc/resolv.conf"); out != string(host) {
+		t.Errorf("the host's was granted: %q", out)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(filepath.Join(dir, "target"), dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	if got := actualPath(dir + "/link"); got != dir+"/link" {
+		t.Errorf("a link to nothing: %s", got)
+	}
+	if err := os.WriteFile(dir+"/target", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := filepath.EvalSymlinks(dir + "/target"); err != nil || actualPath(dir+"/link") != got {
+		t.Errorf("%s, %v", actualPath(dir+"/link"), err)
+	}
+}
