@@ -367,6 +367,12 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("0.0.0.0", 53)); p
 			if out, _ := s.run(listen); !strings.Contains(out, "own") {
 				t.Errorf("%q", out)
 			}
+			// Servers print it, and a request to it must not go to the proxy.
+			if !slices.ContainsFunc(s.Environ(), func(kv string) bool {
+				return strings.HasPrefix(kv, "no_proxy=") && strings.Contains(kv, ","+confine.SessionAddress+",")
+			}) {
+				t.Errorf("no_proxy leaves out the session's own address: %q", s.Environ())
+			}
 			if out, _ := s.run("cat < /dev/tcp/127.0.0.1/" + port); out != "host's service\n" {
 				t.Errorf("the loopback rule: %q", out)
 			}
