@@ -6,6 +6,7 @@ import { script } from './script.mjs';
 
 const volatile = [
   [/Wall time: [\d.]+ (ms|seconds|s)(?: \(command: [\d.]+\))?/g, 'Wall time: N $1'],
+  [/killed after \d+ ms/g, 'killed after N ms'],
   [/"wall_time_seconds":[\d.e-]+(?:,"command_seconds":[\d.e-]+)?/g, '"wall_time_seconds":N'],
   [/(session ID |"session_id":)\d+/g, '$1N'],
   [/out_[0-9a-f]+/g, 'out_N'],
