@@ -67,7 +67,7 @@ func TestRevokedTokenEndsWhatRuns(t *testing.T) {
 	if err := os.WriteFile(tokens, []byte("not a token file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the wrong file", func() bool { return strings.Contains(n.stderr.String(), "nobody is let in") })
+	waitFor(t, "the wrong file", func() bool { return strings.Contains(n.stderr.String(), "nobody is admitted") })
 	select {
 	case a := <-bobs:
 		t.Fatalf("a wrong file ended a call: %+v", a)
