@@ -1,6 +1,10 @@
 package confine
 
-import "golang.org/x/sys/unix"
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
 
 // answer codes an errno and a number for one request.
 func (s *initState) answer(req uint32, err error, value int, fds ...int) {
@@ -75,6 +79,14 @@ func (s *initState) control(f *frame) {
 			n = 1
 		}
 		s.answer(req, nil, n)
+	case opOwner:
+		network, at := f.str(), f.str()
+		if f.done() != nil {
+			s.answer(req, unix.EBADMSG, 0)
+			return
+		}
+		where, _ := netip.ParseAddrPort(at)
+		s.answer(req, nil, s.owner(network, where))
 	case opTmpLeft:
 		left, err := tmpLeft()
 		s.answer(req, err, left)

@@ -1,6 +1,8 @@
 package confine
 
 import (
+	"context"
+	"net"
 	"os"
 	"path"
 
@@ -75,6 +77,25 @@ func (p *Process) Denied() []sandbox.Denial {
 		}
 	}
 	return kept
+}
+
+// DenyConn notes a refusal for the command that holds the client's end of a
+// connection or a look-up inside: from is that end, as the proxy's side sees it. It
+// reports whether there is one. It is to be called before the client hears of the
+// refusal.
+func (s *Sandbox) DenyConn(ctx context.Context, from net.Addr, d sandbox.Denial) bool {
+	if from == nil {
+		return false
+	}
+	id, err := s.ask(ctx, opOwner, func(e *encoder) {
+		e.str(from.Network())
+		e.str(from.String())
+	})
+	if err != nil || id <= 0 {
+		return false
+	}
+	s.keepDenial(uint32(id), d)
+	return true
 }
 
 // Refuses reports whether commands cannot read, or with write cannot change or

@@ -3,6 +3,9 @@ package confine
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -73,12 +76,18 @@ func (s *initState) listening(port uint16) bool {
 	return len(sockets) > 0 && slices.ContainsFunc(s.tasks(), func(t markedTask) bool { return len(t.ports(sockets)) > 0 })
 }
 
-// listeners are the local ports of the listening TCP sockets of the network
-// namespace, by inode, see proc_pid_net(5).
+// listeners are the listening TCP sockets of the network namespace by inode, see
+// proc_pid_net(5).
 func listeners() map[string]uint16 {
 	const stateListen = "0A"
+	return sockets("tcp", func(state, _ string, _ uint16) bool { return state == stateListen })
+}
+
+// sockets are those of the network namespace that keep holds, with their local
+// ports, by inode.
+func sockets(network string, keep func(state, address string, port uint16) bool) map[string]uint16 {
 	found := map[string]uint16{}
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+	for _, name := range []string{"/proc/net/" + network, "/proc/net/" + network + "6"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			continue
@@ -88,13 +97,48 @@ func listeners() map[string]uint16 {
 			if len(f) < 10 {
 				continue
 			}
-			port, err := strconv.ParseUint(string(f[1][bytes.LastIndexByte(f[1], ':')+1:]), 16, 16)
-			if err == nil && string(f[3]) == stateListen {
+			address, digits, _ := strings.Cut(string(f[1]), ":")
+			port, err := strconv.ParseUint(digits, 16, 16)
+			if err == nil && keep(string(f[3]), address, uint16(port)) {
 				found[string(f[9])] = uint16(port)
 			}
 		}
 	}
 	return found
+}
+
+// owner is the command of which a process holds the socket with a local address
+// that is not a listener, 0 for none. A socket of IPv6 may have it too (ipv6(7)).
+func (s *initState) owner(network string, at netip.AddrPort) int {
+	const stateListen = "0A"
+	if network != "tcp" && network != "udp" || !at.Addr().Is4() {
+		return 0
+	}
+	a := at.Addr().As4()
+	address := fmt.Sprintf("%08X", binary.NativeEndian.Uint32(a[:])) // as proc_net(5) has it
+	held := sockets(network, func(state, local string, port uint16) bool {
+		unbound := network == "udp" && strings.Trim(local, "0") == ""
+		return port == at.Port() && state != stateListen && (unbound || strings.HasSuffix(local, address))
+	})
+	// One that waits to be accepted has no inode yet.
+	delete(held, "0")
+	if len(held) == 0 {
+		return 0
+	}
+	for _, t := range s.tasks() {
+		if len(t.ports(held)) == 0 {
+			continue
+		}
+		s.reaper.mu.Lock()
+		for _, c := range s.reaper.commands {
+			if c.mark == t.mark {
+				s.reaper.mu.Unlock()
+				return int(c.id)
+			}
+		}
+		s.reaper.mu.Unlock()
+	}
+	return 0
 }
 
 // ports are those of the sockets that t holds, in order.

@@ -38,13 +38,14 @@ func (s *Sandbox) Environ() []string      { return nil }
 func (s *Sandbox) Spawn(context.Context, sandbox.Command) (sandbox.Process, error) {
 	return nil, errUnsupported()
 }
-func (s *Sandbox) Listen(string, string) (net.Listener, error) { return nil, errUnsupported() }
-func (s *Sandbox) Gate() Gate                                  { return GateNone }
-func (s *Sandbox) ListenGate(int) (net.Listener, error)        { return nil, errUnsupported() }
-func (s *Sandbox) ListenNames() (net.PacketConn, error)        { return nil, errUnsupported() }
-func (s *Sandbox) Dial(context.Context, int) (net.Conn, error) { return nil, errUnsupported() }
-func (s *Sandbox) Done() <-chan struct{}                       { return nil }
-func (s *Sandbox) Close() error                                { return nil }
+func (s *Sandbox) Listen(string, string) (net.Listener, error)             { return nil, errUnsupported() }
+func (s *Sandbox) DenyConn(context.Context, net.Addr, sandbox.Denial) bool { return false }
+func (s *Sandbox) Gate() Gate                                              { return GateNone }
+func (s *Sandbox) ListenGate(int) (net.Listener, error)                    { return nil, errUnsupported() }
+func (s *Sandbox) ListenNames() (net.PacketConn, error)                    { return nil, errUnsupported() }
+func (s *Sandbox) Dial(context.Context, int) (net.Conn, error)             { return nil, errUnsupported() }
+func (s *Sandbox) Done() <-chan struct{}                                   { return nil }
+func (s *Sandbox) Close() error                                            { return nil }
 
 // Process cannot be made here.
 type Process struct{}

@@ -21,7 +21,7 @@ func (s *initState) serve(in *frameReader) {
 		switch f.op {
 		case opSpawn:
 			s.spawn(&f)
-		case opSignal, opTree, opListen, opSocket, opInput, opFamily, opListening, opTmpLeft, opGit:
+		case opSignal, opTree, opListen, opSocket, opInput, opFamily, opListening, opOwner, opTmpLeft, opGit:
 			// The payload is only valid until the next frame.
 			g := frame{op: f.op, fds: f.fds, decoder: decoder{b: append([]byte(nil), f.b...)}}
 			s.ops <- func() { s.control(&g) }

@@ -39,6 +39,7 @@ const (
 	opInput
 	opFamily
 	opListening
+	opOwner
 	opTmpLeft
 	opGit // take the overlays of git directories away, or put them back
 )

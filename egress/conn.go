@@ -72,7 +72,7 @@ func (p *Proxy) accept(nc net.Conn, e entrance) {
 		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = io.WriteString(nc, e.full)
 		_ = nc.Close()
-		_ = p.deny("any host", 0, Decision{
+		_ = p.deny(nc.RemoteAddr(), "any host", 0, Decision{
 			Reason: fmt.Sprintf("%d connections are open, which is the limit of this session", p.o.MaxConns),
 			flag:   "--limit-net-conns", limit: true,
 		})

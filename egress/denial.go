@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"net"
 	"time"
 
 	"mcp-sandbox/sandbox"
@@ -16,6 +17,9 @@ type Denial struct {
 	Flag   string // the setting that would allow it, "" where none would
 	Limit  bool   // a limit was reached; Flag raises it
 	Time   time.Time
+	// From is the client's end of the connection or of the look-up that was refused,
+	// as the session's network knows it.
+	From net.Addr
 }
 
 // String is one line: host:port, reason, and the flag that would allow it.
@@ -47,9 +51,10 @@ func (d Denial) err() *sandbox.Error {
 	return sandbox.Errorf(codeNotAllowed, nil, "%s", text)
 }
 
-// deny records a refusal and gives the error the client is told.
-func (p *Proxy) deny(host string, port uint16, d Decision) *sandbox.Error {
-	n := Denial{Host: host, Port: int(port), Rule: d.Rule, Reason: d.Reason, Flag: d.flag, Limit: d.limit}
+// deny records a refusal and gives the error the client is told. It is known before
+// the client hears of it.
+func (p *Proxy) deny(from net.Addr, host string, port uint16, d Decision) *sandbox.Error {
+	n := Denial{From: from, Host: host, Port: int(port), Rule: d.Rule, Reason: d.Reason, Flag: d.flag, Limit: d.limit}
 	n.Time = time.Now()
 	p.o.Log.Info("egress: denied", "host", n.Host, "port", n.Port, "rule", n.Rule, "reason", n.Reason)
 	if p.o.OnDenial != nil {
@@ -58,11 +63,11 @@ func (p *Proxy) deny(host string, port uint16, d Decision) *sandbox.Error {
 	return n.err()
 }
 
-func (p *Proxy) denyEndpoint(e endpoint, d Decision) *sandbox.Error {
-	return p.deny(e.host(), e.port, d)
+func (p *Proxy) denyEndpoint(from net.Addr, e endpoint, d Decision) *sandbox.Error {
+	return p.deny(from, e.host(), e.port, d)
 }
 
 // denyText is for a host that could not be read.
-func (p *Proxy) denyText(host string, err error) *sandbox.Error {
-	return p.deny(quoteHost(host), 0, Decision{Reason: err.Error()})
+func (p *Proxy) denyText(from net.Addr, host string, err error) *sandbox.Error {
+	return p.deny(from, quoteHost(host), 0, Decision{Reason: err.Error()})
 }

@@ -69,16 +69,16 @@ func (p *Proxy) judgeAddr(policy *Policy, e endpoint, a netip.Addr, own []netip.
 // one to hear it.
 func (p *Proxy) open(c *client, e endpoint) (*flow, *sandbox.Error) {
 	if p.budget.spent() {
-		return nil, p.overBudget(e)
+		return nil, p.overBudget(c.RemoteAddr(), e)
 	}
 	// First, for a user takes longer to answer than a host.
 	if d := p.permit(e); !d.Allowed {
-		return nil, p.denyEndpoint(e, d)
+		return nil, p.denyEndpoint(c.RemoteAddr(), e, d)
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, p.o.DialTimeout)
 	defer cancel()
 	policy := p.Policy()
-	addrs, fail := p.judged(ctx, policy, e)
+	addrs, fail := p.judged(ctx, c.RemoteAddr(), policy, e)
 	if fail != nil {
 		return nil, fail
 	}
@@ -92,7 +92,7 @@ func (p *Proxy) open(c *client, e endpoint) (*flow, *sandbox.Error) {
 		if d.Reason == "" {
 			return nil, sandbox.Errorf(codeInternal, net.ErrClosed, "the session has ended; start another")
 		}
-		return nil, p.denyEndpoint(e, d)
+		return nil, p.denyEndpoint(c.RemoteAddr(), e, d)
 	}
 	p.o.Log.Debug("egress: open", "host", e.host(), "port", e.port, "address", addr)
 	return f, nil
@@ -117,9 +117,9 @@ func (p *Proxy) register(f *flow, judgedBy *Policy) (d Decision, ok bool) {
 }
 
 // judged gives the addresses of e that may be dialled.
-func (p *Proxy) judged(ctx context.Context, policy *Policy, e endpoint) ([]netip.Addr, *sandbox.Error) {
+func (p *Proxy) judged(ctx context.Context, from net.Addr, policy *Policy, e endpoint) ([]netip.Addr, *sandbox.Error) {
 	if d := p.decide(policy, e); !d.Allowed {
-		return nil, p.denyEndpoint(e, d)
+		return nil, p.denyEndpoint(from, e, d)
 	}
 	addrs := []netip.Addr{e.addr}
 	if e.name != "" {
@@ -130,7 +130,7 @@ func (p *Proxy) judged(ctx context.Context, policy *Policy, e endpoint) ([]netip
 	}
 	own, err := p.hostAddrs()
 	if err != nil {
-		return nil, p.denyEndpoint(e, Decision{Reason: "the addresses of this host cannot be read, so it cannot be told from them"})
+		return nil, p.denyEndpoint(from, e, Decision{Reason: "the addresses of this host cannot be read, so it cannot be told from them"})
 	}
 	var first Decision
 	var good []netip.Addr
@@ -145,7 +145,7 @@ func (p *Proxy) judged(ctx context.Context, policy *Policy, e endpoint) ([]netip
 		if e.name != "" {
 			first.Reason = "its address " + first.Reason
 		}
-		return nil, p.denyEndpoint(e, first)
+		return nil, p.denyEndpoint(from, e, first)
 	}
 	return good, nil
 }

@@ -36,7 +36,7 @@ func (p *Proxy) forward(c *client, h *head, fixed *endpoint) bool {
 	e, path, written, err := h.destination(fixed)
 	var hostErr *sandbox.Error
 	if errors.As(err, &hostErr) {
-		p.refuseError(c, p.denyText(written, err))
+		p.refuseError(c, p.denyText(c.RemoteAddr(), written, err))
 		return false
 	}
 	var body bodyKind
@@ -52,7 +52,7 @@ func (p *Proxy) forward(c *client, h *head, fixed *endpoint) bool {
 		return false
 	}
 	if e.port == 443 {
-		p.refuseError(c, p.denyEndpoint(e, Decision{Reason: "plain HTTP does not go to port 443"}))
+		p.refuseError(c, p.denyEndpoint(c.RemoteAddr(), e, Decision{Reason: "plain HTTP does not go to port 443"}))
 		return false
 	}
 	f, fail := p.open(c, e)
@@ -127,7 +127,7 @@ func (x *exchange) run(path string) bool {
 func (x *exchange) fail(err error) bool {
 	spent := (*sandbox.Error)(nil)
 	if errors.Is(err, errBudget) {
-		spent = x.p.overBudget(x.f.to)
+		spent = x.p.overBudget(x.f.client.RemoteAddr(), x.f.to)
 	}
 	if x.begun {
 		x.c.abort()

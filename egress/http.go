@@ -55,7 +55,7 @@ func (p *Proxy) serveConnect(c *client, h *head) {
 	}
 	e, err := parseHostPort(h.target, 0)
 	if err != nil {
-		p.refuseError(c, p.denyText(h.target, err))
+		p.refuseError(c, p.denyText(c.RemoteAddr(), h.target, err))
 		return
 	}
 	// A Host that names another place is a client trying what is read here.
@@ -68,7 +68,7 @@ func (p *Proxy) serveConnect(c *client, h *head) {
 			err = mismatch(hosts[0], e.String())
 		}
 		if err != nil {
-			p.refuseError(c, p.denyText(hosts[0], err))
+			p.refuseError(c, p.denyText(c.RemoteAddr(), hosts[0], err))
 			return
 		}
 	}
@@ -92,7 +92,7 @@ func (p *Proxy) serveConnect(c *client, h *head) {
 func (p *Proxy) connect(c *client, e endpoint, answer func(*sandbox.Error) bool) {
 	if e.port == 80 {
 		if d := p.permit(e); !d.Allowed {
-			answer(p.denyEndpoint(e, d))
+			answer(p.denyEndpoint(c.RemoteAddr(), e, d))
 			c.finish()
 			return
 		}

@@ -122,7 +122,7 @@ func asked(t *testing.T, p *Proxy, attempt string) (to netip.AddrPort, rest stri
 		return to, "", false
 	}
 	var r dnsmessage.Message
-	if err := r.Unpack(p.answer(query)); err != nil || len(r.Answers) == 0 {
+	if err := r.Unpack(p.answer(nil, query)); err != nil || len(r.Answers) == 0 {
 		return to, "", false
 	}
 	return netip.AddrPortFrom(netip.AddrFrom4(r.Answers[0].Body.(*dnsmessage.AResource).A), uint16(port)), rest, true

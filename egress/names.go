@@ -96,7 +96,7 @@ func (p *Proxy) ServeNames(c net.PacketConn) error {
 			}
 			continue
 		}
-		if answer := p.answer(buf[:n]); answer != nil {
+		if answer := p.answer(from, buf[:n]); answer != nil {
 			_, _ = c.WriteTo(answer, from)
 		}
 	}
@@ -117,7 +117,7 @@ func (p *Proxy) serveLookups(c *client) {
 		if _, err := io.ReadFull(c.br, query); err != nil {
 			return
 		}
-		answer := p.answer(query)
+		answer := p.answer(c.RemoteAddr(), query)
 		if answer == nil {
 			return
 		}
@@ -128,7 +128,7 @@ func (p *Proxy) serveLookups(c *client) {
 }
 
 // answer answers one query, nil for what gets none.
-func (p *Proxy) answer(query []byte) []byte {
+func (p *Proxy) answer(from net.Addr, query []byte) []byte {
 	var parser dnsmessage.Parser
 	h, err := parser.Start(query)
 	if err != nil || h.Response {
@@ -150,7 +150,7 @@ func (p *Proxy) answer(query []byte) []byte {
 	case q.Class != dnsmessage.ClassINET:
 		reply.RCode = dnsmessage.RCodeRefused
 	default:
-		addr, reply.RCode = p.lookUp(q.Name.String(), q.Type == dnsmessage.TypeA)
+		addr, reply.RCode = p.lookUp(from, q.Name.String(), q.Type == dnsmessage.TypeA)
 	}
 	b := dnsmessage.NewBuilder(nil, reply)
 	if err == nil {
@@ -174,7 +174,7 @@ func (p *Proxy) answer(query []byte) []byte {
 
 // lookUp gives the address of a name within the session. tell says that a refusal
 // is to be told: programs ask for a name's kinds of addresses one by one.
-func (p *Proxy) lookUp(name string, tell bool) (netip.Addr, dnsmessage.RCode) {
+func (p *Proxy) lookUp(from net.Addr, name string, tell bool) (netip.Addr, dnsmessage.RCode) {
 	e, err := parseHost(name)
 	if err != nil || e.name == "" {
 		return netip.Addr{}, dnsmessage.RCodeNameError
@@ -189,7 +189,7 @@ func (p *Proxy) lookUp(name string, tell bool) (netip.Addr, dnsmessage.RCode) {
 		if !d.gap || p.o.Ask == nil || !p.offerable(e) {
 			// Without a dot it is a word that a shell or a search list made up.
 			if tell && strings.ContainsRune(e.name, '.') {
-				_ = p.deny(e.name, 0, d)
+				_ = p.deny(from, e.name, 0, d)
 			}
 			return netip.Addr{}, dnsmessage.RCodeNameError
 		}
@@ -200,7 +200,7 @@ func (p *Proxy) lookUp(name string, tell bool) (netip.Addr, dnsmessage.RCode) {
 	a, ok := p.names.of(e.name, most)
 	if !ok {
 		if tell {
-			_ = p.deny(e.name, 0, Decision{Reason: fmt.Sprintf("the session has looked up %d names, which is as many as it may", most)})
+			_ = p.deny(from, e.name, 0, Decision{Reason: fmt.Sprintf("the session has looked up %d names, which is as many as it may", most)})
 		}
 		return netip.Addr{}, dnsmessage.RCodeServerFailure
 	}

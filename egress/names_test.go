@@ -84,7 +84,7 @@ func ask(t testing.TB, name string, kind dnsmessage.Type) []byte {
 func lookup(t testing.TB, p *Proxy, name string) (netip.Addr, dnsmessage.RCode) {
 	t.Helper()
 	var m dnsmessage.Message
-	if err := m.Unpack(p.answer(ask(t, name, dnsmessage.TypeA))); err != nil {
+	if err := m.Unpack(p.answer(nil, ask(t, name, dnsmessage.TypeA))); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	if m.ID != 7 || !m.Response || !m.RecursionAvailable || len(m.Questions) != 1 || m.Questions[0].Name.String() != name {
@@ -182,7 +182,7 @@ func TestNameMessages(t *testing.T) {
 	reply := func(query []byte) dnsmessage.Message {
 		t.Helper()
 		var m dnsmessage.Message
-		if err := m.Unpack(p.answer(query)); err != nil {
+		if err := m.Unpack(p.answer(nil, query)); err != nil {
 			t.Fatal(err)
 		}
 		return m
@@ -202,7 +202,7 @@ func TestNameMessages(t *testing.T) {
 	response := bytes.Clone(good)
 	response[2] |= 0x80
 	for name, b := range map[string][]byte{"empty": nil, "short": good[:11], "response": response} {
-		if a := p.answer(b); a != nil {
+		if a := p.answer(nil, b); a != nil {
 			t.Errorf("%s: %x", name, a)
 		}
 	}
@@ -304,14 +304,14 @@ func TestNamesServed(t *testing.T) {
 	_, _ = u.Write([]byte("nonsense"))
 	_, _ = u.Write(query)
 	n, err := u.Read(buf)
-	if err != nil || !bytes.Equal(buf[:n], p.answer(query)) {
+	if err != nil || !bytes.Equal(buf[:n], p.answer(nil, query)) {
 		t.Errorf("udp: %x, %v", buf[:n], err)
 	}
 	framed := func(b []byte) string {
 		return string(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
 	}
 	to := netip.AddrPortFrom(gateServer, 53)
-	if got := send(to, framed(query)+framed(query)); got != framed(p.answer(query))+framed(p.answer(query)) {
+	if got := send(to, framed(query)+framed(query)); got != framed(p.answer(nil, query))+framed(p.answer(nil, query)) {
 		t.Errorf("tcp: %x", got)
 	}
 	for _, bad := range []string{"\xff\xff", "\x00\x00", framed(query)[:20]} {
@@ -337,7 +337,7 @@ func FuzzNames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query []byte) {
 		p := NewProxy(Options{Policy: pol})
 		defer p.Close()
-		answer := p.answer(query)
+		answer := p.answer(nil, query)
 		if answer == nil {
 			return
 		}

@@ -43,7 +43,7 @@ func (p *Proxy) serveSOCKS(c *client) {
 	var hostErr *sandbox.Error
 	switch {
 	case errors.As(err, &hostErr):
-		_ = p.denyText(host, err)
+		_ = p.denyText(c.RemoteAddr(), host, err)
 		socksReply(c, socksNotAllowed)
 		c.finish()
 		return
@@ -54,7 +54,7 @@ func (p *Proxy) serveSOCKS(c *client) {
 	case err != nil:
 		return
 	case command != socksConnect:
-		_ = p.denyEndpoint(e, Decision{Reason: "only the SOCKS5 command CONNECT is served"})
+		_ = p.denyEndpoint(c.RemoteAddr(), e, Decision{Reason: "only the SOCKS5 command CONNECT is served"})
 		socksReply(c, socksBadCommand)
 		c.finish()
 		return

@@ -58,7 +58,7 @@ func (p *Proxy) hello(c *client, e endpoint) ([]byte, error) {
 	}
 	var fault clientHelloError
 	if errors.As(err, &fault) {
-		_ = p.denyEndpoint(e, Decision{Reason: fault.Error()})
+		_ = p.denyEndpoint(c.RemoteAddr(), e, Decision{Reason: fault.Error()})
 		c.alert(alertUnrecognizedName)
 	}
 	return nil, err
@@ -151,7 +151,7 @@ func (r *relay) upward(begin func() ([]byte, error)) {
 // write sends b within the budget.
 func (r *relay) write(dst net.Conn, b []byte) bool {
 	if !r.p.budget.take(int64(len(b))) {
-		_ = r.p.overBudget(r.f.to)
+		_ = r.p.overBudget(r.f.client.RemoteAddr(), r.f.to)
 		return false
 	}
 	_ = dst.SetWriteDeadline(time.Now().Add(r.p.o.IdleTimeout))
@@ -259,8 +259,8 @@ func (b *budget) give(n int64) {
 func (b *budget) spent() bool { return b.limited && b.left.Load() <= 0 }
 
 // overBudget records the end of the byte budget, and says it.
-func (p *Proxy) overBudget(e endpoint) *sandbox.Error {
-	err := p.denyEndpoint(e, Decision{
+func (p *Proxy) overBudget(from net.Addr, e endpoint) *sandbox.Error {
+	err := p.denyEndpoint(from, e, Decision{
 		Reason: fmt.Sprintf("the %d bytes that this session's network may carry are used up", p.o.MaxBytes),
 		flag:   "--limit-net-bytes", limit: true,
 	})

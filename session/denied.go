@@ -53,8 +53,11 @@ func (s *Session) Explain(ctx context.Context, p sandbox.Process, status sandbox
 	r := Result{Exit: &status}
 	if d, ok := p.(sandbox.Denier); ok {
 		r.Refused = d.Denied()
-		if status.Code != 0 {
-			r.Denied = r.Refused
+		for _, v := range r.Refused {
+			// A program tries a connection because it was asked for one.
+			if status.Code != 0 || v.Kind == sandbox.DenialNetwork {
+				r.Denied = append(r.Denied, v)
+			}
 		}
 	}
 	s.explain(ctx, &r, s.root)

@@ -87,6 +87,7 @@ func greeter(t *testing.T, text string) string {
 
 // gatedSession is a session whose world is u.
 type gatedSession struct {
+	told []string // what the network refused to the last command
 	*proxied
 	t    *testing.T
 	gate *gateway
@@ -134,7 +135,12 @@ func (s *gatedSession) run(line string, env ...string) (string, int) {
 	if err != nil {
 		s.t.Fatalf("%s: %v after %q", line, err, out)
 	}
-	return string(out), p.Wait().Code
+	code := p.Wait().Code
+	s.told = nil
+	for _, d := range p.(sandbox.Denier).Denied() {
+		s.told = append(s.told, d.Text)
+	}
+	return string(out), code
 }
 
 // TestGateClients: programs without proxy settings reach what the rules allow,
@@ -203,7 +209,7 @@ func TestGateClients(t *testing.T) {
 				}
 				t.Logf("%v %s", time.Since(began).Round(time.Millisecond), c.cmd)
 			}
-			if notes := s.Notices(); len(notes) != 0 {
+			if notes := append(s.Notices(), s.told...); len(notes) != 0 {
 				t.Errorf("%q", notes)
 			}
 			os.RemoveAll(filepath.Join(s.dir, "cloned"))
@@ -393,7 +399,7 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("0.0.0.0", 53)); p
 			}
 			// A port of an earlier rule is refused by its rule, not by its absence.
 			s.run("exec 3<>/dev/tcp/example.com/80; echo x >&3; cat <&3")
-			if notes := s.Notices(); !slices.ContainsFunc(notes, func(n string) bool {
+			if notes := append(s.Notices(), s.told...); !slices.ContainsFunc(notes, func(n string) bool {
 				return strings.Contains(n, "example.com:80 is not allowed: the rule for it does not cover this port")
 			}) {
 				t.Errorf("%q", notes)

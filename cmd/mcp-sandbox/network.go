@@ -140,6 +140,9 @@ type sessionProxy struct {
 
 	mu      sync.Mutex
 	refused []string
+	// asked counts the denials since asking whose owner was looked for.
+	asking time.Time
+	asked  int
 	// recorded counts the denials since began that are in the audit log, omitted
 	// those since the last record that are not.
 	began             time.Time
@@ -149,17 +152,40 @@ type sessionProxy struct {
 // mostNotices bounds what one reply tells; the proxy's own log has all.
 const mostNotices = 8
 
+// A denial is asked whose it is at most so often a second: asking makes init look at
+// all processes of the session. Beyond that it is told by the next reply, whichever
+// that is.
+const mostOwnersAsked = 32
+
 func (s *sessionProxy) note(d egress.Denial) {
 	if s.gateway.denied != nil {
 		s.gateway.denied("network")
 	}
 	s.record(d)
 	text := "network: " + d.String()
+	if s.mayAsk(d.Time) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		where := net.JoinHostPort(d.Host, strconv.Itoa(d.Port))
+		if s.gate.sb.DenyConn(ctx, d.From, sandbox.Denial{Kind: sandbox.DenialNetwork, Subject: where, Text: text}) {
+			return
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.refused) < mostNotices && !slices.Contains(s.refused, text) {
 		s.refused = append(s.refused, text)
 	}
+}
+
+func (s *sessionProxy) mayAsk(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.asking) >= time.Second {
+		s.asking, s.asked = now, 0
+	}
+	s.asked++
+	return s.asked <= mostOwnersAsked
 }
 
 // A minute's denials in the audit log, of one session: a command that makes up
