@@ -10,7 +10,7 @@ SOAKTIME ?= 10m
 # How often each crash test kills a server.
 KILLS ?= 400
 
-.PHONY: build test attack lint vuln bench fuzz soak crash cover packages hosts release clean
+.PHONY: build test test-long attack lint vuln bench fuzz soak crash cover packages hosts release clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/mcp-sandbox
@@ -18,6 +18,11 @@ build:
 test:
 	$(GO) test ./...
 	cd bench && $(GO) test ./...
+
+# The whole of what the ordinary tests try a part of: all git attacks, the contract of
+# processes at every level as root, deep process trees. About an hour with -race.
+test-long:
+	MCP_SANDBOX_TEST_LONG=1 $(GO) test -timeout 2h ./...
 
 # The attack suite alone, at every level, with counts. By root also as an ordinary
 # user, and without user namespaces.

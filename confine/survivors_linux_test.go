@@ -100,7 +100,7 @@ func newTag() string { return fmt.Sprintf("tag-%d-%d", os.Getpid(), time.Now().U
 func TestNothingSurvives(t *testing.T) {
 	needTools(t, "python3")
 	depth, levels := "200", "7"
-	if testing.Short() {
+	if os.Getenv("MCP_SANDBOX_TEST_LONG") != "1" {
 		depth, levels = "100", "5"
 	}
 	eachLevel(t, func(t *testing.T, p sandbox.Policy) {

@@ -19,8 +19,8 @@ func TestProcessContract(t *testing.T) {
 			switch {
 			case level == "namespaces" && lower:
 				t.Skip("this run is about hosts without user namespaces")
-			case level == "landlock" && !lower && testing.Short():
-				t.Skip("the long run has both levels")
+			case level == "landlock" && !lower && !long():
+				t.Skip("make test-long has both levels")
 			}
 			ptyproctest.Run(t, func(t *testing.T) ptyproc.Spawner {
 				root := t.TempDir()

@@ -234,7 +234,7 @@ func TestGitCanary(t *testing.T) {
 		t.Errorf("only %d ways are tried", len(canaryWays))
 	}
 	for i, a := range canaryWays {
-		if testing.Short() && i%4 != 0 {
+		if !long() && i%4 != 0 {
 			continue
 		}
 		t.Run(strings.ReplaceAll(a.name, " ", "_"), func(t *testing.T) {

@@ -45,6 +45,10 @@ func TestMain(m *testing.M) {
 	}())
 }
 
+// long says that the whole of tables is to be tried whose parts the ordinary run
+// tries: make test-long.
+func long() bool { return os.Getenv("MCP_SANDBOX_TEST_LONG") == "1" }
+
 // unconfinable fails or skips a test on a machine where no session can start.
 func unconfinable(t *testing.T, why string) {
 	t.Helper()
