@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -58,8 +59,10 @@ func TestGitUser(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, o := run(t, args...)
-			if strings.TrimSpace(o.Output) != "Ada L <ada@example.com>" || len(o.Notices) != 0 {
-				t.Errorf("got %q, notices %q", o.Output, o.Notices)
+			// Without a stage the new repository is the user's own, and the result says so.
+			notices := slices.DeleteFunc(o.Notices, func(n string) bool { return !staged() && strings.HasSuffix(n, ": r/.git/config") })
+			if strings.TrimSpace(o.Output) != "Ada L <ada@example.com>" || len(notices) != 0 {
+				t.Errorf("got %q, notices %q", o.Output, notices)
 			}
 			if got := c.sh("cd r && git branch --show-current; touch a.log; git status --porcelain; git config user.signingKey; git config credential.helper; git config core.pager; true"); got != "trunk\n" {
 				t.Errorf("branch, status and the settings that stay out: %q", got)
