@@ -136,6 +136,7 @@ func buildGate() error {
 
 	var way rtRequests
 	way.withoutLinkLocal(gateIndex)
+	way.keepLocalhost()
 	way.address(gateIndex, sessionAddress, 30)
 	way.up(gateIndex)
 	// By one neighbour: a route to the link itself would have the kernel look for
@@ -147,6 +148,12 @@ func buildGate() error {
 	return nil
 }
 
+// keepLocalhost has programs go on looking for localhost at ::1, where servers
+// such as Node's listen: with AI_ADDRCONFIG glibc leaves IPv6 addresses out once
+// an interface has an address of IPv4 besides 127.0.0.1 and none has one of IPv6
+// besides ::1.
+func (r *rtRequests) keepLocalhost() { r.linkLocal(loIndex) }
+
 // gateOnLoopback gives the session's loopback the addresses of names: on such a
 // device all of a prefix is local.
 func gateOnLoopback() error {
@@ -156,6 +163,7 @@ func gateOnLoopback() error {
 	}
 	defer unix.Close(fd)
 	var r rtRequests
+	r.keepLocalhost()
 	r.address(loIndex, gateAddress, 15)
 	return r.run(fd)
 }

@@ -39,6 +39,21 @@ func gatedPolicy(t *testing.T, level sandbox.Level) sandbox.Policy {
 	return p
 }
 
+// findsLocalhost checks that programs which ask for the addresses of a kind that
+// is configured, as Node's fetch does, get both of localhost's.
+func findsLocalhost(t *testing.T, s *Sandbox, dir string) {
+	t.Helper()
+	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
+		return
+	}
+	needTools(t, "python3")
+	out, _ := sh(t, s, dir, `/usr/bin/python3 -c 'import socket
+print(sorted({a[4][0] for a in socket.getaddrinfo("localhost", 80, flags=socket.AI_ADDRCONFIG)}))'`)
+	if out != "['127.0.0.1', '::1']\n" {
+		t.Errorf("localhost is %q", out)
+	}
+}
+
 // TestGate: the gate takes connections to any address on the ports that are open
 // there, the session keeps its own, and what is asked of names arrives.
 func TestGate(t *testing.T) {
@@ -69,6 +84,7 @@ func TestGate(t *testing.T) {
 			out, _ := sh(t, s, p.Workspace, `exec 2>/dev/null bash -c 'for a in 198.19.0.1 8.8.8.8 10.255.255.1 198.18.0.1; do cat < /dev/tcp/$a/80; done
 for a in 127.0.0.1/80 198.18.0.2/80 8.8.8.8/81; do cat < /dev/tcp/$a || echo none; done
 exec 3<>/dev/udp/198.18.0.1/53; echo x >&3; head -1 <&3'`)
+			findsLocalhost(t, s, p.Workspace)
 			if out != "for 198.19.0.1:80\nfor 8.8.8.8:80\nfor 10.255.255.1:80\nfor 198.18.0.1:80\nnone\nnone\nnone\nasked x\n" {
 				t.Errorf("%q", out)
 			}
@@ -89,6 +105,7 @@ func TestGateOnLoopback(t *testing.T) {
 	if _, err := s.ListenGate(80); err == nil {
 		t.Error("there is a gate")
 	}
+	findsLocalhost(t, s, p.Workspace)
 	names, err := s.ListenNames()
 	if err != nil {
 		t.Fatal(err)

@@ -94,6 +94,15 @@ func (r *rtRequests) address(index int, addr [4]byte, bits uint8) {
 		rtAttr{unix.IFA_LOCAL, addr[:]}, rtAttr{unix.IFA_ADDRESS, addr[:]})
 }
 
+// linkLocal gives an interface an IPv6 address that leads nowhere. A kernel
+// without IPv6 may refuse.
+func (r *rtRequests) linkLocal(index int) {
+	header := binary.NativeEndian.AppendUint32([]byte{unix.AF_INET6, 128, 0, unix.RT_SCOPE_LINK}, uint32(index))
+	addr := rtAttr{unix.IFA_ADDRESS, []byte{0: 0xfe, 1: 0x80, 15: 1}}
+	r.add(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, header, addr)
+	r.optional = append(r.optional, uint32(r.count))
+}
+
 // defaultRoute adds one of a kind (RTN_UNICAST, RTN_LOCAL) to the main table.
 func (r *rtRequests) defaultRoute(kind, scope uint8, attrs ...rtAttr) {
 	header := []byte{unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, scope, kind, 0, 0, 0, 0}
