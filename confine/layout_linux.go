@@ -30,6 +30,7 @@ type layout struct {
 	views    map[string]int // the file tools' trees, where owners are exchanged
 	warnings []string
 	path     string // PATH inside
+	toolEnv  []string
 	tmp      string // TMPDIR inside
 	cache    string // where caches that stay are inside, "" without
 }
@@ -170,13 +171,21 @@ func (l *layout) gitFiles(dir string) {
 	}
 }
 
+// homes are the home directories of the session's identity and of the server's user.
+func (l *layout) homes() (homes []string) {
+	user, _ := os.UserHomeDir()
+	for _, home := range []string{l.id.hostHome, user} {
+		if home != "" && !slices.Contains(homes, home) {
+			homes = append(homes, home)
+		}
+	}
+	return homes
+}
+
 // toolchains shows what the server's PATH needs, each at its own path, with the
 // links on the way there, and decides the PATH inside.
 func (l *layout) toolchains() {
-	homes := []string{l.id.hostHome}
-	if h, err := os.UserHomeDir(); err == nil && !slices.Contains(homes, h) {
-		homes = append(homes, h)
-	}
+	homes := l.homes()
 	var planted []string
 	dirs := toolchainDirs(viewOf(l.p, func(dir string) {
 		if !slices.Contains(planted, dir) {
@@ -204,6 +213,7 @@ func (l *layout) toolchains() {
 			}
 		}
 	}
+	l.toolEnv = toolchainEnviron(osView{}, homes, shown)
 	var search []string
 	for dir := range strings.SplitSeq(l.p.Path, ":") {
 		if !strings.HasPrefix(dir, "/") {

@@ -21,7 +21,7 @@ func (l *layout) environ() []string {
 	if l.cache != "" {
 		env = append(env, cacheEnviron(l.cache)...)
 	}
-	return append(env, l.gitEnv...)
+	return slices.Concat(env, l.toolEnv, l.gitEnv)
 }
 
 // rootWarning says whose uid 0 the commands have.

@@ -166,6 +166,7 @@ func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 	s.spec.DenyRead = append(s.spec.DenyRead, secretPaths(toolchains, workspace)...)
 	s.spec.Toolchains = append(toolchains, systemToolchains(osView{}, p.Path)...)
 	s.env = []string{"PATH=" + searchPath(p.Path), "HOME=" + home, "USER=" + name, "LOGNAME=" + name, "SHELL=" + shell, "TMPDIR=" + tmp, "TMPPREFIX=" + tmp + "/zsh"}
+	s.env = append(s.env, toolchainEnviron(osView{}, homes, toolchains)...)
 	files, env := gitFiles(&p, home, tmp)
 	for _, f := range files {
 		err := os.MkdirAll(filepath.Dir(f.Path), 0o755)

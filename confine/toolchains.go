@@ -61,6 +61,27 @@ var companions = []struct{ dir, with string }{
 	{".local/bin", ".local/share/mise"},
 }
 
+// toolchainEnviron gives NAME=VALUE pairs for toolchains that look for their parts
+// in HOME, which is another one inside. shown are directories that commands can
+// read, besides the system's.
+func toolchainEnviron(h hostView, homes, shown []string) []string {
+	shown = slices.Concat(shown, systemDirs)
+	// https://rust-lang.github.io/rustup/environment-variables.html
+	const name = "RUSTUP_HOME"
+	if set := os.Getenv(name); set != "" {
+		if real, ok := h.Resolve(set); ok && path.IsAbs(set) && within(real, shown...) {
+			return []string{name + "=" + real}
+		}
+		return nil
+	}
+	for _, home := range homes {
+		if dir := path.Join(home, ".rustup"); within(dir, shown...) && h.IsDir(dir) {
+			return []string{name + "=" + dir}
+		}
+	}
+	return nil
+}
+
 // toolchainDirs returns the directories that make the programs on searchPath
 // run, in order, without those already visible. homes are the home directories
 // in which the first dot directory on the way counts as the toolchain.

@@ -84,6 +84,27 @@ func TestToolchainDirs(t *testing.T) {
 	}
 }
 
+// What rustup's programs need is found in the real home, or where the server's
+// environment says, if commands can read it.
+func TestToolchainEnviron(t *testing.T) {
+	h := fakeHost{dirs: []string{"/home/u/.rustup", "/usr/local/rustup", "/srv/rustup"}}
+	for _, c := range []struct {
+		set, shown, want string
+	}{
+		{"", "/home/u/.cargo /home/u/.rustup", "RUSTUP_HOME=/home/u/.rustup"},
+		{"", "/home/u/.cargo", ""},
+		{"/usr/local/rustup", "", "RUSTUP_HOME=/usr/local/rustup"},
+		{"/srv/rustup", "/home/u/.rustup", ""},
+		{"/missing", "/home/u/.rustup", ""},
+		{"usr/local/rustup", "", ""},
+	} {
+		t.Setenv("RUSTUP_HOME", c.set)
+		if got := strings.Join(toolchainEnviron(h, []string{"/home/u"}, strings.Fields(c.shown)), " "); got != c.want {
+			t.Errorf("%+v: got %q", c, got)
+		}
+	}
+}
+
 // Credentials beside a toolchain's programs are hidden on every system; in the
 // workspace they are the user's own matter.
 func TestSecretPaths(t *testing.T) {
