@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -72,11 +73,19 @@ func (p *Process) Denied() []sandbox.Denial {
 	p.s.mu.Unlock()
 	kept := d[:0]
 	for _, v := range d {
-		if v.Kind != sandbox.DenialOutside || p.s.hostAllows(v.Subject) {
+		if v.Kind != sandbox.DenialOutside || !ofProcess(v.Subject) && p.s.hostAllows(v.Subject) {
 			kept = append(kept, v)
 		}
 	}
 	return kept
+}
+
+// ofProcess reports whether name is a process's own file of /proc. Its number is
+// another process's on the host, and a JVM tries to write coredump_filter at every
+// start without minding.
+func ofProcess(name string) bool {
+	rest, ok := strings.CutPrefix(name, "/proc/")
+	return ok && rest != "" && rest[0] >= '0' && rest[0] <= '9'
 }
 
 // DenyConn notes a refusal for the command that holds the client's end of a

@@ -39,7 +39,7 @@ const longestPassed = 4096
 // there is no network to come back.
 var offlineEnv = []string{
 	"npm_config_fetch_retries=0", "npm_config_update_notifier=false", // pnpm reads them too
-	"YARN_HTTP_RETRY=0", "PIP_RETRIES=0", "PIP_DISABLE_PIP_VERSION_CHECK=1", "UV_HTTP_RETRIES=0",
+	"YARN_HTTP_RETRY=0", "PIP_RETRIES=1", "PIP_DISABLE_PIP_VERSION_CHECK=1", "UV_HTTP_RETRIES=0",
 	"POETRY_REQUESTS_MAX_RETRIES=0", "CARGO_NET_RETRY=0", "BUNDLE_RETRY=0",
 }
 

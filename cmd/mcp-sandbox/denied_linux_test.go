@@ -51,6 +51,7 @@ var refusals = []struct {
 	{cmd: "git clone -q https://git.example.org/a/b", note: "network: the name git.example.org was not looked up: this session has no network"},
 	{cmd: `python3 -c 'import urllib.request as u; u.urlopen("http://example.net/")'`, note: "network: "},
 	{cmd: `python3 -c 'import socket; socket.create_connection(("192.0.2.1", 80))'`, note: "network: the network was not reached: this session has no network"},
+	{cmd: "python3 -m pip --version >/dev/null 2>&1 || { echo pip not found; exit 1; }; python3 -m pip download nope", note: "network: "},
 	{cmd: "wget -q -T 2 -t 1 http://example.com/ || wget -T 2 -t 1 http://example.com/", note: "network: the name example.com was not looked up"},
 }
 
@@ -133,6 +134,7 @@ func ordinary() []string {
 		"python3 -c 'raise PermissionError(13, \"Permission denied\", \"nope\")'", "python3 -c '{}[1]'", "python3 -m nope", "python3 -c 'import os; os.kill(os.getpid(), 9)'",
 		"curl -sS http://127.0.0.1:1/", "curl -sS http://localhost:1/", "curl -sS file:///nope", "curl -sS nope://x", "curl --nosuchflag",
 		"python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 1))'", "tar xf nope.tar", "tar xf a", "gzip -d a", "unzip nope.zip", "zcat a",
+		"{ echo 0x33 > /proc/self/coredump_filter; } 2>/dev/null; false", // as every JVM does
 		"make", "make nope", "cc nope.c", "go build ./nope", "go vet nope.go", "node nope.js", "node -e 'process.exit(2)'", "node -e 'throw 1'", "npm run nope",
 		"echo 'Permission denied'; false", "echo 'bash: x: Permission denied'; false", "echo 'touch: nope/x: Read-only file system'; false",
 		"echo 'open /no/such/place: read-only file system'; false", "echo \"EACCES: permission denied, open '/no/such/place'\"; false",
