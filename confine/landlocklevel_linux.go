@@ -165,10 +165,14 @@ func (l *layout) privateDir() error {
 	}
 	l.cfg.Writable = append(l.cfg.Writable, made[1:]...)
 	l.gitFiles(l.tmp)
-	for _, f := range l.git {
+	files := l.git
+	if l.cache != "" {
+		files = slices.Concat(files, cacheFiles(l.cfg.Home, l.cache))
+	}
+	for _, f := range files {
 		if err := writePrivate(f, l.id); err != nil {
 			l.undo()
-			return errorf("internal", err, "the session's git configuration cannot be written (%s), check the server's rights", errnoText(err))
+			return errorf("internal", err, "the session's configuration of git and pnpm cannot be written (%s), check the server's rights", errnoText(err))
 		}
 	}
 	return nil

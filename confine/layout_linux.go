@@ -71,6 +71,7 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 		c.Writable = append(c.Writable, id.home)
 		if p.Cache != "" {
 			l.cache = path.Join(id.home, ".cache")
+			c.Files = append(c.Files, cacheFiles(id.home, l.cache)...)
 			c.Binds = append(c.Binds, bind{Path: l.cache, Source: p.Cache, Write: true, Tree: -1, Mapped: id.owner.needed()})
 		}
 	}

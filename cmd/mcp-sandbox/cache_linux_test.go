@@ -24,6 +24,13 @@ func TestCacheStays(t *testing.T) {
 	}
 	const look = `cat "$XDG_CACHE_HOME/mark" 2>/dev/null || echo none`
 	session(root, `echo here > "$XDG_CACHE_HOME/mark"; for v in $GOCACHE $GOMODCACHE $CARGO_HOME $PIP_CACHE_DIR $npm_config_cache $GRADLE_USER_HOME; do mkdir "$v" && touch "$v/x" || exit 1; done`)
+	// npm warns of each variable of its own that it does not know.
+	if out := session(root, `test "$(cat ~/.config/pnpm/rc)" = "store-dir=$XDG_CACHE_HOME/pnpm" && ! env | grep -i '^npm_.*store' && echo quiet`); !strings.Contains(out, "quiet") {
+		t.Errorf("pnpm's store: %s", out)
+	}
+	if out := session(root, `if test -s ~/.config/pnpm/rc; then echo stray; fi; echo end`, "--no-cache"); strings.Contains(out, "stray") {
+		t.Errorf("pnpm's settings without a cache: %s", out)
+	}
 	for _, tc := range []struct {
 		root, want string
 		flags      []string
