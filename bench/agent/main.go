@@ -28,6 +28,7 @@ import (
 	"syscall"
 	"time"
 
+	"mcp-sandbox/bench/internal/page"
 	"mcp-sandbox/bench/internal/proctree"
 )
 
@@ -56,7 +57,7 @@ func main() {
 	r, err := measure(ctx, o)
 	stop()
 	if err == nil {
-		err = r.save(o.out)
+		err = page.Save(o.out, r.write)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
@@ -106,7 +107,7 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r = &report{date: time.Now().UTC(), machine: machine(), entrants: entrants}
+	r = &report{date: time.Now().UTC(), machine: page.Machine(), entrants: entrants}
 	for _, t := range list {
 		if len(o.only) > 0 && !slices.Contains(o.only, t.name) {
 			continue

@@ -4,9 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -50,31 +47,6 @@ func (c cell) String() string {
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
-
-func (r *report) save(path string) error {
-	if path == "-" {
-		return r.write(os.Stdout)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".benchmarks-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if err := errors.Join(r.write(f), f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-// machine tells what the times depend on.
-func machine() string {
-	// A load well above nothing says that others used the cores meanwhile.
-	load := "unknown"
-	if avg, err := os.ReadFile("/proc/loadavg"); err == nil {
-		load, _, _ = strings.Cut(string(avg), " ")
-	}
-	return fmt.Sprintf("%s/%s, %d cores, load %s before the start", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), load)
-}
 
 func (r *report) write(w io.Writer) error {
 	var b strings.Builder
