@@ -34,7 +34,7 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 		return nil, err
 	}
 	host := assumed()
-	for {
+	for tries := 1; ; {
 		pl, _, err := plan(p, host)
 		if err != nil {
 			return nil, err
@@ -54,12 +54,43 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 		if !errors.As(err, &un) {
 			return nil, err
 		}
+		if passes(un.err) {
+			if tries == startTries {
+				return nil, errorf("confinement_unavailable", nil, "no session starts now: %s: %s; the host lacks it for the moment, and the level is not lowered for that; try again", un.step, errnoText(un.err))
+			}
+			select {
+			case <-time.After(time.Duration(tries) * startPause):
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			tries++
+			continue
+		}
 		p.Log.Log(ctx, fellOnce(un), "confinement level did not start", "level", string(pl.Level), "step", un.step, "error", un.err)
 		if pl.Level == sandbox.LevelNone {
 			return nil, errorf("confinement_unavailable", nil, "no process for the session started: %s: %s; %s", un.step, errnoText(un.err), remedyFell)
 		}
 		host = host.without(pl.Level, fmt.Sprintf("the level %s did not start: %s: %s", pl.Level, un.step, errnoText(un.err)), probed())
 	}
+}
+
+// startTries is how often a start is tried for which the host lacks processes, memory
+// or descriptors, startPause the pause after the first; the later ones are longer.
+const (
+	startTries = 4
+	startPause = 50 * time.Millisecond
+)
+
+// passes says whether a start failed for want of what another moment may have. A
+// lower level is no answer to that: whoever uses processes up could lower the level
+// of everybody else's next session.
+func passes(err error) bool {
+	for _, e := range []error{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // fallsTold are the falls that were logged as a warning. They are the host's, and

@@ -75,7 +75,11 @@ func (p *gitProject) repository() *gitProject {
 // serve starts a session in the project.
 func (p *gitProject) serve(args ...string) *client {
 	p.t.Helper()
-	c := startServer(p.t, append([]string{"--root", p.dir, "--git-user", "S <s@example.com>"}, args...)...)
+	args = append([]string{"--root", p.dir, "--git-user", "S <s@example.com>"}, args...)
+	if staged() {
+		args = append(args, "--min-confinement", "namespaces-noproc") // a lower level has no stage
+	}
+	c := startServer(p.t, args...)
 	c.initialize("2025-11-25")
 	return c
 }
