@@ -330,12 +330,12 @@ func TestPolicyMatrixDoc(t *testing.T) {
 		}
 		b.WriteString("\n")
 	}
-	documented(t, "policy matrix", b.String())
-	documented(t, "limit matrix", limitTable())
+	inSecurityDoc(t, "policy matrix", b.String())
+	inSecurityDoc(t, "limit matrix", limitTable())
 }
 
-// documented holds docs/security.md to the table of that name.
-func documented(t *testing.T, name, table string) {
+// inSecurityDoc holds docs/security.md to the table of that name.
+func inSecurityDoc(t *testing.T, name, table string) {
 	t.Helper()
 	const file = "../../docs/security.md"
 	begin, end := "<!-- "+name+" -->\n", "<!-- end of the "+name+" -->"
