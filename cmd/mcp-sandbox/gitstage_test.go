@@ -76,7 +76,7 @@ func (p *gitProject) repository() *gitProject {
 func (p *gitProject) serve(args ...string) *client {
 	p.t.Helper()
 	args = append([]string{"--root", p.dir, "--git-user", "S <s@example.com>"}, args...)
-	if staged() {
+	if staged() && !slices.Contains(args, "--confine") {
 		args = append(args, "--min-confinement", "namespaces-noproc") // a lower level has no stage
 	}
 	c := startServer(p.t, args...)
