@@ -69,13 +69,13 @@ func (p *Proxy) accept(nc net.Conn, e entrance) {
 		_ = nc.Close()
 		return
 	case full:
-		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = io.WriteString(nc, e.full)
-		_ = nc.Close()
 		_ = p.deny(nc.RemoteAddr(), "any host", 0, Decision{
 			Reason: fmt.Sprintf("%d connections are open, which is the limit of this session", p.o.MaxConns),
 			flag:   "--limit-net-conns", limit: true,
 		})
+		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = io.WriteString(nc, e.full)
+		_ = nc.Close()
 		return
 	}
 	go func() {
