@@ -14,6 +14,7 @@ func TestTwoTasks(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs Linux")
 	}
+	t.Chdir("..") // as the program is run
 	r, err := measure(t.Context(), options{binary: os.Getenv("MCP_SANDBOX_TEST_BIN"), only: []string{"fix", "less"}, prompts: 1})
 	if err != nil {
 		t.Fatal(err)

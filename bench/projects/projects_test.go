@@ -14,6 +14,7 @@ func TestTwoSteps(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs Linux")
 	}
+	t.Chdir("..") // as the program is run
 	r, err := measure(t.Context(), options{binary: os.Getenv("MCP_SANDBOX_TEST_BIN"), only: []string{"unittest", "npm"}, limit: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
