@@ -76,10 +76,12 @@ func (s *initState) listening(port uint16) bool {
 	return len(sockets) > 0 && slices.ContainsFunc(s.tasks(), func(t markedTask) bool { return len(t.ports(sockets)) > 0 })
 }
 
+// stateListen is the state of a listener in proc_net(5), TCP_LISTEN.
+const stateListen = "0A"
+
 // listeners are the listening TCP sockets of the network namespace by inode, see
 // proc_pid_net(5).
 func listeners() map[string]uint16 {
-	const stateListen = "0A"
 	return sockets("tcp", func(state, _ string, _ uint16) bool { return state == stateListen })
 }
 
@@ -110,7 +112,6 @@ func sockets(network string, keep func(state, address string, port uint16) bool)
 // owner is the command of which a process holds the socket with a local address
 // that is not a listener, 0 for none. A socket of IPv6 may have it too (ipv6(7)).
 func (s *initState) owner(network string, at netip.AddrPort) int {
-	const stateListen = "0A"
 	if network != "tcp" && network != "udp" || !at.Addr().Is4() {
 		return 0
 	}

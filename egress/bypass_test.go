@@ -20,6 +20,26 @@ type yard struct {
 	bytes    strings.Builder
 }
 
+// onlyAllowed checks what reached the allowed site, and what was looked up.
+func (y *yard) onlyAllowed(t *testing.T) {
+	t.Helper()
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for _, r := range y.requests {
+		if strings.Contains(r, "evil") || !strings.HasPrefix(r, "example.com ") {
+			t.Errorf("the allowed site got %q", r)
+		}
+	}
+	if strings.Contains(y.bytes.String(), "evil") {
+		t.Errorf("the allowed site got %q", y.bytes.String())
+	}
+	for name := range y.lookups {
+		if name != "example.com" && !strings.HasSuffix(name, ".ok.example") || name == "denied.ok.example" {
+			t.Errorf("it looked %q up", name)
+		}
+	}
+}
+
 func newYard(t *testing.T) (*yard, *Proxy, string) {
 	y := &yard{world: newWorld()}
 	y.name("example.com", public.String())
@@ -278,21 +298,7 @@ func TestEgressBypassAttempts(t *testing.T) {
 		})
 	}
 	p.Close() // so that what was relayed has arrived
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	for _, r := range y.requests {
-		if strings.Contains(r, "evil") || !strings.HasPrefix(r, "example.com ") {
-			t.Errorf("the allowed site got %q", r)
-		}
-	}
-	if strings.Contains(y.bytes.String(), "evil") {
-		t.Errorf("the allowed site got %q", y.bytes.String())
-	}
-	for name := range y.lookups {
-		if name != "example.com" && !strings.HasSuffix(name, ".ok.example") || name == "denied.ok.example" {
-			t.Errorf("it looked %q up", name)
-		}
-	}
+	y.onlyAllowed(t)
 	t.Logf("%d attempts", len(attempts))
 }
 

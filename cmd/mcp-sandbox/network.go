@@ -140,13 +140,9 @@ type sessionProxy struct {
 
 	mu      sync.Mutex
 	refused []string
-	// asked counts the denials since asking whose owner was looked for.
-	asking time.Time
-	asked  int
-	// recorded counts the denials since began that are in the audit log, omitted
-	// those since the last record that are not.
-	began             time.Time
-	recorded, omitted int
+	asks    windowed // denials whose owner was looked for
+	records windowed // denials in the audit log
+	omitted int      // since the last of them
 }
 
 // mostNotices bounds what one reply tells; the proxy's own log has all.
@@ -178,14 +174,28 @@ func (s *sessionProxy) note(d egress.Denial) {
 	}
 }
 
+// windowed counts what is done within a window of time.
+type windowed struct {
+	began time.Time
+	done  int
+}
+
+// take reports whether one more may be done now, at most so often in a window.
+func (w *windowed) take(now time.Time, window time.Duration, most int) bool {
+	if now.Sub(w.began) >= window {
+		*w = windowed{began: now}
+	}
+	if w.done >= most {
+		return false
+	}
+	w.done++
+	return true
+}
+
 func (s *sessionProxy) mayAsk(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Sub(s.asking) >= time.Second {
-		s.asking, s.asked = now, 0
-	}
-	s.asked++
-	return s.asked <= mostOwnersAsked
+	return s.asks.take(now, time.Second, mostOwnersAsked)
 }
 
 // A minute's denials in the audit log, of one session: a command that makes up
@@ -201,15 +211,11 @@ func (s *sessionProxy) record(d egress.Denial) {
 		return
 	}
 	s.mu.Lock()
-	if d.Time.Sub(s.began) >= recordWindow {
-		s.began, s.recorded = d.Time, 0
-	}
-	if s.recorded >= mostRecords {
+	if !s.records.take(d.Time, recordWindow, mostRecords) {
 		s.omitted++
 		s.mu.Unlock()
 		return
 	}
-	s.recorded++
 	data := map[string]any{"host": d.Host, "port": d.Port, "reason": d.Reason}
 	if d.Rule != "" {
 		data["rule"] = d.Rule
