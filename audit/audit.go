@@ -108,7 +108,7 @@ func (a *Auditor) Begin(ctx context.Context, session, client, op string, data ma
 	e := sp.event
 	e.Phase, e.Data = "start", data
 	if err := a.write(ctx, e); err != nil && a.o.Strict {
-		return nil, sandbox.Errorf("internal", err, "the audit log cannot be written and this server must not work without it, its operator has to make room or repair it")
+		return nil, sandbox.Errorf("internal", err, "the audit log cannot be written and this server must not work without it; its operator has to make room or repair it")
 	}
 	return sp, nil
 }

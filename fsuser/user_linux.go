@@ -41,7 +41,7 @@ func (u *User) Enter() (leave func(), err error) {
 	var had capabilities
 	leave = func() {
 		// Back to root first: the groups need its capability.
-		if !setIDs(0, 0) || u.uid == 0 && had.set() != nil || setGroups(u.groups) != nil {
+		if u.others() && !setIDs(0, 0) || u.uid == 0 && had.set() != nil || setGroups(u.groups) != nil {
 			// The thread must not serve anybody else. A goroutine that ends
 			// while locked takes its thread along.
 			panic("fsuser: the file system identity of a thread cannot be restored")
@@ -60,7 +60,7 @@ func (u *User) Enter() (leave func(), err error) {
 		}
 		err = without.set()
 	}
-	if err == nil && !setIDs(u.uid, u.gid) {
+	if err == nil && u.others() && !setIDs(u.uid, u.gid) {
 		err = unix.EPERM
 	}
 	if err != nil {
@@ -69,6 +69,10 @@ func (u *User) Enter() (leave func(), err error) {
 	}
 	return leave, nil
 }
+
+// others says whether the ids are others than the server's. Where they are not, Enter
+// needs eight system calls fewer.
+func (u *User) others() bool { return u.uid != 0 || u.gid != 0 }
 
 // overFiles are the capabilities that the kernel takes from a thread whose fsuid
 // stops being 0 (CAP_FS_SET, linux/capability.h).

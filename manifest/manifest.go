@@ -167,11 +167,11 @@ func Parse(text []byte, isTOML bool, base string) (*Manifest, error) {
 		// TOML is turned into JSON, so that both forms have one set of rules.
 		var tree map[string]any
 		if err := toml.Unmarshal(text, &tree); err != nil {
-			return nil, errorf("invalid_argument", err, "the manifest is not valid TOML: %v", err)
+			return nil, errorf("invalid_argument", err, "the manifest is not valid TOML (%v); correct it", err)
 		}
 		var err error
 		if text, err = json.Marshal(tree); err != nil {
-			return nil, errorf("invalid_argument", err, "the manifest holds a value JSON has no form for, such as a date or inf: %v", err)
+			return nil, errorf("invalid_argument", err, "the manifest holds a value that JSON cannot express, such as a date or inf (%v); write it as text", err)
 		}
 	} else if err := checkDoubledKeys(text); err != nil {
 		return nil, err
@@ -180,7 +180,7 @@ func Parse(text []byte, isTOML bool, base string) (*Manifest, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(m); err != nil {
-		return nil, errorf("invalid_argument", err, "invalid manifest: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return nil, errorf("invalid_argument", err, "invalid manifest (%s); correct it", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return nil, errorf("invalid_argument", nil, "trailing data after the manifest's JSON object; remove it")
@@ -229,7 +229,7 @@ func checkDoubledKeys(text []byte) error {
 		if e, ok := err.(*sandbox.Error); ok {
 			return e
 		}
-		return errorf("invalid_argument", err, "the manifest is not valid JSON: %v", err)
+		return errorf("invalid_argument", err, "the manifest is not valid JSON (%v); correct it", err)
 	}
 	return nil
 }

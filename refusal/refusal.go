@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Cause is the kind of error a claim is about.
@@ -48,34 +49,43 @@ const (
 	longestSubject = 4096
 )
 
-// words are how the system, its languages and its shells put the errors.
-var words = []struct {
+// word is a cause and how it is put.
+type word struct {
 	cause Cause
 	re    *regexp.Regexp
-}{
-	{ReadOnly, regexp.MustCompile(`(?i)read-only file ?system|\bEROFS\b`)},
-	{Permission, regexp.MustCompile(`(?i)permission denied|operation not permitted|access denied|AccessDeniedException|\bEACCES\b|\bEPERM\b`)},
-	{Space, regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|\bENOSPC\b|\bEDQUOT\b`)},
-	{FileSize, regexp.MustCompile(`(?i): file too large|\[Errno 27\]|file size limit exceeded|\bEFBIG\b`)},
-	{OpenFiles, regexp.MustCompile(`(?i)too many open files|\bEMFILE\b`)},
-	{Rights, regexp.MustCompile(`sudo: The "no new privileges" flag is set|sudo: effective uid is not 0|sudo: .* must be owned by uid 0`)},
-	{Processes, regexp.MustCompile(`(?i)fork:.*resource temporarily unavailable|(can't|cannot|unable to|failed to) (fork|start new thread|create (new |native )?(OS )?thread)|pthread_create failed`)},
 }
+
+// words are how the system, its languages and its shells put the errors.
+var words = sync.OnceValue(func() []word {
+	return []word{
+		{ReadOnly, regexp.MustCompile(`(?i)read-only file ?system|\bEROFS\b`)},
+		{Permission, regexp.MustCompile(`(?i)permission denied|operation not permitted|access denied|AccessDeniedException|\bEACCES\b|\bEPERM\b`)},
+		{Space, regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|\bENOSPC\b|\bEDQUOT\b`)},
+		{FileSize, regexp.MustCompile(`(?i): file too large|\[Errno 27\]|file size limit exceeded|\bEFBIG\b`)},
+		{OpenFiles, regexp.MustCompile(`(?i)too many open files|\bEMFILE\b`)},
+		{Rights, regexp.MustCompile(`sudo: The "no new privileges" flag is set|sudo: effective uid is not 0|sudo: .* must be owned by uid 0`)},
+		{Processes, regexp.MustCompile(`(?i)fork:.*resource temporarily unavailable|(can't|cannot|unable to|failed to) (fork|start new thread|create (new |native )?(OS )?thread)|pthread_create failed`)},
+	}
+})
 
 // names are how programs put that a host name was not resolved; the first group
 // that matched is the name.
-var names = regexp.MustCompile(`(?i)could not resolve (?:host(?:name)?|proxy):? '?([\w.-]+)` +
-	`|unable to resolve host address .([\w.-]+)` +
-	`|getaddrinfo (?:EAI_AGAIN|ENOTFOUND) ([\w.-]+)` +
-	`|UnknownHostException: ([\w.-]+)` +
-	`|\blookup ([\w.-]+)(?: on \S+)?: ` +
-	`|temporary failure resolving .([\w.-]+)` +
-	`|bad address '([\w.-]+)'` +
-	`|\b([\w-]+(?:\.[\w-]+)+): (?:temporary failure in name resolution|name or service not known)` +
-	`|failed to resolve '([\w.-]+)'` +
-	`|temporary failure in name resolution|name or service not known|failed to lookup address information|name does not resolve`)
+var names = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)could not resolve (?:host(?:name)?|proxy):? '?([\w.-]+)` +
+		`|unable to resolve host address .([\w.-]+)` +
+		`|getaddrinfo (?:EAI_AGAIN|ENOTFOUND) ([\w.-]+)` +
+		`|UnknownHostException: ([\w.-]+)` +
+		`|\blookup ([\w.-]+)(?: on \S+)?: ` +
+		`|temporary failure resolving .([\w.-]+)` +
+		`|bad address '([\w.-]+)'` +
+		`|\b([\w-]+(?:\.[\w-]+)+): (?:temporary failure in name resolution|name or service not known)` +
+		`|failed to resolve '([\w.-]+)'` +
+		`|temporary failure in name resolution|name or service not known|failed to lookup address information|name does not resolve`)
+})
 
-var unreachable = regexp.MustCompile(`(?i)network is unreachable|\bENETUNREACH\b|address family not supported by protocol|\bEAFNOSUPPORT\b`)
+var unreachable = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)network is unreachable|\bENETUNREACH\b|address family not supported by protocol|\bEAFNOSUPPORT\b`)
+})
 
 // Read gives the errors that the end of an output speaks of, in order, each once.
 func Read(output []byte) []Claim {
@@ -94,7 +104,7 @@ func Read(output []byte) []Claim {
 	}
 	for raw := range bytes.Lines(output) {
 		line := strings.TrimRight(string(raw), "\r\n")
-		if m := names.FindStringSubmatch(line); m != nil {
+		if m := names().FindStringSubmatch(line); m != nil {
 			c := Claim{Cause: Name}
 			for _, g := range m[1:] {
 				if g = strings.TrimRight(g, ".:"); g != "" {
@@ -105,11 +115,11 @@ func Read(output []byte) []Claim {
 			add(c)
 			continue
 		}
-		if unreachable.MatchString(line) {
+		if unreachable().MatchString(line) {
 			add(Claim{Cause: Network})
 			continue
 		}
-		for _, w := range words {
+		for _, w := range words() {
 			if at := w.re.FindStringIndex(line); at != nil {
 				add(Claim{w.cause, paths(line[:at[0]], line[at[1]:])})
 			}
@@ -118,7 +128,9 @@ func Read(output []byte) []Claim {
 	return out
 }
 
-var quoted = regexp.MustCompile(`'([^']+)'|"([^"]+)"|‘([^’]+)’|` + "`([^'`]+)'")
+var quoted = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`'([^']+)'|"([^"]+)"|‘([^’]+)’|` + "`([^'`]+)'")
+})
 
 // paths are what may be one in the text before and after the words of an error.
 func paths(before, after string) []string {
@@ -130,7 +142,7 @@ func paths(before, after string) []string {
 		}
 	}
 	for _, part := range []string{before, after} {
-		for _, m := range quoted.FindAllStringSubmatch(part, -1) {
+		for _, m := range quoted().FindAllStringSubmatch(part, -1) {
 			for _, g := range m[1:] {
 				if g != "" {
 					add(g)

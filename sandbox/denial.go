@@ -23,8 +23,9 @@ const (
 	DenialProtected DenialKind = "protected" // a path that programs outside obey
 	DenialOutside   DenialKind = "outside"   // a change outside of what is writable
 	DenialHidden    DenialKind = "hidden"    // a path that no command may read
-	DenialName      DenialKind = "name"      // a host name, where there is no network
-	DenialNetwork   DenialKind = "network"   // a connection that no rule allows
+	DenialName      DenialKind = "name"      // a host name, or an address and port, where there is no network
+	DenialSocket    DenialKind = "socket"    // a socket of a network, where there is none; told of only when the output speaks of it
+	DenialNetwork   DenialKind = "network"   // a connection that no rule allows, or that failed beyond the proxy
 	DenialLimit     DenialKind = "limit"     // a limit of the session
 	DenialRights    DenialKind = "rights"    // the rights of another user
 )

@@ -3,6 +3,8 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"syscall"
 )
 
 // Error is the one coded error of the program: a refusal or failure with a
@@ -14,9 +16,23 @@ type Error struct {
 }
 
 // Errorf makes an Error. The text leaves the code out and names no host path
-// outside the workspace, because the model reads it; cause may be nil.
+// outside the workspace, because the model reads it; cause may be nil. A failure of the
+// server that comes of too many open files is limit_reached, whatever it failed at.
 func Errorf(code string, cause error, format string, args ...any) *Error {
-	return &Error{code: code, text: fmt.Sprintf(format, args...), cause: cause}
+	e := &Error{code: code, text: fmt.Sprintf(format, args...), cause: cause}
+	why := ""
+	switch {
+	case code != "internal":
+	case errors.Is(cause, syscall.EMFILE):
+		why = "the server has as many files open as it may; close other sessions first, or ask the operator to raise its limit of open files"
+	case errors.Is(cause, syscall.ENFILE):
+		why = "the host has as many files open as it may; try again, or ask the operator to raise the host's limit of open files"
+	}
+	if why != "" {
+		what, _, _ := strings.Cut(e.text, "; ")
+		e.code, e.text = "limit_reached", what+": "+why
+	}
+	return e
 }
 
 // Code is the stable machine-readable name, such as "not_found".

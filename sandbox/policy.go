@@ -42,6 +42,8 @@ type Policy struct {
 	// Workspace is an absolute, symlink-free path of a directory, readable and
 	// writable at the same path inside.
 	Workspace string
+	// ReadOnly has commands read Workspace and change nothing in it.
+	ReadOnly bool
 	// WorkspaceFile, if set, is the server's own descriptor of Workspace: a
 	// directory of another identity found under the name is refused.
 	WorkspaceFile *os.File
@@ -50,6 +52,9 @@ type Policy struct {
 	// directories and virtual environments hold that path. So are those on the way
 	// of Read and Write.
 	WorkspaceName string
+	// WorkspaceAlias is "" or a second absolute path, of one name, at which commands
+	// find the workspace where they see a file system of their own.
+	WorkspaceAlias string
 	// UID and GID run the commands. -1 derives them: the caller's own, or the
 	// owner of the workspace under a root server. See AllowRoot for 0.
 	UID, GID int
@@ -78,6 +83,18 @@ type Policy struct {
 	// directories in the workspace go to, in place of those directories, where the
 	// level can do that. A root server gives it to the identity of the commands.
 	GitStage string
+	// GitDirs are absolute paths of git directories that git in the workspace uses
+	// and that have another name than .git there, or lie outside, where Read shows
+	// them. They are staged as well.
+	GitDirs []string
+	// Stage, if set, is a directory of the server with two directories upper and
+	// work: the workspace is an overlay of them, so that nothing in it changes, and
+	// upper holds what the session changed. A level that cannot do that does not
+	// start. A root server gives them to the identity of the commands.
+	Stage string
+	// StageProtect is what of Protect holds in a staged workspace, too: what lies
+	// there is run by nothing outside.
+	StageProtect []string
 	// StateDirs are the server's own directories, never visible inside.
 	StateDirs []string
 	// TempDir is where a level without mounts of its own makes the session's
@@ -89,8 +106,11 @@ type Policy struct {
 	// GitIgnore of the ignore file that goes with it; "" for none. Commands may
 	// change both, nobody else sees them.
 	GitConfig, GitIgnore string
-	Network              Network
-	Limits               Limits
+	// JavaTrust is the content of a key store with the certificates that Java programs
+	// trust in place of their own, at most 1 MiB; "" for none.
+	JavaTrust string
+	Network   Network
+	Limits    Limits
 	// Level is the wished level, "" is LevelAuto. MinLevel refuses weaker ones,
 	// "" accepts any that Level allows.
 	Level, MinLevel Level

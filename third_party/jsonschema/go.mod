@@ -1,0 +1,3 @@
+module github.com/santhosh-tekuri/jsonschema/v6
+
+go 1.21.0
