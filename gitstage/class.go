@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // class is what a path of a git directory is to this package.
@@ -38,13 +39,15 @@ var files = map[string]class{
 	"BISECT_LOG": classText, "BISECT_NAMES": classText, "BISECT_START": classText, "BISECT_TERMS": classText, "BISECT_ANCESTORS_OK": classText,
 
 	// Derived, or of the running git alone.
-	"objects/info/packs": classSilent, "objects/info/commit-graph": classSilent, "gc.pid": classSilent, "gc.log": classSilent,
+	"objects/info/packs": classSilent, "info/refs": classSilent, "objects/info/commit-graph": classSilent, "gc.pid": classSilent, "gc.log": classSilent,
 	"objects/pack/multi-pack-index": classSilent, "COMMIT_EDITMSG~": classSilent, "gitk.cache": classSilent, "BISECT_RUN": classSilent,
 }
 
 var (
-	looseName = regexp.MustCompile(`^objects/[0-9a-f]{2}/([0-9a-f]{38}|[0-9a-f]{62})$`)
-	packName  = regexp.MustCompile(`^objects/pack/pack-([0-9a-f]{40}|[0-9a-f]{64})\.(pack|idx|rev|bitmap|mtimes)$`)
+	looseName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^objects/[0-9a-f]{2}/([0-9a-f]{38}|[0-9a-f]{62})$`) })
+	packName  = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^objects/pack/pack-([0-9a-f]{40}|[0-9a-f]{64})\.(pack|idx)$`)
+	})
 )
 
 // units are states that are published whole or not at all.
@@ -59,9 +62,9 @@ func classify(p string) class {
 	switch {
 	case strings.HasSuffix(p, ".lock"), strings.Contains(p, "/tmp_"), strings.HasPrefix(p, "objects/incoming-"):
 		return classSilent
-	case looseName.MatchString(p):
+	case looseName().MatchString(p):
 		return classLoose
-	case packName.MatchString(p):
+	case packName().MatchString(p):
 		return classPack
 	case top == "objects" && (strings.HasPrefix(rest, "pack/") || strings.HasPrefix(rest, "info/commit-graphs")):
 		return classSilent
@@ -71,7 +74,7 @@ func classify(p string) class {
 		return classLog
 	case slices.Contains(units, top) && rest != "":
 		return classUnit
-	case top == "hooks" && strings.HasSuffix(p, ".sample"), top == "rr-cache", top == "branches", top == "lfs":
+	case top == "hooks" && strings.HasSuffix(p, ".sample"), top == "rr-cache", top == "lfs":
 		return classSilent
 	}
 	return classKept
@@ -80,7 +83,8 @@ func classify(p string) class {
 // validRef says whether git could have made a ref of that name
 // (git-check-ref-format(1)), and it is none of this package.
 func validRef(name string) bool {
-	if !strings.HasPrefix(name, "refs/") || strings.HasPrefix(name, RefPrefix) || len(name) > 500 {
+	// A replacement has git outside show another object under a name that is published.
+	if !strings.HasPrefix(name, "refs/") || strings.HasPrefix(name, RefPrefix) || strings.HasPrefix(name, "refs/replace/") || len(name) > 500 {
 		return false
 	}
 	for part := range strings.SplitSeq(name, "/") {

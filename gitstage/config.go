@@ -26,7 +26,7 @@ type setting struct {
 var settings = []setting{
 	{"remote", "url", true, goodURL, false, "a place to fetch from: http, https, ssh, git, or a local path that the session cannot write; never a helper (ext::), and never a repository whose hooks the session could have made"},
 	{"remote", "pushurl", true, goodURL, false, "as remote.*.url"},
-	{"remote", "fetch", true, goodRefspec, false, "names of refs"},
+	{"remote", "fetch", true, goodRefspec, false, "names of refs: those that a fetch writes are remote-tracking ones, or new tags"},
 	{"remote", "tagopt", true, oneOf("--tags", "--no-tags"), false, "two words"},
 	{"branch", "remote", true, knownRemote, false, "the name of a remote that exists outside, as a path would be one to push to, with its hooks"},
 	{"branch", "pushremote", true, knownRemote, false, "as branch.*.remote"},
@@ -34,6 +34,8 @@ var settings = []setting{
 	{"branch", "rebase", true, oneOf("true", "false", "merges", "interactive"), false, "four words"},
 	{"submodule", "url", true, goodURL, false, "as remote.*.url"},
 	{"submodule", "active", true, boolean, false, "yes or no"},
+	{"submodule", "active", false, func(v string, _ *configCheck) bool { return plain(v) }, false, "which submodules there are: patterns of paths"},
+	{"core", "worktree", false, func(v string, c *configCheck) bool { return c.tree != nil && c.tree(v) }, true, "of a module, where its files are: the directory of the workspace whose .git file leads to it"},
 	{"core", "sparsecheckout", false, boolean, false, "yes or no: which files are in the working tree"},
 	{"core", "sparsecheckoutcone", false, boolean, false, "as core.sparseCheckout"},
 	{"index", "sparse", false, boolean, false, "the form of the index"},
@@ -43,7 +45,7 @@ var settings = []setting{
 	{"core", "symlinks", false, boolean, true, "as core.fileMode"},
 	{"core", "ignorecase", false, boolean, true, "as core.fileMode"},
 	{"core", "precomposeunicode", false, boolean, true, "as core.fileMode"},
-	{"core", "bare", false, oneOf("false"), true, "that the repository has a working tree: the one it lies in"},
+	{"core", "bare", false, func(v string, c *configCheck) bool { return v == "false" || v == "true" && c.bare }, true, "that the repository has a working tree: the one it lies in"},
 	{"core", "logallrefupdates", false, boolean, true, "whether refs have logs"},
 }
 
@@ -52,6 +54,11 @@ type configCheck struct {
 	remotes map[string]bool // that exist outside, or will
 	// writable says whether the session can write a local path.
 	writable func(path string) bool
+	// tree says whether a module may have its files there; nil for what is none.
+	tree func(path string) bool
+	// bare says that the repository may have no working tree, harmless that
+	// settings of the session's own are taken.
+	bare, harmless bool
 }
 
 func oneOf(words ...string) func(string, *configCheck) bool {
@@ -98,8 +105,12 @@ func goodURL(v string, c *configCheck) bool {
 	return strings.HasPrefix(v, "/") && !c.writable(path.Clean(v))
 }
 
-func goodRefspec(v string, _ *configCheck) bool {
+// goodRefspec takes those by which a fetch changes no branch of the user's.
+func goodRefspec(v string, c *configCheck) bool {
 	src, dst, ok := strings.Cut(strings.TrimPrefix(v, "+"), ":")
+	if tracking := strings.HasPrefix(dst, "refs/remotes/"); !tracking && !c.bare && (v[:min(1, len(v))] == "+" || !strings.HasPrefix(dst, "refs/tags/")) {
+		return false
+	}
 	ref := func(s string) bool { return goodRef(strings.ReplaceAll(s, "*", "x"), nil) }
 	return plain(v) && ok && ref(src) && ref(dst)
 }
@@ -110,6 +121,9 @@ func knownRemote(v string, c *configCheck) bool { return v == "." || c.remotes[v
 
 // allowed says whether a variable with these values is published.
 func allowed(e *gitconfig.Entry, values []string, fresh bool, c *configCheck) bool {
+	if c.harmless && (slices.Contains(harmless, e.Section+"."+e.Key) || e.Section == "advice") {
+		return true
+	}
 	for i := range settings {
 		s := &settings[i]
 		if s.section != e.Section || s.key != e.Key || s.sub != (e.Subsection != "") || s.fresh && !fresh {
@@ -138,14 +152,21 @@ type variable struct {
 func variables(f *gitconfig.File) map[string]variable {
 	m := map[string]variable{}
 	for _, e := range f.Entries() {
-		m[e.Name()] = variable{e, f.Values(e.Section, e.Subsection, e.Key)}
+		v := e.Value
+		if e.Bare {
+			v = "true"
+		}
+		name := e.Name()
+		m[name] = variable{e, append(m[name].values, v)}
 	}
 	return m
 }
 
 // mergeConfig applies to real what the session changed from base, as far as it is
 // allowed. kept are the names that stay in the session, conflicts those that were
-// changed outside too.
+// changed outside too. What both sides agree on then is the new base of a name; of any
+// other the base stays, so that what was changed outside alone never counts as a
+// change of the session.
 func mergeConfig(real *gitconfig.File, base, session map[string]variable, fresh bool, c *configCheck) (changed bool, kept, conflicts []string, err error) {
 	c.remotes = map[string]bool{}
 	now := variables(real)
@@ -161,7 +182,11 @@ func mergeConfig(real *gitconfig.File, base, session map[string]variable, fresh 
 	maps.Copy(names, session)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		e, want := names[name].entry, session[name].values
-		if slices.Equal(want, base[name].values) || slices.Equal(want, now[name].values) {
+		if slices.Equal(want, base[name].values) {
+			continue
+		}
+		if slices.Equal(want, now[name].values) {
+			agree(base, name, now)
 			continue
 		}
 		switch {
@@ -174,7 +199,32 @@ func mergeConfig(real *gitconfig.File, base, session map[string]variable, fresh 
 				return changed, kept, conflicts, err
 			}
 			changed = true
+			agree(base, name, session)
 		}
 	}
 	return changed, kept, conflicts, nil
+}
+
+// newBase is what a session starts from again when it sees what is outside: that, and of
+// what both sides have changed still what they had agreed on.
+func newBase(old, session, real map[string]variable) map[string]variable {
+	base := maps.Clone(real)
+	for _, m := range []map[string]variable{old, session} {
+		for name := range m {
+			was, mine, now := old[name].values, session[name].values, real[name].values
+			if !slices.Equal(mine, was) && !slices.Equal(now, was) && !slices.Equal(mine, now) {
+				agree(base, name, old)
+			}
+		}
+	}
+	return base
+}
+
+// agree makes the values that one side has those of base.
+func agree(base map[string]variable, name string, with map[string]variable) {
+	if v, ok := with[name]; ok {
+		base[name] = v
+	} else {
+		delete(base, name)
+	}
 }

@@ -12,6 +12,7 @@ import (
 // Options of a Publisher.
 type Options struct {
 	UID, GID int
+	Outside  map[string]*os.File
 	Writable func(path string) bool
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -32,6 +33,9 @@ func (p *Publisher) Publish() (Report, error) { return Report{}, nil }
 // Changed is false.
 func (p *Publisher) Changed() bool { return false }
 
+// Crowded is false.
+func (p *Publisher) Crowded() bool { return false }
+
 // Prune does nothing.
 func (p *Publisher) Prune() error { return nil }
 
@@ -46,4 +50,17 @@ func KeepMoved(root *os.File, dir string, moves []Move, o Options) []string {
 		keep:    func(string, string) (string, error) { return "", errors.ErrUnsupported },
 	}
 	return m.tell(dir, moves)
+}
+
+// Left is nothing.
+func (p *Publisher) Left() []Left { return nil }
+
+// LookLeft fails.
+func LookLeft(root *os.File, l *Left, o Options) (LeftNow, error) {
+	return LeftNow{}, errors.ErrUnsupported
+}
+
+// ApplyLeft fails.
+func ApplyLeft(root *os.File, l *Left, agreed func(LeftNow) error, o Options) error {
+	return errors.ErrUnsupported
 }

@@ -20,13 +20,18 @@ type job struct {
 	content map[string][]byte
 	changed []string // refs
 	fail    []error
+	unread  []string // of the session, too large or not to be read
 }
 
 // read loads the small new files into memory.
 func (j *job) read() {
 	j.content = map[string][]byte{}
+	if j.unfit == nil {
+		j.unfit = map[string]string{}
+	}
 	refsChanged := false
 	for p, e := range j.news.files {
+		delete(j.unfit, p)
 		switch classify(p) {
 		case classRef, classPacked:
 			refsChanged = true
@@ -44,6 +49,14 @@ func (j *job) read() {
 			b, err := j.upper.read(p, limit)
 			if err != nil || b == nil {
 				delete(j.news.files, p)
+				j.unread = append(j.unread, p)
+				continue
+			}
+			if now, err := j.real.read(p, maxText); classify(p) == classText && (err != nil || !goodText(p, string(now), string(b), j.fresh, j.foreign)) {
+				delete(j.news.files, p)
+				j.unread = append(j.unread, p)
+				j.unfit[p] = "it is not what git itself writes there, or hides commits that the project has"
+				j.out.Kept = append(j.out.Kept, path.Join(j.title, p))
 				continue
 			}
 			j.content[p] = b

@@ -52,10 +52,10 @@ func (t tree) locked(name string, mode uint32, change func() ([]byte, error)) er
 	})
 }
 
-// dropLocks removes the locks of killed servers.
+// dropLocks removes the locks and temporary files of killed servers.
 func (t tree) dropLocks() {
 	t.dropLocksIn(".")
-	for _, top := range []string{"refs", "logs", "info"} {
+	for _, top := range []string{"refs", "logs", "info", "hooks", "branches", "remotes", "objects/info"} {
 		t.dropLocksIn(top)
 		_ = t.walk(top, 0, func(p string, e entry) {
 			if e.kind == kindDir {
@@ -72,6 +72,9 @@ func (t tree) dropLocksIn(dir string) {
 	}
 	for _, n := range names {
 		owner, ok := strings.CutPrefix(n, lockPrefix)
+		if !ok {
+			owner, ok = strings.CutPrefix(n, tempPrefix)
+		}
 		pid, _, _ := strings.Cut(owner, "-")
 		id, err := strconv.Atoi(pid)
 		if !ok || err != nil || unix.Kill(id, 0) != unix.ESRCH {

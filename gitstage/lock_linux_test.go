@@ -42,9 +42,18 @@ func TestDropLocks(t *testing.T) {
 	pair(gone.Process.Pid, "index.lock")
 	pair(gone.Process.Pid, "refs/heads/main.lock")
 	pair(os.Getpid(), "config.lock")
+	for _, name := range []string{"hooks/x", "hooks/d/x", "branches/x", "remotes/x", "objects/info/alternates"} {
+		pair(gone.Process.Pid, name+".lock")
+	}
+	put("hooks/" + tempPrefix + strconv.Itoa(gone.Process.Pid) + "-1")
+	put("hooks/" + tempPrefix + strconv.Itoa(os.Getpid()) + "-1")
 	put("HEAD.lock")
 	d.dropLocks()
-	for name, want := range map[string]bool{"index.lock": false, "refs/heads/main.lock": false, "config.lock": true, "HEAD.lock": true} {
+	for name, want := range map[string]bool{
+		"hooks/x.lock": false, "hooks/d/x.lock": false, "branches/x.lock": false, "remotes/x.lock": false, "objects/info/alternates.lock": false,
+		"hooks/" + tempPrefix + strconv.Itoa(gone.Process.Pid) + "-1": false, "hooks/" + tempPrefix + strconv.Itoa(os.Getpid()) + "-1": true,
+		"index.lock": false, "refs/heads/main.lock": false, "config.lock": true, "HEAD.lock": true,
+	} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); (err == nil) != want {
 			t.Errorf("%s is there: %v, want %v", name, err == nil, want)
 		}

@@ -4,12 +4,9 @@ import (
 	"bufio"
 	"cmp"
 	"compress/zlib"
-	"crypto/sha1"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"path"
@@ -23,26 +20,39 @@ import (
 // errObject is a file that is not what its name says.
 var errObject = errors.New("not the object its name says")
 
+// publishObjects publishes those that the session made.
+func (r *repo) publishObjects(upper objectTree) (published int, err error) {
+	if r.sent == nil {
+		r.sent = map[string]bool{}
+	}
+	return publishObjects(upper, r.real, r.seen, r.sent)
+}
+
 // publishObjects puts new objects into the real directory. Those that are there
 // stay as they are, and none is ever removed. seen holds what was looked at
-// before, by path.
-func publishObjects(upper, real tree, seen map[string]sig) (published int, err error) {
+// before, by path; what is published here is noted in sent.
+func publishObjects(upper objectTree, real tree, seen map[string]sig, sent map[string]bool) (published int, err error) {
 	dirs, err := upper.names("objects")
 	if err != nil {
 		return 0, nil // none was written
 	}
 	slices.Sort(dirs)
+	top, err := upper.t.sub(upper.path("objects"))
+	if err != nil {
+		return 0, nil
+	}
+	defer top.close()
 	for _, d := range dirs {
 		dir := "objects/" + d
 		if len(d) != 2 && d != "pack" {
 			continue
 		}
-		e, err := upper.stat(dir)
+		e, err := top.stat(d)
 		// A new name changes the time of its directory.
 		if err != nil || e.kind != kindDir || seen[dir] == e.sig {
 			continue
 		}
-		n, whole, err := publishDir(upper, real, dir, seen)
+		n, whole, err := publishDir(upper, real, dir, seen, sent)
 		published += n
 		if err != nil {
 			return published, err
@@ -54,7 +64,7 @@ func publishObjects(upper, real tree, seen map[string]sig) (published int, err e
 	return published, nil
 }
 
-func publishDir(upper, real tree, dir string, seen map[string]sig) (published int, whole bool, err error) {
+func publishDir(upper objectTree, real tree, dir string, seen map[string]sig, sent map[string]bool) (published int, whole bool, err error) {
 	names, err := upper.names(dir)
 	if err != nil {
 		return 0, false, nil
@@ -81,10 +91,12 @@ func publishDir(upper, real tree, dir string, seen map[string]sig) (published in
 		switch err := publishObject(upper, real, p); {
 		case err == nil:
 			published++
-			seen[p] = e.sig
+			seen[p], sent[p] = e.sig, true
 		case err == unix.EEXIST:
 			seen[p] = e.sig
-		case errors.Is(err, errObject), err == unix.ENOENT, err == unix.EINVAL:
+		case errors.Is(err, errObject) && path.Ext(p) == ".idx" && seen[strings.TrimSuffix(p, ".idx")+".pack"] != (sig{}):
+			seen[p] = e.sig // the pack is whole, and no pack
+		case errors.Is(err, errObject):
 			whole = false // half written, or not an object
 		default:
 			return published, false, fmt.Errorf("publish an object: %w", err)
@@ -92,6 +104,21 @@ func publishDir(upper, real tree, dir string, seen map[string]sig) (published in
 	}
 	return published, whole, nil
 }
+
+// objectTree is a tree by the paths of a git directory. at is where the objects are
+// in it, "objects" except in the stage of a bare repository, which has nothing else.
+type objectTree struct {
+	t  tree
+	at string
+}
+
+func (o objectTree) path(p string) string { return o.at + strings.TrimPrefix(p, "objects") }
+
+func (o objectTree) names(p string) ([]string, error) { return o.t.names(o.path(p)) }
+
+func (o objectTree) stat(p string) (entry, error) { return o.t.stat(o.path(p)) }
+
+func (o objectTree) file(p string) (*os.File, error) { return o.t.file(o.path(p)) }
 
 func boolInt(b bool) int {
 	if b {
@@ -102,8 +129,14 @@ func boolInt(b bool) int {
 
 // publishObject copies one file whose content is checked against its name on the
 // way, so that what git reads outside was not written half.
-func publishObject(upper, real tree, p string) error {
+func publishObject(upper objectTree, real tree, p string) error {
+	if path.Ext(p) == ".idx" {
+		return publishPackIndex(real, p)
+	}
 	f, err := upper.file(p)
+	if err == unix.ENOENT || err == unix.EINVAL {
+		return errObject
+	}
 	if err != nil {
 		return err
 	}
@@ -111,12 +144,22 @@ func publishObject(upper, real tree, p string) error {
 	check := checkPackFile
 	if classify(p) == classLoose {
 		check = checkLoose
-	} else if path.Ext(p) == ".idx" {
-		if _, err := real.stat(strings.TrimSuffix(p, ".idx") + ".pack"); err != nil {
-			return errObject
-		}
 	}
 	return real.create(p, 0o444, false, func(w io.Writer) error { return check(f, w, p) })
+}
+
+// publishPackIndex makes the index of a pack that has been published.
+func publishPackIndex(real tree, p string) error {
+	f, err := real.file(strings.TrimSuffix(p, ".idx") + ".pack")
+	if err != nil {
+		return errObject
+	}
+	defer f.Close()
+	index, err := packIndex(f, len(strings.TrimSuffix(strings.TrimPrefix(path.Base(p), "pack-"), ".idx")))
+	if err != nil {
+		return err
+	}
+	return real.create(p, 0o444, false, func(w io.Writer) error { _, err := w.Write(index); return err })
 }
 
 // checkLoose copies a loose object.
@@ -158,13 +201,6 @@ func checkPackFile(f *os.File, w io.Writer, p string) error {
 	}
 	_, err = w.Write(end)
 	return err
-}
-
-func newHash(hexLen int) hash.Hash {
-	if hexLen == 64 {
-		return sha256.New()
-	}
-	return sha1.New()
 }
 
 // maxCommit bounds a commit that is read to find its parents, in bytes.

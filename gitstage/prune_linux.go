@@ -1,7 +1,6 @@
 package gitstage
 
 import (
-	"io"
 	"path"
 	"slices"
 	"strings"
@@ -19,11 +18,46 @@ func (r *repo) prune() error {
 			return err
 		}
 	}
+	base := r.config
+	mine, err := r.upper.settings()
+	if err != nil {
+		return err
+	}
 	if err := r.pruneDir("", 0); err != nil {
 		return err
 	}
 	r.seen = map[string]sig{}
-	return r.look()
+	if err := r.look(); err != nil {
+		return err
+	}
+	if mine != nil {
+		r.config = newBase(base, mine, r.config)
+	}
+	return nil
+}
+
+// config reads a configuration, an empty one where there is no file; size is the file's.
+func (t tree) config(name string) (f *gitconfig.File, size int, err error) {
+	b, err := t.read(name, gitconfig.MaxSize)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err = gitconfig.Parse(string(b))
+	return f, len(b), err
+}
+
+// settings are those of the configuration of a stage, nil where it has none that can be
+// read.
+func (t tree) settings() (map[string]variable, error) {
+	b, err := t.read("config", gitconfig.MaxSize)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	f, err := gitconfig.Parse(string(b))
+	if err != nil {
+		return nil, nil
+	}
+	return variables(f), nil
 }
 
 func (r *repo) pruneDir(dir string, depth int) error {
@@ -71,6 +105,9 @@ func (r *repo) pruneDir(dir string, depth int) error {
 
 // staysBehind says whether a file, or that one is gone, is the session's alone.
 func staysBehind(p, top string) bool {
+	if slices.Contains(alternates, p) {
+		return true
+	}
 	if top == "objects" || top == "refs" || top == "logs" || strings.HasSuffix(p, ".lock") {
 		return false
 	}
@@ -90,36 +127,54 @@ func (r *repo) pruneConfig() error {
 	if err != nil {
 		return err
 	}
-	session, err := gitconfig.Parse(string(b))
-	if err != nil {
-		return nil
-	}
 	text, err := r.real.read("config", gitconfig.MaxSize)
 	if err != nil {
 		return err
 	}
-	now, err := gitconfig.Parse(string(text))
-	if err != nil {
+	merged, ok, err := sessionConfig(string(b), string(text), r.config)
+	switch {
+	case err != nil || !ok:
 		return err
+	case merged == string(text):
+		return r.upper.remove("config")
 	}
-	mine := variables(session)
-	for name, v := range mine {
-		if slices.Equal(v.values, r.config[name].values) {
+	return r.upper.rewrite("config", merged)
+}
+
+// sessionConfig is the configuration outside with what the session's has changed of
+// base. ok is false where the session keeps its whole file.
+func sessionConfig(mine, real string, base map[string]variable) (text string, ok bool, err error) {
+	session, err := gitconfig.Parse(mine)
+	if err != nil {
+		return "", false, nil
+	}
+	now, err := gitconfig.Parse(real)
+	if err != nil {
+		return "", false, err
+	}
+	vars := variables(session)
+	for name, v := range vars {
+		if slices.Equal(v.values, base[name].values) {
 			continue
 		}
 		if err := now.Set(v.entry.Section, v.entry.Subsection, v.entry.Key, v.values); err != nil {
-			return nil // a value with a line end: the session keeps its whole file
+			return "", false, nil // a value with a line end
 		}
 	}
-	for name, v := range r.config {
-		if _, ok := mine[name]; !ok {
+	for name, v := range base {
+		if _, ok := vars[name]; !ok {
 			if err := now.Set(v.entry.Section, v.entry.Subsection, v.entry.Key, nil); err != nil {
-				return err
+				return "", false, err
 			}
 		}
 	}
-	if now.Text() == string(text) {
-		return r.upper.remove("config")
-	}
-	return r.upper.create("config", 0o644, true, func(w io.Writer) error { _, err := io.WriteString(w, now.Text()); return err })
+	return now.Text(), true, nil
+}
+
+// Crowded says that the stage is in memory and half of its room is taken, so that what
+// has been published should be removed from it (Prune) though nothing has changed
+// outside.
+func (p *Publisher) Crowded() bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(p.stage.fd, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && (fs.Bfree < fs.Blocks/2 || fs.Ffree < fs.Files/2)
 }

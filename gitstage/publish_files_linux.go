@@ -2,20 +2,37 @@ package gitstage
 
 import (
 	"io"
-	"mcp-sandbox/gitconfig"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/gitconfig"
 )
 
 // publishText replaces a file, or removes one that git removes when it is done.
 func (j *job) publishText(p string, e entry) error {
-	if e.kind == kindGone {
-		if strings.Contains(p, "/") || p == "description" {
+	if e.kind == kindGone && keptText(p) {
+		return nil
+	}
+	if now, err := j.real.read(p, maxText); j.forwards {
+		if err != nil {
+			return err
+		}
+		if e.kind == kindGone && now == nil || e.kind != kindGone && now != nil && string(now) == string(j.content[p]) {
+			j.printNow(p)
 			return nil
 		}
+		if j.moved(p) {
+			j.twice(p)
+			return nil
+		}
+		defer j.printNow(p)
+	}
+	if e.kind == kindGone {
 		if err := j.real.remove(p); err != nil && err != unix.ENOENT {
 			return err
 		}
@@ -24,7 +41,19 @@ func (j *job) publishText(p string, e entry) error {
 	return j.real.create(p, 0o644, true, func(w io.Writer) error { _, err := w.Write(j.content[p]); return err })
 }
 
+// twice leaves to the project what was changed on both sides.
+func (j *job) twice(p string) {
+	if !slices.Contains(quiet, p) {
+		j.out.Conflicts = append(j.out.Conflicts, path.Join(j.title, p)+" was changed outside too; it stays as it is outside, and the session's in the stage")
+	}
+}
+
 func (j *job) publishState(unit string) {
+	if j.forwards && len(j.stateItem(unit)) > 0 && j.moved(unit) {
+		j.twice(unit)
+		return
+	}
+	defer j.printNow(unit)
 	ok, err := j.publishUnit(unit)
 	if err != nil {
 		j.fail = append(j.fail, err)
@@ -51,30 +80,28 @@ func (j *job) publishConfig() error {
 	if j.fresh && session.Last("extensions", "", "objectformat") == "sha256" {
 		j.hexLen = 64
 	}
-	check := &configCheck{writable: j.p.o.Writable}
 	var kept, conflicts []string
+	base := maps.Clone(j.config)
 	err = waitLocked(func() error {
 		return j.real.locked("config", 0o644, func() ([]byte, error) {
-			b, err := j.real.read("config", gitconfig.MaxSize)
-			if err != nil {
-				return nil, err
-			}
-			real, err := gitconfig.Parse(string(b))
+			real, _, err := j.real.config("config")
 			if err != nil {
 				return nil, err
 			}
 			var changed bool
-			changed, kept, conflicts, err = mergeConfig(real, j.config, variables(session), j.fresh, check)
+			changed, kept, conflicts, err = mergeConfig(real, base, variables(session), j.fresh, j.configCheck())
 			if err != nil {
 				return nil, err
 			}
-			j.config = variables(real)
 			if !changed {
 				return nil, nil
 			}
 			return []byte(real.Text()), nil
 		})
 	})
+	if err == nil {
+		j.config = base
+	}
 	for _, k := range kept {
 		j.out.Kept = append(j.out.Kept, path.Join(j.title, k))
 	}
@@ -89,6 +116,7 @@ func (j *job) publishConfig() error {
 func (j *job) publishIndex() error {
 	mine, err := parseIndex(j.content["index"], j.hexLen)
 	if err != nil {
+		j.unfit["index"] = "it cannot be read as an index"
 		j.out.Kept = append(j.out.Kept, path.Join(j.title, "index"))
 		return nil
 	}
@@ -104,7 +132,7 @@ func (j *job) publishIndex() error {
 				if err == nil && sameEntries(now, mine) {
 					return nil, nil
 				}
-				if conflict = err != nil || !sameEntries(now, j.index); conflict {
+				if conflict = err != nil || sumOf(now) != j.index; conflict {
 					return nil, nil
 				}
 			}
@@ -115,13 +143,14 @@ func (j *job) publishIndex() error {
 		return err
 	}
 	if !conflict {
-		j.index = mine
+		j.index = sumOf(mine)
 		return nil
 	}
 	ref, err := j.keepIndex(mine)
 	if err != nil {
 		return err
 	}
+	j.settle("index", sumOf(mine))
 	j.out.Conflicts = append(j.out.Conflicts, path.Join(j.title, "index")+" was changed outside too; the session's side is "+ref)
 	return nil
 }

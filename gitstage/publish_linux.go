@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ type Options struct {
 	// UID and GID own the workspace, when a root server publishes for them; -1
 	// for the server's own.
 	UID, GID int
+	// Outside are git directories that are not in the workspace, by their path.
+	Outside map[string]*os.File
 	// Writable says whether the session can write a path of the host.
 	Writable func(path string) bool
 	Log      *slog.Logger
@@ -30,16 +33,27 @@ type Options struct {
 // concurrent use.
 type Publisher struct {
 	root, stage tree
+	path        string          // of the workspace
+	outside     map[string]tree // by path
 	o           Options
 	mu          sync.Mutex
 	repos       map[string]*repo // by path in the workspace
 	reported    map[string]bool
+	bases       map[string]base   // of a Layer
+	shown       map[string]string // by directory, while a Layer publishes: what identifies what was looked at
 }
 
 // New opens the workspace and the stage by their descriptors, of which it keeps
 // copies until Close.
 func New(root, stage *os.File, o Options) (*Publisher, error) {
-	p := &Publisher{o: o, repos: map[string]*repo{}, reported: map[string]bool{}}
+	p := &Publisher{o: o, path: root.Name(), repos: map[string]*repo{}, reported: map[string]bool{}, outside: map[string]tree{}}
+	for at, f := range o.Outside {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		p.outside[at] = tree{fd}
+	}
 	var err error
 	if p.root.fd, err = unix.FcntlInt(root.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
 		return nil, err
@@ -51,12 +65,19 @@ func New(root, stage *os.File, o Options) (*Publisher, error) {
 	return p, nil
 }
 
-// Close closes the descriptors.
+// Close removes the .git files that lead to nothing that is published, which are in
+// nobody's way while the session lives, and closes the descriptors.
 func (p *Publisher) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := asOwner(p.o.UID, p.o.GID, p.dropFiles); err != nil {
+		p.o.Log.Warn("a .git file of a session was not removed", "error", err)
+	}
 	p.root.close()
 	p.stage.close()
+	for _, t := range p.outside {
+		t.close()
+	}
 }
 
 func (p *Publisher) now() time.Time {
@@ -65,6 +86,9 @@ func (p *Publisher) now() time.Time {
 	}
 	return time.Now()
 }
+
+// maxReported bounds the names of which it is known that they were told.
+const maxReported = 10_000
 
 // Publish copies what is new in the stage to the real directories. A failure for one
 // of them does not stop the others; the next call retries it.
@@ -77,9 +101,15 @@ func (p *Publisher) Publish() (Report, error) {
 		out.add(report)
 		return err
 	})
+	// What they lead to has been published.
+	err = errors.Join(err, asOwner(p.o.UID, p.o.GID, func() error {
+		return errors.Join(p.publishFiles(&out), p.publishBare(&out))
+	}))
 	out.Kept = slices.DeleteFunc(out.Kept, func(s string) bool {
 		old := p.reported[s]
-		p.reported[s] = true
+		if len(p.reported) < maxReported {
+			p.reported[s] = true
+		}
 		return old
 	})
 	return out, err
@@ -95,6 +125,7 @@ func (p *Publisher) Changed() bool {
 		changed = changed || r.known && (r.stale || r.signature() != r.sig)
 		return nil
 	})
+	_ = asOwner(p.o.UID, p.o.GID, func() error { changed = p.bareChanged() || changed; return nil })
 	return changed
 }
 
@@ -103,17 +134,19 @@ func (p *Publisher) Changed() bool {
 func (p *Publisher) Prune() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.each(func(r *repo) error { return r.prune() })
+	return errors.Join(p.each(func(r *repo) error { return r.prune() }), asOwner(p.o.UID, p.o.GID, p.pruneBare))
 }
 
 // Look notes what the real directories are now: what a session starts from.
 func (p *Publisher) Look() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.each(func(r *repo) error {
+	return errors.Join(p.each(func(r *repo) error {
 		r.expireUndo()
 		return r.look()
-	})
+	}), asOwner(p.o.UID, p.o.GID, func() error {
+		return p.bare(func(r *repo, _ objectTree) error { r.expireUndo(); return nil })
+	}))
 }
 
 // each runs f for every git directory of the stage that is there, as its owner.
@@ -127,12 +160,15 @@ func (p *Publisher) each(f func(*repo) error) error {
 		var errs []error
 		for _, n := range names {
 			rel := unescape(n)
+			if _, err := p.stage.stat(n + "/made"); err == nil || rel == bareObjects || rel == bareConfig || p.isPart(n) {
+				continue // a .git file, or see bare
+			}
 			r := p.repos[rel]
-			if r == nil {
+			if r == nil || r.bare {
 				r = &repo{p: p, rel: rel, seen: map[string]sig{}}
 				p.repos[rel] = r
 			}
-			if err := r.run(n, f); err != nil {
+			if err := r.run(n+"/upper", f); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", rel, err))
 			}
 		}
@@ -140,14 +176,31 @@ func (p *Publisher) each(f func(*repo) error) error {
 	})
 }
 
-// run opens both sides of a repository for f.
-func (r *repo) run(stage string, f func(*repo) error) error {
+// gitDir opens a git directory of the workspace, or one outside.
+func (p *Publisher) gitDir(rel string) (tree, error) {
+	if t, ok := p.outside[rel]; ok {
+		return t.sub(".")
+	}
+	return p.root.sub(rel)
+}
+
+// at is the whole path of what lies at rel.
+func (p *Publisher) at(rel string) string {
+	if path.IsAbs(rel) {
+		return rel
+	}
+	return path.Join(p.path, rel)
+}
+
+// run opens both sides of a repository for f; upper is where the session's is in the
+// stage.
+func (r *repo) run(upper string, f func(*repo) error) error {
 	var err error
-	if r.upper, err = r.p.stage.sub(stage + "/upper"); err != nil {
+	if r.upper, err = r.p.stage.sub(upper); err != nil {
 		return nil // not yet made
 	}
 	defer r.upper.close()
-	if r.real, err = r.p.root.sub(r.rel); err != nil {
+	if r.real, err = r.p.gitDir(r.rel); err != nil {
 		return nil // removed by its user
 	}
 	defer r.real.close()
@@ -166,8 +219,12 @@ type repo struct {
 	title string // of a module or worktree in it
 
 	upper, real tree // while run
+	bare        bool // of which parts alone are staged, in the stages that begin with stage
+	stage       string
 	linked      bool // of a linked worktree: its objects, refs and settings are elsewhere
+	made        bool // a module or worktree that this session made
 	seen        map[string]sig
+	sent        map[string]bool // objects and packs that this session published
 	subs        map[string]*repo
 
 	known     bool // the fields below are
@@ -178,11 +235,31 @@ type repo struct {
 	refs      refs              // as the session knows them
 	after     refs              // as they will be, while published
 	heads     map[string]string // HEAD and the like
-	index     []indexEntry
+	index     string            // of its entries, see sumOf
 	config    map[string]variable
 	sig       string
 	conflicts map[string]string // the session's side of refs in conflict
 	blocked   map[string]bool   // states that stay in the session
+
+	// What stays, by kind and name, of which state in the stage; unmade are modules and
+	// worktrees that are not published.
+	left     map[string]Left
+	leftSigs map[string]sig
+	leftSize int // bytes of left
+	leftMore int // of what stays, not in left
+	unmade   map[string]bool
+	unfit    map[string]string // files that are data and not published, with the reason
+
+	// In a Layer: check is asked about what is about to be published, and a ref that
+	// was moved outside may go on to what has it as an ancestor.
+	check    func(*job) error
+	forwards bool
+	// Of a Layer's base, see there, and what check saw; settled are items that were in
+	// conflict and are kept in the project.
+	prints  map[string]string
+	sure    bool
+	was     []Item
+	settled map[string]string
 }
 
 // signature tells of any change that git makes outside: it renames a file into
@@ -197,11 +274,11 @@ func (r *repo) signature() string {
 	for _, p := range []string{".", "info", "objects/pack", "refs", "modules", "worktrees"} {
 		note(p)
 	}
-	_ = r.real.walk("refs", 0, func(p string, e entry) {
-		if e.kind == kindDir && !strings.HasPrefix(p+"/", RefPrefix) {
-			fmt.Fprintf(&b, "%s %d %d\n", p, e.sig.ino, e.sig.mtime)
+	for _, p := range r.real.dirs("refs", 0) {
+		if !strings.HasPrefix(p+"/", RefPrefix) {
+			note(p)
 		}
-	})
+	}
 	for _, top := range []string{"modules", "worktrees"} {
 		names, _ := r.real.names(top)
 		slices.Sort(names)

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,14 @@ func (j *job) publishRefs() {
 				continue
 			}
 		}
-		switch err := waitLocked(func() error { return j.setRef(name, want, known) }); err {
+		switch err := waitLocked(func() error {
+			if name == stashRef && want == "" {
+				if err := j.keepStash(nil); err != nil {
+					return err
+				}
+			}
+			return j.setRef(name, want, known)
+		}); err {
 		case nil:
 			j.note(name, want)
 			j.out.Published++
@@ -41,6 +49,25 @@ func (j *job) publishRefs() {
 			j.seen[p] = e.sig
 		}
 	}
+}
+
+// stashRef has its entries in its log alone.
+const stashRef = "refs/stash"
+
+// keepStash keeps the entries of the stash outside that are not among those of a log.
+func (j *job) keepStash(lines []string) error {
+	b, err := j.real.read("logs/"+stashRef, maxPacked)
+	if err != nil {
+		return err
+	}
+	for l := range strings.SplitAfterSeq(string(b), "\n") {
+		if f := strings.Fields(l); len(f) > 1 && isOID(f[1]) && !slices.Contains(lines, l) {
+			if err := j.keepUndo(stashRef, f[1], ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // note records the value of a ref outside, which is then the session's too.
@@ -62,17 +89,31 @@ func (j *job) conflict(name, want string) {
 		j.fail = append(j.fail, err)
 		return
 	}
-	j.note(name, now)
-	j.repo.conflicts[name] = want
+	if want != "" && !isOID(want) && j.forwards {
+		j.twice(name)
+		return
+	}
 	where := "it is gone in the session"
 	if isOID(want) {
 		ref := RefPrefix + "conflict/" + j.p.now().UTC().Format("20060102") + "/" + strings.TrimPrefix(name, "refs/") + "-" + want[:10]
 		if err := waitLocked(func() error { return j.plainRef(ref, want) }); err != nil {
 			j.fail = append(j.fail, err)
+			return
 		}
 		where = "the session's side is " + ref
 	}
+	j.note(name, now)
+	j.repo.conflicts[name] = want
+	j.settle(name, want)
 	j.out.Conflicts = append(j.out.Conflicts, path.Join(j.title, name)+" was changed outside too; "+where)
+}
+
+// settle notes that the project keeps the session's side of a conflict.
+func (j *job) settle(name, want string) {
+	if j.settled == nil {
+		j.settled = map[string]string{}
+	}
+	j.settled[name] = want
 }
 
 // publishHead publishes HEAD or one of the names like it.
@@ -95,7 +136,7 @@ func (j *job) publishHead(p string, e entry) error {
 			switch now := refValue(b); {
 			case now == want && (want != "" || b == nil):
 				return nil, nil
-			case now != known && p == "HEAD":
+			case now != known && p == "HEAD", j.moved(p):
 				return nil, errConflict
 			case want == "":
 				if err := j.real.remove(p); err != nil && err != unix.ENOENT {
@@ -111,17 +152,24 @@ func (j *job) publishHead(p string, e entry) error {
 			return []byte(want + "\n"), nil
 		})
 	})
+	if err == errConflict && j.forwards {
+		j.twice(p)
+		return nil
+	}
 	if err == errConflict {
 		j.out.Conflicts = append(j.out.Conflicts, path.Join(j.title, p)+" was changed outside too; it stays as it is outside, and was "+want+" in the session")
 		return nil
 	}
 	if err == nil {
 		j.heads[p] = want
+		j.printNow(p)
 	}
 	return err
 }
 
-var logLine = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) [^\n\x00]*> [0-9]+ [+-][0-9]{4}(\t[^\n\x00]*)?$`)
+var logLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) [^\n\x00]*> [0-9]+ [+-][0-9]{4}(\t[^\n\x00]*)?$`)
+})
 
 // publishLog appends what the session added to the log of a ref. The log of the
 // stash is its content and becomes what the session's is; what it dropped stays
@@ -133,18 +181,14 @@ func (j *job) publishLog(p string) error {
 	}
 	old := slices.Collect(strings.SplitAfterSeq(string(now), "\n"))
 	lines := slices.Collect(strings.SplitAfterSeq(string(j.content[p]), "\n"))
-	lines = slices.DeleteFunc(lines, func(l string) bool { return !logLine.MatchString(strings.TrimSuffix(l, "\n")) || l[len(l)-1] != '\n' })
+	lines = slices.DeleteFunc(lines, func(l string) bool { return !logLine().MatchString(strings.TrimSuffix(l, "\n")) || l[len(l)-1] != '\n' })
 	common := 0
 	for common < len(old) && common < len(lines) && old[common] == lines[common] {
 		common++
 	}
-	if p == "logs/refs/stash" && common < len(old) && old[common] != "" {
-		for _, l := range old[common:] {
-			if f := strings.Fields(l); len(f) > 1 && isOID(f[1]) && !slices.Contains(lines, l) {
-				if err := j.keepUndo("refs/stash", f[1], ""); err != nil {
-					return err
-				}
-			}
+	if p == "logs/"+stashRef && common < len(old) && old[common] != "" {
+		if err := j.keepStash(lines); err != nil {
+			return err
 		}
 		return j.real.locked(p, 0o644, func() ([]byte, error) { return []byte(strings.Join(lines, "")), nil })
 	}

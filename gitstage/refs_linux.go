@@ -147,7 +147,7 @@ func (r *repo) setRef(name, want, known string) error {
 		if now == want {
 			return nil, nil
 		}
-		if now != known {
+		if now != known && !(r.forwards && isOID(now) && isOID(want) && r.real.leadsTo(want, now)) {
 			return nil, errConflict
 		}
 		if err := r.keepUndo(name, now, want); err != nil {

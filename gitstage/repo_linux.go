@@ -4,7 +4,7 @@ import (
 	"errors"
 	"maps"
 	"path"
-	"slices"
+	"strings"
 
 	"mcp-sandbox/gitconfig"
 )
@@ -41,11 +41,17 @@ func (r *repo) look() (err error) {
 			}
 		}
 	}
-	r.index = nil
+	r.index = ""
 	if b, err := r.real.read("index", maxIndex); err == nil && b != nil {
-		r.index, _ = parseIndex(b, r.hexLen)
+		entries, _ := parseIndex(b, r.hexLen)
+		r.index = sumOf(entries)
 	}
 	r.conflicts, r.blocked = map[string]string{}, map[string]bool{}
+	if r.p.bases != nil {
+		if err := r.adopt(r.p.bases[r.rel]); err != nil {
+			return err
+		}
+	}
 	r.sig, r.known, r.stale = r.signature(), true, false
 	return nil
 }
@@ -54,6 +60,8 @@ func (r *repo) look() (err error) {
 type staged struct {
 	files map[string]entry // what is not an object, by path
 	kept  []string
+	// reftable says that refs were changed that are not published.
+	reftable bool
 }
 
 // scan finds what is new in the stage. Sub-repositories are left to their own.
@@ -87,6 +95,9 @@ func (r *repo) scan() (staged, error) {
 				continue
 			}
 			switch c := classify(p); {
+			case strings.HasPrefix(p, "reftable/"):
+				s.reftable = true
+				r.seen[p] = e.sig
 			case c == classKept && e.kind == kindFile:
 				s.kept = append(s.kept, p)
 				r.seen[p] = e.sig
@@ -97,6 +108,12 @@ func (r *repo) scan() (staged, error) {
 		return nil
 	}
 	err := visit("", 0)
+	for _, p := range alternates {
+		if e, err := r.upper.stat(p); err == nil && e.kind == kindFile && r.seen[p] != e.sig {
+			s.kept = append(s.kept, p)
+			r.seen[p] = e.sig
+		}
+	}
 	return s, err
 }
 
@@ -107,6 +124,16 @@ func (r *repo) publish() (Report, error) {
 		return out, nil // the session has removed its repository: outside it stays
 	}
 	r.stale = r.stale || r.signature() != r.sig
+	if r.check != nil {
+		// Also before anything inside is published.
+		job, err := r.own()
+		if err == nil {
+			err = r.check(job)
+		}
+		if err != nil {
+			return out, err
+		}
+	}
 	errs := []error{r.publishSubs(&out)}
 	// Everything that names objects is read before them: what it names is then
 	// among what is published.
@@ -116,8 +143,13 @@ func (r *repo) publish() (Report, error) {
 	}
 	job := &job{repo: r, news: news, out: &out}
 	job.read()
+	if r.check != nil {
+		if err := r.check(job); err != nil {
+			return out, err
+		}
+	}
 	if !r.linked {
-		n, err := publishObjects(r.upper, r.real, r.seen)
+		n, err := r.publishObjects(objectTree{r.upper, "objects"})
 		out.Published += n
 		if err != nil {
 			return out, errors.Join(append(errs, err)...)
@@ -126,50 +158,17 @@ func (r *repo) publish() (Report, error) {
 	if len(news.files) > 0 {
 		errs = append(errs, job.apply()...)
 	}
+	if news.reftable {
+		out.Conflicts = append(out.Conflicts, path.Join(r.title, "reftable")+": refs in this format are not published, so commits and branches end with the session; push them, or have the repository's owner run git refs migrate --ref-format=files")
+	}
 	for _, k := range news.kept {
 		out.Kept = append(out.Kept, path.Join(r.title, k))
 	}
+	r.keepLeft(r.upper, len(news.kept) > 0 || len(news.files)+len(job.unread)+len(r.unmade) > 0)
 	if out.Published > 0 || len(news.files) > 0 {
 		r.sig = r.signature()
 	}
 	return out, errors.Join(errs...)
-}
-
-// publishSubs publishes the git directories inside of this one that are known
-// outside. A new one stays: what it needs names files (gitdir, commondir).
-func (r *repo) publishSubs(out *Report) error {
-	if r.linked {
-		return nil
-	}
-	if r.subs == nil {
-		r.subs = map[string]*repo{}
-	}
-	var errs []error
-	for _, top := range []string{"modules", "worktrees"} {
-		names, _ := r.upper.names(top)
-		slices.Sort(names)
-		for _, n := range names {
-			p := top + "/" + n
-			if e, err := r.upper.stat(p); err != nil || e.kind != kindDir {
-				continue
-			}
-			if e, err := r.real.stat(p + "/HEAD"); err != nil || e.kind != kindFile {
-				out.Kept = append(out.Kept, path.Join(r.title, p))
-				continue
-			}
-			sub := r.subs[p]
-			if sub == nil {
-				sub = &repo{p: r.p, rel: r.rel + "/" + p, title: p, seen: map[string]sig{}, linked: top == "worktrees"}
-				r.subs[p] = sub
-			}
-			errs = append(errs, r.within(p, sub, func() error {
-				report, err := sub.publish()
-				out.add(report)
-				return err
-			}))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // within opens both sides of a directory inside.

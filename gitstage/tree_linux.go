@@ -1,10 +1,12 @@
 package gitstage
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -109,6 +111,25 @@ func (t tree) names(name string) ([]string, error) {
 	return names, err
 }
 
+// dirs are the directories below one, by what it lists them as.
+func (t tree) dirs(name string, depth int) (all []string) {
+	fd, err := t.open(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil || depth > 64 {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), name)
+	entries, _ := f.ReadDir(maxNames)
+	f.Close()
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, e := range entries {
+		if e.IsDir() {
+			p := path.Join(name, e.Name())
+			all = append(append(all, p), t.dirs(p, depth+1)...)
+		}
+	}
+	return all
+}
+
 // opaque says that an upper directory hides the one below it.
 func (t tree) opaque(name string) bool {
 	fd, err := t.open(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
@@ -175,11 +196,13 @@ func (t tree) mkdirs(name string) error {
 	return nil
 }
 
+const tempPrefix = "tmp_obj_mcp-"
+
 var tempNumber atomic.Uint64
 
 // tempName is a name git takes for no object, ref or setting.
 func tempName() string {
-	return "tmp_obj_mcp-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(tempNumber.Add(1), 10)
+	return tempPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(tempNumber.Add(1), 10)
 }
 
 // create makes a file below dir with what fill writes, whole or not at all.
@@ -202,18 +225,53 @@ func (t tree) create(name string, mode uint32, replace bool, fill func(io.Writer
 		if cerr := f.Close(); err == nil {
 			err = cerr
 		}
-		if err == nil {
-			flags := uint(0)
-			if !replace {
-				flags = unix.RENAME_NOREPLACE
-			}
-			err = unix.Renameat2(dir.fd, tmp, dir.fd, base, flags)
+		switch {
+		case err != nil:
+		case replace:
+			err = unix.Renameat(dir.fd, tmp, dir.fd, base)
+		default:
+			err = dir.renameNew(tmp, base)
 		}
 		if err != nil {
 			unix.Unlinkat(dir.fd, tmp, 0)
 		}
 		return err
 	})
+}
+
+// renameat2 is replaced in tests by that of a file system without flags.
+var renameat2 = unix.Renameat2
+
+// renameNew fails with EEXIST if the new name is there. NFS, 9p and some file systems
+// in user space take no flags (EINVAL), and not all of them have hard links.
+func (t tree) renameNew(from, to string) error {
+	err := renameat2(t.fd, from, t.fd, to, unix.RENAME_NOREPLACE)
+	if err != unix.EINVAL && err != unix.ENOSYS {
+		return err
+	}
+	switch err := unix.Linkat(t.fd, from, t.fd, to, 0); err {
+	case nil:
+		return unix.Unlinkat(t.fd, from, 0)
+	case unix.EEXIST:
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(t.fd, to, &st, unix.AT_SYMLINK_NOFOLLOW); err != unix.ENOENT {
+		return cmp.Or[error](err, unix.EEXIST)
+	}
+	return unix.Renameat(t.fd, from, t.fd, to)
+}
+
+// rewrite gives a file of the stage another content. Its owner stays, who is the
+// session's user, and it is not read meanwhile.
+func (t tree) rewrite(name, text string) error {
+	fd, err := t.open(name, unix.O_WRONLY|unix.O_TRUNC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(text))
+	return err
 }
 
 func (t tree) remove(name string) error {
