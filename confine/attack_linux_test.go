@@ -118,7 +118,7 @@ func TestAttackMissingPaths(t *testing.T) {
 		}
 		nothingMade(t, p, ".envrc", ".git/config")
 		if fi, err := os.Lstat(filepath.Join(p.Workspace, "deep")); err == nil && !fi.IsDir() {
-			t.Error("a parent is no directory")
+			t.Error("a parent is not a directory")
 		}
 	})
 }

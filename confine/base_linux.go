@@ -35,7 +35,7 @@ func planBase(p *sandbox.Policy, id identity) *base {
 	c := &b.cfg
 	c.HostProc = p.Level == sandbox.LevelNamespacesNoProc
 	c.Network = p.Network
-	c.NoVeth = noVeth
+	c.NoVeth, c.NoIPv6, c.NoNames = noVeth, noIPv6, noNames
 	c.UID = id.uid
 	c.Tmp, c.Shm = p.Limits.Tmp, p.Limits.Shm
 	c.Dirs = []string{"/dev", "/sys", "/home", "/mnt", "/media", "/srv", "/var/lib", "/var/log", "/var/cache"}
@@ -128,7 +128,7 @@ var etcSecrets = []string{
 	"docker", "ppp", "machine-id", "polkit-1", "credstore", "credstore.encrypted",
 }
 
-// etcMade are the files of /etc a session has of its own.
+// etcMade are the files of /etc that are made for each session.
 var etcMade = []string{"passwd", "group", "hosts", "hostname", "passwd-", "group-"}
 
 // maxCopy bounds the files of /etc that uid 0 sees.
@@ -254,12 +254,26 @@ func passTrees(binds []bind, uid int, trees []int) ([]int, error) {
 				continue
 			}
 			closeAll(trees)
-			return nil, errorf("internal", err, "a granted directory cannot be mounted (%s), check the server's rights", errnoText(err))
+			if err == unix.EPERM {
+				return nil, cannotPass(err)
+			}
+			return nil, errorf("internal", err, "a granted directory cannot be mounted (%s); check the server's rights", errnoText(err))
 		}
 		b.Tree = len(trees)
 		trees = append(trees, fd)
 	}
 	return trees, nil
+}
+
+// cannotPass says that a server which is root may mount nothing, as one in a container
+// with the capabilities of Docker.
+func cannotPass(err error) error {
+	un := &unavailable{step: "mount what the session's user cannot walk to", err: err}
+	if status, err := os.ReadFile("/proc/self/status"); err == nil && len(lackingCaps(string(status), []capability{capSysAdmin})) > 0 {
+		un.step += ", by a server that is root without CAP_SYS_ADMIN"
+		un.remedy = remedyRootCaps
+	}
+	return un
 }
 
 func sendTrees(to func(e *encoder, fds ...int) error, trees []int) error {

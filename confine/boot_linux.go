@@ -27,7 +27,7 @@ type bootKey struct {
 	hostNet    bool // shares the host's network
 	gate       bool // has a gate
 	unconfined bool
-	gitStage   bool // mounts overlays
+	overlays   bool // mounts them
 	uid, gid   int
 	limits     sandbox.Limits // of the control group
 }
@@ -36,7 +36,7 @@ func newBootKey(p *sandbox.Policy, id identity, level sandbox.Level) bootKey {
 	return bootKey{
 		namespaces: level == sandbox.LevelNamespaces || level == sandbox.LevelNamespacesNoProc,
 		hostNet:    p.Network == sandbox.NetworkHost, unconfined: level == sandbox.LevelNone,
-		gitStage: p.GitStage != "", gate: p.Network == sandbox.NetworkAllow,
+		overlays: p.GitStage != "" || p.Stage != "", gate: p.Network == sandbox.NetworkAllow,
 		uid: id.uid, gid: id.gid, limits: p.Limits,
 	}
 }
@@ -94,18 +94,18 @@ func (c control) recv(p, oob []byte) (n, oobn, flags int, err error) {
 func boot(k bootKey, base *base, log *slog.Logger) (*initProcess, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, errorf("limit_reached", err, "the server has no descriptors left, close other sessions first")
+		return nil, errorf("limit_reached", err, "the server has no descriptors left; close other sessions first")
 	}
 	defer unix.Close(pair[1])
 	if err := unix.SetNonblock(pair[0], true); err != nil {
 		unix.Close(pair[0])
-		return nil, errorf("internal", err, "the control socket cannot be set up, try again")
+		return nil, errorf("internal", err, "the control socket cannot be set up; try again")
 	}
 	b := &initProcess{sock: os.NewFile(uintptr(pair[0]), "sandbox"), cgroup: k.makeCgroup(log)}
 	if err := b.fork(k, pair[1], log); err != nil {
 		b.sock.Close()
 		b.cgroup.Remove()
-		return nil, &unavailable{"create the namespaces", err}
+		return nil, &unavailable{step: "create the namespaces", err: err}
 	}
 	b.control = newControl(b.sock)
 	b.in = newFrameReader(b.recv)
@@ -217,11 +217,11 @@ func (k bootKey) attr() *syscall.SysProcAttr {
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: k.gid, HostID: k.gid, Size: 1}}
 	attr.GidMappingsEnableSetgroups = root
 	attr.AmbientCaps = initCaps
-	if k.gitStage {
+	if k.overlays {
 		attr.AmbientCaps = slices.Concat(attr.AmbientCaps, overlayCaps)
 	}
-	if k.gate {
-		// The gate's ports are those of the world.
+	if !k.hostNet {
+		// The gate's ports are those of the world, and names are asked for on one too.
 		attr.AmbientCaps = append(slices.Clone(attr.AmbientCaps), unix.CAP_NET_BIND_SERVICE)
 	}
 	return attr

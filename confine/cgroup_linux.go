@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"mcp-sandbox/sandbox"
 )
@@ -52,6 +53,9 @@ type cgroupMaker struct {
 	mkdir       func(string) error
 	alive       func(prefix string) bool // is the server of that prefix running
 	delegated   func(dir string) bool    // is this group ours to set up
+
+	sweptMu sync.Mutex
+	swept   map[string]time.Time // by parent, see sweep
 }
 
 func hostCgroups() *cgroupMaker {
@@ -181,7 +185,7 @@ func (m *cgroupMaker) grant(c *cgroup, dir string, w cgroupWish) error {
 			}
 			d, err := m.dirIn(c, parent, dir, h.v2)
 			if err != nil {
-				reason = errors.New("the " + w.controller + " cgroup is not writable (" + errnoText(err) + ")")
+				reason = errors.New("the " + w.controller + " cgroup is " + version(h.v2) + "not writable (" + errnoText(err) + ")")
 				continue
 			}
 			settings := w.v1
@@ -197,6 +201,14 @@ func (m *cgroupMaker) grant(c *cgroup, dir string, w cgroupWish) error {
 		}
 	}
 	return reason
+}
+
+// version names the one that systemd lends to no unit of an ordinary user.
+func version(v2 bool) string {
+	if v2 {
+		return ""
+	}
+	return "of version 1, which systemd leaves to root, and "
 }
 
 // dirIn gives the session's directory below parent, making it when needed. A
@@ -225,15 +237,39 @@ func (m *cgroupMaker) dirIn(c *cgroup, parent, dir string, v2 bool) (*cgroupDir,
 	return &c.dirs[len(c.dirs)-1], nil
 }
 
+// sweepGroups is how often a parent is looked through: with a thousand sessions each
+// new one would list a thousand directories.
+const sweepGroups = 10 * time.Second
+
 // sweep removes directories of servers that are gone. A populated one answers
 // EBUSY, so nothing that runs can be hurt.
 func (m *cgroupMaker) sweep(parent string) {
+	m.sweptMu.Lock()
+	again := time.Since(m.swept[parent]) > sweepGroups
+	if again && m.swept == nil {
+		m.swept = map[string]time.Time{}
+	}
+	if again {
+		m.swept[parent] = time.Now()
+	}
+	m.sweptMu.Unlock()
+	if !again {
+		return
+	}
 	entries, err := os.ReadDir(parent)
 	if err != nil {
 		return
 	}
+	alive := map[string]bool{} // a server has a directory for each of its sessions
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), cgroupPrefix) && !strings.HasPrefix(e.Name(), m.server+"-") && !m.alive(e.Name()) {
+		if !strings.HasPrefix(e.Name(), cgroupPrefix) || strings.HasPrefix(e.Name(), m.server+"-") {
+			continue
+		}
+		server := e.Name()[:strings.LastIndexByte(e.Name(), '-')]
+		if _, asked := alive[server]; !asked {
+			alive[server] = m.alive(e.Name())
+		}
+		if !alive[server] {
 			syscall.Rmdir(filepath.Join(parent, e.Name()))
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"mcp-sandbox/sandbox"
 )
 
@@ -146,6 +148,19 @@ func TestCgroupSettings(t *testing.T) {
 				t.Errorf("cgroup.procs: %q", b)
 			}
 		})
+	}
+}
+
+// TestCgroupNotWritable: a limit that is unavailable says whether version 1 of control groups
+// is why.
+func TestCgroupNotWritable(t *testing.T) {
+	for _, v2 := range []bool{false, true} {
+		m, _ := fakeCgroupFS(t, v2, "pids memory cpu")
+		m.mkdir = func(string) error { return unix.EACCES }
+		_, missing, _ := m.make("s", sandbox.Limits{Memory: 1 << 20})
+		if s := strings.Join(missing, "\n"); !strings.Contains(s, "not writable (permission denied)") || strings.Contains(s, "of version 1") == v2 {
+			t.Errorf("version 2 %t: %q", v2, s)
+		}
 	}
 }
 

@@ -28,9 +28,12 @@ type initConfig struct {
 	Home        string // private home to make, "" for none
 
 	// GitStage is where changes of git directories are kept, none or one tree. Git
-	// are the git directories that exist.
-	GitStage []bind
-	Git      []string
+	// are the git directories that exist; those with another name than .git, or outside of the workspace, are in
+	// OtherGit as well.
+	GitStage      []bind
+	Git, OtherGit []string
+	// Stage is where the upper layer of a staged workspace is, none or one tree.
+	Stage []bind
 
 	Private   string // the session's directory on the host, removed at the end; "" with namespaces
 	Workspace string
@@ -52,6 +55,8 @@ type baseConfig struct {
 	HostProc bool // show the host's /proc even where a fresh one is available
 	Network  sandbox.Network
 	NoVeth   bool // the gate is on the loopback, as where the kernel has no veth
+	NoIPv6   bool // the gate takes IPv4 alone, as where the kernel has no IPv6
+	NoNames  bool // the loopback gets no address for names
 	UID      int
 	Tmp, Shm int64 // sizes in bytes
 
@@ -94,6 +99,8 @@ func (c *baseConfig) encode() *encoder {
 	e.flag(c.HostProc)
 	e.str(string(c.Network))
 	e.flag(c.NoVeth)
+	e.flag(c.NoIPv6)
+	e.flag(c.NoNames)
 	e.num(c.UID)
 	e.u64(uint64(c.Tmp))
 	e.u64(uint64(c.Shm))
@@ -103,7 +110,7 @@ func (c *baseConfig) encode() *encoder {
 }
 
 func decodeBase(d *decoder) (*baseConfig, error) {
-	c := &baseConfig{HostProc: d.flag(), Network: sandbox.Network(d.str()), NoVeth: d.flag(), UID: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64()), Dirs: d.strs()}
+	c := &baseConfig{HostProc: d.flag(), Network: sandbox.Network(d.str()), NoVeth: d.flag(), NoIPv6: d.flag(), NoNames: d.flag(), UID: d.num(), Tmp: int64(d.u64()), Shm: int64(d.u64()), Dirs: d.strs()}
 	c.Binds, c.Links, c.Files = d.contents()
 	return c, d.done()
 }
@@ -172,6 +179,8 @@ func (c *initConfig) encode() *encoder {
 	e.strs(c.Trees)
 	e.contents(c.GitStage, nil, nil)
 	e.strs(c.Git)
+	e.strs(c.OtherGit)
+	e.contents(c.Stage, nil, nil)
 	e.str(c.Home)
 	e.str(c.Private)
 	e.str(c.Workspace)
@@ -205,7 +214,8 @@ func decodeConfig(d *decoder) (*initConfig, error) {
 	}
 	c.Hide, c.Trees = d.strs(), d.strs()
 	c.GitStage, _, _ = d.contents()
-	c.Git = d.strs()
+	c.Git, c.OtherGit = d.strs(), d.strs()
+	c.Stage, _, _ = d.contents()
 	c.Home = d.str()
 	c.Private = d.str()
 	c.Workspace = d.str()

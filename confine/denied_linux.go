@@ -3,6 +3,7 @@ package confine
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"path"
 	"strings"
@@ -106,6 +107,35 @@ func (s *Sandbox) DenyConn(ctx context.Context, from net.Addr, d sandbox.Denial)
 	s.keepDenial(uint32(id), d)
 	return true
 }
+
+// ExplainConns has f say of what kind and in which words connections are refused
+// that nothing in the gate takes; they are told of to the command whose process
+// tried. f must return soon. It is to be called before the first command.
+func (s *Sandbox) ExplainConns(f func(to netip.AddrPort) sandbox.Denial) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connDenied = f
+}
+
+// explained completes a refused connection, false for one that cannot be.
+func (s *Sandbox) explained(d *sandbox.Denial) bool {
+	if d.Kind != sandbox.DenialNetwork {
+		return true
+	}
+	s.mu.Lock()
+	f := s.connDenied
+	s.mu.Unlock()
+	to, err := netip.ParseAddrPort(d.Subject)
+	if err != nil || f == nil {
+		return false
+	}
+	*d = f(to)
+	return d.Text != ""
+}
+
+// SeesConns reports whether each connection and socket that the network refuses to
+// a command is among what Denied tells.
+func (s *Sandbox) SeesConns() bool { return s.seesConns }
 
 // Refuses reports whether commands cannot read, or with write cannot change or
 // make, the absolute path although the host would let their user. At the levels

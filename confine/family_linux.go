@@ -112,11 +112,13 @@ func sockets(network string, keep func(state, address string, port uint16) bool)
 // owner is the command of which a process holds the socket with a local address
 // that is not a listener, 0 for none. A socket of IPv6 may have it too (ipv6(7)).
 func (s *initState) owner(network string, at netip.AddrPort) int {
-	if network != "tcp" && network != "udp" || !at.Addr().Is4() {
+	if network != "tcp" && network != "udp" {
 		return 0
 	}
-	a := at.Addr().As4()
-	address := fmt.Sprintf("%08X", binary.NativeEndian.Uint32(a[:])) // as proc_net(5) has it
+	address := "" // as proc_net(5) has it
+	for b := at.Addr().Unmap().AsSlice(); len(b) > 0; b = b[4:] {
+		address += fmt.Sprintf("%08X", binary.NativeEndian.Uint32(b))
+	}
 	held := sockets(network, func(state, local string, port uint16) bool {
 		unbound := network == "udp" && strings.Trim(local, "0") == ""
 		return port == at.Port() && state != stateListen && (unbound || strings.HasSuffix(local, address))

@@ -38,8 +38,22 @@ func MaybeRunChild() {
 // selfExe is the server's own binary. It is opened once, so a server whose file
 // was replaced or removed while it runs still finds the very same program.
 var selfExe = sync.OnceValues(func() (int, error) {
-	return unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	return aboveFiles(fd)
 })
+
+// lowestExe is above all descriptors that a child is forked with. They are put in
+// place before the exec: a program open at one of those numbers would be another file
+// by then, and be refused (EACCES).
+const lowestExe = 32
+
+func aboveFiles(fd int) (int, error) {
+	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, lowestExe)
+}
 
 // forks feeds the forker.
 var forks = sync.OnceValue(func() chan func() {
@@ -86,12 +100,8 @@ func forkExe(exe int, attr *syscall.SysProcAttr, files []uintptr, cg *cgroup) (i
 	var err error
 	fork := func() {
 		pid, err = syscall.ForkExec(fdPath(exe), []string{initName}, &syscall.ProcAttr{
-			Dir: "/",
-			// Never the server's environment: it holds secrets, and init is the
-			// one process commands share a namespace with. The settings keep the
-			// Go runtime from opening cgroup files, whose descriptors would be
-			// mistaken for leaked ones.
-			Env:   []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
+			Dir:   "/",
+			Env:   initEnv(),
 			Files: files,
 			Sys:   attr,
 		})
@@ -144,7 +154,12 @@ var copiedExe = sync.OnceValues(func() (int, error) {
 	if _, err := unix.FcntlInt(dst.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE); err != nil {
 		return -1, err
 	}
-	return unix.Open(fdPath(int(dst.Fd())), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err = unix.Open(fdPath(int(dst.Fd())), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	return aboveFiles(fd)
 })
 
 func fdPath(fd int) string { return "/proc/self/fd/" + itoa(fd) }

@@ -8,6 +8,9 @@ type Gate int
 const (
 	// GateNone: not at all, only programs that use the proxy reach anything.
 	GateNone Gate = iota
+	// GateNames: with sandbox.NetworkLoopback, names are asked for but none leads
+	// anywhere.
+	GateNames
 	// GateLoopback: names lead to further addresses of the session's loopback,
 	// and the session cannot listen on the ports of allowed hosts everywhere.
 	GateLoopback
@@ -22,4 +25,6 @@ const (
 	GateAddress = "198.18.0.1"
 	// SessionAddress is the session's own, besides its loopback.
 	SessionAddress = "198.18.0.2"
+	// SessionAddress6 is the same for IPv6, of the block of RFC 5180.
+	SessionAddress6 = "2001:2::2"
 )

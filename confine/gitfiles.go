@@ -14,6 +14,17 @@ type file struct {
 	Mode          uint32
 }
 
+// settingFiles are the files of settings of a session that commands may change, and
+// the environment with which programs find them.
+func settingFiles(p *sandbox.Policy, privateHome, dir string) (files []file, env []string) {
+	files, env = gitFiles(p, privateHome, dir)
+	if p.JavaTrust != "" {
+		at := path.Join(dir, "java-truststore")
+		files, env = append(files, file{at, p.JavaTrust, 0o644}), append(env, "JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore="+at)
+	}
+	return files, env
+}
+
 // gitFiles are the git configuration and the ignore file of a session, and the
 // environment with which git finds them: in a private home where git looks by
 // itself, else in dir, as a home in the workspace is the user's to fill. There

@@ -2,9 +2,11 @@ package confine
 
 import (
 	"context"
-	"fmt"
+	"maps"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,26 +22,35 @@ import (
 // and refuses what cannot be staged. So a directory that is made while a command
 // runs is staged too, and none is ever written where it really is.
 
-// gapGitStage names the gap of a host that cannot mount an overlay.
-const gapGitStage = "git stage"
+// gapGitStage names the gap of a host that cannot mount an overlay, gapGitMemory
+// that of one whose state directory cannot hold one.
+const gapGitStage, gapGitMemory = "git stage", "git stage on disk"
 
 // layerGit is the layer of the report.
 const layerGit = "git directories"
 
 // gitStage is init's part of it.
 type gitStage struct {
-	fd int // the stage's directory
+	fd    int           // the stage's directory
+	began unix.Timespec // when the session started, by the clock of file systems
+
+	// turn is held by each change of a name, and alone by one that stages a bare
+	// repository, of which bare holds all: no change is judged before and done after.
+	turn sync.RWMutex
+	bare atomic.Pointer[map[string]bareRepo]
 
 	mu     sync.Mutex
 	dirs   map[string]*stagedGit // by the name all of the sandbox sees
-	paused map[string]bool       // what renewGit took away: made, by name
+	paused map[string]stagedGit  // what renewGit took away
 }
 
-// stagedGit is one git directory behind its overlay.
+// stagedGit is one git directory behind its overlay, or a .git file behind one of
+// the stage.
 type stagedGit struct {
-	lower int    // the real directory
+	lower int    // the real directory or file
 	mount uint64 // kernel's number of the overlay
 	made  bool   // by this session: it was empty when it was first staged
+	file  bool
 }
 
 // gitName is the name of a git directory, as package session stages it too.
@@ -48,7 +59,18 @@ const gitName = ".git"
 // gitDir gives the outermost git directory a path of the workspace names or lies
 // in, "" for none; at says that the path is its name.
 func (s *initState) gitDir(p string) (dir string, at bool) {
-	if s.git == nil || !within(p, s.cfg.Workspace) {
+	if s.git == nil {
+		return "", false
+	}
+	for _, g := range s.cfg.OtherGit {
+		if within(p, g) {
+			return g, p == g
+		}
+	}
+	if part, _ := s.git.barePart(p); part != "" {
+		return part, p == part
+	}
+	if !within(p, s.cfg.Workspace) {
 		return "", false
 	}
 	for i := len(s.cfg.Workspace); i < len(p); {
@@ -64,8 +86,7 @@ func (s *initState) gitDir(p string) (dir string, at bool) {
 	return "", false
 }
 
-// openGitStage hangs the stage where only init reaches it: below a directory that
-// nobody can open.
+// openGitStage hangs the git stage of the state directory.
 func (s *initState) openGitStage() error {
 	if len(s.cfg.GitStage) == 0 {
 		return nil
@@ -76,37 +97,121 @@ func (s *initState) openGitStage() error {
 		return &pathError{b.Path, err}
 	}
 	defer unix.Close(tree)
-	const at = stageDir + "/git"
-	if err := unix.Mkdirat(s.root.fd, at, 0o700); err != nil {
-		return err
-	}
-	if err := s.root.mountAt(tree, at); err != nil {
-		return err
-	}
-	fd, err := unix.Openat(s.root.fd, at, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := s.hangHidden(tree, "git")
 	if err != nil {
 		return err
 	}
 	s.git = &gitStage{fd: fd, dirs: map[string]*stagedGit{}}
-	return s.root.coverPath("/"+at, true)
+	return unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &s.git.began)
 }
 
-// stageKnownGit stages what is there when the session starts. A host that cannot
-// do so has the directories read-only instead, and says so.
+// stageKnownGit stages what is there when the session starts: in memory where the
+// state directory cannot hold it, as one in a container's own file system. A host that
+// can do neither has the directories read-only instead, and says so.
 func (s *initState) stageKnownGit() error {
+	if s.git == nil {
+		return nil
+	}
+	err := s.stageKnown()
+	if err == nil {
+		return nil
+	}
+	disk := s.git.fd
+	if s.gitInMemory() == nil {
+		merged, merr := unix.FcntlInt(uintptr(s.git.fd), unix.F_DUPFD_CLOEXEC, 0)
+		if merr == nil {
+			if merr = s.stageKnown(); merr == nil {
+				unix.Close(disk)
+				s.merged = merged
+				s.gap(gapGitMemory, err)
+				return nil
+			}
+			unix.Close(merged)
+		}
+		// What could be staged in memory is staged on disk again: the server publishes
+		// from there.
+		for p := range maps.Clone(s.git.dirs) {
+			if err := s.unstageGit(p); err != nil {
+				return err
+			}
+		}
+		unix.Close(s.git.fd)
+		s.git.fd = disk
+		_ = s.stageKnown() // it fails where it did
+	}
+	s.gap(gapGitStage, err)
+	return nil
+}
+
+// gitInMemory makes the stage a file system of this session. It needs attributes of
+// users there (Linux 6.6), as an overlay without loses what replaces a directory.
+func (s *initState) gitInMemory() error {
+	tree, err := newFS("tmpfs", attrRW, "mode=0700", "size="+utoa(uint64(s.base.Tmp)), "nr_inodes="+utoa(inodesFor(s.base.Tmp)))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	fd, err := s.hangHidden(tree, "git-memory")
+	if err != nil {
+		return err
+	}
+	if err := unix.Fsetxattr(fd, "user.overlay.opaque", []byte("n"), 0); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	for p := range s.git.dirs {
+		if err := s.unstageGit(p); err != nil {
+			unix.Close(fd)
+			return err
+		}
+	}
+	s.git.fd = fd
+	return nil
+}
+
+func (s *initState) stageKnown() error {
+	if len(s.cfg.Git) == 0 {
+		return s.git.try()
+	}
 	for _, p := range s.cfg.Git {
-		if err := s.stageGit(p); err != nil {
-			s.gap(gapGitStage, err)
-			return nil
+		err := s.stageGit(p)
+		if err == unix.ENOTDIR {
+			err = s.stageGitFile(p) // the configuration of a bare repository
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// stageName is the name below the stage of a git directory, given relative to the
-// workspace.
-func stageName(rel string) string {
-	return strings.NewReplacer("%", "%25", "/", "%2F").Replace(rel)
+// try mounts an overlay as that of a git directory would be, to say at the start
+// whether one that a command makes can be staged.
+func (g *gitStage) try() error {
+	const name = "try"
+	defer removeAllAt(g.fd, name, 0)
+	if err := unix.Mkdirat(g.fd, name, 0o700); err != nil && err != unix.EEXIST {
+		return err
+	}
+	if err := unix.Mkdirat(g.fd, name+"/lower", 0o700); err != nil && err != unix.EEXIST {
+		return err
+	}
+	lower, err := unix.Openat(g.fd, name+"/lower", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(lower)
+	overlay, err := g.overlay(name, lower, &unix.Stat_t{Mode: 0o700})
+	if err != nil {
+		return err
+	}
+	return unix.Close(overlay)
+}
+
+// stageName is the name below the stage of a git directory: of its path relative to
+// the workspace, or of the whole path of one outside.
+func (s *initState) stageName(p string) string {
+	return strings.NewReplacer("%", "%25", "/", "%2F").Replace(strings.TrimPrefix(p, s.cfg.Workspace+"/"))
 }
 
 // stageGit puts the overlay over one git directory, unless it is there. It runs
@@ -148,9 +253,12 @@ func (s *initState) stageGit(p string) error {
 		return err
 	}
 	d := &stagedGit{lower: lower, made: made}
-	overlay, err := g.overlay(stageName(strings.TrimPrefix(p, s.cfg.Workspace+"/")), lower, &st)
+	overlay, err := g.overlay(s.stageName(p), lower, &st)
 	if err == nil {
-		if err = hang(overlay, lower); err == nil {
+		if err = g.markPart(p, s.stageName(p)); err == nil {
+			err = hang(overlay, lower)
+		}
+		if err == nil {
 			d.mount, err = mountID(overlay)
 		}
 		unix.Close(overlay)
@@ -187,27 +295,8 @@ func (g *gitStage) overlay(name string, lower int, st *unix.Stat_t) (int, error)
 	if err := unix.Fchmod(layer[0], st.Mode&0o777); err != nil {
 		return -1, err
 	}
-	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(fs)
-	// Their paths are neither reachable nor to be shown in /proc/mounts.
-	for _, o := range []struct {
-		key string
-		fd  int
-	}{{"lowerdir", lower}, {"upperdir", layer[0]}, {"workdir", layer[1]}} {
-		if err := unix.FsconfigSetString(fs, o.key, "/proc/self/fd/"+itoa(o.fd)); err != nil {
-			return -1, fmt.Errorf("%s: %w", o.key, err)
-		}
-	}
-	if err := unix.FsconfigSetFlag(fs, "userxattr"); err != nil {
-		return -1, err
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, err
-	}
-	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attrRW)
+	ownDirs(lower, layer[0])
+	return mountOverlay(lower, layer[0], layer[1], false)
 }
 
 // unstageGit takes the overlay and the read-only mount away.
@@ -247,13 +336,17 @@ func (s *initState) renewGit(again bool) error {
 		return unix.ENOSYS
 	}
 	if again {
-		for p, made := range g.paused {
-			if err := s.stageGit(p); err != nil && err != unix.ENOENT {
+		for p, was := range g.paused {
+			stage := s.stageGit
+			if was.file {
+				stage = s.stageGitFile
+			}
+			if err := stage(p); err != nil && err != unix.ENOENT && err != unix.ESTALE {
 				return err
 			}
 			g.mu.Lock()
 			if d := g.dirs[p]; d != nil {
-				d.made = made
+				d.made = was.made
 			}
 			g.mu.Unlock()
 		}
@@ -265,9 +358,9 @@ func (s *initState) renewGit(again bool) error {
 		return unix.EBUSY
 	}
 	g.mu.Lock()
-	g.paused = map[string]bool{}
+	g.paused = map[string]stagedGit{}
 	for p, d := range g.dirs {
-		g.paused[p] = d.made
+		g.paused[p] = *d
 	}
 	g.mu.Unlock()
 	for p := range g.paused {
@@ -316,6 +409,11 @@ func isEmptyDir(at int) (bool, error) {
 		}
 	}
 }
+
+// GitStage opens the stage of git directories where it is in memory; it fails with
+// fs.ErrNotExist where it is the directory of the policy. The descriptor serves as
+// long as it is open, also when the sandbox has ended.
+func (s *Sandbox) GitStage() (*os.File, error) { return s.Merged() }
 
 // RenewGit takes the overlays of all git directories away, or puts them back over
 // what the directories are now. It fails with EBUSY while a process of the

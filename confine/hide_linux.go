@@ -92,7 +92,7 @@ func (s *initState) pinParents(p string) error {
 			break
 		}
 		at = path.Join(at, part)
-		switch err := s.pin(at, attrRW); err {
+		switch err := s.pin(at); err {
 		case nil:
 		case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EACCES:
 			return nil

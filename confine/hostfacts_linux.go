@@ -55,7 +55,7 @@ func readHostFacts() hostFacts {
 	h.filtered = bytes.Contains(status, []byte("\nSeccomp:\t2"))
 	h.cloneFiltered = h.filtered && cloneFiltered()
 	if h.root {
-		h.lacking = lackingCaps(string(status))
+		h.lacking = lackingCaps(string(status), rootCaps)
 	}
 	for _, mark := range []string{"/.dockerenv", "/run/.containerenv", "/run/systemd/container"} {
 		if _, err := os.Lstat(mark); !errors.Is(err, fs.ErrNotExist) {
@@ -89,15 +89,22 @@ func cloneFiltered() bool {
 	return e != unix.EINVAL
 }
 
-// rootCaps are what a root server needs to start sessions as their users and to
-// map uid 0, by number (capabilities(7)).
-var rootCaps = []struct {
+// capability is one of capabilities(7).
+type capability struct {
 	number int
 	name   string
-}{{0, "CAP_CHOWN"}, {5, "CAP_KILL"}, {6, "CAP_SETGID"}, {7, "CAP_SETUID"}, {31, "CAP_SETFCAP"}}
+}
 
-// lackingCaps reads CapEff of a status file (proc_pid_status(5)).
-func lackingCaps(status string) []string {
+// rootCaps are what a root server needs to start sessions as their users and to
+// map uid 0. With capSysAdmin it mounts what those users cannot walk to.
+var (
+	rootCaps    = []capability{{0, "CAP_CHOWN"}, {5, "CAP_KILL"}, {6, "CAP_SETGID"}, {7, "CAP_SETUID"}, {31, "CAP_SETFCAP"}}
+	capSysAdmin = capability{21, "CAP_SYS_ADMIN"}
+)
+
+// lackingCaps are those of caps that CapEff of a status file leaves out
+// (proc_pid_status(5)).
+func lackingCaps(status string, caps []capability) []string {
 	var lacking []string
 	for line := range strings.Lines(status) {
 		hex, ok := strings.CutPrefix(line, "CapEff:\t")
@@ -108,7 +115,7 @@ func lackingCaps(status string) []string {
 		if err != nil {
 			return nil
 		}
-		for _, c := range rootCaps {
+		for _, c := range caps {
 			if set&(1<<c.number) == 0 {
 				lacking = append(lacking, c.name)
 			}

@@ -33,7 +33,7 @@ func identify(p *sandbox.Policy) (identity, error) {
 	switch {
 	case self != 0:
 		if (uid != -1 && uid != self) || (gid != -1 && gid != os.Getegid()) {
-			return identity{}, errorf("invalid_argument", nil, "only a root server can run commands as another user, leave uid and gid unset")
+			return identity{}, errorf("invalid_argument", nil, "only a root server can run commands as another user; leave uid and gid unset")
 		}
 		uid, gid = self, os.Getegid()
 	default:
@@ -54,7 +54,7 @@ func identify(p *sandbox.Policy) (identity, error) {
 		}
 	}
 	if uid < 0 || gid < 0 {
-		return identity{}, errorf("invalid_argument", nil, "uid and gid must be -1 or at least 0")
+		return identity{}, errorf("invalid_argument", nil, "uid or gid is below -1; use -1 or a number from 0")
 	}
 	id := identity{uid: uid, gid: gid, owner: owner, name: "sandbox", home: "/home/sandbox", shell: "/bin/sh"}
 	if uid == 0 {

@@ -35,18 +35,31 @@ type initState struct {
 	null int // /dev/null of the sandbox
 	mark int // the spawner's timerslack_ns, see tree_linux.go; -1 without
 
+	children int // the spawner's children, see reaper.alone; -1 without
+
 	scoped  bool      // the Landlock domain keeps signals inside
 	killKey [4]uint32 // see initRules
 
 	foreignProc bool                         // /proc is the host's, so are its numbers
 	protected   atomic.Pointer[protectedSet] // what protectPaths last saw
+	sealed      map[string]bool              // what it has mounted read-only once
 	supervisor  *notifySupervisor            // nil where nothing is protected
 	ops         chan func()                  // for init's unrestricted threads
 	threads     sync.WaitGroup
 
+	proc int // the session's, writable until it is hung in the root; -1 without
+
 	gate *gate // nil without one
 
+	portsClosed bool // ports below 1024 need a capability
+	names       int  // the socket for names, opened while init had it; 0 without
+
 	git *gitStage // nil where git directories are not staged
+
+	// stage is the directory of a staged workspace's layers, merged the mount of it
+	// (without one the stage of git directories, where that is in memory)
+	// that the server gets.
+	stage, merged int
 
 	gaps []string // layers init could not have, as name=reason
 
@@ -65,7 +78,7 @@ type initState struct {
 // namespace: they reap, signal, and remount masks.
 func runInit() {
 	runtime.LockOSThread()
-	s := &initState{null: -1, mark: -1}
+	s := &initState{null: -1, mark: -1, children: -1, merged: -1}
 	if e := perform(s.preparation()); e != nil {
 		s.fail(e)
 	}
@@ -93,9 +106,14 @@ func runInit() {
 	if e := perform(s.setUp()); e != nil {
 		s.fail(e)
 	}
-	if err := s.send(s.ready()); err != nil {
+	var fds []int
+	if s.merged >= 0 {
+		fds = append(fds, s.merged)
+	}
+	if err := s.send(s.ready(), fds...); err != nil {
 		leave(1)
 	}
+	closeAll(fds)
 	s.serve(in)
 }
 
@@ -145,9 +163,11 @@ func (s *initState) preparation() []step {
 // yet.
 func (s *initState) foundation() []step {
 	return []step{
+		{"make /proc", s.makeProc},
 		{"set kernel limits of the namespaces", s.namespaceSysctls},
 		{"set the host name", s.setHostName},
 		{"bring the loopback interface up", s.loopbackUp},
+		{"hold the port of names", s.holdNames},
 		{"make the gate", s.makeGate},
 		{"build the base of the file system", s.buildBase},
 		{"wait for the gate", s.gateMade},
@@ -161,6 +181,7 @@ func (s *initState) setUp() []step {
 		{"follow the server", s.followServer},
 		// Needs the host's /proc, so before init moves to the new root.
 		{"mark commands", s.openMark},
+		{"count children", s.openChildren},
 	}
 	if s.cfg.Namespaces {
 		steps = append(steps, step{"build the root file system", s.buildRoot}, step{"hide paths", s.hideRest}, step{"watch protected paths", s.watchProtected})
@@ -327,11 +348,6 @@ func (s *initState) onPrivilegedThread(f func()) {
 	<-done
 }
 
-// spareThreads is how many operating system threads init has in addition to the busy
-// ones once the process limit is set. Under a fork bomb none can be made, and
-// the Go runtime dies when it cannot make one it needs.
-const spareThreads = 10
-
 func (s *initState) startThreads() error {
 	s.reaper = newReaper(s)
 	// All hold their thread until the last has one, so each gets its own.
@@ -360,51 +376,6 @@ func (s *initState) startThreads() error {
 	return nil
 }
 
-func (s *initState) setLimits() error {
-	// Once limited, init may not be able to make threads.
-	s.threads.Wait()
-	syscall.Umask(0o022)
-	l := s.cfg.Limits
-	type limit struct {
-		resource int
-		value    uint64
-	}
-	limits := []limit{
-		{unix.RLIMIT_CORE, 0},
-		{unix.RLIMIT_FSIZE, uint64(l.FileSize)},
-		{unix.RLIMIT_NOFILE, uint64(l.OpenFiles)},
-	}
-	procs := l.Procs + threadCount()
-	if !s.cfg.Namespaces {
-		// The count is the host user's then, server included, so what is there
-		// already comes on top.
-		procs = l.Procs + userTasks(s.cfg.UID)
-	}
-	if !s.cfg.Unconfined {
-		limits = append(limits, limit{unix.RLIMIT_NPROC, uint64(procs)})
-	}
-	for _, v := range limits {
-		var old unix.Rlimit
-		if err := unix.Getrlimit(v.resource, &old); err != nil {
-			return err
-		}
-		v.value = min(v.value, old.Max)
-		if err := unix.Setrlimit(v.resource, &unix.Rlimit{Cur: v.value, Max: v.value}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// threadCount is how many tasks init itself is, which count against the limit.
-func threadCount() int {
-	n := 0
-	if d, err := os.ReadDir("/proc/self/task"); err == nil {
-		n = len(d)
-	}
-	return max(n, spareThreads+6)
-}
-
 // dropPrivileges leaves the calling thread, and so every command, without any
 // capability and without a way to regain one. The bounding set stays full: it
 // is inert under no_new_privs, and emptying it costs forty system calls.
@@ -430,58 +401,6 @@ func (s *initState) dropPrivileges() error {
 	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 }
 
-func (s *initState) enterLandlock() error {
-	if !s.cfg.Landlock {
-		return nil
-	}
-	d, abi := s.landlockDomain(), landlockABI()
-	if err := d.restrict(abi); err != nil {
-		return err
-	}
-	// Asked of the kernel as well: on an answer that is wrong, killDomain would
-	// reach all of the user's processes. The server is outside the domain.
-	s.scoped = abi >= 6 && d.ScopeSignal && unix.Kill(os.Getppid(), 0) == unix.EPERM
-	return nil
-}
-
-// deviceNodes are those commands may write to, besides their terminals.
-var deviceNodes = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
-
-// landlockDomain opens the sandbox's root to reading and running, and only what
-// belongs to the session to writing. It repeats what the mounts say: each holds
-// when the other fails.
-func (s *initState) landlockDomain() landlockDomain {
-	d := landlockDomain{ScopeSignal: true, ScopeAbstract: true}
-	if s.cfg.Namespaces {
-		d.Rules = append(d.Rules, landlockRule{Path: "/", Access: laRead})
-	}
-	if !s.cfg.Namespaces {
-		// Other processes' secrets there are behind the ptrace check, which the
-		// domain fails.
-		d.Rules = append(d.Rules, landlockRule{Path: "/proc", Access: laReadNoExec})
-		d.DenyTCP = s.cfg.Network != sandbox.NetworkHost
-	}
-	for _, p := range s.cfg.ReadOnly {
-		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laRead, Optional: true})
-	}
-	for _, p := range s.cfg.Writable {
-		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laWrite})
-	}
-	for _, p := range deviceNodes {
-		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laDevice, Optional: true})
-	}
-	terminals := []string{"/dev/tty"}
-	if s.cfg.Namespaces {
-		// Only a devpts of our own: the host's has the user's terminals, which
-		// have the same owner as our commands.
-		terminals = append(terminals, "/dev/pts")
-	}
-	for _, p := range terminals {
-		d.Rules = append(d.Rules, landlockRule{Path: p, Access: laDevice, Optional: true})
-	}
-	return d
-}
-
 func (s *initState) installSeccomp() error {
 	if len(s.cfg.Seccomp) == 0 {
 		return nil
@@ -492,6 +411,11 @@ func (s *initState) installSeccomp() error {
 	// Before the main filter, which allows no further one.
 	if err := s.installSupervisor(); err != nil {
 		return err
+	}
+	if s.supervisor == nil && s.cfg.Network == sandbox.NetworkNone {
+		if err := seccompInstall(refuseSockets()); err != nil {
+			return err
+		}
 	}
 	return seccompInstall(s.cfg.Seccomp)
 }

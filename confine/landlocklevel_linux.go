@@ -23,7 +23,7 @@ func newLevelLayout(p *sandbox.Policy, id identity, level sandbox.Level, b *base
 	case sandbox.LevelNone:
 		return newOpenLayout(p, id)
 	}
-	return nil, errorf("invalid_argument", nil, "the confinement level %q does not exist on Linux, use auto, namespaces, landlock or none", string(level))
+	return nil, errorf("invalid_argument", nil, "the confinement level %q does not exist on Linux; use auto, namespaces, landlock or none", string(level))
 }
 
 // newLandlockLayout plans the level without namespaces: nothing is mounted, a
@@ -35,7 +35,7 @@ func newLandlockLayout(p *sandbox.Policy, id identity) (*layout, error) {
 		if err == nil {
 			err = unix.EOPNOTSUPP
 		}
-		return nil, &unavailable{"use Landlock", err}
+		return nil, &unavailable{step: "use Landlock", err: err}
 	}
 	l := &layout{p: p, id: id}
 	if err := l.withoutMounts(); err != nil {
@@ -73,7 +73,13 @@ func (l *layout) withoutMounts() error {
 	if l.id.uid == 0 {
 		etc.etcForRoot(nil)
 	} else {
-		system = append(system, hostTree("/etc", false, false))
+		hidden, err := l.hidden()
+		if err != nil {
+			return err
+		}
+		for _, open := range around("/etc", hidden) {
+			system = append(system, hostTree(open, false, false))
+		}
 	}
 	c.Binds = append(system, etc.cfg.Binds...)
 	l.toolchains()
@@ -88,14 +94,18 @@ func (l *layout) withoutMounts() error {
 	}
 	// What is copied elsewhere is granted in place here.
 	c.ReadOnly = append(c.ReadOnly, etc.copies...)
-	c.Writable = append(c.Writable, l.p.Workspace)
+	if l.p.ReadOnly {
+		c.ReadOnly = append(c.ReadOnly, l.p.Workspace)
+	} else {
+		c.Writable = append(c.Writable, l.p.Workspace)
+	}
 	if !c.Unconfined {
 		if err := l.hiddenWithoutMounts(); err != nil {
 			return err
 		}
 	}
 	if len(l.p.Protect) > 0 && !c.Unconfined {
-		l.warn("protected paths can be changed by commands at this level, only the file tools refuse them; what changed of git's hooks and configuration is told")
+		l.warn("protected paths can be changed by commands at this level, only the file tools refuse them; git's hooks and configuration are put back after each")
 	}
 	c.Binds, c.Links, c.Files, c.Masks = nil, nil, nil, nil
 	return l.privateDir()
@@ -112,23 +122,63 @@ func (l *layout) hiddenWithoutMounts() error {
 	if list.Wild() {
 		found, err := list.Scan(context.Background())
 		if err != nil || found.Partial || len(found.Matches) > 0 {
-			return &unavailable{"hide the files that --deny-read patterns match inside a readable directory, which needs namespaces", unix.EOPNOTSUPP}
+			return &unavailable{step: "hide the files that --deny-read patterns match inside a readable directory, which needs namespaces", err: unix.EOPNOTSUPP}
 		}
 		l.warn("files that come to match a --deny-read pattern can be read by commands at this level, only the file tools and snapshots leave them out")
 	}
-	for _, p := range slices.Concat(l.p.StateDirs, list.Paths()) {
-		real, err := filepath.EvalSymlinks(p)
-		if err != nil {
-			continue // there is nothing to hide
-		}
+	hidden, err := l.hidden()
+	if err != nil {
+		return err
+	}
+	for _, real := range hidden {
 		if within(l.p.Workspace, real) && !within(real, l.cfg.ReadOnly...) {
 			continue // holds the workspace, of which alone something is opened
 		}
 		if within(real, open...) {
-			return &unavailable{"hide a path inside a readable directory, which needs namespaces", unix.EOPNOTSUPP}
+			return &unavailable{step: "hide a path inside a readable directory, which needs namespaces", err: unix.EOPNOTSUPP}
 		}
 	}
 	return nil
+}
+
+// hidden are the paths that the session may not see, without their links.
+func (l *layout) hidden() ([]string, error) {
+	list, err := denyList(l.p)
+	if err != nil {
+		return nil, err
+	}
+	var hidden []string
+	for _, p := range slices.Concat(l.p.StateDirs, list.Paths()) {
+		if real, err := filepath.EvalSymlinks(p); err == nil { // else there is nothing to hide
+			hidden = append(hidden, real)
+		}
+	}
+	return hidden, nil
+}
+
+// around is what of a tree can be opened when paths in it are hidden, such as a
+// server's token file in /etc: the entries next to the way to each. What is made
+// there later stays closed, and the directories on the way cannot be listed. A link
+// needs no rule, its target has one or is closed.
+func around(tree string, hidden []string) []string {
+	inside := slices.DeleteFunc(slices.Clone(hidden), func(p string) bool { return !within(p, tree) })
+	if len(inside) == 0 {
+		return []string{tree}
+	}
+	if slices.Contains(inside, tree) {
+		return nil
+	}
+	entries, err := os.ReadDir(tree)
+	if err != nil {
+		return nil // closed
+	}
+	var open []string
+	for _, e := range entries {
+		if e.Type().IsRegular() || e.IsDir() {
+			open = append(open, around(path.Join(tree, e.Name()), inside)...)
+		}
+	}
+	return open
 }
 
 // privateDir makes the session's own directory on the host, with its home and
@@ -150,6 +200,7 @@ func (l *layout) privateDir() error {
 			l.cfg.Writable = append(l.cfg.Writable, p)
 		}
 	}
+	l.installs()
 	for _, d := range made {
 		err := os.Mkdir(d, 0o700)
 		if errors.Is(err, os.ErrExist) && d == dir {
@@ -160,7 +211,7 @@ func (l *layout) privateDir() error {
 		}
 		if err != nil {
 			l.undo()
-			return errorf("internal", err, "the session's temporary directory cannot be made (%s), check the server's rights", errnoText(err))
+			return errorf("internal", err, "the session's temporary directory cannot be made (%s); check the server's rights", errnoText(err))
 		}
 	}
 	l.cfg.Writable = append(l.cfg.Writable, made[1:]...)
@@ -172,7 +223,7 @@ func (l *layout) privateDir() error {
 	for _, f := range files {
 		if err := writePrivate(f, l.id); err != nil {
 			l.undo()
-			return errorf("internal", err, "the session's configuration of git and pnpm cannot be written (%s), check the server's rights", errnoText(err))
+			return errorf("internal", err, "the session's configuration of git and pnpm cannot be written (%s); check the server's rights", errnoText(err))
 		}
 	}
 	return nil

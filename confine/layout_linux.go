@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -31,8 +32,9 @@ type layout struct {
 	warnings []string
 	path     string // PATH inside
 	toolEnv  []string
-	tmp      string // TMPDIR inside
-	cache    string // where caches that stay are inside, "" without
+	bound    []string // toolchains that are mounted
+	tmp      string   // TMPDIR inside
+	cache    string   // where caches that stay are inside, "" without
 }
 
 func (l *layout) close() {
@@ -58,7 +60,10 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 	c.Limits = p.Limits
 	c.Workspace = p.Workspace
 	c.TTYMultiplexer = "/dev/pts/ptmx"
-	c.Writable = []string{"/tmp", "/var/tmp", "/run", "/dev/shm", p.Workspace}
+	c.Writable = []string{"/tmp", "/var/tmp", "/run", "/dev/shm"}
+	if !p.ReadOnly {
+		c.Writable = append(c.Writable, p.Workspace)
+	}
 	if p.Home == "" {
 		// A private home at the place of something granted would be covered by
 		// it, and no longer private.
@@ -78,8 +83,12 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 	l.etc()
 	l.gitFiles("/run")
 	l.toolchains()
+	l.installs()
 	for _, name := range slices.Concat([]string{p.WorkspaceName}, p.Read, p.Write) {
 		l.linksTo(name)
+	}
+	if p.WorkspaceAlias != "" {
+		c.Links = append(c.Links, link{p.WorkspaceAlias, p.Workspace})
 	}
 	if err := l.grants(); err != nil {
 		l.close()
@@ -90,6 +99,10 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 		return nil, err
 	}
 	if err := l.stageGit(); err != nil {
+		l.close()
+		return nil, err
+	}
+	if err := l.stageWorkspace(); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -107,9 +120,11 @@ func newLayout(p *sandbox.Policy, id identity, b *base) (*layout, error) {
 		l.close()
 		return nil, err
 	}
-	if l.trees, err = passTrees(c.GitStage, id.uid, l.trees); err != nil {
-		l.close()
-		return nil, err
+	for _, stage := range [][]bind{c.GitStage, c.Stage} {
+		if l.trees, err = passTrees(stage, id.uid, l.trees); err != nil {
+			l.close()
+			return nil, err
+		}
 	}
 	return l, nil
 }
@@ -120,15 +135,16 @@ func (l *layout) restrictions() error {
 	l.cfg.Landlock = landlockABI() > 0
 	l.cfg.Seccomp, err = seccompProgram(l.seccomp())
 	if err != nil {
-		return &unavailable{"build the system call filter", err}
+		return &unavailable{step: "build the system call filter", err: err}
 	}
 	return nil
 }
 
 func (l *layout) seccomp() seccompOptions {
 	return seccompOptions{Network: l.p.Network, LandlockOnly: !l.cfg.Namespaces, ProtectPid1: l.cfg.Namespaces,
-		Supervised: l.cfg.Namespaces && (len(l.p.Protect) > 0 || l.p.GitStage != ""),
-		OneUser:    l.cfg.Namespaces, UID: l.id.uid, GID: l.id.gid}
+		Supervised:    l.cfg.Namespaces && (len(l.cfg.Protect) > 0 || l.p.GitStage != ""),
+		SocketsByInit: l.cfg.Namespaces && l.p.Network == sandbox.NetworkNone,
+		OneUser:       l.cfg.Namespaces, UID: l.id.uid, GID: l.id.gid}
 }
 
 func (l *layout) bind(p string, write, optional bool) {
@@ -151,16 +167,41 @@ func (l *layout) etc() {
 	l.cfg.Files = append(l.cfg.Files,
 		file{"/etc/passwd", l.id.passwd(home), 0o644},
 		file{"/etc/group", l.id.groups(), 0o644},
-		file{"/etc/hosts", "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n", 0o644},
+		file{"/etc/hosts", hostNames(hasIPv6()), 0o644},
 		file{"/etc/hostname", "sandbox\n", 0o644},
 	)
 	l.cfg.Files = append(l.cfg.Files, l.nameFilesOver()...)
 }
 
+// hostNames leaves ::1 out where the kernel has no IPv6: a program that tries each
+// address of localhost reports the failure of the last.
+func hostNames(six bool) string {
+	names := "127.0.0.1\tlocalhost sandbox\n"
+	if six {
+		names += "::1\tlocalhost ip6-localhost ip6-loopback\n"
+	}
+	return names
+}
+
+// hasIPv6 is false where it was left out of the kernel, or turned off by ipv6.disable=1.
+func hasIPv6() bool {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err != unix.EAFNOSUPPORT
+}
+
 // gitFiles adds the session's git configuration, to dir where the home is not its
-// own.
+// own, and what else settingFiles names.
 func (l *layout) gitFiles(dir string) {
-	l.git, l.gitEnv = gitFiles(l.p, l.cfg.Home, dir)
+	p := *l.p
+	if l.cfg.Namespaces && l.id.owner.needed() {
+		// The index has the owner of each file, who is another inside: where git is used
+		// on both sides, each would read all files again after the other.
+		p.GitConfig += "[core]\n\tcheckStat = minimal\n"
+	}
+	l.git, l.gitEnv = settingFiles(&p, l.cfg.Home, dir)
 	if !l.cfg.Namespaces {
 		return
 	}
@@ -196,7 +237,7 @@ func (l *layout) toolchains() {
 	if len(planted) > 0 {
 		l.warn("links in %d PATH directories that commands can write were not followed; grant what the programs there need with --read", len(planted))
 	}
-	var shown []string
+	var shown, bound []string
 	for _, d := range dirs {
 		// Our own directories and the workspace have their own rules.
 		if within(l.p.Workspace, d) || slices.ContainsFunc(l.p.StateDirs, func(s string) bool { return within(d, s) }) {
@@ -207,7 +248,7 @@ func (l *layout) toolchains() {
 			continue
 		}
 		l.bind(d, false, true)
-		shown = append(shown, d)
+		shown, bound = append(shown, d), append(bound, d)
 		for _, s := range secretPaths([]string{d}, l.p.Workspace) {
 			if _, err := os.Lstat(s); err == nil {
 				l.cfg.Masks = append(l.cfg.Masks, mask{s, false})
@@ -235,7 +276,15 @@ func (l *layout) toolchains() {
 			search = append(search, dir)
 		}
 	}
-	l.path = strings.Join(search, ":")
+	l.path, l.bound = strings.Join(search, ":"), bound
+}
+
+// installs has programs that commands install found. It needs the home.
+func (l *layout) installs() {
+	in := installsIn(cmp.Or(l.p.Home, l.cfg.Home), l.bound)
+	l.toolEnv = append(l.toolEnv, in.env...)
+	l.cfg.Files = append(l.cfg.Files, in.files...)
+	l.path = in.searched(l.path)
 }
 
 // linksTo makes the symbolic links that lead to p, each as the host has it.
@@ -273,12 +322,12 @@ func (l *layout) grants() error {
 		}
 		st = *held
 	} else if err := syscall.Lstat(l.p.Workspace, &st); err != nil {
-		return errorf("not_found", err, "the workspace cannot be opened (%s), check that it exists", errnoText(err))
+		return errorf("not_found", err, "the workspace cannot be opened (%s); check that it exists", errnoText(err))
 	}
 	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
-		return errorf("not_a_directory", nil, "the workspace is not a directory without links, give its resolved path")
+		return errorf("not_a_directory", nil, "the workspace is not a directory without links; give its resolved path")
 	}
-	l.cfg.Binds = append(l.cfg.Binds, bind{Path: l.p.Workspace, Write: true, Tree: -1, Mapped: l.id.owner.needed(), Dev: uint64(st.Dev), Ino: st.Ino})
+	l.cfg.Binds = append(l.cfg.Binds, bind{Path: l.p.Workspace, Write: !l.p.ReadOnly, Tree: -1, Mapped: l.id.owner.needed(), Dev: uint64(st.Dev), Ino: st.Ino})
 	writable := viewOf(l.p, nil).writable
 	for _, g := range grantsOf(l.p) {
 		real, err := hostpath.Resolve(g.path, writable)
@@ -287,13 +336,13 @@ func (l *layout) grants() error {
 			return errorf("invalid_argument", err, "a %s grant runs through a symbolic link that lies where commands can write; name the place it should lead to", g.what)
 		}
 		if err != nil {
-			return errorf("invalid_argument", err, "a %s grant cannot be opened (%s), remove it or make the path", g.what, errnoText(err))
+			return errorf("invalid_argument", err, "a %s grant cannot be opened (%s); remove it or make the path", g.what, errnoText(err))
 		}
 		if real == "/" {
-			return errorf("invalid_argument", nil, "a %s grant resolves to the whole file system, grant a directory in it", g.what)
+			return errorf("invalid_argument", nil, "a %s grant resolves to the whole file system; grant a directory in it", g.what)
 		}
 		if l.base != nil && within(real, "/proc") {
-			return errorf("invalid_argument", nil, "a %s grant lies in /proc, which shows the session's own processes, remove it", g.what)
+			return errorf("invalid_argument", nil, "a %s grant lies in /proc, which shows the session's own processes; remove it", g.what)
 		}
 		if !usable(real, l.id, g.write) {
 			l.warn("the %s grant %q is of no use: its owner and mode do not let the session's user in", g.what, g.path)
@@ -312,14 +361,14 @@ func (l *layout) grants() error {
 		}
 	}
 	if l.p.Home != "" && !within(l.p.Home, append([]string{l.p.Workspace}, l.p.Write...)...) {
-		return errorf("invalid_argument", nil, "the home directory is neither in the workspace nor in a write grant, grant it or leave it private")
+		return errorf("invalid_argument", nil, "the home directory is neither in the workspace nor in a write grant; grant it or leave it private")
 	}
 	return nil
 }
 
 // stageGit has git directories of the workspace staged, if the session wants that.
-// One that is a link or a file leads elsewhere, and what is run there is only
-// protected by its names.
+// One that is a link or a file leads elsewhere: what is run there is protected by
+// its names, unless the place is among GitDirs.
 func (l *layout) stageGit() error {
 	if l.p.GitStage == "" {
 		return nil
@@ -331,9 +380,13 @@ func (l *layout) stageGit() error {
 	}
 	l.cfg.GitStage = []bind{hostTree(l.p.GitStage, true, false)}
 	if l.stagesRoot() {
-		if _, err := os.Lstat(path.Join(l.p.Workspace, gitName)); err == nil {
+		if fi, err := os.Lstat(path.Join(l.p.Workspace, gitName)); err == nil && fi.IsDir() {
 			l.cfg.Git = []string{path.Join(l.p.Workspace, gitName)}
 		}
+	}
+	if l.cfg.Namespaces {
+		l.cfg.OtherGit = l.p.GitDirs
+		l.cfg.Git = append(l.cfg.Git, l.p.GitDirs...)
 	}
 	return nil
 }
@@ -342,7 +395,7 @@ func (l *layout) stageGit() error {
 // may become one.
 func (l *layout) stagesRoot() bool {
 	fi, err := os.Lstat(path.Join(l.p.Workspace, gitName))
-	return l.p.GitStage != "" && l.cfg.Namespaces && (errors.Is(err, os.ErrNotExist) || err == nil && fi.IsDir())
+	return l.p.GitStage != "" && l.cfg.Namespaces && (errors.Is(err, os.ErrNotExist) || err == nil && (fi.IsDir() || len(l.p.GitDirs) > 0))
 }
 
 // protect lists the protected paths of the workspace and of every writable
@@ -361,7 +414,17 @@ func (l *layout) protect() {
 	for _, t := range c.ProtectIn {
 		for _, rel := range l.p.Protect {
 			// What is written there goes to the stage.
-			if t == l.p.Workspace && strings.HasPrefix(rel, gitName+"/") && l.stagesRoot() {
+			if t == l.p.Workspace && l.p.Stage != "" && !slices.Contains(l.p.StageProtect, rel) {
+				continue
+			}
+			// And a .git file is kept by the supervisor.
+			if t == l.p.Workspace && within(path.Join(t, rel), l.cfg.OtherGit...) {
+				continue
+			}
+			if t == l.p.Workspace && rel == "HEAD" && within(path.Join(t, "objects"), l.cfg.OtherGit...) {
+				continue // of a bare repository, where it is data
+			}
+			if t == l.p.Workspace && l.stagesRoot() && (strings.HasPrefix(rel, gitName+"/") || path.Base(rel) == gitName) {
 				continue
 			}
 			c.Protect = append(c.Protect, path.Join(t, rel))
@@ -378,6 +441,9 @@ func (l *layout) hide() error {
 	if !list.Empty() {
 		l.cfg.Hide = list.Patterns()
 	}
+	if err := l.hideLinked(list); err != nil {
+		return err
+	}
 	for _, g := range grantsOf(l.p) {
 		if real, err := filepath.EvalSymlinks(g.path); err == nil && !slices.Contains(l.cfg.Trees, real) {
 			l.cfg.Trees = append(l.cfg.Trees, real)
@@ -390,7 +456,7 @@ func (l *layout) hide() error {
 			// it is there, unless a grant shows it.
 			for _, g := range slices.Concat(l.p.Read, l.p.Write) {
 				if within(p, g) || p == "/" {
-					return errorf("invalid_argument", nil, "a grant shows a directory that must be hidden and that holds the workspace, grant less or move the workspace")
+					return errorf("invalid_argument", nil, "a grant shows a directory that must be hidden and that holds the workspace; grant less or move the workspace")
 				}
 			}
 			continue

@@ -7,7 +7,7 @@ import (
 )
 
 // remedyLimits goes with every limit that cannot be enforced.
-const remedyLimits = "give the server a control group of its own (systemd: Delegate=yes), leave the limit out, or start with --limits best-effort"
+const remedyLimits = "give the server a control group of its own (systemd: Delegate=yes, on control groups of version 2), leave the limit out, or start with --limits best-effort"
 
 // asksCgroup says whether a limit was asked for that only a control group keeps.
 func asksCgroup(l sandbox.Limits, uid int) bool {

@@ -4,6 +4,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"mcp-sandbox/sandbox"
 )
@@ -53,4 +56,40 @@ func (s *Sandbox) enforced(asked sandbox.Limits, level sandbox.Level) error {
 		return err // with the reason
 	}
 	return unenforced(asked, s.uid, s.cgroup.Has, []string{"commands run as uid 0, which RLIMIT_NPROC does not bind, or the session could not enter its control group"})
+}
+
+func (s *initState) setLimits() error {
+	// Once limited, init may not be able to make threads.
+	s.threads.Wait()
+	syscall.Umask(0o022)
+	l := s.cfg.Limits
+	type limit struct {
+		resource int
+		value    uint64
+	}
+	limits := []limit{
+		{unix.RLIMIT_CORE, 0},
+		{unix.RLIMIT_FSIZE, uint64(l.FileSize)},
+		{unix.RLIMIT_NOFILE, uint64(l.OpenFiles)},
+	}
+	procs := l.Procs + threadCount()
+	if !s.cfg.Namespaces {
+		// The count is the host user's then, server included, so what is there
+		// already comes on top.
+		procs = l.Procs + userTasks(s.cfg.UID)
+	}
+	if !s.cfg.Unconfined {
+		limits = append(limits, limit{unix.RLIMIT_NPROC, uint64(procs)})
+	}
+	for _, v := range limits {
+		var old unix.Rlimit
+		if err := unix.Getrlimit(v.resource, &old); err != nil {
+			return err
+		}
+		v.value = min(v.value, old.Max)
+		if err := unix.Setrlimit(v.resource, &unix.Rlimit{Cur: v.value, Max: v.value}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

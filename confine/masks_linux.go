@@ -23,6 +23,11 @@ func (r *root) makeMasks() error {
 		if err != nil {
 			return err
 		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return err
+		}
+		r.masks[fileID{st.Dev, st.Ino}] = true
 		if i < 2 {
 			r.empty[i] = fd
 		} else {
@@ -72,6 +77,10 @@ func (r *root) mask(at int, denied bool) error {
 	}
 	return hangClone(src[i], "", attrRO, false, at)
 }
+
+// masked says whether st is what hides a path. That something is the root of a mount
+// does not say it: the host may have mounted there, and so does a protected path.
+func (r *root) masked(st *unix.Stat_t) bool { return r.masks[fileID{st.Dev, st.Ino}] }
 
 // scratchDir makes a writable directory of the session, hung at name.
 func (r *root) scratchDir(name string, mode uint32) error {

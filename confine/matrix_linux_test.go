@@ -60,6 +60,14 @@ func childMatrix(raw json.RawMessage) (any, error) {
 	}
 	defer s.Close()
 	a.Report = s.Report()
+	if s.Gate() == GateNames {
+		// The first thing that a server asks of such a session.
+		names, err := s.ListenNames()
+		if err != nil {
+			return nil, fmt.Errorf("the socket for names: %w", err)
+		}
+		defer names.Close()
+	}
 	p, err := s.Spawn(context.Background(), sandbox.Command{Argv: []string{"/bin/sh", "-c", arg.TestScript}, Env: append(s.Environ(), "LC_ALL=C"), Dir: arg.Policy.Workspace})
 	if err != nil {
 		return nil, fmt.Errorf("spawn: %w", err)
@@ -125,7 +133,7 @@ func TestMatrixOfHosts(t *testing.T) {
 			}
 			arg := matrixArg{Host: c.host, ServerPid: os.Getpid()}
 			dir := testWorkspace(t)
-			arg.Policy = sandbox.Policy{Workspace: dir, UID: -1, GID: -1, AllowRoot: true, Path: os.Getenv("PATH"), Level: c.ask, MinLevel: c.min}
+			arg.Policy = sandbox.Policy{Workspace: dir, UID: -1, GID: -1, AllowRoot: true, Path: os.Getenv("PATH"), Level: c.ask, MinLevel: c.min, Network: sandbox.NetworkLoopback}
 			// t.TempDir holds the test's name, too long for a unix socket's path.
 			base, err := os.MkdirTemp("", "m")
 			if err != nil {

@@ -26,6 +26,10 @@ const (
 	// stageDir holds, while the root is built, what mounts are taken from. The
 	// covers stay in it: the kernel clones no tree whose directory is gone.
 	stageDir = ".sandbox"
+	// stagedFiles are files that are hung over the host's. They keep their names, as
+	// a mask may be hung over each: the name of a mount point cannot be removed, and
+	// nothing can be hung over a file without one.
+	stagedFiles = stageDir + "/files"
 )
 
 // root is the file system under construction.
@@ -45,8 +49,9 @@ type root struct {
 	// careful walk.
 	ours   map[string]bool
 	owned  map[uint64]bool
-	empty  [2]int // trees of an empty readable directory and file
-	denied [2]int // trees of an unreadable directory and file
+	empty  [2]int          // trees of an empty readable directory and file
+	denied [2]int          // trees of an unreadable directory and file
+	masks  map[fileID]bool // what those four are
 }
 
 func openat2(dir int, name string, flags, resolve uint64) (int, error) {
@@ -158,7 +163,7 @@ func inodesFor(size int64) uint64 { return max(uint64(size)/4096, 1024) }
 // root: a path that starts there starts below the new root, so that all of the
 // host stays within reach while the root is built.
 func newRoot(tmp int64) (*root, error) {
-	r := &root{rw: -1, scratch: -1, owned: map[uint64]bool{}, made: map[string]bool{}, ours: map[string]bool{"/": true}}
+	r := &root{rw: -1, scratch: -1, owned: map[uint64]bool{}, made: map[string]bool{}, ours: map[string]bool{"/": true}, masks: map[fileID]bool{}}
 	var err error
 	// Room for directories, links and the made files; commands can never write
 	// here.
@@ -183,8 +188,10 @@ func newRoot(tmp int64) (*root, error) {
 	if err := unix.Mkdirat(r.fd, stageDir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := unix.Mkdirat(r.fd, stageDir+"/scratch", 0o700); err != nil {
-		return nil, err
+	for _, dir := range []string{stageDir + "/scratch", stagedFiles} {
+		if err := unix.Mkdirat(r.fd, dir, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	r.scratch, err = newFS("tmpfs", attrRW, "mode=0755", "size="+utoa(uint64(tmp)), "nr_inodes="+utoa(inodesFor(tmp)))
 	if err != nil {
@@ -437,7 +444,7 @@ func (r *root) putFile(f file) error {
 		return err
 	}
 	defer unix.Close(at)
-	staged := stageDir + "/f" + itoa(r.staged)
+	staged := stagedFiles + "/" + itoa(r.staged)
 	r.staged++
 	if err := r.write(staged, f.Content, f.Mode); err != nil {
 		return err

@@ -9,22 +9,24 @@ import (
 )
 
 // nameFiles say where a session's programs look up hosts and accounts: in its own
-// files, and with an allow-list network at its gate. Without a network a name is
-// unknown at once, instead of after tries with servers that cannot be reached.
+// files, and at its gate. Where nothing answers there, a look-up still fails at
+// once: without a network its socket is refused, of which init tells, and without
+// a gate there is no route to the server.
 func nameFiles(n sandbox.Network) []file {
 	if n == sandbox.NetworkHost {
 		return nil
 	}
-	hosts, server := "files", "127.0.0.1" // where nothing answers
-	if n == sandbox.NetworkAllow {
-		hosts, server = "files dns", GateAddress
+	sources := "hosts: files dns\n"
+	if n == sandbox.NetworkNone {
+		// The last word is that of the files, by which there is no such name: without
+		// a socket dns says that it may be found later.
+		sources = "hosts: files dns files\n"
 	}
-	sources := "hosts: " + hosts + "\n"
 	for _, db := range []string{"passwd", "group", "shadow", "networks", "protocols", "services", "ethers", "rpc"} {
 		sources += db + ": files\n"
 	}
 	return []file{
-		{actualPath("/etc/resolv.conf"), "nameserver " + server + "\n", 0o644},
+		{actualPath("/etc/resolv.conf"), "nameserver " + GateAddress + "\n", 0o644},
 		{actualPath("/etc/nsswitch.conf"), sources, 0o644},
 	}
 }

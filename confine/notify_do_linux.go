@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mcp-sandbox/sandbox"
+	"mcp-sandbox/treecopy"
 )
 
 // supervisedCall is one system call init does for commands, by where its
@@ -33,6 +34,8 @@ const (
 	callSymlink  // path: what the link says
 	callTruncate // mode: the length
 	callBind     // dir: the socket, path: the address, flags: its length
+	callConnect  // as callBind
+	callSocket
 )
 
 // request is one call of a command.
@@ -40,6 +43,8 @@ type request struct {
 	*notification
 	*supervisedCall
 	who *caller
+	// alone says that no other change is judged or done meanwhile.
+	alone bool
 }
 
 func (q *request) directory(arg int8) int32 {
@@ -55,6 +60,21 @@ func (q *request) flagged() uint64 {
 		return 0
 	}
 	return uint64(uint32(q.args[q.flags]))
+}
+
+// turn carries out one call, by itself where it stages a bare repository.
+func (t *supervisorThread) turn(q *request) reply {
+	g := t.s.git
+	if g == nil || q.kind == callConnect || q.kind == callSocket {
+		return t.do(q)
+	}
+	g.turn.RLock()
+	r := t.do(q)
+	g.turn.RUnlock()
+	if r.alone {
+		return t.turnAlone(q)
+	}
+	return r
 }
 
 // do carries out one call.
@@ -74,6 +94,12 @@ func (t *supervisorThread) do(q *request) reply {
 		return t.truncate(q)
 	case callBind:
 		return t.bind(q)
+	case callConnect:
+		t.explainConnect(q)
+		return reply{pass: true, fd: none}
+	case callSocket:
+		t.s.denied(q.who, "", sandbox.DenialSocket)
+		return reply{err: unix.EAFNOSUPPORT, fd: none}
 	case callRename, callLink:
 		return t.pair(q)
 	case callSymlink:
@@ -98,7 +124,7 @@ func (t *supervisorThread) do(q *request) reply {
 		if flags&unix.AT_REMOVEDIR != 0 {
 			return t.single(q, q.dir, q.path, verbRemoveDir, func(p *place) error { return t.removeGitDir(q, p) })
 		}
-		return t.single(q, q.dir, q.path, v, func(p *place) error { return unix.Unlinkat(p.dir, p.name, int(flags)) })
+		return t.single(q, q.dir, q.path, v, func(p *place) error { return t.unlink(p, int(flags)) })
 	}
 	return reply{err: unix.ENOSYS, fd: none}
 }
@@ -135,10 +161,17 @@ func (t *supervisorThread) single(q *request, dir, path int8, v verb, act func(*
 // the commands' user may not write either, the kernel says so first: whether the
 // host would have let whom they stand for is asked by hostAllows.
 func (t *supervisorThread) explain(q *request, r reply, places ...*place) reply {
-	if r.err != unix.EROFS && r.err != unix.EACCES {
+	if r.err != unix.EROFS && r.err != unix.EACCES && r.err != unix.EBUSY {
 		return r
 	}
 	for _, p := range places {
+		if r.err == unix.EBUSY {
+			// The host has no mount there.
+			if _, at := t.s.gitDir(p.path); at && p.path != "" {
+				t.s.denied(q.who, p.path, sandbox.DenialProtected)
+			}
+			continue
+		}
 		if p.path != "" && (r.err == unix.EROFS || readOnlyAt(p.dir)) {
 			t.s.denied(q.who, p.path, sandbox.DenialOutside)
 		}
@@ -188,7 +221,7 @@ func (t *supervisorThread) permit(q *request, v verb, p *place) reply {
 
 // writable repeats what the domain of commands opens for writing.
 func (v *notifySupervisor) writable(p string) bool {
-	return within(p, v.s.cfg.Writable...) || within(p, "/dev/pts", "/dev/tty") ||
+	return within(p, v.s.cfg.Writable...) || within(p, v.s.cfg.OtherGit...) || within(p, "/dev/pts", "/dev/tty") ||
 		within(p, deviceNodes...)
 }
 
@@ -243,7 +276,11 @@ func (t *supervisorThread) pair(q *request) reply {
 				return r
 			}
 		}
-		return t.explain(q, t.act(q, func() error { return t.rename(&src, &dst, uint(flags)) }), &src, &dst)
+		r := t.act(q, func() error { return t.rename(&src, &dst, uint(flags)) })
+		if r.err == unix.EXDEV && len(t.s.cfg.Stage) > 0 && treecopy.Refused(src.dir, src.name, dst.dir) {
+			return t.moveDir(q, &src, &dst, uint(flags))
+		}
+		return t.explain(q, r, &src, &dst)
 	}
 	if src.object >= 0 {
 		return t.explain(q, t.act(q, func() error {

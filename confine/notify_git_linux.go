@@ -1,6 +1,8 @@
 package confine
 
 import (
+	"path"
+
 	"golang.org/x/sys/unix"
 
 	"mcp-sandbox/sandbox"
@@ -10,19 +12,41 @@ import (
 // given becomes that of the overlay.
 func (t *supervisorThread) permitGit(q *request, v verb, p *place) reply {
 	ok := reply{fd: none}
-	dir, at := t.s.gitDir(p.path)
-	if dir == "" {
+	if t.s.git == nil {
 		return ok
 	}
-	if at {
-		switch {
-		case v == verbMakeDir && dir[len(dir)-len(gitName):] == gitName:
+	dir, at := t.s.gitDir(p.path)
+	if dir == "" {
+		if r, staged := t.permitBare(q, v, p); r.err != 0 || !staged {
+			return r
+		}
+		if dir, at = t.s.gitDir(p.path); dir == "" {
 			return ok
+		}
+	}
+	if at {
+		if r := t.permitBareObjects(q, v, p, dir); r.err != 0 {
+			return r
+		}
+		other := t.s.isOther(dir)
+		switch {
+		case v == verbMakeDir && (dir[len(dir)-len(gitName):] == gitName || other):
+			return ok // those of another name are there
 		case v == verbRemoveDir:
 			return ok // see removeGitDir
+		case v == verbTake && t.s.git.isMade(dir):
+			return ok // see moveGitDir; any other rename of it is EBUSY
+		case v == verbOpen && t.s.git.holdsFile(p, dir):
+			return ok
+		case v == verbPlace && other && t.s.git.holdsFile(p, dir):
+			return ok // see replaceStaged
+		case v == verbRemove && other && t.s.git.holdsFile(p, dir) && t.s.git.madeBare(dir):
+			return ok
+		case v == verbRemove && !other && (t.s.git.holdsFile(p, dir) || dir != t.s.cfg.Workspace+"/"+gitName && isRegular(p)):
+			return ok
 		}
-		// A file or a link that names another directory, or a directory made under
-		// another name, would not be staged.
+		// A link, a file that was there before, or a directory made under another
+		// name, would not be staged.
 		t.s.denied(q.who, p.path, sandbox.DenialProtected)
 		return reply{err: unix.EPERM, fd: none}
 	}
@@ -43,7 +67,16 @@ func (t *supervisorThread) permitGit(q *request, v verb, p *place) reply {
 // permitGitObject judges what one of the caller's descriptors refers to, opened
 // perhaps before its directory was staged.
 func (t *supervisorThread) permitGitObject(q *request, fd int, path string) reply {
-	if dir, _ := t.s.gitDir(path); dir != "" && !t.s.git.holds(fd, dir) {
+	if t.s.git == nil {
+		return reply{fd: none}
+	}
+	dir, _ := t.s.gitDir(path)
+	bare := false
+	if dir == "" && within(path, t.s.cfg.Workspace) && path != t.s.cfg.Workspace {
+		above, _ := t.bareAbove(&place{path: path}, false)
+		bare = above != ""
+	}
+	if bare || dir != "" && !t.s.git.holds(fd, dir) {
 		t.s.denied(q.who, path, sandbox.DenialProtected)
 		return reply{err: unix.EPERM, fd: none}
 	}
@@ -53,7 +86,18 @@ func (t *supervisorThread) permitGitObject(q *request, fd int, path string) repl
 // rename moves a name. A directory that git directories lie in keeps to the
 // workspace, where they are staged.
 func (t *supervisorThread) rename(src, dst *place, flags uint) error {
+	if done, err := t.replaceStaged(src, dst, flags); done {
+		return err
+	}
+	if done, err := t.moveGitDir(src, dst, flags); done {
+		return err
+	}
 	holds := t.holdsGit(src.path)
+	for _, g := range t.s.cfg.OtherGit {
+		if within(g, src.path) {
+			return unix.EBUSY // it is known by its path alone
+		}
+	}
 	if flags&unix.RENAME_EXCHANGE != 0 && (holds || t.holdsGit(dst.path)) || holds && !within(dst.path, t.s.cfg.Workspace) {
 		return unix.EBUSY
 	}
@@ -116,9 +160,17 @@ func (t *supervisorThread) removeGitDir(q *request, p *place) error {
 		}
 	}
 	if made {
-		return removeAllAt(p.dir, p.name, 0)
+		if err := removeAllAt(p.dir, p.name, 0); err != nil {
+			return err
+		}
+		t.forgetBare(path.Dir(p.path))
+		return nil
 	}
-	return unix.Unlinkat(p.dir, p.name, unix.AT_REMOVEDIR)
+	err := unix.Unlinkat(p.dir, p.name, unix.AT_REMOVEDIR)
+	if err == nil {
+		t.forgetBare(p.path)
+	}
+	return err
 }
 
 // releaseGitDir takes the overlay of an empty git directory away. made says that
@@ -128,7 +180,7 @@ func (t *supervisorThread) releaseGitDir(q *request, p *place, dir string) (made
 	g.mu.Lock()
 	d := g.dirs[dir]
 	g.mu.Unlock()
-	if d == nil {
+	if d == nil || d.file {
 		return false, nil
 	}
 	top, err := openat2(p.dir, p.name, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
@@ -160,16 +212,16 @@ func (t *supervisorThread) releaseGitDir(q *request, p *place, dir string) (made
 
 // dropStage removes what is left of a stage whose directory is empty.
 func (t *supervisorThread) dropStage(dir string) {
-	name := stageName(dir[len(t.s.cfg.Workspace)+1:])
+	name := t.s.stageName(dir)
 	t.s.onPrivilegedThread(func() { removeAllAt(t.s.git.fd, name, 0) })
 }
 
 // moveGit follows a directory that git directories lie in to its new name.
 func (t *supervisorThread) moveGit(from, to string) {
 	g := t.s.git
-	root := len(t.s.cfg.Workspace) + 1
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.moveBare(from, to)
 	for p, d := range g.dirs {
 		if !within(p, from) || p == from {
 			continue
@@ -178,7 +230,7 @@ func (t *supervisorThread) moveGit(from, to string) {
 		if !within(moved, t.s.cfg.Workspace) {
 			continue
 		}
-		unix.Renameat(g.fd, stageName(p[root:]), g.fd, stageName(moved[root:]))
+		unix.Renameat(g.fd, t.s.stageName(p), g.fd, t.s.stageName(moved))
 		delete(g.dirs, p)
 		g.dirs[moved] = d
 	}
@@ -214,16 +266,7 @@ func removeAllAt(dir int, name string, depth int) error {
 	if err != nil {
 		return err
 	}
-	var names []string
-	var b [8192]byte
-	for {
-		n, err := unix.ReadDirent(fd, b[:])
-		if err != nil || n == 0 {
-			break
-		}
-		_, _, names = unix.ParseDirent(b[:n], -1, names)
-	}
-	for _, n := range names {
+	for _, n := range namesIn(fd) {
 		removeAllAt(fd, n, depth+1)
 	}
 	unix.Close(fd)

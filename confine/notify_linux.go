@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // A notifySupervisor makes, for the commands, what they may make. Every system
@@ -17,19 +19,23 @@ import (
 // capability over files. An opened file is put into the caller's table
 // (SECCOMP_IOCTL_NOTIF_ADDFD).
 //
-// Init never answers that the kernel may go on. What was judged is what is done,
-// so a caller that rewrites the name meanwhile, or that names it in a way init
-// reads differently, changes nothing but its own result; and what cannot be read
-// is refused.
+// Init never answers that the kernel may go on, except for connections, which it
+// looks at only to explain what comes of them (notify_net_linux.go). What was judged
+// is what is done, so a caller that rewrites the name meanwhile, or that names it in
+// a way init reads differently, changes nothing but its own result; and what cannot
+// be read is refused.
 //
 // Mounts (protect_linux.go) hold what exists; the supervisor holds what does not
 // exist yet, links, and what a program outside has just put in place of a mount.
 type notifySupervisor struct {
 	s       *initState
-	root    int    // O_PATH descriptor of the root all commands have
-	fds     int    // O_PATH descriptor of init's own /proc/self/fd
-	procDev uint64 // device of /proc
-	waiting chan waitingOpen
+	files   bool              // supervises more than the network
+	staged  bool              // renames in any case
+	root    int               // O_PATH descriptor of the root all commands have
+	fds     int               // O_PATH descriptor of init's own /proc/self/fd
+	procDev uint64            // device of /proc
+	waiting chan *waitingOpen // pointers, or its room alone would be 50 KB of each session
+	moving  chan movingDir    // of a staged workspace
 	waiters sync.Once
 	// binding excludes every other change while a socket gets its name, which is
 	// the one act that gives the kernel a whole path.
@@ -70,6 +76,7 @@ const (
 	notifySetFlags = 0x40082104
 
 	notifySyncWakeUp = 1 // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, Linux 6.6
+	notifyContinue   = 1 // SECCOMP_USER_NOTIF_FLAG_CONTINUE, Linux 5.5
 )
 
 // supervisorThreads answer calls at the same time.
@@ -79,13 +86,22 @@ const supervisorThreads = 2
 // hand out descriptors (before 5.9).
 const gapSupervisor = "supervision of protected paths"
 
+// gapConns names the same gap where it hides nothing but why a connection failed.
+const gapConns = "explanations of refused connections"
+
 // installSupervisor puts the filter on the calling thread and starts the
-// threads that answer, where there is something to protect.
+// threads that answer, where there is something to protect or to explain.
 func (s *initState) installSupervisor() error {
-	if len(s.cfg.Protect) == 0 && s.git == nil || !s.cfg.Namespaces {
+	staged := len(s.cfg.Stage) > 0
+	files := len(s.cfg.Protect) > 0 || s.git != nil
+	if !s.cfg.Namespaces || !files && !staged && s.cfg.Network == sandbox.NetworkHost {
 		return nil
 	}
-	v := &notifySupervisor{s: s, waiting: make(chan waitingOpen, maxWaiting)}
+	v := &notifySupervisor{s: s, files: files, staged: staged, waiting: make(chan *waitingOpen, maxWaiting)}
+	if staged {
+		v.moving = make(chan movingDir, maxMoving)
+		go v.keepMoving()
+	}
 	var err error
 	if v.root, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return err
@@ -99,7 +115,11 @@ func (s *initState) installSupervisor() error {
 		return err
 	}
 	if err := v.install(); err != nil {
-		s.gap(gapSupervisor, err)
+		name := gapConns
+		if files {
+			name = gapSupervisor
+		}
+		s.gap(name, err)
 		return nil
 	}
 	s.supervisor = v
@@ -108,7 +128,7 @@ func (s *initState) installSupervisor() error {
 
 // install puts the filter on the calling thread.
 func (v *notifySupervisor) install() error {
-	prog := supervisorFilter()
+	prog := supervisorFilter(v.files, v.staged, v.s.cfg.Network)
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	install := func(flags uintptr) (uintptr, unix.Errno) {
 		fd, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog)))
@@ -132,9 +152,10 @@ func (v *notifySupervisor) install() error {
 	return nil
 }
 
-// supervisorFilter hands the supervised calls to the listener. Opens that only
+// supervisorFilter hands the supervised calls to the listener, with files also those
+// that change names, with renames those that rename. Opens that only
 // read and make nothing pass: their flags are in a register.
-func supervisorFilter() []unix.SockFilter {
+func supervisorFilter(files, renames bool, network sandbox.Network) []unix.SockFilter {
 	const (
 		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
@@ -143,6 +164,13 @@ func supervisorFilter() []unix.SockFilter {
 	)
 	prog := []unix.SockFilter{{Code: load, K: dataNr}}
 	for _, c := range supervisedCalls {
+		if c.kind == callConnect || c.kind == callSocket {
+			prog = append(prog, networkFilter(c, network)...)
+			continue
+		}
+		if !files && !(renames && c.kind == callRename) {
+			continue
+		}
 		if c.kind != callOpen || c.flags < 0 {
 			prog = append(prog, unix.SockFilter{Code: equal, K: uint32(c.nr), Jf: 1},
 				unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF})
@@ -223,6 +251,8 @@ type reply struct {
 	fd      int  // to be put into the caller's table; none without
 	cloexec bool // of fd there
 	later   bool // another thread answers
+	pass    bool // the kernel goes on with the call
+	alone   bool // it has to be done while no other one is
 }
 
 func failed(err error) reply {
@@ -239,7 +269,7 @@ func (t *supervisorThread) answer(n *notification) {
 	for i := range supervisedCalls {
 		if c := &supervisedCalls[i]; c.nr == int(n.number) {
 			who := &caller{t: t, id: n.id, tid: int(n.pid), pidfd: none}
-			r = t.do(&request{notification: n, supervisedCall: c, who: who})
+			r = t.turn(&request{notification: n, supervisedCall: c, who: who})
 			who.close()
 			break
 		}
@@ -270,6 +300,9 @@ func (t *supervisorThread) send(id uint64, r reply) {
 
 func (t *supervisorThread) tell(id uint64, r reply) {
 	a := notifyReply{id: id, val: r.val, err: -int32(r.err)}
+	if r.pass {
+		a = notifyReply{id: id, flags: notifyContinue}
+	}
 	unix.Syscall(unix.SYS_IOCTL, uintptr(t.listener), notifySend, uintptr(unsafe.Pointer(&a)))
 }
 

@@ -44,6 +44,9 @@ func (t *supervisorThread) open(q *request, how unix.OpenHow) reply {
 		if p.proc && how.Flags&(unix.O_ACCMODE|unix.O_TRUNC) == unix.O_RDONLY {
 			return reply{err: unix.EACCES, fd: none}
 		}
+		if r := t.makeGitFile(q, &p, &how); r.err != 0 {
+			return r
+		}
 		if r := t.permit(q, verbOpen, &p); r.err != 0 {
 			return r
 		}
@@ -69,6 +72,9 @@ func (t *supervisorThread) open(q *request, how unix.OpenHow) reply {
 func (t *supervisorThread) openAt(q *request, p *place, how unix.OpenHow) reply {
 	if p.path == "/dev/tty" {
 		return t.openTerminal(q, how)
+	}
+	if dir, at := t.s.gitDir(p.path); at {
+		return t.openStaged(q, p, dir, how)
 	}
 	// Unlike O_NOFOLLOW this leaves no trace in the flags of the file.
 	how.Resolve = unix.RESOLVE_NO_SYMLINKS
@@ -195,7 +201,8 @@ func (t *supervisorThread) openTerminal(q *request, how unix.OpenHow) reply {
 	return t.finish(q, unix.AT_FDCWD, tty, how)
 }
 
-// waitingOpen is an open that waits for another program.
+// waitingOpen is an open that waits for another program, or a call that waits for a
+// file tool.
 type waitingOpen struct {
 	listener int
 	id       uint64
@@ -204,6 +211,7 @@ type waitingOpen struct {
 	name     string
 	how      unix.OpenHow
 	reader   int // a fifo opened for reading that nobody writes to yet; none
+	alone    *request
 }
 
 // maxWaiting bounds the opens that wait, each of which costs init a descriptor.
@@ -212,7 +220,7 @@ const maxWaiting = 512
 // wait hands an open over to the thread that tries again.
 func (t *supervisorThread) wait(q *request, dir int, name string, how unix.OpenHow, reader int) reply {
 	proc, err := q.who.dir()
-	w := waitingOpen{listener: t.listener, id: q.id, proc: proc, dir: none, name: name, how: how, reader: reader}
+	w := &waitingOpen{listener: t.listener, id: q.id, proc: proc, dir: none, name: name, how: how, reader: reader}
 	if err != nil {
 		w.close()
 		return failed(err)
@@ -228,6 +236,9 @@ func (t *supervisorThread) wait(q *request, dir int, name string, how unix.OpenH
 		w.close()
 		return failed(err)
 	}
+	// It is there, and is not made later, when its directory may be another one.
+	w.how.Flags &^= unix.O_CREAT
+	w.how.Mode = 0
 	w.how.Flags |= unix.O_NOCTTY | unix.O_CLOEXEC | unix.O_NONBLOCK
 	select {
 	case t.waiting <- w:
@@ -256,7 +267,7 @@ func (v *notifySupervisor) keepWaiting() {
 	if err := t.restrict(); err != nil {
 		leave(1)
 	}
-	var open []waitingOpen
+	var open []*waitingOpen
 	for {
 		if len(open) == 0 {
 			open = append(open, <-v.waiting)
@@ -271,9 +282,9 @@ func (v *notifySupervisor) keepWaiting() {
 			}
 		}
 		left := open[:0]
-		for i := range open {
-			if !t.tryAgain(&open[i]) {
-				left = append(left, open[i])
+		for _, w := range open {
+			if !t.tryAgain(w) {
+				left = append(left, w)
 			}
 		}
 		open = left
@@ -289,6 +300,9 @@ func (t *supervisorThread) tryAgain(w *waitingOpen) bool {
 	if !t.waits(w.id) {
 		w.close()
 		return true
+	}
+	if w.alone != nil {
+		return t.tryAloneAgain(w)
 	}
 	flags := w.how.Flags
 	r := reply{fd: none, cloexec: flags&unix.O_CLOEXEC != 0}

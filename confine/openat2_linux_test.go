@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -107,6 +108,29 @@ func TestRefusedBehindFilter(t *testing.T) {
 	}
 }
 
+// TestRootWithoutSysAdmin: a server that is root with the capabilities Docker leaves
+// it cannot mount what the session's user does not reach. The level falls, and the
+// report says why.
+func TestRootWithoutSysAdmin(t *testing.T) {
+	if os.Getenv(refusedCallsEnv) != "" || os.Geteuid() != 0 {
+		return
+	}
+	needNamespaces(t, sandbox.LevelNamespaces)
+	done := make(chan string)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and the thread ends with the goroutine
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0); err != nil {
+			t.Error(err)
+			return
+		}
+		done <- behind(t, "^TestBehindFilter$", map[int]unix.Errno{unix.SYS_ACCT: unix.EPERM})
+	}()
+	if out := <-done; !strings.Contains(out, "level landlock\n") || !strings.Contains(out, "root without CAP_SYS_ADMIN") || !strings.Contains(out, "(--user), as an ordinary user") {
+		t.Errorf("want landlock and the reason:\n%s", out)
+	}
+}
+
 // TestBehindFilter prints what a session has.
 func TestBehindFilter(t *testing.T) {
 	if os.Getenv(refusedCallsEnv) == "" {
@@ -114,6 +138,13 @@ func TestBehindFilter(t *testing.T) {
 	}
 	p := testPolicy(t)
 	p.Level = sandbox.LevelAuto
+	if status, _ := os.ReadFile("/proc/self/status"); os.Geteuid() == 0 && len(lackingCaps(string(status), []capability{capSysAdmin})) > 0 {
+		closed := t.TempDir()
+		os.Mkdir(closed+"/read", 0o755)
+		os.Chmod(closed, 0o700)
+		os.Chown(p.Workspace, 12345, 12346)
+		p.Read, p.AllowRoot = []string{closed + "/read"}, false
+	}
 	s := start(t, p)
 	if out, st := sh(t, s, p.Workspace, "echo $((40+2)) > f; cat f"); out != "42\n" || st.Code != 0 {
 		t.Errorf("%q %+v", out, st)

@@ -149,23 +149,23 @@ func plan(p sandbox.Policy, c Capabilities) (Plan, []Gap, error) {
 		network = sandbox.NetworkLoopback
 	}
 	if !slices.Contains([]sandbox.Network{sandbox.NetworkNone, sandbox.NetworkLoopback, sandbox.NetworkAllow, sandbox.NetworkHost}, network) {
-		return Plan{}, nil, errorf("invalid_argument", nil, "unknown network mode %q, use none, loopback, allow or host", network)
+		return Plan{}, nil, errorf("invalid_argument", nil, "unknown network mode %q; use none, loopback, allow or host", network)
 	}
 	if _, ok := levelRank(want); !ok && want != sandbox.LevelAuto {
 		return Plan{}, nil, errorf("invalid_argument", nil,
-			"unknown confinement level %q, use auto, namespaces, namespaces-noproc, landlock, seatbelt or none", want)
+			"unknown confinement level %q; use auto, namespaces, namespaces-noproc, landlock, seatbelt or none", want)
 	}
 	least := 0
 	if p.MinLevel != "" && p.MinLevel != sandbox.LevelAuto {
 		var ok bool
 		if least, ok = levelRank(p.MinLevel); !ok {
 			return Plan{}, nil, errorf("invalid_argument", nil,
-				"unknown minimum confinement %q, use namespaces, namespaces-noproc, landlock, seatbelt or none", p.MinLevel)
+				"unknown minimum confinement %q; use namespaces, namespaces-noproc, landlock, seatbelt or none", p.MinLevel)
 		}
 	}
 	if rank, ok := levelRank(want); ok && rank < least {
 		return Plan{}, nil, errorf("invalid_argument", nil,
-			"confinement %q is below the minimum %q, ask for a stronger level or lower the minimum", want, p.MinLevel)
+			"confinement %q is below the minimum %q; ask for a stronger level or lower the minimum", want, p.MinLevel)
 	}
 
 	candidates := []sandbox.Level{want}
@@ -234,10 +234,10 @@ func (c Capabilities) lacks(l sandbox.Level) (missing []Gap, ok bool) {
 // remedyFell is for a level that fails where the doctor sees no reason.
 const remedyFell = "run mcp-sandbox doctor where the server runs, with the same settings, and look at the server's log and the kernel's"
 
-// without is what is known of a host after level l did not start there, for the
-// given reason. doctor is what [Probe] finds on it: where that sees why, its reasons
+// without is what is known of a host after level l did not start there, and why.
+// doctor is what [Probe] finds on it: where that sees why, its reasons
 // count. The result always lacks l.
-func (c Capabilities) without(l sandbox.Level, reason string, doctor Capabilities) Capabilities {
+func (c Capabilities) without(l sandbox.Level, why Support, doctor Capabilities) Capabilities {
 	if _, lacks := doctor.lacks(l); lacks {
 		doctor.Cgroup = c.Cgroup
 		// What has failed before does not come back.
@@ -246,11 +246,10 @@ func (c Capabilities) without(l sandbox.Level, reason string, doctor Capabilitie
 		}
 		return doctor
 	}
-	s := Support{Reason: reason, Remedy: remedyFell}
 	if l == sandbox.LevelLandlock {
-		c.Landlock = s
+		c.Landlock = why
 	} else {
-		c.Namespaces = s
+		c.Namespaces = why
 	}
 	return c
 }

@@ -207,7 +207,7 @@ func TestWithout(t *testing.T) {
 						t.Fatalf("%s on %+v, doctor %+v: %s is tried twice", want, first, doctor, pl.Level)
 					}
 					tried[pl.Level] = true
-					host = host.without(pl.Level, "it broke", doctor)
+					host = host.without(pl.Level, Support{Reason: "it broke", Remedy: remedyFell}, doctor)
 				}
 			}
 		}

@@ -28,6 +28,7 @@ const (
 	remedyDocker    = "start the container with the seccomp profile of docs/docker.md, or with --security-opt seccomp=unconfined"
 	remedyProc      = "start the container with --security-opt systempaths=unconfined (Docker) or --security-opt unmask=ALL (Podman)"
 	remedyMemory    = "free memory and processes, and with vm.overcommit_memory=2 raise vm.overcommit_ratio"
+	remedyRootCaps  = "run the server, or its container (--user), as an ordinary user, or leave root its capabilities"
 	remedyKernel    = "use a kernel with CONFIG_USER_NS, 5.12 or newer"
 	remedyLSM       = "add landlock to the lsm= list of the kernel command line"
 	remedyNewer     = "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK"
@@ -82,7 +83,7 @@ func judgeNamespaces(steps map[string]unix.Errno, h hostFacts) Support {
 	case refused && h.appArmor && !h.root && h.profile == "":
 		return Support{Reason: "AppArmor keeps user namespaces from programs without a profile: kernel.apparmor_restrict_unprivileged_userns is 1", Remedy: remedyAppArmor}
 	case refused && len(h.lacking) > 0:
-		return Support{Reason: "the server is root without " + strings.Join(h.lacking, ", ") + ", so it can start no session as another user", Remedy: "run the server, or its container (--user), as an ordinary user, or leave root its capabilities"}
+		return Support{Reason: "the server is root without " + strings.Join(h.lacking, ", ") + ", so it can start no session as another user", Remedy: remedyRootCaps}
 	case refused && h.cloneFiltered:
 		return Support{Reason: "a seccomp filter around the server refuses user namespaces, as the default profile of Docker does", Remedy: remedyDocker}
 	case refused && h.profile != "" && (e == unix.EACCES || atClone || !h.filtered):

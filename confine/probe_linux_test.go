@@ -160,7 +160,7 @@ func TestJudge(t *testing.T) {
 type degradedHost struct {
 	Filter    []unix.SockFilter
 	NoUserNS  bool // user.max_user_namespaces = 0, in a namespace of the test
-	MaskProc  bool // something mounted over a part of /proc, as containers do
+	MaskProc  bool // something mounted over a part of /proc and /proc/sys read-only, as containers do
 	Namespace bool // the child stands in namespaces of its own
 }
 
@@ -174,6 +174,12 @@ func (d degradedHost) degrade() error {
 	}
 	if d.MaskProc {
 		if err := unix.Mount("none", "/proc/tty", "tmpfs", unix.MS_RDONLY, ""); err != nil {
+			return err
+		}
+		if err := unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+		if err := unix.Mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 			return err
 		}
 	}

@@ -55,7 +55,7 @@ func (p *Process) Ended() time.Time {
 }
 
 func errProcessEnded() error {
-	return errorf("process_not_found", os.ErrProcessDone, "the process has ended, there is nothing to signal")
+	return errorf("process_not_found", os.ErrProcessDone, "the process has ended; there is nothing to signal")
 }
 
 // SignalTree signals every living process known to come from the command, also
@@ -70,10 +70,10 @@ func (p *Process) TreeAlive() (int, error) { return p.tree.alive() }
 // Resize sets the terminal's size.
 func (p *Process) Resize(cols, rows uint16) error {
 	if p.stdin == nil || p.stdin != p.stdout {
-		return errorf("invalid_argument", nil, "the process has no terminal, start it with tty")
+		return errorf("invalid_argument", nil, "the process has no terminal; start it with tty")
 	}
 	if err := setTerminalSize(p.stdin, cols, rows); err != nil {
-		return errorf("internal", err, "the terminal cannot be resized (%s), start the command again", errnoText(err))
+		return errorf("internal", err, "the terminal cannot be resized (%s); start the command again", errnoText(err))
 	}
 	return nil
 }

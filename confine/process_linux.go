@@ -75,17 +75,17 @@ func (p *Process) Ended() time.Time {
 // before it kills, so that none can fork its way out.
 func (p *Process) SignalTree(sig syscall.Signal) error {
 	if sig < 0 || sig > 64 {
-		return errorf("invalid_argument", nil, "%d is not a signal, use 1 to 64", int(sig))
+		return errorf("invalid_argument", nil, "%d is not a signal; use 1 to 64", int(sig))
 	}
 	_, err := p.s.ask(context.Background(), opSignal, func(e *encoder) {
 		e.u32(p.id)
 		e.u32(uint32(sig))
 	})
 	if err == unix.ESRCH || err == errGone {
-		return errorf("process_not_found", os.ErrProcessDone, "the process has ended, there is nothing to signal")
+		return errorf("process_not_found", os.ErrProcessDone, "the process has ended; there is nothing to signal")
 	}
 	if err != nil {
-		return errorf("internal", err, "the signal could not be sent (%s), try again", errnoText(err))
+		return errorf("internal", err, "the signal could not be sent (%s); try again", errnoText(err))
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func (p *Process) TreeAlive() (int, error) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, errorf("internal", err, "the processes could not be counted (%s), try again", errnoText(err))
+		return 0, errorf("internal", err, "the processes could not be counted (%s); try again", errnoText(err))
 	}
 	return n, nil
 }
@@ -114,11 +114,11 @@ func (p *Process) TreeAlive() (int, error) {
 // Resize sets the terminal's size; its foreground process group gets SIGWINCH.
 func (p *Process) Resize(cols, rows uint16) error {
 	if p.stdin == nil || p.stdin != p.stdout {
-		return errorf("invalid_argument", nil, "the process has no terminal, start it with tty")
+		return errorf("invalid_argument", nil, "the process has no terminal; start it with tty")
 	}
 	rc, err := p.stdin.SyscallConn()
 	if err != nil {
-		return errorf("internal", err, "the terminal is closed, start the command again")
+		return errorf("internal", err, "the terminal is closed; start the command again")
 	}
 	var ierr error
 	if err := rc.Control(func(fd uintptr) {
@@ -127,7 +127,7 @@ func (p *Process) Resize(cols, rows uint16) error {
 		ierr = err
 	}
 	if ierr != nil {
-		return errorf("internal", ierr, "the terminal cannot be resized (%s), start the command again", errnoText(ierr))
+		return errorf("internal", ierr, "the terminal cannot be resized (%s); start the command again", errnoText(ierr))
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 	}
 	pipes, err := openStdio(&c, s.uid)
 	if err != nil {
-		return nil, errorf("limit_reached", err, "the server has no descriptors left for pipes, end other commands first")
+		return nil, errorf("limit_reached", err, "the server has no descriptors left for pipes; end other commands first")
 	}
 	p := &Process{s: s, program: c.Argv[0], started: make(chan struct{}), done: make(chan struct{}), master: -1}
 	if err := s.add(p); err != nil {
@@ -277,7 +277,7 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 		}
 		p.mu.Unlock()
 		pipes.closeOurs()
-		return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the command started, it was stopped")
+		return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the command started; it was stopped")
 	}
 	if p.failed != nil {
 		pipes.closeOurs()

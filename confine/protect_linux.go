@@ -23,6 +23,9 @@ import (
 // protectPaths makes the protected paths unchangeable, and notes what it found.
 func (s *initState) protectPaths() error {
 	set := newProtectedSet()
+	if s.sealed == nil {
+		s.sealed = map[string]bool{}
+	}
 	for _, p := range s.cfg.Protect {
 		t, ok := s.protectedTree(p)
 		if !ok {
@@ -118,10 +121,15 @@ func (w *protectWalk) visit(fd int, at string, inside, last bool) error {
 		attr = attrRW
 	}
 	w.set.pinned = append(w.set.pinned, at)
-	if ok, err := isMountRoot(fd); ok || err != nil {
+	ok, err := isMountRoot(fd)
+	if err != nil || ok && (attr == attrRW || w.s.sealed[at] && readOnly(fd) || w.s.git != nil && w.s.git.holds(fd, at)) {
 		return err
 	}
-	return w.s.root.selfBind(fd, attr)
+	// What the host has mounted there, or below, can be writable.
+	if err = w.s.root.selfBind(fd, attr); err == nil && attr == attrRO {
+		w.s.sealed[at] = true
+	}
+	return err
 }
 
 // missing notes the rest of a way that does not exist.
@@ -186,8 +194,14 @@ func (r *root) readlink(name string) (string, error) {
 	return string(b[:n]), nil
 }
 
-// pin makes p a mount of its own, unless it is one already.
-func (s *initState) pin(p string, attr uint64) error {
+// readOnly says whether the mount that fd lies in is.
+func readOnly(fd int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && st.Flags&unix.ST_RDONLY != 0
+}
+
+// pin makes p a mount point, unless it is one already.
+func (s *initState) pin(p string) error {
 	fd, err := s.root.look(p)
 	if err != nil {
 		return err
@@ -196,7 +210,7 @@ func (s *initState) pin(p string, attr uint64) error {
 	if ok, err := isMountRoot(fd); ok || err != nil {
 		return err
 	}
-	return s.root.selfBind(fd, attr)
+	return s.root.selfBind(fd, attrRW)
 }
 
 // remountMask hides one path if it is there and is not hidden.
@@ -206,7 +220,8 @@ func (s *initState) remountMask(c mask) error {
 		return nil // nothing there to hide
 	}
 	defer unix.Close(fd)
-	if ok, err := isMountRoot(fd); ok || err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || s.root.masked(&st) {
 		return err
 	}
 	return s.root.mask(fd, c.Denied)
@@ -236,7 +251,8 @@ func (s *initState) masksIntact() bool {
 		}
 	}
 	for _, c := range s.cfg.Masks {
-		if ok, there := mounted(c.Path); there && !ok {
+		var st unix.Stat_t
+		if err := unix.Lstat(c.Path, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK && !s.root.masked(&st) {
 			return false
 		}
 	}

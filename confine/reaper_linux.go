@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"bytes"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -82,6 +83,28 @@ func childless() bool {
 	return unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) == unix.ECHILD
 }
 
+// openChildren opens the list of the calling thread's children, which is to be
+// the spawner; kernels built without it (CONFIG_PROC_CHILDREN) cost a walk
+// through /proc where several commands run.
+func (s *initState) openChildren() error {
+	s.children, _ = unix.Open("/proc/thread-self/children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return nil
+}
+
+// alone reports that init has no child but the leaders of running commands. What
+// a command that has ended left behind would be one: its processes descend from
+// its leader, and the kernel gives them to init when what is between dies. With
+// the lock held nothing is forked or reaped meanwhile, so the list is whole
+// (proc_pid_task(5) warns of one that shrinks).
+func (r *reaper) alone() bool {
+	if len(r.leaders) == 0 {
+		return childless()
+	}
+	var b [4096]byte
+	n, err := unix.Pread(r.s.children, b[:], 0)
+	return err == nil && n < len(b) && bytes.Count(b[:n], []byte(" ")) == len(r.leaders)
+}
+
 func (r *reaper) reaped(pid int, ws unix.WaitStatus) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,7 +119,7 @@ func (r *reaper) reaped(pid int, ws unix.WaitStatus) {
 	m.u32(uint32(ws))
 	// Most commands leave nothing behind: saying so here saves the server the
 	// question, and init the walk through /proc.
-	m.flag(childless())
+	m.flag(r.alone())
 	r.s.send(m) // fails only when the server has gone, and init with it
 	if r.ended++; r.ended >= sweepEvery {
 		r.ended = 0

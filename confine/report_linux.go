@@ -27,7 +27,7 @@ func (l *layout) environ() []string {
 // rootWarning says whose uid 0 the commands have.
 func rootWarning() string {
 	if realRoot() {
-		return "commands run as uid 0, the real root, as --allow-root asks for: give the workspace to an ordinary user"
+		return "commands run as uid 0, the real root, as --allow-root asks for; give the workspace to an ordinary user"
 	}
 	return "commands run as uid 0 of the server's user namespace: files of that user are theirs to change"
 }
@@ -91,7 +91,11 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 		if pl.Proc == procFresh {
 			on(layerProc, "the session's own processes only, read-only")
 		}
-		on(layerFiles, "a read-only root with the system's programs; the workspace, /tmp and the home are writable")
+		writable := "the workspace, /tmp and the home are"
+		if l.p.ReadOnly {
+			writable = "/tmp and the home are"
+		}
+		on(layerFiles, "a read-only root with the system's programs; %s writable", writable)
 	}
 	if pl.LandlockABI > 0 {
 		on(layerLandlock, "%s", landlockDetail(pl.LandlockABI))
@@ -122,7 +126,10 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 	if c.Cgroup[cgroupShare].OK {
 		on(layerShare, "as large as any other session's, however many processes it has")
 	}
-	if len(l.p.Protect) > 0 && level != sandbox.LevelNone {
+	if l.p.Stage != "" {
+		on(layerStage, "the session sees the project with its own changes; the project itself changes only when a person applies them (mcp-sandbox review)")
+	}
+	if len(l.p.Protect) > 0 && level != sandbox.LevelNone && (l.p.Stage == "" || len(l.cfg.Protect) > 0) {
 		off := ""
 		if why, ok := missing[gapSupervisor]; ok {
 			off = "only what exists is kept, by mounts: commands can make what does not (" + why + ")"
@@ -138,11 +145,15 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 	}
 	if l.p.GitStage != "" {
 		why, failed := missing[gapGitStage]
+		disk, inMemory := missing[gapGitMemory]
 		switch {
 		case !pl.Namespaces:
-			r.Layers = append(r.Layers, sandbox.Layer{Name: layerGit, State: sandbox.StateOff, Detail: "commands write them where they are at this level, as nothing can be mounted; results tell which hooks and configuration changed, also below the root"})
+			r.Layers = append(r.Layers, sandbox.Layer{Name: layerGit, State: sandbox.StateOff, Detail: "put back: commands write them where they are at this level, as nothing can be mounted; after each command, and at the end, hooks and configuration are put back as they were"})
 		case failed:
-			r.Layers = append(r.Layers, sandbox.Layer{Name: layerGit, State: sandbox.StateOff, Detail: "read-only: an overlay cannot be mounted (" + why + ")", Remedy: "a state directory on a file system that overlays can use (--state-dir), and Linux 5.11"})
+			r.Layers = append(r.Layers, sandbox.Layer{Name: layerGit, State: sandbox.StateOff, Detail: "read-only: an overlay of them cannot be mounted on the state directory's file system (" + why + ")", Remedy: "a state directory on a file system that overlays can use (--state-dir), and Linux 5.11"})
+			r.Warnings = append(r.Warnings, layerGit+": read-only, as no overlay can be mounted ("+why+")")
+		case inMemory:
+			on(layerGit, "staged in memory: commands write to a stage of them, from which data is published; the state directory's file system can hold no overlay (%s), so what a killed server had not published is lost, and the stage has as much room as /tmp (--limit-tmp)", disk)
 		default:
 			on(layerGit, "staged: commands write to a stage of them, from which data is published")
 		}
@@ -168,11 +179,11 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 	if why, ok := missing[gapGate]; ok {
 		r.Warnings = append(r.Warnings, "network: the kernel gives no second network namespace with a veth pair ("+why+"): names lead to the session's own loopback, addresses are reached through the proxy only, and ports of allowed hosts cannot be listened on at all addresses")
 	}
-	if why, ok := missing[gapNames]; ok {
+	if why, ok := missing[gapNames]; ok && l.p.Network == sandbox.NetworkAllow {
 		r.Warnings = append(r.Warnings, "network: names are not answered ("+why+"): only programs that use the proxy settings reach allowed hosts")
 	}
 	for _, k := range slices.Sorted(maps.Keys(missing)) {
-		if k != gapProc && k != gapHostName && k != gapGate && k != gapNames {
+		if k != gapProc && k != gapHostName && k != gapGate && k != gapGate6 && k != gapNames && k != gapConns && k != gapGitStage && k != gapGitMemory {
 			r.Warnings = append(r.Warnings, k+": could not be set ("+missing[k]+")")
 		}
 	}

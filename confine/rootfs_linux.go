@@ -20,6 +20,9 @@ func (s *initState) buildRoot() error {
 	if err := s.openGitStage(); err != nil {
 		return fmt.Errorf("open the git stage: %w", err)
 	}
+	if err := s.openStage(); err != nil {
+		return fmt.Errorf("open the stage: %w", err)
+	}
 	if err := s.populate(s.cfg.Binds, s.cfg.Links, s.cfg.Files); err != nil {
 		return err
 	}
@@ -50,6 +53,11 @@ func (s *initState) populate(binds []bind, links []link, files []file) error {
 			return fmt.Errorf("mount tree %d: %w", i, &pathError{binds[i].Path, err})
 		}
 		unix.Close(tree)
+		if s.cfg != nil && len(s.cfg.Stage) > 0 && binds[i].Path == s.cfg.Workspace {
+			if err := s.coverWorkspace(); err != nil {
+				return fmt.Errorf("mount the staged workspace: %w", err)
+			}
+		}
 	}
 	s.trees = nil
 	for i, l := range links {
@@ -126,8 +134,16 @@ func (s *initState) mountProc() error {
 	if err := s.root.mkdirs("/proc", 0o555); err != nil {
 		return err
 	}
-	fd, err := -1, error(unix.EPERM)
-	if !s.base.HostProc {
+	fd, err := s.proc, error(nil)
+	s.proc = -1
+	switch {
+	case fd >= 0:
+		if err := setAttr(fd, unix.MOUNT_ATTR_RDONLY, false); err != nil {
+			return fmt.Errorf("make /proc read-only: %w", err)
+		}
+	case s.base.HostProc:
+		err = unix.EPERM
+	default:
 		fd, err = newFS("proc", attrRO|unix.MOUNT_ATTR_NOEXEC)
 	}
 	if err != nil {
@@ -192,6 +208,9 @@ func (s *initState) pivot() error {
 	if err := r.clearStage(); err != nil {
 		return fmt.Errorf("clear the stage: %w", err)
 	}
+	if err := s.dropStage(); err != nil {
+		return fmt.Errorf("drop the layers of the workspace: %w", err)
+	}
 	// A second, writable mount of the same root stays with init, to remount masks.
 	rw, err := unix.OpenTree(r.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
@@ -212,16 +231,14 @@ func (s *initState) pivot() error {
 	return unix.Chdir("/")
 }
 
-// clearStage removes the names of the stage; the mounts taken from it keep
-// their objects. The working directory is the root's.
+// clearStage leaves of the stage only what no command reaches; the mounts taken from
+// it keep their objects. The working directory is the root's.
 func (r *root) clearStage() error {
 	if err := unix.Unmount(stageDir+"/scratch", unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 		return err
 	}
-	for i := range r.staged {
-		if err := unix.Unlinkat(r.fd, stageDir+"/f"+itoa(i), 0); err != nil {
-			return err
-		}
+	if err := unix.Fchmodat(r.fd, stagedFiles, 0, 0); err != nil {
+		return err
 	}
 	return unix.Unlinkat(r.fd, stageDir+"/scratch", unix.AT_REMOVEDIR)
 }

@@ -94,6 +94,12 @@ func (r *rtRequests) address(index int, addr [4]byte, bits uint8) {
 		rtAttr{unix.IFA_LOCAL, addr[:]}, rtAttr{unix.IFA_ADDRESS, addr[:]})
 }
 
+// address6 gives an interface an IPv6 address at once: nobody else can have it.
+func (r *rtRequests) address6(index int, addr [16]byte, bits uint8) {
+	header := binary.NativeEndian.AppendUint32([]byte{unix.AF_INET6, bits, unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE}, uint32(index))
+	r.add(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, header, rtAttr{unix.IFA_LOCAL, addr[:]}, rtAttr{unix.IFA_ADDRESS, addr[:]})
+}
+
 // linkLocal gives an interface an IPv6 address that leads nowhere. A kernel
 // without IPv6 may refuse.
 func (r *rtRequests) linkLocal(index int) {
@@ -103,9 +109,9 @@ func (r *rtRequests) linkLocal(index int) {
 	r.optional = append(r.optional, uint32(r.count))
 }
 
-// defaultRoute adds one of a kind (RTN_UNICAST, RTN_LOCAL) to the main table.
-func (r *rtRequests) defaultRoute(kind, scope uint8, attrs ...rtAttr) {
-	header := []byte{unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, scope, kind, 0, 0, 0, 0}
+// defaultRoute adds one of a kind (RTN_UNICAST, RTN_LOCAL) to a family's main table.
+func (r *rtRequests) defaultRoute(family, kind, scope uint8, attrs ...rtAttr) {
+	header := []byte{family, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, scope, kind, 0, 0, 0, 0}
 	r.add(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, header, attrs...)
 }
 

@@ -81,13 +81,13 @@ func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 		return err
 	}
 	if workspace != filepath.Clean(p.Workspace) {
-		return errorf("invalid_argument", nil, "the workspace path goes through a link, give the path behind it")
+		return errorf("invalid_argument", nil, "the workspace path goes through a link; give the path it leads to")
 	}
 	if p.WorkspaceFile != nil {
 		held, err1 := p.WorkspaceFile.Stat()
 		found, err2 := os.Stat(workspace)
 		if err1 != nil || err2 != nil || !os.SameFile(held, found) {
-			return errorf("invalid_argument", errors.Join(err1, err2), "the workspace was replaced by another directory, start the session again")
+			return errorf("invalid_argument", errors.Join(err1, err2), "the workspace was replaced by another directory; start the session again")
 		}
 	}
 	uid, gid := identityOf(p, workspace)
@@ -100,13 +100,13 @@ func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 	tmp, home := filepath.Join(s.dir, "tmp"), filepath.Join(s.dir, "home")
 	for _, d := range []string{tmp, home} {
 		if err := os.Mkdir(d, 0o700); err != nil {
-			return errorf("internal", err, "the session's temporary directory cannot be made (%s), free some space", errnoText(err))
+			return errorf("internal", err, "the session's temporary directory cannot be made (%s); free some space", errnoText(err))
 		}
 	}
 	if os.Geteuid() == 0 && uid != 0 {
 		for _, d := range []string{s.dir, tmp, home} {
 			if err := os.Chown(d, uid, gid); err != nil {
-				return errorf("internal", err, "the session's temporary directory cannot be given to its user (%s)", errnoText(err))
+				return errorf("internal", err, "the session's temporary directory cannot be given to its user (%s); start the server as that user", errnoText(err))
 			}
 		}
 		s.cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
@@ -116,7 +116,7 @@ func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 			return err
 		}
 	}
-	s.spec = seatbeltSpec{Workspace: workspace, Home: home, Tmp: tmp, Network: pl.Network}
+	s.spec = seatbeltSpec{Workspace: workspace, ReadOnly: p.ReadOnly, Home: home, Tmp: tmp, Network: pl.Network}
 	for _, list := range []struct {
 		what string
 		in   []string
@@ -150,7 +150,7 @@ func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 	s.spec.StateDirs = bothNames(p.StateDirs)
 	for _, rel := range p.Protect {
 		if !filepath.IsLocal(rel) || filepath.Clean(rel) == "." {
-			return errorf("invalid_argument", nil, "a protected path leaves the workspace, give it relative to the workspace")
+			return errorf("invalid_argument", nil, "a protected path leaves the workspace; give it relative to the workspace")
 		}
 		s.spec.Protect = append(s.spec.Protect, filepath.Join(workspace, rel))
 	}
@@ -165,9 +165,10 @@ func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 	toolchains := toolchainDirs(viewOf(&p, nil), p.Path, homes)
 	s.spec.DenyRead = append(s.spec.DenyRead, secretPaths(toolchains, workspace)...)
 	s.spec.Toolchains = append(toolchains, systemToolchains(osView{}, p.Path)...)
-	s.env = []string{"PATH=" + searchPath(p.Path), "HOME=" + home, "USER=" + name, "LOGNAME=" + name, "SHELL=" + shell, "TMPDIR=" + tmp, "TMPPREFIX=" + tmp + "/zsh"}
-	s.env = append(s.env, toolchainEnviron(osView{}, homes, toolchains)...)
-	files, env := gitFiles(&p, home, tmp)
+	in := installsIn(home, nil)
+	s.env = []string{"PATH=" + in.searched(searchPath(p.Path)), "HOME=" + home, "USER=" + name, "LOGNAME=" + name, "SHELL=" + shell, "TMPDIR=" + tmp, "TMPPREFIX=" + tmp + "/zsh"}
+	s.env = slices.Concat(s.env, toolchainEnviron(osView{}, homes, toolchains), in.env)
+	files, env := settingFiles(&p, home, tmp)
 	for _, f := range files {
 		err := os.MkdirAll(filepath.Dir(f.Path), 0o755)
 		if err == nil {
@@ -177,7 +178,7 @@ func (s *Sandbox) prepare(p sandbox.Policy, pl Plan) error {
 			err = os.Chown(at, uid, gid)
 		}
 		if err != nil {
-			return errorf("internal", err, "the session's git configuration cannot be written (%s), free some space", errnoText(err))
+			return errorf("internal", err, "the session's git configuration cannot be written (%s); free some space", errnoText(err))
 		}
 	}
 	s.env = append(s.env, env...)
@@ -203,17 +204,17 @@ func searchPath(p string) string {
 // be there.
 func resolveGrant(what, p string) (string, error) {
 	if !filepath.IsAbs(p) {
-		return "", errorf("invalid_argument", nil, "a %s is not an absolute path, give the whole path", what)
+		return "", errorf("invalid_argument", nil, "a %s is not an absolute path; give the whole path", what)
 	}
 	r, err := filepath.EvalSymlinks(p)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", errorf("not_found", err, "a %s does not exist, make it first or leave it out", what)
+		return "", errorf("not_found", err, "a %s does not exist; make it first or leave it out", what)
 	}
 	if err != nil {
-		return "", errorf("permission_denied", err, "a %s cannot be looked up (%s)", what, errnoText(err))
+		return "", errorf("permission_denied", err, "a %s cannot be looked up (%s); check its path and rights", what, errnoText(err))
 	}
 	if r == "/" {
-		return "", errorf("invalid_argument", nil, "a %s is the whole file system, name a directory", what)
+		return "", errorf("invalid_argument", nil, "a %s is the whole file system; name a directory", what)
 	}
 	return r, nil
 }
@@ -270,6 +271,9 @@ func (s *Sandbox) Report() sandbox.Report {
 		state = sandbox.StateOff
 	}
 	r.Layers = append(r.Layers, sandbox.Layer{Name: layerSeatbelt, State: state, Detail: "a profile for each command, denying by default"})
+	if s.level != sandbox.LevelNone {
+		r.Layers = append(r.Layers, sandbox.Layer{Name: "git directories", State: sandbox.StateOff, Detail: "put back: commands write them where they are; after each command, and at the end, hooks and configuration are put back as they were"})
+	}
 	for _, g := range s.gaps {
 		r.Layers = append(r.Layers, sandbox.Layer{Name: g.Layer, State: sandbox.StateOff, Detail: g.Reason, Remedy: g.Remedy})
 	}
@@ -285,10 +289,10 @@ func (s *Sandbox) Environ() []string { return slices.Clone(s.env) }
 func (s *Sandbox) Listen(network, addr string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil || !strings.HasPrefix(network, "tcp") {
-		return nil, errorf("invalid_argument", err, "%q %q is not a TCP address, use host:port", network, addr)
+		return nil, errorf("invalid_argument", err, "%q %q is not a TCP address; use host:port", network, addr)
 	}
 	if !slices.Contains([]string{"127.0.0.1", "::1", "localhost"}, host) {
-		return nil, errorf("invalid_argument", nil, "a listener of the session must be on the loopback, use 127.0.0.1")
+		return nil, errorf("invalid_argument", nil, "a listener of the session must be on the loopback; use 127.0.0.1")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -297,7 +301,7 @@ func (s *Sandbox) Listen(network, addr string) (net.Listener, error) {
 	}
 	l, err := net.Listen(network, addr)
 	if err != nil {
-		return nil, errorf("internal", err, "the address cannot be listened on (%s), choose another port", errnoText(err))
+		return nil, errorf("internal", err, "the address cannot be listened on (%s); choose another port", errnoText(err))
 	}
 	s.held = append(s.held, l)
 	s.spec.Ports = append(s.spec.Ports, l.Addr().(*net.TCPAddr).Port)
@@ -308,12 +312,12 @@ func (s *Sandbox) Listen(network, addr string) (net.Listener, error) {
 // program of the host can answer.
 func (s *Sandbox) Dial(ctx context.Context, port int) (net.Conn, error) {
 	if port < 1 || port > 65535 {
-		return nil, errorf("invalid_argument", nil, "%d is not a port, use 1 to 65535", port)
+		return nil, errorf("invalid_argument", nil, "%d is not a port; use 1 to 65535", port)
 	}
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
-		return nil, errorf("port_not_exposed", err, "nothing answers on port %d (%s), start the server first", port, errnoText(err))
+		return nil, errorf("port_not_exposed", err, "nothing answers on port %d (%s); start the server first", port, errnoText(err))
 	}
 	return c, nil
 }
@@ -348,16 +352,16 @@ func (s *Sandbox) Close() error {
 		select {
 		case <-p.tree.gone:
 		case <-deadline:
-			s.closeErr = errorf("internal", nil, "a process of the session does not die, look for it in the process list")
+			s.closeErr = errorf("internal", nil, "a process of the session does not die; look for it in the process list")
 		}
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
-		s.closeErr = errorf("internal", err, "the session's temporary directory cannot be removed (%s), remove it by hand", errnoText(err))
+		s.closeErr = errorf("internal", err, "the session's temporary directory cannot be removed (%s); remove it by hand", errnoText(err))
 	}
 	close(s.done)
 	return s.closeErr
 }
 
 func errSandboxGone() error {
-	return errorf("session_not_found", nil, "the sandbox has ended, start a new session")
+	return errorf("session_not_found", nil, "the sandbox has ended; start a new session")
 }

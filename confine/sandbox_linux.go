@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -17,12 +18,15 @@ import (
 
 // Sandbox is one running confinement. Its methods are safe for concurrent use.
 type Sandbox struct {
-	report sandbox.Report
-	gate   Gate
-	env    []string
-	log    *slog.Logger
-	uid    int // of the commands
-	gid    int
+	report     sandbox.Report
+	gate       Gate
+	gate6      bool                                   // takes IPv6
+	seesConns  bool                                   // init looks at them
+	connDenied func(to netip.AddrPort) sandbox.Denial // see ExplainConns; nil without
+	env        []string
+	log        *slog.Logger
+	uid        int // of the commands
+	gid        int
 	// hostUID and hostGID are whose rights on the host the session stands for.
 	hostUID, hostGID int
 	// writable is what commands may change, readable what they may read besides at
@@ -43,6 +47,7 @@ type Sandbox struct {
 	pending  map[uint32]chan answer
 	held     map[io.Closer]bool // listeners and sockets made inside
 	cleanups []func()
+	merged   int                         // the mount of a staged workspace, or a git stage in memory; -1 without
 	views    map[string]int              // trees with exchanged owners, for file tools; nil without
 	denials  map[uint32][]sandbox.Denial // not asked for yet, by command
 	denied   int                         // how many those are
@@ -217,7 +222,7 @@ func (s *Sandbox) event(f *frame) {
 		}
 	case evDenied:
 		id, d := f.u32(), sandbox.Denial{Subject: f.str(), Kind: sandbox.DenialKind(f.str())}
-		if f.err == nil {
+		if f.err == nil && s.explained(&d) {
 			s.keepDenial(id, d)
 		}
 	case evAnswer:
@@ -280,24 +285,24 @@ func (s *Sandbox) abandon(p *Process) {
 func spawnError(code string, errno unix.Errno, program string) error {
 	switch code {
 	case "not_found":
-		return errorf(code, errno, "the working directory does not exist, make it or choose another")
+		return errorf(code, errno, "the working directory does not exist; make it or choose another")
 	case "not_a_directory":
-		return errorf(code, errno, "the working directory is not a directory, choose another")
+		return errorf(code, errno, "the working directory is not a directory; choose another")
 	case "permission_denied":
-		return errorf(code, errno, "the working directory cannot be entered (%s), choose one inside the workspace", errno.Error())
+		return errorf(code, errno, "the working directory cannot be entered (%s); choose one inside the workspace", errno.Error())
 	case "limit_reached":
-		return errorf(code, errno, "no further process can be started (%s), end some of the session's processes first", errno.Error())
+		return errorf(code, errno, "no further process can be started (%s); end some of the session's processes first", errno.Error())
 	case "exec_failed":
 		if errno == unix.ENOENT {
 			return errorf(code, errno, "%.200q was not found (%s); check its name, PATH, and the interpreter a script names", program, errno.Error())
 		}
 		return errorf(code, errno, "%.200q cannot be executed (%s); check the program", program, errno.Error())
 	}
-	return errorf("internal", errno, "the command could not be started (%s), try again", errno.Error())
+	return errorf("internal", errno, "the command could not be started (%s); try again", errno.Error())
 }
 
 func (s *Sandbox) gone() error {
-	return errorf("session_not_found", errGone, "the sandbox has ended, start a new session")
+	return errorf("session_not_found", errGone, "the sandbox has ended; start a new session")
 }
 
 func (s *Sandbox) add(p *Process) error {

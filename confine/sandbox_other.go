@@ -5,6 +5,7 @@ package confine
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"syscall"
@@ -16,7 +17,7 @@ import (
 // Other systems have no confinement: everything fails closed.
 
 func errUnsupported() error {
-	return errorf("confinement_unavailable", nil, "there is no confinement for %s, use Linux or macOS", runtime.GOOS)
+	return errorf("confinement_unavailable", nil, "there is no confinement for %s; use Linux or macOS", runtime.GOOS)
 }
 
 // MaybeRunChild does nothing.
@@ -40,6 +41,9 @@ func (s *Sandbox) Spawn(context.Context, sandbox.Command) (sandbox.Process, erro
 }
 func (s *Sandbox) Listen(string, string) (net.Listener, error)             { return nil, errUnsupported() }
 func (s *Sandbox) DenyConn(context.Context, net.Addr, sandbox.Denial) bool { return false }
+func (s *Sandbox) ExplainConns(func(netip.AddrPort) sandbox.Denial)        {}
+func (s *Sandbox) SeesConns() bool                                         { return false }
+func (s *Sandbox) GateIPv6() bool                                          { return false }
 func (s *Sandbox) Gate() Gate                                              { return GateNone }
 func (s *Sandbox) ListenGate(int) (net.Listener, error)                    { return nil, errUnsupported() }
 func (s *Sandbox) ListenNames() (net.PacketConn, error)                    { return nil, errUnsupported() }

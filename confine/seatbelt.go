@@ -25,6 +25,7 @@ import (
 // /tmp means nothing and /private/tmp does.
 type seatbeltSpec struct {
 	Workspace string
+	ReadOnly  bool   // of Workspace
 	Home, Tmp string // of the session, writable
 	// Toolchains, Read and Write are further trees; a deeper one is stronger
 	// than the tree around it, so a read-only grant inside a writable one holds.
@@ -166,7 +167,8 @@ func (w *seatbeltWriter) grants(s seatbeltSpec) {
 	add(false, 0, s.Toolchains...)
 	add(true, 1, s.Write...)
 	add(false, 2, s.Read...)
-	add(true, 3, s.Workspace, s.Home, s.Tmp)
+	add(!s.ReadOnly, 3, s.Workspace)
+	add(true, 3, s.Home, s.Tmp)
 	// Outer trees first, so that what lies deeper is written later and wins.
 	sort.SliceStable(all, func(i, j int) bool {
 		a, b := all[i], all[j]
@@ -181,7 +183,7 @@ func (w *seatbeltWriter) grants(s seatbeltSpec) {
 	w.section("Granted trees, from the outside in.")
 	for i, g := range all {
 		if g.path == "/" {
-			w.fail("the whole file system cannot be granted, name a directory")
+			w.fail("the whole file system cannot be granted; name a directory")
 			return
 		}
 		p := w.param("TREE_"+strconv.Itoa(i), g.path)
@@ -213,7 +215,7 @@ func (w *seatbeltWriter) network(s seatbeltSpec) {
 	w.section("Network: " + string(s.Network) + ".")
 	// Sockets with a path, where the session may write anyway.
 	for _, dir := range []string{s.Workspace, s.Home, s.Tmp} {
-		if dir == "" {
+		if dir == "" || dir == s.Workspace && s.ReadOnly {
 			continue
 		}
 		p := w.again(dir)
@@ -229,7 +231,7 @@ func (w *seatbeltWriter) network(s seatbeltSpec) {
 		w.line(`(allow network-bind network-inbound (local ip "localhost:*"))`)
 		for _, port := range s.Ports {
 			if port < 1 || port > 65535 {
-				w.fail(fmt.Sprintf("port %d is not one, use 1 to 65535", port))
+				w.fail(fmt.Sprintf("port %d is not one; use 1 to 65535", port))
 			}
 			w.line(`(allow network-outbound (remote ip "localhost:` + strconv.Itoa(port) + `"))`)
 		}
@@ -240,7 +242,7 @@ func (w *seatbeltWriter) network(s seatbeltSpec) {
 		w.line(`(allow sysctl-read (sysctl-name-prefix "net.routetable."))`)
 		w.rule("allow mach-lookup", quoted("global-name", seatbeltNetServices))
 	default:
-		w.fail(fmt.Sprintf("unknown network mode %q, use none, loopback, allow or host", s.Network))
+		w.fail(fmt.Sprintf("unknown network mode %q; use none, loopback, allow or host", s.Network))
 	}
 }
 
@@ -250,7 +252,7 @@ func (w *seatbeltWriter) protect(s seatbeltSpec) {
 	ways := map[string]bool{}
 	for i, p := range s.Protect {
 		if !within(p, s.Workspace) || p == s.Workspace {
-			w.fail("a protected path lies outside the workspace, give it relative to the workspace")
+			w.fail("a protected path lies outside the workspace; give it relative to the workspace")
 			return
 		}
 		w.line("(deny file-write* (subpath " + w.param("PROTECT_"+strconv.Itoa(i), p) + "))")
@@ -293,7 +295,7 @@ func (w *seatbeltWriter) fail(text string) {
 // param defines a parameter and returns the reference to it.
 func (w *seatbeltWriter) param(name, value string) string {
 	if !strings.HasPrefix(value, "/") || path.Clean(value) != value || strings.ContainsAny(value, "\x00\n") {
-		w.fail("a path of the policy is not absolute and plain, give the whole path without links, dots or line ends")
+		w.fail("a path of the policy is not absolute and plain; give the whole path without links, dots or line ends")
 	}
 	w.params = append(w.params, seatbeltParam{name, value})
 	return `(param "` + name + `")`

@@ -182,6 +182,10 @@ func socketClauses(o seccompOptions) []clause {
 	if !o.LandlockOnly {
 		c = append(c, permit(equal(0, unix.AF_UNIX)))
 	}
+	if o.SocketsByInit {
+		// Of which it tells; without a supervisor refuseSockets does it.
+		c = append(c, permit(equal(0, unix.AF_INET)), permit(equal(0, unix.AF_INET6)))
+	}
 	inet := o.Network != "none"
 	if o.LandlockOnly {
 		inet = o.Network == "host"

@@ -37,6 +37,8 @@ type seccompOptions struct {
 	// Supervised is set where init makes files for the commands: they are made in
 	// no Landlock domain but the session's, so programs may enter no other.
 	Supervised bool
+	// SocketsByInit is set where init refuses sockets of a network.
+	SocketsByInit bool
 	// OneUser is set where the user namespace knows UID and GID alone, so that no
 	// file can be given to anybody else.
 	OneUser  bool
@@ -182,7 +184,7 @@ func buildSeccomp(arch seccompArch, table []syscallRule, o seccompOptions) ([]un
 	if err != nil {
 		return nil, err
 	}
-	a := &assembler{}
+	a := &assembler{code: make([]bpfInstruction, 0, 12*len(rules)), labels: make([]int, 0, 12*len(rules))}
 	native, foreign := a.newLabel(), a.newLabel()
 	known, unknown, search, allow := a.newLabel(), a.newLabel(), a.newLabel(), a.newLabel()
 	bodies := make([]bpfLabel, len(rules))

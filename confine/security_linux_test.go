@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -135,6 +136,92 @@ func TestSecretsAreHidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, s, p.Workspace, "cat .env 2>/dev/null; echo done", "done\n")
+}
+
+// What is a mount already is hidden and protected all the same: by the host, as a
+// container's single file is, by what is protected there, and by what is hidden below.
+// The host's can be writable, or hold one that is.
+func TestHiddenMountPoints(t *testing.T) {
+	eachIdentity(t, func(t *testing.T, p sandbox.Policy) {
+		w := p.Workspace
+		kept := []string{"kept/f", "file", "read/f", "read/in/f", "above/in/f", "twice/in/f"}
+		for _, f := range append([]string{"a/key", "b/key", "b/other", "c", "from/f", "from/in/f"}, kept...) {
+			dir := filepath.Dir(filepath.Join(w, f))
+			os.MkdirAll(dir, 0o777)
+			if err := os.WriteFile(filepath.Join(w, f), []byte("s3cret\n"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			os.Chmod(dir, 0o777)
+			os.Chmod(filepath.Join(w, f), 0o666)
+		}
+		if os.Geteuid() == 0 {
+			var st unix.Stat_t
+			if err := unix.Stat(w, &st); err != nil {
+				t.Fatal(err)
+			}
+			filepath.WalkDir(w, func(f string, _ os.DirEntry, _ error) error { return os.Lchown(f, int(st.Uid), int(st.Gid)) })
+			for _, m := range [][2]string{{"from/f", "c"}, {"from", "kept"}, {"from/f", "file"}, {"from", "read"}, {"from/in", "read/in"}, {"from/in", "above/in"}, {"from", "twice"}} {
+				at := filepath.Join(w, m[1])
+				if err := unix.Mount(filepath.Join(w, m[0]), at, "", unix.MS_BIND, ""); err != nil {
+					t.Fatal(err)
+				}
+				defer unix.Unmount(at, unix.MNT_DETACH)
+			}
+			// Read-only alone, with a writable mount below.
+			if err := unix.Mount("", filepath.Join(w, "read"), "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.Protect = []string{"a", "kept", "file", "read", "above", "twice/in", "twice"}
+		p.DenyRead = []string{"[a]", "[b]", filepath.Join(w, "b/key"), "[c]"}
+		s := start(t, p)
+		for range 2 { // hidden again before each command
+			want(t, s, w, "cat a/key b/key b/other c 2>/dev/null; ls a b 2>/dev/null; (echo x > kept/f || mv kept k) 2>/dev/null; cat kept/f", "s3cret\n")
+			want(t, s, w, "for f in "+strings.Join(kept, " ")+"; do chmod 600 $f && echo mode $f; touch -d 2001-01-01 $f && echo time $f; done 2>/dev/null; echo done", "done\n")
+		}
+	})
+}
+
+func TestAround(t *testing.T) {
+	dir := t.TempDir()
+	for _, f := range []string{"a", "b/c", "b/d/e", "f/g"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, f)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, f), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("a", filepath.Join(dir, "l")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ hidden, want string }{
+		{"/elsewhere", ""},
+		{"", "none"},
+		{"a", "b f"},
+		{"b/d", "a b/c f"},
+		{"b/d/e", "a b/c f"},
+		{"a b/c", "b/d f"},
+		{"not/there", "a b f"},
+	} {
+		var hidden, want []string
+		for _, h := range strings.Fields(c.hidden) {
+			hidden = append(hidden, filepath.Join(dir, h))
+		}
+		switch {
+		case c.hidden == "/elsewhere":
+			hidden, want = []string{c.hidden}, []string{dir}
+		case c.hidden == "":
+			hidden = []string{dir}
+		default:
+			for _, w := range strings.Fields(c.want) {
+				want = append(want, filepath.Join(dir, w))
+			}
+		}
+		if got := around(dir, hidden); !slices.Equal(got, want) {
+			t.Errorf("around %q: %q, want %q", c.hidden, got, want)
+		}
+	}
 }
 
 // AC-21, AC-22, AC-23: protected paths that exist cannot be changed or swapped;

@@ -28,7 +28,7 @@ func (s *Sandbox) listener(kind uint8, ip net.IP, port int) (net.Listener, error
 	defer f.Close()
 	l, err := net.FileListener(f)
 	if err != nil {
-		return nil, errorf("internal", err, "the listener cannot be used, try again")
+		return nil, errorf("internal", err, "the listener cannot be used; try again")
 	}
 	h := &heldListener{Listener: l, s: s}
 	if !s.hold(h) {
@@ -54,7 +54,7 @@ func (h *heldListener) Close() error {
 // up this call alone.
 func (s *Sandbox) Dial(ctx context.Context, port int) (net.Conn, error) {
 	if port < 1 || port > 65535 {
-		return nil, errorf("invalid_argument", nil, "%d is not a port, use 1 to 65535", port)
+		return nil, errorf("invalid_argument", nil, "%d is not a port; use 1 to 65535", port)
 	}
 	a, err := s.askFor(ctx, opSocket, func(*encoder) {})
 	if err != nil {
@@ -69,11 +69,11 @@ func (s *Sandbox) Dial(ctx context.Context, port int) (net.Conn, error) {
 		if ctx.Err() != nil {
 			return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while it connected")
 		}
-		return nil, errorf("not_found", err, "port %d inside the session cannot be reached (%s), start the server there first", port, errnoText(err))
+		return nil, errorf("not_found", err, "port %d inside the session cannot be reached (%s); start the server there first", port, errnoText(err))
 	}
 	c, err := net.FileConn(f)
 	if err != nil {
-		return nil, errorf("internal", err, "the connection cannot be used, try again")
+		return nil, errorf("internal", err, "the connection cannot be used; try again")
 	}
 	h := &heldConn{Conn: c, s: s}
 	if !s.hold(h) {
@@ -140,7 +140,7 @@ func socketFile(a answer) (*os.File, error) {
 		for _, fd := range a.fds {
 			unix.Close(fd)
 		}
-		return nil, errorf("internal", errWire, "the sandbox gave no socket, try again")
+		return nil, errorf("internal", errWire, "the sandbox gave no socket; try again")
 	}
 	return os.NewFile(uintptr(a.fds[0]), "socket"), nil
 }
@@ -150,9 +150,9 @@ func (s *Sandbox) socketError(err error, what string) error {
 	case errGone:
 		return s.gone()
 	case unix.EADDRINUSE:
-		return errorf("already_exists", err, "the port is in use inside the session, choose another")
+		return errorf("already_exists", err, "the port is in use inside the session; choose another")
 	}
-	return errorf("internal", err, "the %s cannot be made inside the session (%s), check its network mode", what, errnoText(err))
+	return errorf("internal", err, "the %s cannot be made inside the session (%s); check its network mode", what, errnoText(err))
 }
 
 // parseLoopback takes apart what Listen is given.
@@ -161,7 +161,7 @@ func parseLoopback(network, addr string) (net.IP, int, error) {
 	port, perr := strconv.Atoi(p)
 	ip := net.ParseIP(host).To4()
 	if err != nil || perr != nil || port < 0 || port > 65535 || ip == nil || (network != "tcp" && network != "tcp4") {
-		return nil, 0, errorf("invalid_argument", nil, "a listener inside needs network tcp and an IPv4 address with a port, such as 127.0.0.1:3128")
+		return nil, 0, errorf("invalid_argument", nil, "no listener inside the session is possible there; use network tcp and an IPv4 address with a port, such as 127.0.0.1:3128")
 	}
 	return ip, port, nil
 }

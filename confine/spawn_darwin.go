@@ -38,7 +38,7 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 	}
 	io, err := openCommandIO(c)
 	if err != nil {
-		return nil, errorf("limit_reached", err, "the server has no descriptors or terminals left, end other commands first")
+		return nil, errorf("limit_reached", err, "the server has no descriptors or terminals left; end other commands first")
 	}
 	defer io.closeTheirs()
 
@@ -63,7 +63,7 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 		if errors.Is(err, unix.E2BIG) {
 			return nil, errTooLong(c)
 		}
-		return nil, errorf("exec_failed", err, "the command cannot be started (%s), check its name and permissions", errnoText(err))
+		return nil, errorf("exec_failed", err, "the command cannot be started (%s); check its name and permissions", errnoText(err))
 	}
 	p := &Process{s: s, leader: leader, stdin: io.stdin, stdout: io.stdout, stderr: io.stderr, done: make(chan struct{}),
 		tree: newProcessTree(leader.Pid)}
@@ -97,26 +97,26 @@ func (s *Sandbox) commandLine(argv []string, tty string) ([]string, error) {
 // check refuses what no kernel would take, before anything is made.
 func checkCommand(c sandbox.Command) error {
 	if len(c.Argv) == 0 || c.Argv[0] == "" {
-		return errorf("invalid_argument", nil, "the command is empty, name a program")
+		return errorf("invalid_argument", nil, "the command is empty; name a program")
 	}
 	for _, ss := range [][]string{c.Argv, c.Env, {c.Dir}} {
 		for _, v := range ss {
 			if strings.IndexByte(v, 0) >= 0 {
-				return errorf("invalid_argument", nil, "the command, its environment or its directory holds a NUL byte, remove it")
+				return errorf("invalid_argument", nil, "the command, its environment or its directory holds a NUL byte; remove it")
 			}
 		}
 	}
 	if !filepath.IsAbs(c.Dir) {
-		return errorf("invalid_argument", nil, "the working directory is not absolute, give its whole path")
+		return errorf("invalid_argument", nil, "the working directory is not absolute; give its whole path")
 	}
 	fi, err := os.Stat(c.Dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return errorf("not_found", err, "the working directory does not exist, make it first")
+		return errorf("not_found", err, "the working directory does not exist; make it first")
 	case err != nil:
-		return errorf("permission_denied", err, "the working directory cannot be entered (%s)", errnoText(err))
+		return errorf("permission_denied", err, "the working directory cannot be entered (%s); choose one inside the workspace", errnoText(err))
 	case !fi.IsDir():
-		return errorf("not_a_directory", nil, "the working directory is not a directory, name one")
+		return errorf("not_a_directory", nil, "the working directory is not a directory; name one")
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func findProgram(c sandbox.Command) (string, error) {
 			return p, nil
 		}
 	}
-	return "", errorf("exec_failed", last, "the program cannot be run (%s), check its name and PATH", errnoText(last))
+	return "", errorf("exec_failed", last, "the program cannot be run (%s); check its name and PATH", errnoText(last))
 }
 
 func relativeTo(dir string) string {

@@ -13,11 +13,13 @@ import (
 // whatever needs rights it hands to an unrestricted thread. Nothing here waits
 // for anything a command controls.
 func (s *initState) serve(in *frameReader) {
+	left := newLeftover()
 	for {
 		f, err := in.next()
 		if err != nil {
 			s.end() // the server closed the socket or died
 		}
+		left.used()
 		switch f.op {
 		case opSpawn:
 			s.spawn(&f)

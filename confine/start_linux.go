@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,11 +67,15 @@ func (w *WarmInit) Start(ctx context.Context, p sandbox.Policy) (*Sandbox, error
 			tries++
 			continue
 		}
+		if p.Stage != "" {
+			return nil, stageRefused(un)
+		}
 		p.Log.Log(ctx, fellOnce(un), "confinement level did not start", "level", string(pl.Level), "step", un.step, "error", un.err)
 		if pl.Level == sandbox.LevelNone {
-			return nil, errorf("confinement_unavailable", nil, "no process for the session started: %s: %s; %s", un.step, errnoText(un.err), remedyFell)
+			return nil, errorf("confinement_unavailable", nil, "no process for the session started: %s: %s; %s", un.step, errnoText(un.err), cmp.Or(un.remedy, remedyFell))
 		}
-		host = host.without(pl.Level, fmt.Sprintf("the level %s did not start: %s: %s", pl.Level, un.step, errnoText(un.err)), probed())
+		why := Support{Reason: fmt.Sprintf("the level %s did not start: %s: %s", pl.Level, un.step, errnoText(un.err)), Remedy: cmp.Or(un.remedy, remedyFell)}
+		host = host.without(pl.Level, why, probed())
 	}
 }
 
@@ -82,7 +87,7 @@ const (
 )
 
 // passes says whether a start failed for want of what another moment may have. A
-// lower level is no answer to that: whoever uses processes up could lower the level
+// lower level is not an answer to that: whoever uses processes up could lower the level
 // of everybody else's next session.
 func passes(err error) bool {
 	for _, e := range []error{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
@@ -106,8 +111,9 @@ func fellOnce(un *unavailable) slog.Level {
 
 // unavailable is a level this host cannot give.
 type unavailable struct {
-	step string
-	err  error
+	step   string
+	err    error
+	remedy string // "" for remedyFell
 }
 
 func (u *unavailable) Error() string { return u.step + ": " + u.err.Error() }
@@ -132,26 +138,26 @@ func normalise(p *sandbox.Policy) error {
 		p.Network = sandbox.NetworkLoopback
 	}
 	if _, ok := levelRank(p.Level); !ok && p.Level != sandbox.LevelAuto {
-		return errorf("invalid_argument", nil, "the confinement level %q does not exist, use auto, namespaces, namespaces-noproc, landlock or none", string(p.Level))
+		return errorf("invalid_argument", nil, "the confinement level %q does not exist; use auto, namespaces, namespaces-noproc, landlock or none", string(p.Level))
 	}
 	if p.MinLevel == sandbox.LevelAuto {
 		p.MinLevel = ""
 	}
 	if _, ok := levelRank(p.MinLevel); !ok && p.MinLevel != "" {
-		return errorf("invalid_argument", nil, "the minimum confinement level %q does not exist, use namespaces, namespaces-noproc, landlock or none", string(p.MinLevel))
+		return errorf("invalid_argument", nil, "the minimum confinement level %q does not exist; use namespaces, namespaces-noproc, landlock or none", string(p.MinLevel))
 	}
 	if p.Level != sandbox.LevelAuto && weaker(p.Level, p.MinLevel) {
-		return errorf("invalid_argument", nil, "the level %s is below the minimum %s, change one of them", p.Level, p.MinLevel)
+		return errorf("invalid_argument", nil, "the level %s is below the minimum %s; change one of them", p.Level, p.MinLevel)
 	}
 	if p.Level == sandbox.LevelSeatbelt {
-		return errorf("confinement_unavailable", nil, "Seatbelt exists on macOS only, use auto, namespaces or landlock")
+		return errorf("confinement_unavailable", nil, "Seatbelt exists on macOS only; use auto, namespaces or landlock")
 	}
 	if !slices.Contains([]sandbox.Network{sandbox.NetworkNone, sandbox.NetworkLoopback, sandbox.NetworkAllow, sandbox.NetworkHost}, p.Network) {
-		return errorf("invalid_argument", nil, "the network mode %q does not exist, use none, loopback, allow or host", string(p.Network))
+		return errorf("invalid_argument", nil, "the network mode %q does not exist; use none, loopback, allow or host", string(p.Network))
 	}
 	l := p.Limits
 	if l.Procs < 0 || l.FileSize < 0 || l.OpenFiles < 0 || l.Tmp < 0 || l.Shm < 0 || l.Memory < 0 || l.CPU < 0 {
-		return errorf("invalid_argument", nil, "a limit is negative, use 0 for the default")
+		return errorf("invalid_argument", nil, "a limit is negative; use 0 for the default")
 	}
 	if !(l.CPU <= 1<<16) {
 		return errorf("invalid_argument", nil, "the CPU limit is not a number of processors; give one such as 1.5")
@@ -163,7 +169,7 @@ func normalise(p *sandbox.Policy) error {
 	}{{"workspace", []string{p.Workspace}}, {"read grant", p.Read}, {"write grant", p.Write}, {"state directory", p.StateDirs}} {
 		for _, v := range list.paths {
 			if !filepath.IsAbs(v) || strings.IndexByte(v, 0) >= 0 {
-				return errorf("invalid_argument", nil, "a %s is not an absolute path, give the whole path", list.what)
+				return errorf("invalid_argument", nil, "a %s is not an absolute path; give the whole path", list.what)
 			}
 		}
 	}
@@ -178,15 +184,15 @@ func normalise(p *sandbox.Policy) error {
 	// what the sandbox itself needs.
 	for _, bad := range []string{"/", "/usr", "/etc", "/dev", "/proc", "/sys", "/run", "/tmp", "/var", "/home", "/bin", "/lib"} {
 		if p.Workspace == bad {
-			return errorf("invalid_argument", nil, "the workspace is a system directory, use a directory of your own")
+			return errorf("invalid_argument", nil, "the workspace is a system directory; use a directory of your own")
 		}
 	}
 	if within(p.Workspace, "/proc", "/sys", "/dev", "/etc") {
-		return errorf("invalid_argument", nil, "the workspace lies in a system directory, use a directory of your own")
+		return errorf("invalid_argument", nil, "the workspace lies in a system directory; use a directory of your own")
 	}
 	for i, rel := range p.Protect {
 		if !filepath.IsLocal(rel) || rel == "." {
-			return errorf("invalid_argument", nil, "a protected path leaves the workspace, give it relative to the workspace")
+			return errorf("invalid_argument", nil, "a protected path leaves the workspace; give it relative to the workspace")
 		}
 		if i == 0 {
 			p.Protect = slices.Clone(p.Protect)
@@ -200,6 +206,9 @@ func normalise(p *sandbox.Policy) error {
 // again with what init answered.
 func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identity, pl Plan, host Capabilities) (*Sandbox, error) {
 	level := pl.Level
+	if p.Stage != "" && level != sandbox.LevelNamespaces && level != sandbox.LevelNamespacesNoProc {
+		return nil, stageRefused(&unavailable{step: "start the level namespaces", err: errorf("confinement_unavailable", nil, "the level would be %s, which mounts nothing; use a host with namespaces", level)})
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, errorf("cancelled", err, "the call was cancelled before the sandbox started")
 	}
@@ -211,6 +220,9 @@ func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identit
 	if key.namespaces {
 		base = planBase(p, id)
 	}
+	w.begin()
+	started := false
+	defer func() { w.end(p, id, key, base, started) }()
 	var b *initProcess
 	var bootErr error
 	waiting := make(chan struct{})
@@ -238,7 +250,7 @@ func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identit
 	if err != nil {
 		return nil, err
 	}
-	w.refill(key, base, p.Log)
+	started = true
 	return s, nil
 }
 
@@ -250,7 +262,7 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, p
 	s := &Sandbox{
 		log: p.Log, uid: l.id.uid, gid: l.id.gid, pid: b.pid, sock: sock, control: b.control,
 		procs: map[uint32]*Process{}, pending: map[uint32]chan answer{}, held: map[io.Closer]bool{},
-		done: make(chan struct{}), cgroup: cg, limits: p.Limits,
+		done: make(chan struct{}), cgroup: cg, limits: p.Limits, merged: -1,
 		writable: l.cfg.Writable, readable: l.cfg.ReadOnly, grants: slices.Concat([]string{p.Workspace}, p.Read, p.Write),
 		private: []string{"/tmp", "/var/tmp", "/run"}, readGrants: p.Read,
 		cleanups: []func(){l.undo, func() {
@@ -286,6 +298,7 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, p
 		s.reapInit()
 		in.close()
 		sock.Close()
+		s.closeMerged()
 		l.undo()
 		cg.Remove()
 		close(s.done)
@@ -294,13 +307,19 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, p
 		}
 		return nil, err
 	}
-	s.gate = gateKind(p.Network, gaps)
+	if l.cfg.Namespaces {
+		s.gate = gateKind(p.Network, gaps)
+	}
+	_, four := gapsByName(gaps)[gapGate6]
+	s.gate6 = !four
+	s.seesConns = p.Network != sandbox.NetworkHost && l.cfg.Namespaces && !supervisorMissing(gaps)
 	if len(gaps) > 0 {
 		host = host.answered(gaps, cg)
 		if pl, _, err = plan(*p, host); err == nil {
 			s.report = l.report(pl, host, gaps...)
 		}
 	}
+	s.cleanups = append(s.cleanups, s.closeMerged)
 	if s.views, l.views = l.views, nil; s.views != nil {
 		s.cleanups = append(s.cleanups, s.closeViews)
 	}
@@ -330,11 +349,14 @@ func (s *Sandbox) handshake(in *frameReader, l *layout, meanwhile func()) ([]str
 		err = ferr
 	}
 	if ferr != nil {
-		return nil, &unavailable{"start init", err}
+		return nil, &unavailable{step: "start init", err: err}
 	}
 	defer f.close()
 	if f.op != evReady {
 		return nil, failure(&f, s.log)
+	}
+	if len(f.fds) > 0 {
+		s.merged, f.fds = f.fds[0], f.fds[1:]
 	}
 	gaps := f.strs()
 	return gaps, f.done()
@@ -343,12 +365,12 @@ func (s *Sandbox) handshake(in *frameReader, l *layout, meanwhile func()) ([]str
 // failure is what init says of a step that failed.
 func failure(f *frame, log *slog.Logger) error {
 	if f.op != evFailed {
-		return &unavailable{"start init", errWire}
+		return &unavailable{step: "start init", err: errWire}
 	}
 	step, errno, text := f.str(), unix.Errno(f.u32()), f.str()
 	log.Debug("init failed", "step", step, "error", text)
 	if errno == 0 {
-		return &unavailable{step, errors.New(text)}
+		return &unavailable{step: step, err: errors.New(text)}
 	}
-	return &unavailable{step + " (" + text + ")", errno}
+	return &unavailable{step: step + " (" + text + ")", err: errno}
 }

@@ -24,7 +24,7 @@ func newTempDir(wanted string) (string, error) {
 		dir = real
 	}
 	if err != nil {
-		return "", errorf("internal", err, "the session's temporary directory cannot be made (%s), set TMPDIR to one that can", errnoText(err))
+		return "", errorf("internal", err, "the session's temporary directory cannot be made (%s); set TMPDIR to one that can", errnoText(err))
 	}
 	return dir, nil
 }

@@ -294,11 +294,18 @@ func (v osView) Links(dir string) []string {
 	defer d.Close()
 	entries, _ := d.ReadDir(maxLinks)
 	var out []string
+	looked := map[string]bool{} // rustup's are a dozen links to one program
 	for _, e := range entries {
 		if e.Type()&os.ModeSymlink == 0 {
 			continue
 		}
-		if r, ok := v.Resolve(path.Join(dir, e.Name())); ok {
+		p := path.Join(dir, e.Name())
+		to, err := os.Readlink(p)
+		if err != nil || looked[to] {
+			continue
+		}
+		looked[to] = true
+		if r, ok := v.Resolve(p); ok {
 			out = append(out, r)
 		}
 	}

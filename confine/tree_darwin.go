@@ -99,7 +99,7 @@ func (t *processTree) look() (int, error) {
 func (t *processTree) alive() (int, error) {
 	n, err := t.look()
 	if err != nil {
-		return 0, errorf("internal", err, "the processes could not be counted (%s), try again", errnoText(err))
+		return 0, errorf("internal", err, "the processes could not be counted (%s); try again", errnoText(err))
 	}
 	return n, nil
 }
@@ -111,7 +111,7 @@ func (t *processTree) signal(sig syscall.Signal) error {
 	for range 50 {
 		n, err := t.look()
 		if err != nil {
-			return errorf("internal", err, "the processes could not be listed (%s), try again", errnoText(err))
+			return errorf("internal", err, "the processes could not be listed (%s); try again", errnoText(err))
 		}
 		if n == 0 {
 			return errProcessEnded()

@@ -52,6 +52,7 @@ var escapes = map[string]string{
 	"trap":        `setsid sh -c 'trap "" TERM HUP INT; while :; do sleep 1; done' & echo ready`,
 	"stopped":     `setsid sh -c 'kill -STOP $$' & echo ready`,
 	"daemon":      `setsid setsid nohup sh -c 'exec setsid sleep 1000' </dev/null >/dev/null 2>&1 & echo ready`,
+	"subreaper":   `setsid python3 -c 'import ctypes, os, time; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.fork() or os.fork(); print("ready", flush=True); time.sleep(1000)' & :`,
 }
 
 // AC-44: nothing a command started survives the kill of its tree, and nothing
@@ -89,6 +90,11 @@ func TestSignalTree(t *testing.T) {
 						t.Error(err)
 					}
 				})
+			}
+		}
+		if quiet := spawn(t, s, sandbox.Command{Argv: []string{"true"}, Dir: p.Workspace}); quiet.Wait().Code == 0 && !quiet.alone {
+			if _, err := os.Stat("/proc/thread-self/children"); err == nil {
+				t.Error("a command that left nothing behind while another ran is looked for in /proc")
 			}
 		}
 		if n, err := other.TreeAlive(); n != 2 || err != nil {

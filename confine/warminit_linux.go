@@ -2,6 +2,7 @@ package confine
 
 import (
 	"log/slog"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -18,11 +19,21 @@ import (
 // The zero value is ready to use; a nil *WarmInit keeps nothing. Close it after
 // the last Start.
 type WarmInit struct {
+	// Once boots nothing after the init that Prepare asked for: one session is all
+	// there will be.
+	Once bool
+	// NextID gives the user and group of the next session where a root server gives
+	// each workspace that it makes to another; nil takes those of the session before.
+	NextID func() int
+
 	mu     sync.Mutex
 	next   *readyInit
 	closed bool
 	failed bool // this host gave no namespaces, so none are tried again
-	work   sync.WaitGroup
+	// starting counts the sessions that start now. Among others an init booted ahead
+	// would take their time, and all but one of them would find none.
+	starting int
+	work     sync.WaitGroup
 }
 
 // readyInit is an init on its way up or waiting.
@@ -50,7 +61,11 @@ func (s *WarmInit) Prepare(p sandbox.Policy) {
 	if err != nil {
 		return
 	}
-	s.refill(newBootKey(&p, id, pl.Level), planBase(&p, id), p.Log)
+	s.boot(newBootKey(&p, id, pl.Level), planBase(&p, id), p.Log)
+	if id.owner.needed() {
+		// Kept for the life of the server; what is wrong with it, Start will say.
+		s.work.Go(func() { _, _ = id.owner.namespace() })
+	}
 }
 
 // Close ends the waiting init. Later Starts boot their own.
@@ -66,10 +81,39 @@ func (s *WarmInit) Close() {
 	s.work.Wait()
 }
 
-// refill boots an init for another sandbox like the one of k.
-func (s *WarmInit) refill(k bootKey, base *base, log *slog.Logger) {
+// begin counts a session that starts.
+func (s *WarmInit) begin() {
+	if s != nil {
+		s.mu.Lock()
+		s.starting++
+		s.mu.Unlock()
+	}
+}
+
+// end counts one that has started, or not, and boots an init for another like it,
+// where it is one.
+func (s *WarmInit) end(p *sandbox.Policy, id identity, k bootKey, base *base, started bool) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	s.starting--
+	busy := s.starting > 0
+	s.mu.Unlock()
+	if s.Once || busy || !started {
+		return
+	}
+	if s.NextID != nil && os.Geteuid() == 0 && id.uid == id.gid && id.uid >= mappedIDMin && id.uid <= mappedIDMax && !id.owner.needed() {
+		next := s.NextID()
+		id.uid, id.gid, k.uid, k.gid = next, next, next, next
+		base = planBase(p, id)
+	}
+	s.boot(k, base, p.Log)
+}
+
+func (s *WarmInit) boot(k bootKey, base *base, log *slog.Logger) {
 	// Without namespaces an init could not leave what it was forked in.
-	if s == nil || !k.namespaces {
+	if !k.namespaces {
 		return
 	}
 	s.mu.Lock()

@@ -9,7 +9,11 @@ import (
 )
 
 // WarmInit makes no difference here: a sandbox has no process of its own to boot.
-type WarmInit struct{}
+type WarmInit struct {
+	// Once and NextID make no difference either.
+	Once   bool
+	NextID func() int
+}
 
 // Prepare does nothing.
 func (*WarmInit) Prepare(sandbox.Policy) {}

@@ -214,7 +214,7 @@ type frameReader struct {
 }
 
 func newFrameReader(recv recvFunc) *frameReader {
-	return &frameReader{recv: recv, in: make([]byte, 64<<10), oob: make([]byte, unix.CmsgSpace(4*maxFrameFDs))}
+	return &frameReader{recv: recv, in: make([]byte, 4<<10), oob: make([]byte, unix.CmsgSpace(4*maxFrameFDs))}
 }
 
 // next returns the next frame; io.EOF when the peer is gone between frames. The
