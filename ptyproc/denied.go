@@ -23,9 +23,11 @@ func (p *process) takeDenied(r *Result, reported bool) {
 	if len(waiting) == 0 {
 		return
 	}
-	var named, rest []sandbox.Denial
+	var named, rest, sockets []sandbox.Denial
 	for _, d := range waiting {
 		switch {
+		case d.Kind == sandbox.DenialSocket:
+			sockets = append(sockets, d)
 		// A program tries a connection because it was asked for one.
 		case d.Kind == sandbox.DenialNetwork, namedIn(d, r.Output), r.Stderr != nil && namedIn(d, r.Stderr.Text):
 			named = append(named, d)
@@ -33,6 +35,13 @@ func (p *process) takeDenied(r *Result, reported bool) {
 			rest = append(rest, d)
 		}
 	}
+	defer func() { // with whatever else is told
+		if r.Running {
+			p.denied = append(p.denied, sockets...)
+		} else {
+			r.Denied = append(r.Denied, sockets...)
+		}
+	}()
 	switch {
 	case r.Running:
 		// Whether the command fails for want of it shows at its end.

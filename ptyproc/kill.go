@@ -22,7 +22,7 @@ const (
 // Codes: process_not_found, invalid_argument, cancelled.
 func (t *Table) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, error) {
 	if sig < 0 || sig > lastSignal {
-		return Result{}, errorf("invalid_argument", nil, "signal %d does not exist, use 1 to %d, or none to end the process", int(sig), lastSignal)
+		return Result{}, errorf("invalid_argument", nil, "signal %d does not exist; use 1 to %d, or none to end the process", int(sig), lastSignal)
 	}
 	p, past, err := t.lookup(id)
 	if err != nil {
@@ -46,13 +46,13 @@ func (t *Table) Kill(ctx context.Context, id int, sig syscall.Signal) (Result, e
 		select {
 		case <-over:
 		case <-ctx.Done():
-			return Result{}, errorf("cancelled", ctx.Err(), "the call was cancelled, process %d is being ended all the same", id)
+			return Result{}, errorf("cancelled", ctx.Err(), "the call was cancelled; process %d is being ended all the same", id)
 		case <-t.closing:
 			return Result{}, errClosing()
 		}
 	default:
 		if err := p.child.SignalTree(sig); err != nil && !p.exited() {
-			return Result{}, errorf("internal", err, "signal %d could not be sent (%s), call again", int(sig), errnoText(err))
+			return Result{}, errorf("internal", err, "signal %d could not be sent (%s); call again", int(sig), errnoText(err))
 		}
 		_, err := t.wait(ctx, p, waitFor{yield: signalYield, settle: true, floor: settleFloor})
 		if err != nil {
@@ -100,7 +100,7 @@ func (t *Table) cancelled(p *process, err error) error {
 	}
 	if t.o.OnCancel == "leave" {
 		p.idShown.Store(true)
-		return errorf("cancelled", err, "the call was cancelled, its command runs on as process %d, poll or end it by that id", p.id)
+		return errorf("cancelled", err, "the call was cancelled and its command still runs as process %d; poll it or end it by that id", p.id)
 	}
 	// Nobody was told the id, but list_processes shows it from now on.
 	p.idShown.Store(true)

@@ -78,6 +78,9 @@ func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, 
 	if now.Before(l.next) {
 		return false, l.next
 	}
+	// What is typed between the look and its verdict is what the child waited for.
+	writes := l.p.writes.Load()
+	writing := len(l.p.writing) > 0
 	state := l.child.AwaitsInput(ctx)
 	after := time.Now()
 	l.spent += min(after.Sub(now), lookMost)
@@ -110,8 +113,9 @@ func (l *looker) check(ctx context.Context, now, newest time.Time) (waits bool, 
 		l.next = later(earlier(since.Add(quiet), after.Add(lastLook)), l.affordable())
 		return false, l.next
 	}
-	// In this order: what the child wrote before it waited is there by now.
-	if !l.p.drained() {
+	// In this order: what the child wrote before it waited is there by now, and
+	// what the terminal answers to that is typed.
+	if !l.p.drained() || writing || len(l.p.writing) > 0 || l.p.writes.Load() != writes {
 		l.later(after)
 		return false, l.next
 	}

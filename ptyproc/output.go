@@ -59,7 +59,7 @@ func (t *Table) ReadOutput(outputID string, offset, limit int, pattern string) (
 		}
 	}
 	if limit < 0 {
-		return OutputChunk{}, errorf("invalid_argument", nil, "limit is %d, give the number of lines", limit)
+		return OutputChunk{}, errorf("invalid_argument", nil, "limit is %d; give the number of lines", limit)
 	}
 	if limit == 0 {
 		limit = defaultLines
@@ -93,7 +93,7 @@ func (t *Table) ReadOutput(outputID string, offset, limit int, pattern string) (
 }
 
 func unreadable(err error) error {
-	return errorf("internal", err, "the kept output could not be read (%s), run the command again", errnoText(err))
+	return errorf("internal", err, "the kept output could not be read (%s); run the command again", errnoText(err))
 }
 
 func (c *OutputChunk) scan(f *io.SectionReader, offset, limit int, match *regexp.Regexp) error {

@@ -44,6 +44,7 @@ type process struct {
 	waiters  int
 	out      stream
 	errs     *stream // nil unless standard error is apart
+	joined   *stream // both in one, nil unless asked for
 	latest   *stream // that wrote last
 	// newest is when output last came, wake is closed then if anybody asked.
 	newest       time.Time
@@ -65,8 +66,9 @@ type process struct {
 
 	// lineTyped is how much of a line the terminal has been sent. Needs writing.
 	lineTyped int
-	// writing is held by the one caller that writes to stdin.
+	// writing is held by the one caller that writes to stdin; writes counts them.
 	writing   chan struct{}
+	writes    atomic.Int64
 	stdinOpen atomic.Bool
 	neverOpen bool
 	// interactive is set when calls may send it input.
@@ -88,6 +90,12 @@ func newProcess(t *Table, id int, r StartRequest, child sandbox.Process, started
 	if child.Stderr() != nil {
 		errs := newStream(t)
 		p.errs = &errs
+		if r.Joined {
+			// The other two are kept whole on disk where they are long.
+			joined := newStream(t)
+			joined.memoryOnly = true
+			p.joined = &joined
+		}
 	}
 	p.neverOpen = !r.TTY && r.Stdin != sandbox.StdinPipe
 	p.interactive = r.TTY || r.Stdin == sandbox.StdinPipe && r.KeepStdin
@@ -104,6 +112,7 @@ func (p *process) run(r StartRequest) {
 	p.t.work.Go(p.pump)
 	if !r.TTY && r.Stdin == sandbox.StdinPipe && (r.StdinText != "" || !r.KeepStdin) {
 		p.writing <- struct{}{}
+		p.writes.Add(1)
 		p.t.work.Go(func() { p.feed(r.StdinText, !r.KeepStdin) })
 	}
 	if r.Timeout > 0 {
@@ -212,6 +221,9 @@ func (p *process) add(b []byte, to *stream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	to.add(p.t, b)
+	if p.joined != nil {
+		p.joined.add(p.t, b)
+	}
 	p.latest = to
 	p.newest = time.Now()
 	for _, m := range p.matchers {
@@ -245,6 +257,10 @@ func (p *process) take(r *Result, last bool) {
 	if p.errs != nil {
 		out := p.errs.take(p.t, last)
 		r.Stderr = &out
+	}
+	if p.joined != nil {
+		out := p.joined.take(p.t, last)
+		r.Joined = &out
 	}
 	r.TimedOut, r.Killed, r.KilledAfter = p.timedOut, p.killed, p.killedAfterLocked()
 }
@@ -280,6 +296,7 @@ func (p *process) answer(reply []byte) {
 	default:
 		return
 	}
+	p.writes.Add(1)
 	f := p.child.Stdin()
 	_ = f.SetWriteDeadline(time.Now().Add(5 * time.Millisecond))
 	_, _ = f.Write(reply)

@@ -125,6 +125,9 @@ type StartRequest struct {
 	// closed unless KeepStdin.
 	StdinText string
 	KeepStdin bool
+	// Joined gives with SplitStderr also both streams in the order of arrival, in
+	// the bounds of one of them.
+	Joined bool
 	// Timeout kills the command's whole tree, 0 is none. It ends with the leader:
 	// what the leader left in the background lives on.
 	Timeout time.Duration
@@ -187,6 +190,8 @@ type Result struct {
 	// Stderr is what came on standard error, nil unless the command was started
 	// with SplitStderr; Output is then standard output alone.
 	Stderr *Output
+	// Joined is what came on both in the order of arrival, nil unless asked for.
+	Joined *Output
 	// Started is when the command was spawned, Wall the time from then to its
 	// exit, or to now.
 	Started time.Time

@@ -31,7 +31,7 @@ func (t *Table) Screen(id int) (Screen, error) {
 	case past != nil && !past.info.TTY:
 		return Screen{}, errNoScreen(id)
 	case past != nil:
-		return Screen{}, errorf("process_not_found", nil, "process %d has ended with %s and its screen is gone, start the command again", id, exitText(past.info.Exit))
+		return Screen{}, errorf("process_not_found", nil, "process %d has ended with %s and its screen is gone; start the command again", id, exitText(past.info.Exit))
 	}
 	if p.screen == nil {
 		return Screen{}, errNoScreen(id)
@@ -85,12 +85,12 @@ func (t *Table) Resize(id int, cols, rows uint16) error {
 		return err
 	}
 	if past != nil || p.screen == nil {
-		return errorf("invalid_argument", nil, "process %d has no terminal, start the command with tty", id)
+		return errorf("invalid_argument", nil, "process %d has no terminal; start the command with tty", id)
 	}
 	// The screen first: what the program draws for the new size must find it.
 	p.screen.resize(int(cols), int(rows))
 	if err := p.child.Resize(cols, rows); err != nil {
-		return errorf("internal", err, "the terminal of process %d could not be resized (%s), call again", id, errnoText(err))
+		return errorf("internal", err, "the terminal of process %d could not be resized (%s); call again", id, errnoText(err))
 	}
 	return nil
 }

@@ -135,7 +135,7 @@ func (s *spoolStore) find(id string) (*spool, error) {
 	if sp := s.byID[id]; sp != nil {
 		return sp, nil
 	}
-	return nil, errorf("not_found", nil, "no kept output has the id %q, use an output_id of this session (the oldest are let go first)", shorten(id))
+	return nil, errorf("not_found", nil, "no kept output has the id %q; use an output_id of this session (the oldest are let go first)", shorten(id))
 }
 
 // open gives the output as far as it is written now.
@@ -152,7 +152,7 @@ func (s *spoolStore) open(id string) (*os.File, int64, *spool, error) {
 		if failed == "" {
 			failed = errnoText(err)
 		}
-		return nil, 0, nil, errorf("not_found", err, "the output could not be kept (%s), run the command again with its output in a file", failed)
+		return nil, 0, nil, errorf("not_found", err, "the output could not be kept (%s); run the command again with its output in a file", failed)
 	}
 	return f, size, sp, nil
 }

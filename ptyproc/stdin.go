@@ -136,7 +136,7 @@ func stoppedWaiting(err error, id int) error {
 	if errors.As(err, &own) {
 		return err
 	}
-	return errorf("cancelled", err, "the call was cancelled, process %d runs on and keeps its output for the next call", id)
+	return errorf("cancelled", err, "the call was cancelled; process %d still runs and keeps its output for the next call", id)
 }
 
 // pastResult repeats what is known of an ended process.
@@ -152,7 +152,7 @@ func (t *Table) pastResult(e *ended) Result {
 }
 
 func errStdinClosed(id int, cause error, why string) error {
-	return errorf("stdin_closed", cause, "process %d %s, start the command again with keep_stdin or tty to send it text", id, why)
+	return errorf("stdin_closed", cause, "process %d %s; start the command again with keep_stdin or tty to send it text", id, why)
 }
 
 // write sends chars within the time given. An ended process is not an error: the
@@ -164,6 +164,7 @@ func (p *process) write(ctx context.Context, r WriteRequest, within time.Duratio
 		return notice, err
 	}
 	defer func() { <-p.writing }()
+	p.writes.Add(1)
 
 	f := p.child.Stdin()
 	switch {
@@ -217,7 +218,7 @@ func (p *process) write(ctx context.Context, r WriteRequest, within time.Duratio
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return notRead(min(sent, size), size), nil
 	case errors.Is(err, os.ErrNoDeadline):
-		return "", errorf("internal", err, "the stdin of process %d cannot be written within a time, start the command again", p.id)
+		return "", errorf("internal", err, "the stdin of process %d cannot be written with a time limit; start the command again", p.id)
 	}
 	// EPIPE, or EIO on a terminal: nobody has the other end open.
 	p.closeStdin()
@@ -295,7 +296,7 @@ func typedEnd(chars []byte) []byte {
 }
 
 func notRead(sent, size int) string {
-	return fmt.Sprintf("only %d of %d bytes were sent: the process does not read its stdin, send the rest later", sent, size)
+	return fmt.Sprintf("only %d of %d bytes were sent: the process does not read its stdin; send the rest later", sent, size)
 }
 
 func nothingSent(size int) string {

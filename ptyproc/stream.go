@@ -10,6 +10,8 @@ type stream struct {
 	history []byte
 	spool   *spool
 	total   int64
+	// memoryOnly keeps nothing past what the buffer holds.
+	memoryOnly bool
 }
 
 func newStream(t *Table) stream {
@@ -40,7 +42,7 @@ func (s *stream) add(t *Table, b []byte) {
 // keep writes the whole output to disk from the moment that memory can no longer
 // hold it: a file for every quick command would cost more than the command.
 func (s *stream) keep(t *Table, b []byte) {
-	if t.o.SpoolDir == "" {
+	if t.o.SpoolDir == "" || s.memoryOnly {
 		return
 	}
 	if s.spool == nil {
@@ -60,7 +62,7 @@ func (s *stream) keep(t *Table, b []byte) {
 func (s *stream) take(t *Table, last bool) Output {
 	r := Output{DroppedLines: s.buf.lines, OutputID: s.spoolID()}
 	head, tail, dropped := s.buf.take()
-	if s.spool == nil && t.o.SpoolDir != "" && !last {
+	if s.spool == nil && t.o.SpoolDir != "" && !s.memoryOnly && !last {
 		s.history = append(append(s.history, head...), tail...)
 	}
 	out := make([]byte, 0, len(head)+len(tail)+len(s.text.pending))

@@ -76,13 +76,13 @@ func NewTable(sp Spawner, o Options) *Table {
 // the Spawner.
 func (t *Table) Start(ctx context.Context, r StartRequest) (Result, error) {
 	if len(r.Argv) == 0 || r.Argv[0] == "" {
-		return Result{}, errorf("invalid_argument", nil, "the command has no program, give at least its name")
+		return Result{}, errorf("invalid_argument", nil, "the command has no program; give at least its name")
 	}
 	if r.StdinText != "" && (r.TTY || r.Stdin != sandbox.StdinPipe) {
-		return Result{}, errorf("invalid_argument", nil, "stdin text needs a pipe, start without a terminal and with stdin open")
+		return Result{}, errorf("invalid_argument", nil, "stdin text needs a pipe; start without a terminal and with stdin open")
 	}
 	if err := ctx.Err(); err != nil {
-		return Result{}, errorf("cancelled", err, "the call was cancelled before the command started, call again if it is still wanted")
+		return Result{}, errorf("cancelled", err, "the call was cancelled before the command started; call again if it is still wanted")
 	}
 	if r.TTY {
 		r.Cols, r.Rows = cmp.Or(r.Cols, defaultCols), cmp.Or(r.Rows, defaultRows)
@@ -159,13 +159,13 @@ func spawnError(ctx context.Context, err error) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return errorf("cancelled", err, "the call was cancelled before the command started, call again if it is still wanted")
+		return errorf("cancelled", err, "the call was cancelled before the command started; call again if it is still wanted")
 	}
-	return errorf("exec_failed", err, "the command could not be started (%s), check the program's name and its permissions", errnoText(err))
+	return errorf("exec_failed", err, "the command could not be started (%s); check the program's name and its permissions", errnoText(err))
 }
 
 func errClosing() error {
-	return errorf("cancelled", nil, "the session is closing, start a new one")
+	return errorf("cancelled", nil, "the session is closing; start a new one")
 }
 
 // reserve finds an id and a place, pruning an ended process when all are taken.
@@ -182,11 +182,11 @@ func (t *Table) reserve() (int, error) {
 			id, ok := t.newID()
 			if !ok {
 				t.mu.Unlock()
-				return 0, errorf("limit_reached", nil, "every process id is in use, wait until ended processes are forgotten")
+				return 0, errorf("limit_reached", nil, "every process id is in use; wait until ended processes are forgotten")
 			}
 			t.procs[id] = nil
 			if used+1 >= t.o.WarnAt {
-				t.nearLimit = fmt.Sprintf("%d of %d processes in use: end those no longer needed with kill_process", used+1, t.o.MaxProcesses)
+				t.nearLimit = fmt.Sprintf("%d of %d processes in use; end those no longer needed with kill_process", used+1, t.o.MaxProcesses)
 			}
 			t.mu.Unlock()
 			return id, nil
@@ -265,13 +265,13 @@ func (t *Table) lookup(id int) (*process, *ended, error) {
 	e := t.finished[id]
 	switch {
 	case e == nil:
-		return nil, nil, errorf("process_not_found", nil, "no process has session id %d, list_processes shows those there are", id)
+		return nil, nil, errorf("process_not_found", nil, "no process has session id %d; list_processes shows those there are", id)
 	case e.lost != "" || t.o.Now().Sub(e.at) > t.o.FinishedTTL:
 		reason := e.lost
 		if reason == "" {
 			reason = "expired"
 		}
-		return nil, nil, errorf("process_not_found", nil, "process %d (%s) ended earlier with %s and its record is %s, run the command again if its output is needed",
+		return nil, nil, errorf("process_not_found", nil, "process %d (%s) ended earlier with %s and its record is %s; run the command again if its output is needed",
 			id, shorten(e.info.Command), exitText(e.info.Exit), reason)
 	}
 	return nil, e, nil

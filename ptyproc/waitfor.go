@@ -76,7 +76,7 @@ type matcher struct {
 	spent time.Duration
 }
 
-// echo is what a call has typed, which is no answer to it: it is left out of the
+// echo is what a call has typed, which is not an answer to it: it is left out of the
 // output from the byte on where the output stood before.
 type echo struct {
 	typed []byte
