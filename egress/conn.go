@@ -62,6 +62,8 @@ func (p *Proxy) accept(nc net.Conn, e entrance) {
 	if !closed && !full {
 		p.clients[c] = struct{}{}
 		p.wg.Add(1)
+		p.o.Traffic.Opened.Add(1)
+		p.o.Traffic.Open.Add(1)
 	}
 	p.mu.Unlock()
 	switch {
@@ -84,6 +86,7 @@ func (p *Proxy) accept(nc net.Conn, e entrance) {
 			c.once.Do(func() { _ = nc.Close() })
 			p.mu.Lock()
 			delete(p.clients, c)
+			p.o.Traffic.Open.Add(-1)
 			p.mu.Unlock()
 		}()
 		e.handle(c)

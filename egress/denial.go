@@ -2,6 +2,7 @@ package egress
 
 import (
 	"net"
+	"net/netip"
 	"time"
 
 	"mcp-sandbox/sandbox"
@@ -20,21 +21,29 @@ type Denial struct {
 	// From is the client's end of the connection or of the look-up that was refused,
 	// as the session's network knows it.
 	From net.Addr
+	// unheard says that rules allow it, and only the way is missing.
+	unheard bool
 }
 
 // String is one line: host:port, reason, and the flag that would allow it.
 func (d Denial) String() string { return d.err().Error() }
 
+// where is the host, with its port where that is known.
+func (d Denial) where() string {
+	e, err := parseHost(d.Host)
+	switch e.port = uint16(d.Port); {
+	case err != nil:
+		return d.Host
+	case d.Port != 0:
+		return e.String()
+	}
+	return e.bracketed()
+}
+
 func (d Denial) err() *sandbox.Error {
-	e := endpoint{name: d.Host, port: uint16(d.Port)}
-	where := d.Host
-	if parsed, err := parseHost(d.Host); err == nil {
-		parsed.port = e.port
-		if e = parsed; d.Port != 0 {
-			where = e.String()
-		} else {
-			where = e.bracketed()
-		}
+	where := d.where()
+	if d.unheard {
+		return sandbox.Errorf(codeNotAllowed, nil, "%s cannot be reached without the proxy: %s; use a program that reads http_proxy and https_proxy", where, d.Reason)
 	}
 	text := where + " is not allowed: " + d.Reason
 	if d.Rule != "" {
@@ -42,9 +51,9 @@ func (d Denial) err() *sandbox.Error {
 	}
 	switch {
 	case d.Limit:
-		text += ", start the server with a larger " + d.Flag
+		text += "; start the server with a larger " + d.Flag
 	case d.Flag != "":
-		text += ", start the server with " + d.Flag + " to allow it"
+		text += "; start the server with " + d.Flag + " to allow it"
 	default:
 		text += ", no setting of this session allows it"
 	}
@@ -65,6 +74,22 @@ func (p *Proxy) deny(from net.Addr, host string, port uint16, d Decision) *sandb
 
 func (p *Proxy) denyEndpoint(from net.Addr, e endpoint, d Decision) *sandbox.Error {
 	return p.deny(from, e.host(), e.port, d)
+}
+
+// RefuseUnheard records the refusal of a connection that nothing listened for, as at
+// a port that no rule names, and says why. OnDenial is not told.
+func (p *Proxy) RefuseUnheard(to netip.AddrPort) Denial {
+	e := p.names.endpoint(to)
+	d := p.decide(p.Policy(), e)
+	if d.Allowed {
+		d.Reason = "this host gives sessions no gate"
+		if to.Addr().Is6() && !p.o.IPv6 {
+			d.Reason = "this host gives sessions no IPv6"
+		}
+	}
+	n := Denial{unheard: d.Allowed, Host: e.host(), Port: int(e.port), Rule: d.Rule, Reason: d.Reason, Flag: d.flag, Limit: d.limit, Time: time.Now()}
+	p.o.Log.Info("egress: denied", "host", n.Host, "port", n.Port, "rule", n.Rule, "reason", n.Reason)
+	return n
 }
 
 // denyText is for a host that could not be read.

@@ -84,6 +84,7 @@ func (p *Proxy) open(c *client, e endpoint) (*flow, *sandbox.Error) {
 	}
 	conn, addr, err := p.dialFirst(ctx, addrs, e.port)
 	if err != nil {
+		p.unreached(c.RemoteAddr(), e, unreachedReason(err), false)
 		return nil, sandbox.Errorf(codeInternal, err, "could not connect to %s: %s; check that the service is up", e, reason(err))
 	}
 	f := &flow{Conn: conn, to: e, addr: addr, client: c, proxy: p}
@@ -125,6 +126,11 @@ func (p *Proxy) judged(ctx context.Context, from net.Addr, policy *Policy, e end
 	if e.name != "" {
 		var err error
 		if addrs, err = p.resolve(ctx, e.name); err != nil || len(addrs) == 0 {
+			why := noAddress
+			if err != nil {
+				why = unreachedReason(err)
+			}
+			p.unreached(from, e, why, false)
 			return nil, sandbox.Errorf(codeInternal, err, "could not resolve %s; check the name", e.name)
 		}
 	}

@@ -26,6 +26,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mcp-sandbox/sandbox"
@@ -51,6 +52,8 @@ type Options struct {
 	// MaxBytes is how many bytes may pass in both directions together over the
 	// life of the proxy; 0 is unlimited.
 	MaxBytes int64
+	// Traffic counts for all proxies that share it; nil counts nothing.
+	Traffic *Traffic
 	// HeaderTimeout bounds a request's head, a SOCKS handshake and a ClientHello
 	// (slowloris); 0 is 15 s.
 	HeaderTimeout time.Duration
@@ -65,6 +68,9 @@ type Options struct {
 	// OnDenial is told of each denial, on the goroutine of the connection or of
 	// Serve: it must return soon and not call Close.
 	OnDenial func(Denial)
+	// OnUnreached is told of each connection to an allowed host that failed beyond
+	// the proxy, under the same conditions.
+	OnUnreached func(Unreached)
 	// Ask is asked for a host that no rule speaks of, once a host and at most 16
 	// hosts in all, while the connection waits; Granted opens that host and port
 	// for the life of this proxy. It is never asked for hosts that a rule denies,
@@ -75,12 +81,21 @@ type Options struct {
 	// NameServer is the address on port 53 of which ServeNamed answers look-ups
 	// over TCP; the zero value is none.
 	NameServer netip.Addr
+	// IPv6 has names lead to IPv6 addresses too, at which ServeNamed takes connections.
+	IPv6 bool
 	// MaxNames is how many names may be looked up over the life of the proxy; 0
 	// is 1,024.
 	MaxNames int
 	// OnName is told of each look-up of a name that may be reached, before it is
 	// answered: the name's address inside, and the ports that rules allow.
 	OnName func(a netip.Addr, ports []uint16)
+}
+
+// Traffic is what proxies carried.
+type Traffic struct {
+	Bytes  atomic.Int64 // in both directions, beyond the proxy
+	Opened atomic.Int64 // connections of clients, since the start
+	Open   atomic.Int64 // of them now
 }
 
 // Proxy serves one session. Its methods may be called from any goroutine.
@@ -141,7 +156,10 @@ func NewProxy(o Options) *Proxy {
 		clients:   map[*client]struct{}{},
 		flows:     map[*flow]struct{}{},
 	}
-	p.budget.init(o.MaxBytes)
+	if p.o.Traffic == nil {
+		p.o.Traffic = &Traffic{}
+	}
+	p.budget.init(o.MaxBytes, &p.o.Traffic.Bytes)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }

@@ -6,7 +6,7 @@ import "strconv"
 // from 7.86, Go, and most Python libraries read ranges; the rest read the names.
 // 0.0.0.0 is what servers print that listen everywhere, or else 198.18.0.2, the
 // session's address towards its gate; sandbox is the session's own host name.
-const noProxy = "localhost,.localhost,127.0.0.1,127.0.0.0/8,0.0.0.0,198.18.0.2,::1,[::1],sandbox"
+const noProxy = "localhost,.localhost,127.0.0.1,127.0.0.0/8,0.0.0.0,198.18.0.2,::1,[::1],2001:2::2,[2001:2::2],sandbox"
 
 // Environ gives the NAME=VALUE pairs with which commands find the proxy at
 // proxyAddr, as "127.0.0.1:3128". With them git, npm, pip, go, cargo, curl, wget

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"os"
@@ -117,6 +118,10 @@ func (x *exchange) run(path string) bool {
 		return false
 	}
 	if err != nil {
+		// Where the client's own body failed, the upstream was cut for that.
+		if !x.begun && !errors.Is(err, errBudget) && !errors.Is(err, net.ErrClosed) && !errors.Is(bodyErr, errBody) {
+			x.p.unreached(x.c.RemoteAddr(), x.f.to, answerReason(err), true)
+		}
 		return x.fail(err)
 	}
 	return x.keep

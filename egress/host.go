@@ -51,36 +51,36 @@ func (e endpoint) bracketed() string {
 // brackets or, where no port can follow, without.
 func parseHost(s string) (endpoint, error) {
 	if s == "" {
-		return endpoint{}, invalid("the host is empty, name one")
+		return endpoint{}, invalid("the host is empty; name one")
 	}
 	// Bounded before anything walks it; a Unicode name may take more bytes than
 	// its ASCII form, never fewer than a quarter.
 	if len(s) > 4*maxName {
-		return endpoint{}, invalid("the host is longer than %d bytes, shorten it", maxName)
+		return endpoint{}, invalid("the host is longer than %d bytes; shorten it", maxName)
 	}
 	if !utf8.ValidString(s) {
-		return endpoint{}, invalid("the host %s is not valid UTF-8, write it in plain letters", quoteHost(s))
+		return endpoint{}, invalid("the host %s is not valid UTF-8; write it in plain letters", quoteHost(s))
 	}
 	for _, r := range s {
 		// Separators of URLs, and what libc, browsers and DNS libraries disagree on.
 		if r <= ' ' || r == 0x7f || strings.ContainsRune(`@#%/\?"'<>&;,|^{}()$!*+=~`+"`", r) {
-			return endpoint{}, invalid("the host %s contains the character %q, remove it", quoteHost(s), r)
+			return endpoint{}, invalid("the host %s contains the character %q; remove it", quoteHost(s), r)
 		}
 	}
 	if s[0] == '[' {
 		if s[len(s)-1] != ']' {
-			return endpoint{}, invalid("the host %s has an opening bracket without its closing one, write [address]", quoteHost(s))
+			return endpoint{}, invalid("the host %s has an opening bracket without its closing one; write [address]", quoteHost(s))
 		}
 		a, err := netip.ParseAddr(s[1 : len(s)-1])
 		if err != nil || !a.Is6() {
-			return endpoint{}, invalid("the host %s is not an IPv6 address in brackets, write the address in full", quoteHost(s))
+			return endpoint{}, invalid("the host %s is not an IPv6 address in brackets; write the address in full", quoteHost(s))
 		}
 		return endpoint{addr: a.Unmap()}, nil
 	}
 	if strings.ContainsRune(s, ':') {
 		a, err := netip.ParseAddr(s)
 		if err != nil {
-			return endpoint{}, invalid("the host %s is not an IPv6 address, write [address] or a name", quoteHost(s))
+			return endpoint{}, invalid("the host %s is not an IPv6 address; write [address] or a name", quoteHost(s))
 		}
 		return endpoint{addr: a.Unmap()}, nil
 	}
@@ -93,7 +93,7 @@ func parseHost(s string) (endpoint, error) {
 		// as 127.0.0.1, DNS libraries as a name: only the one plain form is left.
 		a, err := netip.ParseAddr(name)
 		if err != nil {
-			return endpoint{}, invalid("the host %s looks like an IPv4 address in a short, octal or hexadecimal form, write it as four decimal numbers", quoteHost(s))
+			return endpoint{}, invalid("the host %s looks like an IPv4 address in a short, octal or hexadecimal form; write it as four decimal numbers", quoteHost(s))
 		}
 		return endpoint{addr: a}, nil
 	}
@@ -107,13 +107,13 @@ func normaliseName(s string) (string, error) {
 	for i, label := range labels {
 		ascii, err := normaliseLabel(label)
 		if err != nil {
-			return "", invalid("the host %s has a label %s that %s, correct the name", quoteHost(s), quoteHost(label), err.Error())
+			return "", invalid("the host %s has a label %s that %s; correct the name", quoteHost(s), quoteHost(label), err.Error())
 		}
 		labels[i] = ascii
 	}
 	name := strings.Join(labels, ".")
 	if len(name) > maxName {
-		return "", invalid("the host is longer than %d bytes, shorten it", maxName)
+		return "", invalid("the host is longer than %d bytes; shorten it", maxName)
 	}
 	return name, nil
 }
@@ -198,7 +198,7 @@ func parseHostPort(s string, def uint16) (endpoint, error) {
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
 		host, port = s[:i], s[i+1:]
 		if strings.ContainsRune(host, ':') && !strings.HasPrefix(host, "[") {
-			return endpoint{}, invalid("the host %s has several colons, write an IPv6 address in brackets", quoteHost(s))
+			return endpoint{}, invalid("the host %s has several colons; write an IPv6 address in brackets", quoteHost(s))
 		}
 		p, err := parsePort(port)
 		if err != nil {
@@ -207,7 +207,7 @@ func parseHostPort(s string, def uint16) (endpoint, error) {
 		def = p
 	}
 	if def == 0 {
-		return endpoint{}, invalid("the host %s has no port, write host:port", quoteHost(s))
+		return endpoint{}, invalid("the host %s has no port; write host:port", quoteHost(s))
 	}
 	e, err := parseHost(host)
 	e.port = def
@@ -218,7 +218,7 @@ func parseHostPort(s string, def uint16) (endpoint, error) {
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 || strconv.FormatUint(n, 10) != s {
-		return 0, invalid("the port %s is not a number from 1 to 65535, correct it", quoteHost(s))
+		return 0, invalid("the port %s is not a number from 1 to 65535; correct it", quoteHost(s))
 	}
 	return uint16(n), nil
 }

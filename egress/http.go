@@ -36,7 +36,7 @@ func (p *Proxy) serveHTTP(c *client, fixed *endpoint) {
 			if fixed == nil {
 				p.serveConnect(c, h)
 			} else {
-				p.refuse(c, http.StatusBadRequest, codeInvalid, "a tunnel does not lead to another, connect to the proxy itself")
+				p.refuse(c, http.StatusBadRequest, codeInvalid, "a tunnel does not lead to another; connect to the proxy itself")
 			}
 			return
 		}

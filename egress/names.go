@@ -39,6 +39,18 @@ type names struct {
 	byName map[string]netip.Addr
 	byAddr map[netip.Addr]string
 	next   netip.Addr
+	// last is the name that was asked for last for its IPv4 addresses.
+	last string
+}
+
+// firstName6 is the same for IPv6, of the block of RFC 5180: the name's IPv4 address
+// is the end of its IPv6 address.
+var firstName6 = netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 3: 0x02, 11: 1})
+
+func name6(a netip.Addr) netip.Addr {
+	b, v4 := firstName6.As16(), a.As4()
+	copy(b[12:], v4[:])
+	return netip.AddrFrom16(b)
 }
 
 // of gives the address of a name, and a new one while fewer than most are given.
@@ -64,7 +76,11 @@ func (n *names) of(name string, most int) (netip.Addr, bool) {
 func (n *names) endpoint(a netip.AddrPort) endpoint {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if name, ok := n.byAddr[a.Addr()]; ok {
+	known := a.Addr()
+	if b := known.As16(); known.Is6() && netip.PrefixFrom(firstName6, 96).Contains(known) {
+		known = netip.AddrFrom4([4]byte(b[12:]))
+	}
+	if name, ok := n.byAddr[known]; ok {
 		return endpoint{name: name, port: a.Port()}
 	}
 	return endpoint{addr: a.Addr(), port: a.Port()}
@@ -150,7 +166,7 @@ func (p *Proxy) answer(from net.Addr, query []byte) []byte {
 	case q.Class != dnsmessage.ClassINET:
 		reply.RCode = dnsmessage.RCodeRefused
 	default:
-		addr, reply.RCode = p.lookUp(from, q.Name.String(), q.Type == dnsmessage.TypeA)
+		addr, reply.RCode = p.lookUp(from, q.Name.String(), q.Type)
 	}
 	b := dnsmessage.NewBuilder(nil, reply)
 	if err == nil {
@@ -159,9 +175,19 @@ func (p *Proxy) answer(from net.Addr, query []byte) []byte {
 			return nil
 		}
 	}
-	if addr.IsValid() && q.Type == dnsmessage.TypeA {
-		header := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: nameTTL}
+	header := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: nameTTL}
+	switch {
+	case !addr.IsValid():
+	case q.Type == dnsmessage.TypeA:
 		if b.StartAnswers() != nil || b.AResource(header, dnsmessage.AResource{A: addr.As4()}) != nil {
+			return nil
+		}
+	case q.Type == dnsmessage.TypeAAAA && (p.o.IPv6 || addr.IsLoopback()):
+		six := netip.IPv6Loopback()
+		if !addr.IsLoopback() {
+			six = name6(addr)
+		}
+		if b.StartAnswers() != nil || b.AAAAResource(header, dnsmessage.AAAAResource{AAAA: six.As16()}) != nil {
 			return nil
 		}
 	}
@@ -172,9 +198,23 @@ func (p *Proxy) answer(from net.Addr, query []byte) []byte {
 	return out
 }
 
-// lookUp gives the address of a name within the session. tell says that a refusal
-// is to be told: programs ask for a name's kinds of addresses one by one.
-func (p *Proxy) lookUp(from net.Addr, name string, tell bool) (netip.Addr, dnsmessage.RCode) {
+// tells says whether a refusal of a look-up is to be told. Programs ask for a name's
+// kinds of addresses one by one, IPv4 first unless they want the other alone.
+func (n *names) tells(name string, kind dnsmessage.Type) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch kind {
+	case dnsmessage.TypeA:
+		n.last = name
+		return true
+	case dnsmessage.TypeAAAA:
+		return n.last != name
+	}
+	return false
+}
+
+// lookUp gives the address of a name within the session.
+func (p *Proxy) lookUp(from net.Addr, name string, kind dnsmessage.Type) (netip.Addr, dnsmessage.RCode) {
 	e, err := parseHost(name)
 	if err != nil || e.name == "" {
 		return netip.Addr{}, dnsmessage.RCodeNameError
@@ -182,6 +222,7 @@ func (p *Proxy) lookUp(from net.Addr, name string, tell bool) (netip.Addr, dnsme
 	if e.name == "localhost" || strings.HasSuffix(e.name, ".localhost") {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), dnsmessage.RCodeSuccess // RFC 6761 section 6.3
 	}
+	tell := p.names.tells(e.name, kind)
 	e.port = 443 // of those that a rule without one covers
 	policy, most := p.Policy(), p.o.MaxNames
 	if len(policy.portsOf(e.name)) == 0 && !p.asks.hasName(e.name) {

@@ -145,8 +145,8 @@ func TestNames(t *testing.T) {
 		told = append(told, d.String())
 	}
 	want := []string{
-		"evil.test is not allowed: the allow list has no rule for it, start the server with --allow-host evil.test to allow it",
-		"b.example is not allowed: the allow list has no rule for it, start the server with --allow-host b.example to allow it",
+		"evil.test is not allowed: the allow list has no rule for it; start the server with --allow-host evil.test to allow it",
+		"b.example is not allowed: the allow list has no rule for it; start the server with --allow-host b.example to allow it",
 		"no.b.example is not allowed: a rule denies it (rule !no.b.example), no setting of this session allows it",
 	}
 	for _, line := range want {
@@ -175,6 +175,45 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestNamesIPv6: a name's IPv6 address is one too, and localhost's is ::1.
+func TestNamesIPv6(t *testing.T) {
+	p := hear(Options{Policy: policy(t, "a.example", "b.example", "2001:db8::1"), IPv6: true})
+	defer p.Close()
+	six := func(name string) netip.Addr {
+		t.Helper()
+		var m dnsmessage.Message
+		if err := m.Unpack(p.answer(nil, ask(t, name, dnsmessage.TypeAAAA))); err != nil || len(m.Answers) != 1 {
+			t.Fatalf("%s: %+v, %v", name, m, err)
+		}
+		return netip.AddrFrom16(m.Answers[0].Body.(*dnsmessage.AAAAResource).AAAA)
+	}
+	a, b := six("a.example."), six("b.example.")
+	for addr, want := range map[netip.Addr]string{
+		a: "a.example:443", b: "b.example:443", netip.MustParseAddr("2001:db8::1"): "[2001:db8::1]:443",
+		netip.MustParseAddr("2001:2::1:c613:ff"): "[2001:2::1:c613:ff]:443", netip.MustParseAddr("198.19.0.1"): "a.example:443",
+	} {
+		if got := p.names.endpoint(netip.AddrPortFrom(addr, 443)).String(); got != want {
+			t.Errorf("%s is %s, want %s", addr, got, want)
+		}
+	}
+	if l := six("localhost."); !l.IsLoopback() {
+		t.Errorf("localhost is %s", l)
+	}
+	for to, want := range map[string]string{
+		"198.19.0.1:22":      "a.example:22 is not allowed: the rule for it does not cover this port (rule a.example); start the server with --allow-host a.example:22 to allow it",
+		"[2001:db8::2]:5432": "[2001:db8::2]:5432 is not allowed: 2001:db8::2 is a documentation address that no rule names; start the server with --allow-host [2001:db8::2]:5432 to allow it",
+		"1.1.1.1:853":        "1.1.1.1:853 is not allowed: the allow list has no rule for it; start the server with --allow-host 1.1.1.1:853 to allow it",
+	} {
+		if got := p.RefuseUnheard(netip.MustParseAddrPort(to)).String(); got != want {
+			t.Errorf("%s: %q", to, got)
+		}
+	}
+	p.o.IPv6 = false
+	if got, want := p.RefuseUnheard(netip.MustParseAddrPort("[2001:db8::1]:443")).String(), "[2001:db8::1]:443 cannot be reached without the proxy: this host gives sessions no IPv6; use a program that reads http_proxy and https_proxy"; got != want {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestNameMessages: what else a message may hold.
 func TestNameMessages(t *testing.T) {
 	p := hear(Options{Policy: policy(t, "a.example")})
@@ -191,12 +230,18 @@ func TestNameMessages(t *testing.T) {
 		if m := reply(ask(t, "a.example.", kind)); m.RCode != dnsmessage.RCodeSuccess || len(m.Answers) != 0 {
 			t.Errorf("%s of an allowed name: %+v", kind, m)
 		}
+		if kind == dnsmessage.TypeAAAA {
+			reply(ask(t, "evil.test.", dnsmessage.TypeA)) // which is told
+		}
 		if m := reply(ask(t, "evil.test.", kind)); m.RCode != dnsmessage.RCodeNameError || len(m.Answers) != 0 {
 			t.Errorf("%s of another name: %+v", kind, m)
 		}
 	}
-	if d := p.denials(); len(d) != 0 {
+	if d := p.denials(); len(d) != 1 {
 		t.Errorf("told of the further kinds of a name: %v", d)
+	}
+	if reply(ask(t, "six.test.", dnsmessage.TypeAAAA)); len(p.denials()) != 2 {
+		t.Errorf("a name that is looked up for IPv6 alone is not told: %v", p.denials())
 	}
 	good := ask(t, "a.example.", dnsmessage.TypeA)
 	response := bytes.Clone(good)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/net/publicsuffix"
 )
 
 //go:embed presets.txt
@@ -63,7 +65,7 @@ func NewPolicy(allow, deny, presetNames []string) (*Policy, error) {
 			return err
 		}
 		if deny && r.deny {
-			return invalid("the denial %s has a \"!\" of its own, remove it", quoteHost(text))
+			return invalid("the denial %s has a \"!\" of its own; remove it", quoteHost(text))
 		}
 		if r.deny = r.deny || deny; r.deny {
 			p.deny = append(p.deny, r)
@@ -86,7 +88,7 @@ func NewPolicy(allow, deny, presetNames []string) (*Policy, error) {
 		rules, ok := presets()[name]
 		if !ok {
 			known := slices.Sorted(maps.Keys(presets()))
-			return nil, invalid("there is no preset %s, use one of %s", quoteHost(name), strings.Join(known, ", "))
+			return nil, invalid("there is no preset %s; use one of %s", quoteHost(name), strings.Join(known, ", "))
 		}
 		for _, text := range rules {
 			if err := add(text, false); err != nil {
@@ -194,4 +196,23 @@ func allowFlag(e endpoint) string {
 		return "--allow-host " + e.host()
 	}
 	return "--allow-host " + e.String()
+}
+
+// Warnings are sentences about rules that open what nobody answers for: everything
+// below a domain in which anybody can have a name (https://publicsuffix.org).
+func (p *Policy) Warnings() (out []string) {
+	if p == nil {
+		return nil
+	}
+	for _, r := range p.allow {
+		if !r.below {
+			continue
+		}
+		suffix, icann := publicsuffix.PublicSuffix(r.name)
+		// Without a dot and not of ICANN it is on no list, such as "internal".
+		if suffix == r.name && (icann || strings.Contains(suffix, ".")) {
+			out = append(out, "the rule *."+r.name+" allows hosts that anybody can register or publish on; name the hosts that are needed")
+		}
+	}
+	return out
 }

@@ -241,3 +241,29 @@ func (p *Policy) Decide(host string, port int) Decision {
 	e.port = uint16(port)
 	return p.decide(e)
 }
+
+// TestRulesThatOpenTooMuch: they are warned of, and addresses of pages are explained.
+func TestRulesThatOpenTooMuch(t *testing.T) {
+	for rule, warned := range map[string]bool{"*.com": true, "*.co.uk": true, "*.github.io": true, "*.s3.amazonaws.com": true, "*.example.com": false, "*.example.co.uk": false, "*.internal": false, "*.corp": false, "com": false, "*.github.com": false} {
+		p, err := NewPolicy([]string{rule}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Warnings(); (len(got) == 1) != warned || len(got) > 1 {
+			t.Errorf("%s: %q", rule, got)
+		}
+	}
+	if p, _ := NewPolicy([]string{"x.example"}, []string{"*.com"}, nil); len(p.Warnings()) > 0 {
+		t.Error("a denial is warned of")
+	}
+	for rule, want := range map[string]string{"http://example.com": `write "example.com"`, "https://example.com:8443/x?y": `write "example.com:8443"`, "ftp://*.example.com": `write "*.example.com"`} {
+		if _, err := ParseRule(rule); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", rule, err)
+		}
+	}
+	for name := range presets() {
+		if p, err := NewPolicy(nil, nil, []string{name}); err != nil || len(p.Warnings()) > 0 {
+			t.Errorf("%s: %v %v", name, p.Warnings(), err)
+		}
+	}
+}

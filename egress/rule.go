@@ -31,7 +31,11 @@ func ParseRule(s string) (Rule, error) {
 		return Rule{}, invalid("the rule %s %s", quoteHost(s), why)
 	}
 	if text == "" {
-		return bad("is empty, write a host such as example.com")
+		return bad("is empty; write a host such as example.com")
+	}
+	if scheme, rest, ok := strings.Cut(text, "://"); ok {
+		host, _, _ := strings.Cut(rest, "/")
+		return bad("begins with " + quoteHost(scheme+"://") + ", and rules name hosts, not addresses of pages; write " + quoteHost(host))
 	}
 	host, port, err := splitRule(text)
 	if err != nil {
@@ -39,18 +43,18 @@ func ParseRule(s string) (Rule, error) {
 	}
 	if port != "" {
 		if r.port, err = parsePort(port); err != nil {
-			return bad("has a port that is not a number from 1 to 65535, correct it")
+			return bad("has a port that is not a number from 1 to 65535; correct it")
 		}
 	}
 	if strings.ContainsRune(host, '/') {
 		p, err := netip.ParsePrefix(host)
 		switch {
 		case err != nil:
-			return bad("is not a CIDR range, write it as 192.0.2.0/24 or [2001:db8::/32]:443")
+			return bad("is not a CIDR range; write it as 192.0.2.0/24 or [2001:db8::/32]:443")
 		case p.Addr().Is4In6():
-			return bad("is an IPv4 range in IPv6 clothes, write it as IPv4")
+			return bad("is an IPv4 range in IPv6 clothes; write it as IPv4")
 		case p != p.Masked():
-			return bad("has bits set after its prefix, write " + p.Masked().String())
+			return bad("has bits set after its prefix; write " + p.Masked().String())
 		}
 		r.prefix = p
 		return r, nil
@@ -62,7 +66,7 @@ func ParseRule(s string) (Rule, error) {
 	}
 	if e.name == "" {
 		if r.below {
-			return bad("has a wildcard before an address, write a CIDR range")
+			return bad("has a wildcard before an address; write a CIDR range")
 		}
 		r.prefix = netip.PrefixFrom(e.addr, e.addr.BitLen())
 		return r, nil
@@ -76,17 +80,17 @@ func splitRule(s string) (host, port string, err error) {
 	if s[0] == '[' {
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
-			return "", "", labelFault("has an opening bracket without its closing one, write [address]:port")
+			return "", "", labelFault("has an opening bracket without its closing one; write [address]:port")
 		}
 		host, rest := s[1:end], s[end+1:]
 		if !strings.ContainsRune(host, ':') {
-			return "", "", labelFault("has brackets around something that is not IPv6, remove them")
+			return "", "", labelFault("has brackets around something that is not IPv6; remove them")
 		}
 		if rest == "" {
 			return host, "", nil
 		}
 		if rest[0] != ':' || len(rest) == 1 {
-			return "", "", labelFault("has text after its bracket, write [address]:port")
+			return "", "", labelFault("has text after its bracket; write [address]:port")
 		}
 		return host, rest[1:], nil
 	}
@@ -96,7 +100,7 @@ func splitRule(s string) (host, port string, err error) {
 	case 1:
 		host, port, _ = strings.Cut(s, ":")
 		if port == "" {
-			return "", "", labelFault("ends in a colon, add the port or remove it")
+			return "", "", labelFault("ends in a colon; add the port or remove it")
 		}
 		return host, port, nil
 	}

@@ -135,7 +135,7 @@ func readSOCKSRequest(r io.Reader) (command byte, host string, e endpoint, err e
 		host = e.host()
 	}
 	if e.port = port; err == nil && port == 0 {
-		err = invalid("the port is 0, name one from 1 to 65535")
+		err = invalid("the port is 0; name one from 1 to 65535")
 	}
 	return h[1], host, e, err
 }

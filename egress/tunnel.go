@@ -220,16 +220,18 @@ type budget struct {
 	limited bool
 	limit   int64
 	left    atomic.Int64
+	carried *atomic.Int64
 }
 
-func (b *budget) init(limit int64) {
-	b.limited, b.limit = limit > 0, limit
+func (b *budget) init(limit int64, carried *atomic.Int64) {
+	b.limited, b.limit, b.carried = limit > 0, limit, carried
 	b.left.Store(limit)
 }
 
 // take spends n or nothing.
 func (b *budget) take(n int64) bool {
 	if !b.limited {
+		b.carried.Add(n)
 		return true
 	}
 	for {
@@ -239,6 +241,7 @@ func (b *budget) take(n int64) bool {
 			return false
 		}
 		if b.left.CompareAndSwap(left, left-n) {
+			b.carried.Add(n)
 			return true
 		}
 	}
@@ -247,10 +250,11 @@ func (b *budget) take(n int64) bool {
 // reserve spends n ahead of its use, only where every connection could do so and
 // none would be starved.
 func (b *budget) reserve(n int64, conns int) bool {
-	return !b.limited || b.left.Load() > 2*n*int64(conns+1) && b.take(n)
+	return (!b.limited || b.left.Load() > 2*n*int64(conns+1)) && b.take(n)
 }
 
 func (b *budget) give(n int64) {
+	b.carried.Add(-n)
 	if b.limited {
 		b.left.Add(n)
 	}
