@@ -56,7 +56,7 @@ func (a *archive) damaged(err error) error {
 	if err == nil || sandbox.CodeOf(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return failCause(err, codeUnsafeArchive, "the archive is damaged or cut short, get a fresh copy of it")
+	return failCause(err, codeUnsafeArchive, "the archive is damaged or cut short; get a fresh copy of it")
 }
 
 // unpack hands every member to the sink and returns the format it found.

@@ -56,7 +56,7 @@ func (f *FS) copyTree(ctx context.Context, fromDir int, from string, toDir int, 
 		}
 		return finishCopy(src, dst)
 	}
-	return fail(codeUnsupported, "%s holds a %s, which cannot be copied to another file system", quote(given), kindOf(st))
+	return fail(codeUnsupported, "%s holds a %s, which cannot be copied to another file system; leave it out", quote(given), kindOf(st))
 }
 
 func (f *FS) copyFile(ctx context.Context, fromDir int, from string, toDir int, to, given string) error {

@@ -41,9 +41,9 @@ const maxDiff = 64 << 10
 func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) {
 	switch {
 	case req.OldText == "":
-		return EditResult{}, fail(codeInvalid, "old_text is empty, give the text to replace or use write_file for a new file")
+		return EditResult{}, fail(codeInvalid, "old_text is empty; give the text to replace or use write_file for a new file")
 	case req.OldText == req.NewText:
-		return EditResult{}, fail(codeInvalid, "old_text and new_text are the same, give the changed text")
+		return EditResult{}, fail(codeInvalid, "old_text and new_text are the same; give the changed text")
 	}
 	var res EditResult
 	err := f.at(req.Path, walkOptions{follow: true, write: true}, func(p *resolved) error {
@@ -81,9 +81,9 @@ func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) 
 		}
 		switch {
 		case n == 0:
-			return fail(codeEditNotFound, "old_text was not found in %s, read the file and copy the text exactly%s", quote(req.Path), nearest(d.text, req.OldText))
+			return fail(codeEditNotFound, "old_text was not found in %s; read the file and copy the text exactly%s", quote(req.Path), nearest(d.text, req.OldText))
 		case n > 1 && !req.ReplaceAll:
-			return fail(codeNotUnique, "old_text occurs %d times in %s (lines %s), add surrounding lines to make it unique or pass replace_all", n, quote(req.Path), matchLines(d.text, old))
+			return fail(codeNotUnique, "old_text occurs %d times in %s (lines %s); add surrounding lines to make it unique or pass replace_all", n, quote(req.Path), matchLines(d.text, old))
 		}
 		text := strings.Replace(d.text, old, new, n)
 		content, err := d.bytes(text, req.Path)
@@ -91,7 +91,7 @@ func (f *FS) EditFile(ctx context.Context, req EditRequest) (EditResult, error) 
 			return err
 		}
 		if len(content) > maxEditBytes {
-			return fail(codeTooLarge, "the edited file would be %d bytes long and edits make at most %d, use a command such as sed", len(content), maxEditBytes)
+			return fail(codeTooLarge, "the edited file would be %d bytes long and edits make at most %d; use a command such as sed", len(content), maxEditBytes)
 		}
 		res = EditResult{Path: p.display(), Replacements: n, Diff: unified(p.display(), d.text, text), Version: versionAfter(content)}
 		if d.st.Nlink > 1 {

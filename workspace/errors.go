@@ -72,39 +72,41 @@ func fromErrno(err error, path string) error {
 	p := quote(path)
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return failCause(err, codeCancelled, "the call was cancelled before it finished, nothing further was done")
+		return failCause(err, codeCancelled, "the call was cancelled before it finished; nothing further was done")
 	case errors.Is(err, fs.ErrNotExist):
-		return failCause(err, codeNotFound, "%s does not exist, check the path with ls", p)
+		return failCause(err, codeNotFound, "%s does not exist; check the path with ls", p)
 	case errors.Is(err, unix.EROFS):
-		return failCause(err, codePermission, "%s is on a read-only file system, write somewhere else", p)
+		return failCause(err, codePermission, "%s is on a read-only file system; write somewhere else", p)
 	case errors.Is(err, unix.ETXTBSY):
-		return failCause(err, codePermission, "%s is a program that is running, stop it first", p)
+		return failCause(err, codePermission, "%s is a program that is running; stop it first", p)
 	case errors.Is(err, unix.EBUSY):
-		return failCause(err, codePermission, "%s is in use as a mount point, leave it in place", p)
+		return failCause(err, codePermission, "%s is in use as a mount point; leave it in place", p)
 	case errors.Is(err, fs.ErrPermission):
-		return failCause(err, codePermission, "%s may not be accessed, check its owner and mode", p)
+		return failCause(err, codePermission, "%s may not be accessed; check its owner and mode", p)
 	case errors.Is(err, unix.EISDIR):
-		return failCause(err, codeIsDirectory, "%s is a directory, name a file", p)
+		return failCause(err, codeIsDirectory, "%s is a directory; name a file", p)
 	case errors.Is(err, unix.ENOTDIR):
-		return failCause(err, codeNotDirectory, "%s is not a directory or runs through something that is not one, check the path with ls", p)
+		return failCause(err, codeNotDirectory, "%s is not a directory or runs through something that is not one; check the path with ls", p)
 	case errors.Is(err, unix.ENOTEMPTY):
-		return failCause(err, codeIsDirectory, "%s is a directory that is not empty, pass recursive to remove it with its contents", p)
+		return failCause(err, codeIsDirectory, "%s is a directory that is not empty; pass recursive to remove it with its contents", p)
 	case errors.Is(err, fs.ErrExist):
-		return failCause(err, codeExists, "%s already exists, choose another name or remove it first", p)
+		return failCause(err, codeExists, "%s already exists; choose another name or remove it first", p)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return failCause(err, codeDiskFull, "no space is left for %s, the old content is unchanged: free some space and try again", p)
+		return failCause(err, codeDiskFull, "no space is left for %s and its old content is unchanged; free some space and try again", p)
 	case errors.Is(err, unix.EFBIG):
-		return failCause(err, codeTooLarge, "%s would grow past the file size limit, write less", p)
+		return failCause(err, codeTooLarge, "%s would grow past the file size limit; write less", p)
 	case errors.Is(err, unix.ENAMETOOLONG):
-		return failCause(err, codeInvalid, "%s has a name or path too long for the file system, shorten it", p)
+		return failCause(err, codeInvalid, "%s has a name or path too long for the file system; shorten it", p)
 	case errors.Is(err, unix.ELOOP):
-		return failCause(err, codeInvalid, "%s runs through too many symbolic links, name the file itself", p)
-	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		return failCause(err, codeLimit, "the server has too many files open, try again in a moment")
+		return failCause(err, codeInvalid, "%s runs through too many symbolic links; name the file itself", p)
+	case errors.Is(err, unix.EMFILE):
+		return failCause(err, codeLimit, "the server has too many files open; try again in a moment")
+	case errors.Is(err, unix.ENFILE):
+		return failCause(err, codeLimit, "the host has too many files open; try again in a moment")
 	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EOPNOTSUPP):
-		return failCause(err, codeUnsupported, "%s cannot be used as a regular file, use a command for it", p)
+		return failCause(err, codeUnsupported, "%s cannot be used as a regular file; use a command for it", p)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EILSEQ):
-		return failCause(err, codeInvalid, "%s was refused by the file system, choose another name", p)
+		return failCause(err, codeInvalid, "%s was refused by the file system; choose another name", p)
 	}
-	return failCause(err, codeInternal, "%s could not be used because of an unexpected system error, try again", p)
+	return failCause(err, codeInternal, "%s could not be used because of an unexpected system error; try again", p)
 }

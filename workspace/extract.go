@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"context"
+	"os"
 	"path"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,16 @@ type ExtractRequest struct {
 	// a compressed single file. A compressed tar is tar.
 	Format string
 	Limits ExtractLimits
+	// File is the archive where it is not a file of the workspace; Path is then only
+	// its name.
+	File *os.File
+	// Replace removes what the destination holds and the archive does not. What
+	// may not be removed refuses it all.
+	Replace bool
+	// Exact takes what a workspace may hold and a foreign archive may not: links
+	// to absolute paths or out of the archive, and names with backslashes or drive
+	// letters.
+	Exact bool
 }
 
 // ExtractResult tells what Extract did.
@@ -58,19 +69,27 @@ func (f *FS) Extract(ctx context.Context, req ExtractRequest) (ExtractResult, er
 		return ExtractResult{}, err
 	}
 	defer leave()
-	src, err := f.walk(req.Path, walkOptions{follow: true})
-	if err != nil {
-		return ExtractResult{}, err
+	file, name := req.File, req.Path
+	res := ExtractResult{Path: req.Path}
+	if file == nil {
+		src, err := f.walk(req.Path, walkOptions{follow: true})
+		if err != nil {
+			return ExtractResult{}, err
+		}
+		defer src.close()
+		file, err = openRegular(src)
+		if err == errSwapped {
+			err = unix.ELOOP
+		}
+		if err != nil {
+			return ExtractResult{}, fromErrno(err, req.Path)
+		}
+		defer file.Close()
+		name, res.Path = src.name, src.display()
+		if req.Destination == "" {
+			req.Destination = path.Dir(src.display())
+		}
 	}
-	defer src.close()
-	file, err := openRegular(src)
-	if err == errSwapped {
-		err = unix.ELOOP
-	}
-	if err != nil {
-		return ExtractResult{}, fromErrno(err, req.Path)
-	}
-	defer file.Close()
 	st, err := file.Stat()
 	if err != nil {
 		return ExtractResult{}, fromErrno(unwrapPath(err), req.Path)
@@ -78,10 +97,6 @@ func (f *FS) Extract(ctx context.Context, req ExtractRequest) (ExtractResult, er
 	if st.Size() > req.Limits.MaxInput {
 		return ExtractResult{}, fail(codeTooLarge, "the archive is %d bytes long and at most %d are taken; unpack it with a command", st.Size(), req.Limits.MaxInput)
 	}
-	if req.Destination == "" {
-		req.Destination = path.Dir(src.display())
-	}
-	res := ExtractResult{Path: src.display()}
 	err = f.atEntered(req.Destination, walkOptions{follow: true, write: true, mayMiss: true}, func(dst *resolved) error {
 		s, err := f.newStage(ctx, dst, req)
 		if err != nil {
@@ -89,7 +104,7 @@ func (f *FS) Extract(ctx context.Context, req ExtractRequest) (ExtractResult, er
 		}
 		defer s.discard()
 		res.Destination = s.display
-		a := &archive{ctx: ctx, file: file, size: st.Size(), name: src.name, limits: req.Limits, sink: s}
+		a := &archive{ctx: ctx, file: file, size: st.Size(), name: name, limits: req.Limits, sink: s}
 		if res.Format, err = a.unpack(req.Format); err != nil {
 			return err
 		}
@@ -103,6 +118,15 @@ func (f *FS) Extract(ctx context.Context, req ExtractRequest) (ExtractResult, er
 		return nil
 	})
 	return res, err
+}
+
+// InputLimit is the most bytes that an archive outside of the workspace may have:
+// what is asked for only lowers the default, as no limit of the session holds there.
+func (r *ExtractRequest) InputLimit() int64 {
+	if asked := r.Limits.MaxInput; asked > 0 {
+		return min(asked, defaultExtractLimits.MaxInput)
+	}
+	return defaultExtractLimits.MaxInput
 }
 
 func (r *ExtractRequest) fill() error {

@@ -26,11 +26,11 @@ func (s *stage) conflicts(from, to int, at []string) error {
 		case kind == KindSymlink:
 			return unsafeMember(name, "would be unpacked onto or below an existing link")
 		case kind == KindDirectory && e.kind != KindDirectory:
-			return fail(codeExists, "%s exists as a directory but is a file in the archive, nothing was unpacked: choose another destination", quote(name))
+			return fail(codeExists, "%s exists as a directory but is a file in the archive, so nothing was unpacked; choose another destination", quote(name))
 		case kind != KindDirectory && e.kind == KindDirectory, kind == KindFile && e.kind != KindFile:
-			return fail(codeExists, "%s exists but is a %s in the archive, nothing was unpacked: choose another destination", quote(name), e.kind)
+			return fail(codeExists, "%s exists but is a %s in the archive, so nothing was unpacked; choose another destination", quote(name), e.kind)
 		case kind != KindDirectory && kind != KindFile:
-			return fail(codeExists, "%s exists as a %s, nothing was unpacked: choose another destination", quote(name), kind)
+			return fail(codeExists, "%s exists as a %s, so nothing was unpacked; choose another destination", quote(name), kind)
 		}
 		return s.fs.held(path.Join(s.final, name), to, e.name, e.kind, name)
 	}, func(sub, dst int, comps []string) error { return s.conflicts(sub, dst, comps) })

@@ -22,6 +22,9 @@ type stage struct {
 	display string // the destination, for people
 	final   string // the absolute path of the destination
 	hidden  *hiddenSet
+	replace bool
+	exact   bool
+	old     string // directory in base for what is replaced, "" without
 
 	dst     *resolved // where the destination is, or its first missing part
 	missing bool
@@ -46,7 +49,7 @@ type dirMode struct {
 
 // newStage makes the stage for a destination. dst must stay open until discard.
 func (f *FS) newStage(ctx context.Context, dst *resolved, req ExtractRequest) (*stage, error) {
-	s := &stage{fs: f, ctx: ctx, hidden: f.hiddenNow(ctx), limits: req.Limits, dst: dst, kinds: map[string]Kind{}, parent: -1, base: -1, fd: -1, name: tempName()}
+	s := &stage{fs: f, ctx: ctx, hidden: f.hiddenNow(ctx), limits: req.Limits, replace: req.Replace, exact: req.Exact, dst: dst, kinds: map[string]Kind{}, parent: -1, base: -1, fd: -1, name: tempName()}
 	whole := *dst
 	whole.owned = false
 	whole.comps = append(append([]string(nil), dst.comps...), dst.missing...)
@@ -96,18 +99,22 @@ func (s *stage) discard() {
 		r := remover{fs: s.fs, ctx: context.WithoutCancel(s.ctx)}
 		r.remove(s.base, s.name, "")
 	}
+	if s.old != "" {
+		r := remover{fs: s.fs, ctx: context.WithoutCancel(s.ctx)}
+		r.remove(s.base, s.old, "")
+	}
 	if s.base >= 0 {
 		unix.Close(s.base)
 	}
 }
 
 func unsafeMember(name, why string) error {
-	return fail(codeUnsafeArchive, "the member %s %s, nothing was unpacked: use a trustworthy archive", quote(name), why)
+	return fail(codeUnsafeArchive, "the member %s %s, so nothing was unpacked; use a trustworthy archive", quote(name), why)
 }
 
 // memberPath turns the name of a member into components, or says what is wrong
 // with it.
-func memberPath(name string) ([]string, error) {
+func memberPath(name string, exact bool) ([]string, error) {
 	switch {
 	case strings.ContainsRune(name, 0):
 		return nil, unsafeMember(name, "has a NUL byte in its name")
@@ -115,9 +122,9 @@ func memberPath(name string) ([]string, error) {
 		return nil, unsafeMember(name, "has a name that is too long")
 	case strings.HasPrefix(name, "/"):
 		return nil, unsafeMember(name, "has an absolute name")
-	case strings.Contains(name, "\\"):
+	case strings.Contains(name, "\\") && !exact:
 		return nil, unsafeMember(name, "has a backslash in its name")
-	case len(name) >= 2 && name[1] == ':' && (name[0]|0x20) >= 'a' && (name[0]|0x20) <= 'z':
+	case !exact && len(name) >= 2 && name[1] == ':' && (name[0]|0x20) >= 'a' && (name[0]|0x20) <= 'z':
 		return nil, unsafeMember(name, "has a drive letter in its name")
 	}
 	comps := split(name)
@@ -138,7 +145,7 @@ func memberPath(name string) ([]string, error) {
 // add checks a member and writes it to the stage. Links wait until finish, so
 // that nothing can be written through one.
 func (s *stage) add(m member) error {
-	comps, err := memberPath(m.name)
+	comps, err := memberPath(m.name, s.exact)
 	if err != nil {
 		return err
 	}
@@ -176,7 +183,9 @@ func (s *stage) add(m member) error {
 	s.kinds[full] = m.kind
 	switch {
 	case m.kind == KindSymlink:
-		if err := insideTarget(m, len(comps)-1); err != nil {
+		// Links are made last, so that not even one that leads anywhere is written
+		// through.
+		if err := insideTarget(m, len(comps)-1); err != nil && (!s.exact || m.target == "" || strings.ContainsRune(m.target, 0) || len(m.target) > maxPath) {
 			return err
 		}
 		m.body = nil
@@ -197,11 +206,11 @@ func (s *stage) add(m member) error {
 // permit asks policy about the final place of a member.
 func (s *stage) permit(m member, comps []string) error {
 	at := path.Join(s.final, strings.Join(comps, "/"))
-	if s.fs.guards(at) || m.kind != KindDirectory && s.fs.guardsParent(at) {
-		return fail(codeProtected, "the member %s would change a protected path, nothing was unpacked: ask the user to change it", quote(m.name))
+	if s.fs.guards(at) || m.kind != KindDirectory && s.fs.guardsParent(at) || s.fs.completesBareWith(s.final, comps, s.kinds) {
+		return fail(codeProtected, "the member %s would change a protected path, so nothing was unpacked; ask the user to change it", quote(m.name))
 	}
 	if s.fs.hides() && s.fs.opts.Deny.Covers(at) {
-		return fail(codePermission, "the member %s has the name of a path that is hidden from this session, nothing was unpacked: unpack the archive with a command", quote(m.name))
+		return fail(codePermission, "the member %s has the name of a path that is hidden from this session, so nothing was unpacked; unpack the archive with a command", quote(m.name))
 	}
 	return nil
 }
@@ -311,7 +320,7 @@ func (s *stage) fill(out *os.File, m member) error {
 		}
 		size += int64(n)
 		if most := s.fs.opts.MaxFile; most > 0 && size > most {
-			return fail(codeTooLarge, "the member %s is longer than the %d bytes a file may have, nothing was unpacked: the operator can raise --limit-file-size", quote(m.name), most)
+			return fail(codeTooLarge, "the member %s is longer than the %d bytes a file may have, so nothing was unpacked; the operator can raise --limit-file-size", quote(m.name), most)
 		}
 		if err := s.fs.grow(s.dst.root, int64(n)); err != nil {
 			return err
@@ -333,7 +342,7 @@ func (s *stage) fill(out *os.File, m member) error {
 // hardLink links to an earlier file of the same archive, by its name in the
 // stage, where no link can be in the way.
 func (s *stage) hardLink(m member, comps []string) error {
-	target, err := memberPath(m.target)
+	target, err := memberPath(m.target, s.exact)
 	if err != nil || len(target) == 0 {
 		return unsafeMember(m.name, "is a hard link that leads out of the archive")
 	}
@@ -356,7 +365,7 @@ func (s *stage) hardLink(m member, comps []string) error {
 // finish makes the links and gives directories their modes, deepest first.
 func (s *stage) finish() error {
 	for _, m := range s.symlink {
-		comps, err := memberPath(m.name)
+		comps, err := memberPath(m.name, s.exact)
 		if err != nil {
 			return err
 		}
@@ -401,6 +410,14 @@ func (s *stage) install() error {
 		}
 		return err
 	}
+	if s.replace {
+		return s.installInstead()
+	}
+	return s.installOver()
+}
+
+// installOver merges the tree with what the destination holds.
+func (s *stage) installOver() error {
 	if err := s.conflicts(s.fd, s.base, nil); err != nil {
 		return err
 	}

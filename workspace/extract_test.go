@@ -352,3 +352,14 @@ func TestXZDictionary(t *testing.T) {
 
 // damage spoils the checksum of a gzip file.
 func damage(b []byte) []byte { b[len(b)-6] ^= 0xff; return b }
+
+// TestInputLimit: what is asked for an archive outside of the workspace only lowers
+// the limit.
+func TestInputLimit(t *testing.T) {
+	for asked, want := range map[int64]int64{0: 1 << 30, 10: 10, 1 << 53: 1 << 30} {
+		r := ExtractRequest{Limits: ExtractLimits{MaxInput: asked}}
+		if got := r.InputLimit(); got != want {
+			t.Errorf("%d asked: %d, want %d", asked, got, want)
+		}
+	}
+}

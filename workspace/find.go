@@ -129,7 +129,7 @@ func compileGlob(pattern string) (*glob, error) {
 		return nil, fail(codeInvalid, "the file pattern %s is not a valid glob; check its brackets and braces", quote(pattern))
 	}
 	if alternatives(g.pattern) > maxAlternatives {
-		return nil, fail(codeInvalid, "the file pattern has more than %d combinations of its braces, search for fewer at a time", maxAlternatives)
+		return nil, fail(codeInvalid, "the file pattern has more than %d combinations of its braces; search for fewer at a time", maxAlternatives)
 	}
 	return g, nil
 }

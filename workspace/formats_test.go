@@ -59,7 +59,7 @@ func TestReadUTF16(t *testing.T) {
 			t.Errorf("%+v: lines %d-%d %.60q, in UTF-8 %d-%d %.60q", req, got.StartLine, got.EndLine, got.Text, want.StartLine, want.EndLine, want.Text)
 		}
 	}
-	// Half a character at the end is no text, and no error.
+	// Half a character at the end is not text, and no error.
 	odd, err := f.ReadFile(ctx, ReadRequest{Path: "odd"})
 	wantCode(t, err, "")
 	if !strings.HasPrefix(odd.Text, "one\ntwo\n") {
@@ -151,7 +151,7 @@ func TestExtractOdd(t *testing.T) {
 	}
 }
 
-// TestExtractOntoSpecial: what is no file at the destination stops a merge.
+// TestExtractOntoSpecial: what is not a file at the destination stops a merge.
 func TestExtractOntoSpecial(t *testing.T) {
 	f, dir, _ := newFS(t, Options{})
 	put(t, dir, map[string]string{"a.tar": string(tarOf(t, reg("p", "x"))), "out/": ""})

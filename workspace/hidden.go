@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/deny"
 )
 
 // Hidden files are refused by the names a walk really took, and by inode: the
@@ -26,7 +28,8 @@ func (f *FS) hides() bool { return !f.opts.Deny.Empty() }
 func (f *FS) learnHidden() {
 	f.hiddenIDs = map[fileID]struct{}{}
 	for _, p := range f.opts.Deny.Paths() {
-		fd, err := retryEINTR(func() (int, error) { return unix.Open(p, openInodeFlags, 0) })
+		dir, name := f.hiddenAt(p)
+		fd, err := retryEINTR(func() (int, error) { return unix.Openat(dir, name, openInodeFlags, 0) })
 		if err != nil {
 			continue
 		}
@@ -38,6 +41,15 @@ func (f *FS) learnHidden() {
 		f.hiddenIDs[idOf(&st)] = struct{}{}
 		f.hiddenHeld = append(f.hiddenHeld, os.NewFile(uintptr(fd), "hidden"))
 	}
+}
+
+// hiddenAt is where the absolute path of what is hidden is looked up: in a staged
+// workspace, as the session has it.
+func (f *FS) hiddenAt(p string) (dir int, name string) {
+	if rel, ok := below(f.roots[0].real, p); ok && rel != "" && f.opts.Staged != nil {
+		return int(f.roots[0].dir.Fd()), rel
+	}
+	return unix.AT_FDCWD, p
 }
 
 // holdsRoot says that p is the workspace or a parent of it, which hides what is
@@ -67,7 +79,8 @@ func (f *FS) hiddenNow(ctx context.Context) *hiddenSet {
 	h := &hiddenSet{f: f, ctx: ctx, ids: map[fileID]struct{}{}}
 	for _, p := range f.opts.Deny.Paths() {
 		var st unix.Stat_t
-		if unix.Stat(p, &st) == nil && !f.holdsRoot(p) {
+		dir, name := f.hiddenAt(p)
+		if unix.Fstatat(dir, name, &st, 0) == nil && !f.holdsRoot(p) {
 			h.ids[idOf(&st)] = struct{}{}
 		}
 	}
@@ -87,7 +100,8 @@ func (h *hiddenSet) hasID(id fileID, linked bool) bool {
 	if _, ok := h.f.hiddenIDs[id]; ok {
 		return true
 	}
-	if !linked || !h.f.opts.Deny.Wild() {
+	// In an overlay each name of a file has an inode of its own.
+	if !linked || !h.f.opts.Deny.Wild() && h.f.opts.Staged == nil {
 		return false
 	}
 	h.once.Do(func() {
@@ -95,11 +109,27 @@ func (h *hiddenSet) hasID(id fileID, linked bool) bool {
 		h.all = err != nil || found.Partial
 		h.links = map[fileID]struct{}{}
 		for _, m := range found.Matches {
-			h.links[fileID{m.ID.Dev, m.ID.Ino}] = struct{}{}
+			if id, ok := h.f.shownID(m); ok {
+				h.links[id] = struct{}{}
+			}
 		}
 	})
 	_, found := h.links[id]
 	return found || h.all
+}
+
+// shownID is the inode that a walk meets where Scan found a match: Scan reads the
+// names of the host.
+func (f *FS) shownID(m deny.Match) (fileID, bool) {
+	rel, ok := below(f.roots[0].real, m.Path)
+	if !ok || f.opts.Staged == nil {
+		return fileID{m.ID.Dev, m.ID.Ino}, true
+	}
+	st, err := statAt(int(f.roots[0].dir.Fd()), rel)
+	if err != nil {
+		return fileID{}, false
+	}
+	return idOf(st), true
 }
 
 // hiddenName says whether a name in the directory p stands in is hidden.

@@ -14,7 +14,7 @@ import (
 func (f *FS) enter() (leave func(), err error) {
 	leave, err = f.user.Enter()
 	if err != nil {
-		return nil, failCause(err, codeInternal, "the server cannot take the identity of the session's user, ask its operator to check it")
+		return nil, failCause(err, codeInternal, "the server cannot take the identity of the session's user; ask its operator to check it")
 	}
 	return leave, nil
 }

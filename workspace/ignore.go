@@ -19,7 +19,7 @@ var ignoreFiles = [...]string{".gitignore", ".ignore"}
 // paths compared with a pattern: some seconds, and far more than a large
 // repository needs. Without it three thousand rules and a hundred thousand
 // names are hours.
-const maxIgnoreWork = 16 << 20
+var maxIgnoreWork = 16 << 20 // a test lowers it
 
 // ignoreWork is what is left of it for a tour.
 type ignoreWork struct {

@@ -24,7 +24,7 @@ func TestErrno(t *testing.T) {
 		{context.Canceled, codeCancelled}, {unix.ENOENT, codeNotFound}, {unix.EROFS, codePermission}, {unix.ETXTBSY, codePermission},
 		{unix.EBUSY, codePermission}, {unix.EACCES, codePermission}, {unix.EISDIR, codeIsDirectory}, {unix.ENOTDIR, codeNotDirectory},
 		{unix.ENOTEMPTY, codeIsDirectory}, {unix.EEXIST, codeExists}, {unix.ENOSPC, codeDiskFull}, {unix.EFBIG, codeTooLarge},
-		{unix.ENAMETOOLONG, codeInvalid}, {unix.ELOOP, codeInvalid}, {unix.EMFILE, codeLimit}, {unix.ENXIO, codeUnsupported},
+		{unix.ENAMETOOLONG, codeInvalid}, {unix.ELOOP, codeInvalid}, {unix.EMFILE, codeLimit}, {unix.ENFILE, codeLimit}, {unix.ENXIO, codeUnsupported},
 		{unix.EILSEQ, codeInvalid}, {unix.EIO, codeInternal},
 	} {
 		cause := &os.PathError{Op: "open", Path: "/host/secret", Err: tc.err}
@@ -106,8 +106,8 @@ func TestBounds(t *testing.T) {
 func TestPatchWords(t *testing.T) {
 	for _, tc := range []struct{ name, patch, says string }{
 		{"text after the first mark", "*** Begin Patch *** Add File: x\n+x\n*** End Patch\n", "alone on the line"},
-		{"a line of an added file", envelope("*** Add File: x\n+x\ny\n"), `starts with "+"`},
-		{"a move to nothing", envelope("*** Update File: a\n*** Move to: \n@@\n-one\n+1\n"), "needs a path"},
+		{"a line of an added file", envelope("*** Add File: x\n+x\ny\n"), `start each of its lines with "+"`},
+		{"a move to nothing", envelope("*** Update File: a\n*** Move to: \n@@\n-one\n+1\n"), "has no path; give one"},
 		{"not a file header", envelope("*** Rename File: a\n"), "*** Add File: "},
 		{"text between hunks", envelope("*** Update File: a\n@@\n-one\n+1\nnonsense\n"), "nonsense"},
 		{"a copy", "diff --git a/a b/c\nsimilarity index 100%\ncopy from a\ncopy to c\n", "copies"},

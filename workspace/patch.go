@@ -123,7 +123,7 @@ func (t *patcher) file(given string, follow bool) (*patchFile, string, error) {
 		return nil, "", fail(codeIsDirectory, "%s is a directory; name a file", quote(given))
 	}
 	if p.root.leaf != "" {
-		return nil, "", fail(codeInvalid, "%s is granted as a single file, change it with edit_file", quote(given))
+		return nil, "", fail(codeInvalid, "%s is granted as a single file; change it with edit_file", quote(given))
 	}
 	whole := *p
 	whole.owned, whole.missing = false, nil

@@ -176,7 +176,7 @@ func (t *patcher) stage(ctx context.Context, s *patchFile) error {
 	}
 	s.staged, err = t.fs.prepare(ctx, s.place, r)
 	if err == errOwner {
-		return fail(codePermission, "the owner of %s cannot be kept, change the file with edit_file", quote(s.given))
+		return fail(codePermission, "the owner of %s cannot be kept; change the file with edit_file", quote(s.given))
 	}
 	return err
 }

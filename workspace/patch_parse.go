@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/bluekeyes/go-gitdiff/gitdiff"
 )
@@ -42,13 +43,15 @@ func parsePatch(patch string) ([]patchOp, error) {
 
 // heredocStart is the first line of a patch sent as the command that would apply
 // it in a shell.
-var heredocStart = regexp.MustCompile(`^\s*(?:(?:apply_patch|applypatch|patch(?: -p[01])?|git apply)\s+|cat\s+)?<<-?\s*(['"]?)([A-Za-z_]\w*)(['"]?)\s*(?:\|\s*(?:apply_patch|applypatch)\s*)?$`)
+var heredocStart = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\s*(?:(?:apply_patch|applypatch|patch(?: -p[01])?|git apply)\s+|cat\s+)?<<-?\s*(['"]?)([A-Za-z_]\w*)(['"]?)\s*(?:\|\s*(?:apply_patch|applypatch)\s*)?$`)
+})
 
 // withoutHeredoc takes the patch out of such a command; any other text stays as
 // it is.
 func withoutHeredoc(patch string) string {
 	first, rest, _ := strings.Cut(strings.TrimLeft(patch, "\n"), "\n")
-	m := heredocStart.FindStringSubmatch(first)
+	m := heredocStart().FindStringSubmatch(first)
 	if m == nil || m[1] != m[3] {
 		return patch
 	}
@@ -69,11 +72,11 @@ func parseEnvelope(patch string) ([]patchOp, error) {
 		return fail(codePatchFailed, "line %d of the patch: %s", n+1, fmt.Sprintf(format, args...))
 	}
 	if strings.TrimSpace(lines[0]) != beginPatch {
-		return nil, bad(0, "expected %q alone on the line, put the first file on the next line", beginPatch)
+		return nil, bad(0, "expected %q alone on the line; put the first file on the next line", beginPatch)
 	}
 	last := len(lines) - 1
 	if strings.TrimSpace(lines[last]) != endPatch {
-		return nil, bad(last, "the patch does not end with %q, add that line", endPatch)
+		return nil, bad(last, "the patch does not end with %q; add that line", endPatch)
 	}
 	var ops []patchOp
 	for i := 1; i < last; {
@@ -85,7 +88,7 @@ func parseEnvelope(patch string) ([]patchOp, error) {
 		word, path, ok := strings.Cut(l, ": ")
 		path = strings.TrimSpace(path)
 		if !ok || path == "" {
-			return nil, bad(i, "expected \"*** Add File: \", \"*** Update File: \" or \"*** Delete File: \" with a path, got %q", shorten(l, 100))
+			return nil, bad(i, "%q is not the start of a file; write \"*** Add File: \", \"*** Update File: \" or \"*** Delete File: \" with a path", shorten(l, 100))
 		}
 		op := patchOp{path: path}
 		start := i
@@ -100,13 +103,13 @@ func parseEnvelope(patch string) ([]patchOp, error) {
 					if strings.TrimSpace(lines[i]) == "" && blankUntilMarker(lines[i:last]) {
 						continue
 					}
-					return nil, bad(i, "every line of an added file starts with \"+\", got %q", shorten(lines[i], 100))
+					return nil, bad(i, "%q is in an added file; start each of its lines with \"+\"", shorten(lines[i], 100))
 				}
 				b.WriteString(text)
 				b.WriteByte('\n')
 			}
 			if b.Len() == 0 {
-				return nil, bad(start, "the added file %s has no lines, give at least one \"+\" line", quote(path))
+				return nil, bad(start, "the added file %s has no lines; give at least one \"+\" line", quote(path))
 			}
 			op.content = b.String()
 		case "*** Delete File":
@@ -116,7 +119,7 @@ func parseEnvelope(patch string) ([]patchOp, error) {
 			if i < last {
 				if to, ok := strings.CutPrefix(lines[i], "*** Move to: "); ok {
 					if op.moveTo = strings.TrimSpace(to); op.moveTo == "" {
-						return nil, bad(i, "\"*** Move to: \" needs a path")
+						return nil, bad(i, "\"*** Move to: \" has no path; give one")
 					}
 					i++
 				}
@@ -126,10 +129,10 @@ func parseEnvelope(patch string) ([]patchOp, error) {
 				return nil, err
 			}
 			if len(op.hunks) == 0 && op.moveTo == "" {
-				return nil, bad(start, "the update of %s has no hunk, give at least one change", quote(path))
+				return nil, bad(start, "the update of %s has no hunk; give at least one change", quote(path))
 			}
 		default:
-			return nil, bad(start, "expected \"*** Add File: \", \"*** Update File: \" or \"*** Delete File: \", got %q", shorten(l, 100))
+			return nil, bad(start, "%q is not the start of a file; write \"*** Add File: \", \"*** Update File: \" or \"*** Delete File: \"", shorten(l, 100))
 		}
 		ops = append(ops, op)
 	}
@@ -173,7 +176,7 @@ func parseEnvelopeHunks(lines []string, i, last int, bad func(int, string, ...an
 			i++
 		}
 		if len(hunks) > 0 && i == start {
-			return nil, 0, bad(i, "expected \"@@\" or a line that starts with \" \", \"-\" or \"+\", got %q", shorten(lines[i], 100))
+			return nil, 0, bad(i, "%q is not part of a hunk; write \"@@\" or a line that starts with \" \", \"-\" or \"+\"", shorten(lines[i], 100))
 		}
 		changes := false
 	body:
@@ -195,11 +198,11 @@ func parseEnvelopeHunks(lines []string, i, last int, bad func(int, string, ...an
 				changes = changes || l[0] != ' '
 				h.lines = append(h.lines, hunkLine{l[0], l[1:]})
 			default:
-				return nil, 0, bad(i, "a line of a hunk starts with \" \", \"-\" or \"+\", got %q", shorten(l, 100))
+				return nil, 0, bad(i, "%q is not part of a hunk; start each of its lines with \" \", \"-\" or \"+\"", shorten(l, 100))
 			}
 		}
 		if !changes {
-			return nil, 0, bad(start, "the hunk changes nothing, give at least one \"-\" or \"+\" line")
+			return nil, 0, bad(start, "the hunk changes nothing; give at least one \"-\" or \"+\" line")
 		}
 		hunks = append(hunks, h)
 	}
@@ -230,7 +233,7 @@ func parseUnified(patch string) ([]patchOp, error) {
 		// Models miscount: try once more with the counts taken from the lines.
 		again, _, err2 := gitdiff.Parse(strings.NewReader(recount(patch)))
 		if err2 != nil {
-			return nil, failCause(err, codePatchFailed, "the unified diff is not well formed (%s), correct it or use the %q form", strings.TrimPrefix(err.Error(), "gitdiff: "), beginPatch)
+			return nil, failCause(err, codePatchFailed, "the unified diff is not well formed (%s); correct it or use the %q form", strings.TrimPrefix(err.Error(), "gitdiff: "), beginPatch)
 		}
 		files = again
 	}

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,9 @@ import (
 type protection struct {
 	rooted [][]string // folded components from the workspace root
 	deep   [][]string // folded components at any depth
+	data   [][]string // the same, of what the tools alone may not change; "*" is any name
+	except [][]string // at any depth: data does not cover these
+	base   []string   // what data and except see in front of a path
 	// ids are the inodes the rooted paths had when the workspace was opened.
 	// A command may rename the parent of a protected directory; its inode goes
 	// along and stays protected.
@@ -105,7 +109,50 @@ func (p *protection) covers(comps []string) bool {
 			return true
 		}
 	}
-	for _, pat := range p.deep {
+	return anyDepth(p.deep, c)
+}
+
+// parseData adds what the tools alone may not change.
+func (p *protection) parseData(patterns []string) error {
+	for _, pat := range patterns {
+		rest, except := strings.CutPrefix(pat, "!")
+		d, err := parseProtection([]string{rest})
+		switch {
+		case err != nil:
+			return err
+		case except:
+			p.except = append(p.except, d.deep...)
+		default:
+			p.data = append(p.data, d.deep...)
+		}
+	}
+	return nil
+}
+
+// coversData is covers for what the tools alone may not change.
+func (p *protection) coversData(comps []string) bool {
+	if len(p.data) == 0 {
+		return false
+	}
+	c := slices.Concat(p.base, foldAll(comps))
+	for _, pat := range p.except {
+		if n := len(c) - len(pat); n >= 0 && hasPrefix(c[n:], pat) {
+			c = c[:n+1] // the first name is the directory that the exception is of
+			break
+		}
+	}
+	for _, pat := range p.data {
+		for i := 0; i+len(pat) <= len(c); i++ {
+			if slices.EqualFunc(pat, c[i:i+len(pat)], func(want, name string) bool { return want == "*" || want == name }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func anyDepth(pats [][]string, c []string) bool {
+	for _, pat := range pats {
 		for i := 0; i+len(pat) <= len(c); i++ {
 			if hasPrefix(c[i:], pat) {
 				return true
@@ -129,7 +176,7 @@ func (p *protection) parentOf(comps []string) bool {
 			return true
 		}
 	}
-	for _, pat := range p.deep {
+	for _, pat := range slices.Concat(p.deep, p.data) {
 		for n := 1; n < len(pat) && n <= len(c); n++ {
 			if hasPrefix(pat[:n], c[len(c)-n:]) {
 				return true

@@ -49,7 +49,7 @@ func (f *FS) eachRoot(abs string, fn func(p *protection, comps []string) bool) b
 
 // below is the protection that patterns of the form base/rest give inside base.
 func (p *protection) below(base string) *protection {
-	out := &protection{}
+	out := &protection{data: p.data, except: p.except, base: []string{foldName(base)}}
 	for _, pat := range [][][]string{p.rooted, p.deep} {
 		for _, c := range pat {
 			if len(c) > 1 && c[0] == foldName(base) {
@@ -62,6 +62,11 @@ func (p *protection) below(base string) *protection {
 
 // guards says whether the absolute path is protected or lies below what is.
 func (f *FS) guards(abs string) bool {
+	return f.eachRoot(abs, func(p *protection, comps []string) bool { return p.coversData(comps) }) || f.guardsAll(abs)
+}
+
+// guardsAll is guards for what no tool and no restore may change.
+func (f *FS) guardsAll(abs string) bool {
 	if f.eachRoot(abs, func(p *protection, comps []string) bool { return p.covers(comps) }) {
 		return true
 	}
@@ -72,7 +77,7 @@ func (f *FS) guards(abs string) bool {
 			}
 		}
 	}
-	return false
+	return f.guardsBare(abs)
 }
 
 // guardsParent says whether the absolute path is a parent of a protected one.

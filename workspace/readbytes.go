@@ -16,6 +16,8 @@ type ByteRequest struct {
 	Offset int64
 	// Limit is the number of bytes; 0 is as many as MaxByteRange allows.
 	Limit int64
+	// NoVersion leaves ByteResult.Version empty: it costs a look at the whole file.
+	NoVersion bool
 }
 
 // ByteResult is a range of a file as it is on disk.
@@ -62,8 +64,10 @@ func readBytes(ctx context.Context, file *os.File, req ByteRequest) (ByteResult,
 		res.Offset = max(0, res.Size+res.Offset)
 	}
 	// Ahead of the content, as in ReadFile.
-	if res.Version, err = versionOf(ctx, file); err != nil {
-		return res, err
+	if !req.NoVersion {
+		if res.Version, err = versionOf(ctx, file); err != nil {
+			return res, err
+		}
 	}
 	head := make([]byte, 4096)
 	n, err := file.ReadAt(head, 0)

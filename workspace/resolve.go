@@ -104,6 +104,11 @@ func (f *FS) locate(abs string) (*root, []string, bool) {
 			}
 		}
 	}
+	if f.opts.Alias != "" {
+		if rel, ok := below(f.opts.Alias, abs); ok && depth < 1 {
+			best, rest = f.roots[0], rel
+		}
+	}
 	if best == nil {
 		best, rest = f.locateAlias(abs)
 	}
@@ -130,7 +135,7 @@ func (f *FS) locateAlias(abs string) (*root, string) {
 		var st unix.Stat_t
 		if err := unix.Stat(prefix, &st); err == nil {
 			for _, r := range f.roots {
-				if r.leaf == "" && r.id == idOf(&st) {
+				if r.leaf == "" && r.named == idOf(&st) {
 					rel, _ := below(prefix, abs)
 					return r, rel
 				}
@@ -178,7 +183,7 @@ func (f *FS) walk(given string, o walkOptions) (*resolved, error) {
 		return nil, outside(given)
 	}
 	if o.write && f.opts.ReadOnly {
-		return nil, fail(codePermission, "this workspace is read-only, nothing can be changed in it")
+		return nil, fail(codePermission, "this workspace is read-only; write somewhere else or ask the user")
 	}
 	if o.write {
 		f.learnTargets()

@@ -4,7 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // plainUser opens a workspace in which permissions mean something also when the
@@ -81,5 +84,48 @@ func TestExtractRollback(t *testing.T) {
 	wantCode(t, err, "")
 	if res.Replaced != 2 || get(t, dir+"/out/a") != "new" || get(t, dir+"/out/d/old") != "new" || get(t, dir+"/out/ro/y") != "y" {
 		t.Errorf("%+v %v", res, snapshotTree(t, dir))
+	}
+}
+
+// TestReplaceKeeps: what is moved aside for an archive and cannot come back, as
+// somebody made its name meanwhile, is not lost, and the error says where it is.
+func TestReplaceKeeps(t *testing.T) {
+	f, dir, _ := newFS(t, Options{})
+	put(t, dir, map[string]string{"out/f": "old", "out/free": "free", "out/g/x": "old"})
+	err := f.atEntered("out", walkOptions{follow: true, write: true, mayMiss: true}, func(dst *resolved) error {
+		s, err := f.newStage(ctx, dst, ExtractRequest{Replace: true})
+		if err != nil {
+			return err
+		}
+		defer s.discard()
+		s.old = tempName()
+		if err := unix.Mkdirat(s.base, s.old, 0o700); err != nil {
+			return err
+		}
+		aside, err := openSubdir(s.base, s.old)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(aside)
+		names := []string{"f", "free", "g"}
+		for _, n := range names {
+			if err := unix.Renameat(s.base, n, aside, n); err != nil {
+				return err
+			}
+		}
+		put(t, dir, map[string]string{"out/f": "made meanwhile", "out/g/y": "made meanwhile"})
+		return s.putBack(aside, names, unix.EACCES)
+	})
+	wantCode(t, err, codeConflict)
+	left, _ := filepath.Glob(dir + "/out/" + tempPrefix + "*")
+	if len(left) != 1 || !strings.Contains(err.Error(), filepath.Base(left[0])) {
+		t.Fatalf("%v, kept in %q", err, left)
+	}
+	if get(t, dir+"/out/f") != "old" || get(t, dir+"/out/free") != "free" || get(t, dir+"/out/g/x") != "old" ||
+		get(t, left[0]+"/f") != "made meanwhile" || get(t, left[0]+"/g/y") != "made meanwhile" {
+		t.Errorf("%v", snapshotTree(t, dir))
+	}
+	if err := os.RemoveAll(left[0]); err != nil {
+		t.Fatal(err)
 	}
 }

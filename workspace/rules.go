@@ -20,7 +20,7 @@ func (f *FS) Rules(ctx context.Context) *Rules {
 
 // Protects says whether a path may not be changed.
 func (r *Rules) Protects(rel string) bool {
-	return rel != "" && r.f.guards(path.Join(r.f.roots[0].real, rel))
+	return rel != "" && r.f.guardsAll(path.Join(r.f.roots[0].real, rel))
 }
 
 // Hides says whether a path may not be read. The inode and its number of links,

@@ -105,7 +105,7 @@ func (f *FS) Search(ctx context.Context, req SearchRequest) (SearchResult, error
 			return d.err
 		}
 		if !d.text {
-			return fail(codeUnsupported, "%s is a binary file, search it with a command such as strings or grep -a", quote(req.Path))
+			return fail(codeUnsupported, "%s is a binary file; search it with a command such as strings or grep -a", quote(req.Path))
 		}
 		res = SearchResult{FilesSearched: 1}
 		res.add(FileMatches{p.display(), d.lines}, d, m.context, req.MaxResults)
@@ -152,7 +152,7 @@ func compileSearch(req *SearchRequest) (*matcher, error) {
 		if errors.As(err, &se) {
 			reason = se.Code.String() + ": " + se.Expr
 		}
-		return nil, failCause(err, codeInvalid, "the pattern is not a valid RE2 regular expression (%s), correct it or escape it to search for plain text", shorten(reason, 200))
+		return nil, failCause(err, codeInvalid, "the pattern is not a valid RE2 regular expression (%s); correct it or escape it to search for plain text", shorten(reason, 200))
 	}
 	if size > maxInstructions {
 		return nil, fail(codeInvalid, "the pattern is too large: its repetitions make %d steps and at most %d are taken; use smaller counts", size, maxInstructions)

@@ -79,7 +79,7 @@ func (d *document) parse(raw []byte, given string) error {
 func (d *document) bytes(text, given string) ([]byte, error) {
 	b, ok := encode(text, d.enc)
 	if !ok {
-		return nil, fail(codeInvalid, "the new text has characters that the %s encoding of %s cannot hold, convert the file to UTF-8 first", d.enc, quote(given))
+		return nil, fail(codeInvalid, "the new text has characters that the %s encoding of %s cannot hold; convert the file to UTF-8 first", d.enc, quote(given))
 	}
 	if d.bom {
 		b = append(append([]byte(nil), d.enc.bom()...), b...)

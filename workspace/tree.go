@@ -161,7 +161,7 @@ func (f *FS) held(at string, dir int, name string, kind Kind, given string) erro
 		return nil // gone
 	}
 	if f.hiddenBelow(at, st) {
-		return fail(codePermission, "%s holds a path that is hidden from this session, work on its other parts one by one", quote(given))
+		return fail(codePermission, "%s holds a path that is hidden from this session; work on its other parts one by one", quote(given))
 	}
 	if _, ok := f.protect.ids[idOf(st)]; ok {
 		return fail(codeProtected, "%s holds a protected path; ask the user to change it", quote(given))
@@ -202,7 +202,7 @@ func (f *FS) scanTree(ctx context.Context, dir int, name, at, given string, dept
 		return err
 	}
 	if more || depth > maxDepth {
-		return fail(codeLimit, "%s is too large to be checked for protected paths, work on its parts one by one", quote(given))
+		return fail(codeLimit, "%s is too large to be checked for protected paths; work on its parts one by one", quote(given))
 	}
 	for _, e := range entries {
 		sub := at + "/" + e.name

@@ -41,6 +41,9 @@ func (f *FS) walkFrom(r *root, comps []string, given string, o walkOptions) (_ *
 	}
 	if o.write {
 		if err := f.permit(w.at); err != nil {
+			if w.at.made > 0 {
+				f.removeMade(w.at, w.at.comps[:len(w.at.comps)-1])
+			}
 			return nil, err
 		}
 	}
@@ -240,6 +243,10 @@ func (f *FS) makeParents(p *resolved, todo []string, o walkOptions) error {
 		made := f.mkdirAt(p.fd, name)
 		if made != nil && made != unix.EEXIST {
 			return made
+		}
+		if made == nil && o.write && f.completesBare(p, name) {
+			unix.Unlinkat(p.fd, name, unix.AT_REMOVEDIR)
+			return protectedError(p.given)
 		}
 		fd, err := retryEINTR(func() (int, error) { return unix.Openat(p.fd, name, openDirFlags, 0) })
 		if err != nil {

@@ -53,6 +53,8 @@ type Grant struct {
 // nothing protected.
 type Options struct {
 	Grants []Grant
+	// Alias is "" or a second absolute path of the workspace, which need not exist.
+	Alias string
 	// OwnerUID and OwnerGID become the owner of new files and directories when
 	// the server is root and acts for a session that runs as somebody else; -1
 	// leaves the owner alone. They are ignored when the server is not root.
@@ -66,6 +68,9 @@ type Options struct {
 	// session's commands see it, where owners are shown as others; fs.ErrNotExist
 	// is one that they see as it is.
 	OpenDir func(dir string) (*os.File, error)
+	// Staged, if set, is the workspace as the session sees it, which is another
+	// directory than the one of its name: an overlay. It stays the caller's to close.
+	Staged *os.File
 	// Protect lists paths refused for writing (path_protected), relative to
 	// the workspace: "name" or "a/b" at the root of the workspace only,
 	// "**/name" or "**/a/b" at any depth. Everything below a protected path is
@@ -75,6 +80,10 @@ type Options struct {
 	// ProtectGrants is the same for every other grant that can be written. A grant
 	// of a single file is not protected: it was asked for by name.
 	ProtectGrants []string
+	// ProtectData lists paths at any depth ("**/a/b") that the tools may not change
+	// either, but that Rules do not protect. Here "*" is any name, and "!**/a/b" an
+	// exception, for that path alone.
+	ProtectData []string
 	// ReadOnly refuses every change, in grants too.
 	ReadOnly bool
 	// MaxFile is the most bytes a file is made or grown to (too_large); 0 is no
@@ -123,6 +132,7 @@ type root struct {
 	given    string   // absolute, as configured
 	real     string   // absolute, links resolved when it was opened
 	id       fileID
+	named    fileID // of the directory that has the name; id, unless it is staged
 	readOnly bool
 	hidden   bool // it lies in what Options.Deny lists
 }
@@ -145,13 +155,28 @@ func Open(dir string, o Options) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, to := range []*protection{p, g} {
+		if err := to.parseData(o.ProtectData); err != nil {
+			return nil, err
+		}
+	}
 	f := &FS{opts: o, protect: p, protectGrants: g, decode: make(chan struct{}, 1)}
 	if err := f.checkIdentity(); err != nil {
 		return nil, err
 	}
-	ws, err := openRoot(dir, o.OpenDir)
+	openDir := o.OpenDir
+	if o.Staged != nil {
+		openDir = nil
+	}
+	ws, err := openRoot(dir, openDir)
 	if err != nil {
 		return nil, err
+	}
+	if o.Staged != nil {
+		if err := ws.stageAs(o.Staged); err != nil {
+			ws.dir.Close()
+			return nil, err
+		}
 	}
 	f.roots = []*root{ws}
 	if ws.leaf != "" {
@@ -188,7 +213,7 @@ func openRoot(given string, openDir func(string) (*os.File, error)) (*root, erro
 	}
 	abs, err := filepath.Abs(given)
 	if err != nil {
-		return nil, failCause(err, codeInvalid, "the root path %q cannot be made absolute, give an absolute path", given)
+		return nil, failCause(err, codeInvalid, "the root path %q cannot be made absolute; give an absolute path", given)
 	}
 	real, err := filepath.EvalSymlinks(abs)
 	if err != nil {
@@ -218,6 +243,7 @@ func openRoot(given string, openDir func(string) (*os.File, error)) (*root, erro
 		return nil, fromErrno(err, given)
 	}
 	r.id = idOf(&st)
+	r.named = r.id
 	if openDir != nil {
 		if err := r.showAs(openDir); err != nil {
 			r.dir.Close()
@@ -240,10 +266,27 @@ func (r *root) showAs(openDir func(string) (*os.File, error)) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(d.Fd()), &st); err != nil || idOf(&st) != r.id {
 		d.Close()
-		return fail(codeNotFound, "the directory %q was replaced while the session started, start it again", r.given)
+		return fail(codeNotFound, "the directory %q was replaced while the session started; start it again", r.given)
 	}
 	r.dir.Close()
 	r.dir = d
+	return nil
+}
+
+// stageAs puts the staged view of r's directory in its place.
+func (r *root) stageAs(view *os.File) error {
+	fd, err := unix.FcntlInt(view.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fromErrno(err, r.given)
+	}
+	d := os.NewFile(uintptr(fd), r.dir.Name())
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		d.Close()
+		return fromErrno(err, r.given)
+	}
+	r.dir.Close()
+	r.dir, r.id = d, idOf(&st)
 	return nil
 }
 

@@ -254,7 +254,7 @@ func regular(st *unix.Stat_t, given string) error {
 	case KindSymlink:
 		return errSwapped
 	default:
-		return fail(codeUnsupported, "%s is a %s, only regular files can be used here", quote(given), k)
+		return fail(codeUnsupported, "%s is a %s; name a regular file", quote(given), k)
 	}
 }
 
