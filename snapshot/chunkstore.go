@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -25,6 +26,8 @@ type chunkStore struct {
 const (
 	localWindow = 256 << 10
 	maxSegments = 8
+	// keptAtRest is in bytes.
+	keptAtRest = 64 << 10
 )
 
 // segment is a fetched or being fetched stretch of a pack.
@@ -225,7 +228,30 @@ func fetch(ctx context.Context, store Store, s *segment) ([]byte, error) {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = nil // the window reaches past the pack's end
 	}
-	return b[:got], err
+	if got < len(b) {
+		// Kept as it is, what a small pack holds would keep the whole window.
+		return bytes.Clone(b[:got]), err
+	}
+	return b, err
+}
+
+// rest gives up the segments when nothing reads, unless they are small: a session
+// that does nothing must not hold megabytes.
+func (v *chunkStore) rest() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	kept := 0
+	for _, s := range v.segs {
+		select {
+		case <-s.ready:
+			kept += len(s.data)
+		default: // being fetched, so somebody reads
+			return
+		}
+	}
+	if kept > keptAtRest {
+		v.segs = nil
+	}
 }
 
 func (v *chunkStore) drop(s *segment) {

@@ -34,7 +34,7 @@ const maxLabel = 200
 // snapshot and all older ones whole.
 func (r *Repo) Create(ctx context.Context, q CreateRequest) (Info, error) {
 	if len(q.Label) > maxLabel {
-		return Info{}, invalid("the label has %d bytes, use at most %d", len(q.Label), maxLabel)
+		return Info{}, invalid("the label has %d bytes; use at most %d", len(q.Label), maxLabel)
 	}
 	if q.Label == Latest {
 		return Info{}, invalid("the label %s means the newest snapshot everywhere; choose another", q.Label)
@@ -43,10 +43,10 @@ func (r *Repo) Create(ctx context.Context, q CreateRequest) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	rec, _, err := r.create(ctx, q)
+	rec, s, err := r.create(ctx, q)
 	if err == nil && rec.Info.Unchanged {
 		done()
-		return rec.Info, nil
+		return s.unread(rec.Info), nil
 	}
 	if err == nil {
 		err = r.retain(ctx, rec.Info.ID)
@@ -60,7 +60,21 @@ func (r *Repo) Create(ctx context.Context, q CreateRequest) (Info, error) {
 			r.log.Warn("collecting garbage failed", "cause", err)
 		}
 	}
-	return rec.Info, nil
+	return s.unread(rec.Info), nil
+}
+
+// unread adds what the walk could not read. A record does not say it: an unchanged
+// snapshot is that of an earlier walk.
+func (s *scan) unread(i Info) Info {
+	for _, p := range s.skipped {
+		if p.Reason != skipUnreadable && p.Reason != skipLong {
+			continue
+		}
+		if i.UnreadCount++; i.UnreadCount <= maxSkipped {
+			i.Unread = append(i.Unread, printable(p.Path))
+		}
+	}
+	return i
 }
 
 // create does it under the locks and also returns what the walk left out.
@@ -110,6 +124,9 @@ func (r *Repo) newest(ctx context.Context) (*record, string, error) {
 	}
 	last := ids[len(ids)-1]
 	for i := len(ids) - 1; i >= 0; i-- {
+		if rec := r.known.newest(r, ids[i]); rec != nil {
+			return rec, last, nil
+		}
 		rec, err := r.load(ctx, ids[i])
 		if err == nil {
 			return rec, last, nil
@@ -324,7 +341,11 @@ func (r *Repo) putRecord(ctx context.Context, rec *record) error {
 	if len(b) > maxRecord {
 		return errors.New("the record is too large")
 	}
-	return r.store.Put(ctx, recordPrefix+rec.Info.ID, bytes.NewReader(b), int64(len(b)))
+	err = r.store.Put(ctx, recordPrefix+rec.Info.ID, bytes.NewReader(b), int64(len(b)))
+	if err == nil && r.far() {
+		r.known.note(rec)
+	}
+	return err
 }
 
 func (w *writer) unchanged() bool {

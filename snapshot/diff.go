@@ -94,7 +94,7 @@ func (r *Repo) compare(ctx context.Context, from, to, path string, s *scan, each
 	}
 	if from == to {
 		if from == "" {
-			return invalid("both sides of the comparison are the workspace, name a snapshot")
+			return invalid("both sides of the comparison are the workspace; name a snapshot")
 		}
 		_, err := r.load(ctx, from)
 		return err
@@ -276,7 +276,7 @@ func (r *Repo) textOf(ctx context.Context, a, b *entry, aNow, bNow bool) (string
 	if err != nil {
 		return "", err
 	}
-	if !isText(x) || !isText(y) {
+	if !IsText(x) || !IsText(y) {
 		return fmt.Sprintf("%s: %s (binary) %d -> %d bytes\n", c.Kind, name, c.SizeBefore, c.SizeAfter), nil
 	}
 	oldName, newName := "a/"+name, "b/"+name
@@ -293,7 +293,8 @@ func (r *Repo) textOf(ctx context.Context, a, b *entry, aNow, bNow bool) (string
 	return d, nil
 }
 
-func isText(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }
+// IsText says whether b can be shown as text.
+func IsText(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }
 
 // content reads a small file, from the workspace or from the store.
 func (r *Repo) content(ctx context.Context, e *entry, now bool) ([]byte, error) {

@@ -28,7 +28,7 @@ func invalid(format string, a ...any) error {
 }
 
 func unsafeArchive(member, reason string) error {
-	return sandbox.Errorf(codeUnsafe, nil, "the archive member %s is refused: %s; nothing was changed, make the archive again without it", quote(member), reason)
+	return sandbox.Errorf(codeUnsafe, nil, "the archive member %s is refused: %s; nothing was changed; make the archive again without it", quote(member), reason)
 }
 
 // fail wraps a cause. The code follows the cause where it says more than the

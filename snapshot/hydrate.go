@@ -89,7 +89,7 @@ func limit(v, def int64) int64 {
 
 func (r *Repo) importArchive(ctx context.Context, archive io.Reader, q ImportRequest) (*record, error) {
 	if len(q.Label) > maxLabel {
-		return nil, invalid("the label has %d bytes, use at most %d", len(q.Label), maxLabel)
+		return nil, invalid("the label has %d bytes; use at most %d", len(q.Label), maxLabel)
 	}
 	_, last, err := r.newest(ctx)
 	if err != nil {

@@ -34,7 +34,7 @@ const (
 // back.
 func NewLocalStore(dir string) (Store, error) {
 	if dir == "" {
-		return nil, invalid("the snapshot directory has no name, give one")
+		return nil, invalid("the snapshot directory has no name; give one")
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -48,10 +48,10 @@ func NewLocalStore(dir string) (Store, error) {
 		return nil, fail(err, "the snapshot directory could not be opened")
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return nil, invalid("the snapshot directory is a link or a file, name the directory itself")
+		return nil, invalid("the snapshot directory is a link or a file; name the directory itself")
 	}
 	if int(st.Uid) != os.Geteuid() {
-		return nil, invalid("the snapshot directory belongs to another user, choose one of your own")
+		return nil, invalid("the snapshot directory belongs to another user; choose one of your own")
 	}
 	if st.Mode&0o077 != 0 {
 		if err := os.Chmod(abs, 0o700); err != nil {

@@ -47,7 +47,7 @@ func newManifestWriter(w io.Writer) *manifestWriter {
 
 func (m *manifestWriter) add(e *entry) error {
 	if m.n > 0 && comparePaths(m.last, e.path) >= 0 {
-		return sandbox.Errorf(codeInternal, nil, "the walk met %s out of order, report this as a bug", quote(e.path))
+		return sandbox.Errorf(codeInternal, nil, "the walk met %s out of order; report this as a bug", quote(e.path))
 	}
 	b := m.buf
 	var flags byte

@@ -27,7 +27,7 @@ const paxXattr = "SCHILY.xattr." // as GNU tar and libarchive name them
 // of the workspace is read.
 func (r *Repo) Persist(ctx context.Context, id string, w io.Writer, format Format) error {
 	if format != Tar && format != TarZst {
-		return invalid("the archive format %s is not known, use tar or tar.zst", quote(string(format)))
+		return invalid("the archive format %s is not known; use tar or tar.zst", quote(string(format)))
 	}
 	done, err := r.share(ctx)
 	if err != nil {

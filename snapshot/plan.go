@@ -320,7 +320,7 @@ func (p *planner) build(t *entry, at string, top bool) error {
 func (p *planner) both(c, t *entry, above bool) error {
 	if c.kind != t.kind {
 		if _, ok := p.pinned[c.path]; ok && c.kind == kindDir {
-			return sandbox.Errorf(codeFailed, nil, "the directory %s must become something else but holds what no snapshot can bring back (ignored, mounted or special files): move that away and try again", quote(c.path))
+			return sandbox.Errorf(codeFailed, nil, "the directory %s must become something else but holds what no snapshot can bring back (ignored, mounted or special files); move that away and try again", quote(c.path))
 		}
 		p.changed++
 		if c.kind == kindDir {

@@ -114,6 +114,7 @@ func (r *Repo) spared(all []Info) map[string]bool {
 	for id := range r.pinned {
 		safe[id] = true
 	}
+	safe[r.held] = true
 	return safe
 }
 
@@ -123,7 +124,7 @@ func (r *Repo) expire(ctx context.Context, keep []string) (int, error) {
 	if ret.Count <= 0 && ret.Age <= 0 {
 		return 0, nil
 	}
-	all, err := r.List(ctx)
+	all, err := r.recall(ctx)
 	if err != nil || len(all) < 2 {
 		return 0, err
 	}

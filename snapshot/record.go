@@ -43,6 +43,10 @@ type Info struct {
 	// Unchanged is set by Create when an automatic snapshot found the workspace
 	// exactly as in the newest one, which is then returned instead of another.
 	Unchanged bool `json:"-"`
+	// Unread is set by Create: the paths that are there and not in the snapshot, as
+	// they may not be read or are too long; at most 100 of UnreadCount.
+	Unread      []string `json:"-"`
+	UnreadCount int      `json:"-"`
 }
 
 // Skipped is one path that a snapshot does not hold as it was.
@@ -208,6 +212,9 @@ func (r *Repo) load(ctx context.Context, id string) (*record, error) {
 	rec, err := decodeRecord(b, id)
 	if err != nil {
 		return nil, fail(err, "snapshot %s could not be read", id)
+	}
+	if r.far() {
+		r.known.note(rec)
 	}
 	return rec, nil
 }

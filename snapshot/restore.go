@@ -84,7 +84,7 @@ func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool
 		more, err := r.unlock(ctx, rec, path, walk)
 		opened = append(opened, more...)
 		if err != nil {
-			return res, fail(err, "snapshot %s could not be restored, nothing was changed", rec.Info.ID)
+			return res, fail(err, "snapshot %s could not be restored and nothing was changed", rec.Info.ID)
 		}
 		if len(more) == 0 {
 			break
@@ -93,7 +93,7 @@ func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool
 	res.Snapshot, res.Checkpoint = rec.Info.ID, now.Info.ID
 	p, err := r.plan(ctx, now, rec, path, merge, walk)
 	if err != nil {
-		return res, fail(err, "snapshot %s could not be restored, nothing was changed", rec.Info.ID)
+		return res, fail(err, "snapshot %s could not be restored and nothing was changed", rec.Info.ID)
 	}
 	res.Added, res.Changed, res.Removed = p.added, p.changed, p.removed
 	for _, s := range now.Info.Skipped {
@@ -111,7 +111,7 @@ func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool
 				return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, invalid("%s is on the file system mounted at %s, which snapshots do not hold; restore another path", quote(path), quote(s.Path))
 			}
 		}
-		return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, invalid("neither the snapshot nor the workspace has %s, name a path of one of them", quote(path))
+		return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, invalid("neither the snapshot nor the workspace has %s; name a path of one of them", quote(path))
 	}
 	for _, g := range p.git {
 		if len(g.moves) > 0 {
@@ -119,7 +119,7 @@ func (r *Repo) restore(ctx context.Context, rec *record, path string, merge bool
 		}
 	}
 	if err := r.carryOut(ctx, p); err != nil {
-		return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, fail(err, "snapshot %s could not be restored, the workspace is as it was", rec.Info.ID)
+		return RestoreResult{Snapshot: res.Snapshot, Checkpoint: res.Checkpoint}, fail(err, "snapshot %s could not be restored and the workspace is as it was", rec.Info.ID)
 	}
 	if err := r.retain(ctx, rec.Info.ID, res.Checkpoint); err != nil {
 		r.log.Warn("applying the retention failed", "cause", err)
@@ -135,7 +135,15 @@ func (r *Repo) carryOut(ctx context.Context, p *plan) (err error) {
 	if err := r.room(p.bytes); err != nil {
 		return err
 	}
-	a := &apply{r: r, plan: p, lock: -1, opened: map[string]int{}, was: map[string]before{}}
+	a := &apply{r: r, tree: r.tree, plan: p, lock: -1, opened: map[string]int{}, was: map[string]before{}}
+	if u := r.tree.user; u != nil && r.opt.AsUser {
+		a.user, a.tree = u, &tree{root: r.tree.root, fd: r.tree.fd, dev: r.tree.dev}
+		leave, err := u.Enter()
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
 	defer a.close()
 	err = a.stage(ctx)
 	if err == nil {
@@ -146,7 +154,7 @@ func (r *Repo) carryOut(ctx context.Context, p *plan) (err error) {
 			// Some process took away what was to be put back. The private
 			// directory stays: it holds the only copy of what is in it.
 			r.log.Error("undoing a restore failed", "cause", undo)
-			return sandbox.Errorf(codeFailed, err, "the restore failed and could not be undone wholly (%s): stop the running commands and restore the newest checkpoint", reason(undo))
+			return sandbox.Errorf(codeFailed, err, "the restore failed and could not be undone wholly (%s); stop the running commands and restore the newest checkpoint", reason(undo))
 		}
 	}
 	a.discard()
@@ -161,7 +169,7 @@ func (r *Repo) room(need int64) error {
 		return err
 	}
 	if free := uint64(fs.Bavail) * uint64(fs.Bsize); uint64(need) > free {
-		return sandbox.Errorf(CodeDiskFull, nil, "the restore writes %d bytes in addition to the files and only %d are free: free some space, nothing was changed", need, free)
+		return sandbox.Errorf(CodeDiskFull, nil, "the restore writes %d bytes in addition to the files and only %d are free, so nothing was changed; free some space", need, free)
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -43,6 +44,9 @@ import (
 type Options struct {
 	Root     string   // the workspace, if RootFile is nil
 	RootFile *os.File // the workspace's open directory; stays the caller's to close
+	// AsUser has a root server restore with the rights of the workspace's owner alone,
+	// for a file system that nobody else can make files in, as of a staged workspace.
+	AsUser bool
 
 	// Ignore holds glob patterns (with **) of paths that are neither stored nor
 	// touched by a restore; one without a slash matches the name at any depth.
@@ -128,10 +132,14 @@ type Repo struct {
 
 	write   chan struct{} // held by Create, Restore, Hydrate, Delete, Prune
 	gc      sync.RWMutex  // held for writing by Prune only
+	reading atomic.Int32  // operations that read chunks
 	dropped int           // records deleted since the last collection; under write
 
 	pinMu  sync.Mutex
 	pinned map[string]bool
+	held   string
+
+	known known
 }
 
 // Pin keeps a snapshot from retention for as long as r is open.
@@ -142,6 +150,14 @@ func (r *Repo) Pin(id string) {
 		r.pinned = map[string]bool{}
 	}
 	r.pinned[id] = true
+}
+
+// Hold keeps one snapshot from retention in place of the one held before. It is the
+// one from which the workspace would come back, which need not be the newest.
+func (r *Repo) Hold(id string) {
+	r.pinMu.Lock()
+	defer r.pinMu.Unlock()
+	r.held = id
 }
 
 // ignored is the set of Options.Ignored.
@@ -164,7 +180,7 @@ func (r *Repo) ignored(ctx context.Context) (map[string]struct{}, error) {
 // inside the workspace, where the sandboxed process could rewrite it.
 func New(store Store, o Options) (*Repo, error) {
 	if store == nil {
-		return nil, invalid("no store was given, open one first")
+		return nil, invalid("no store was given; open one first")
 	}
 	r := &Repo{store: store, chunks: newChunkStore(store), opt: o, uid: -1, gid: -1, write: make(chan struct{}, 1)}
 	if r.opt.Parallel <= 0 {
@@ -178,7 +194,7 @@ func New(store Store, o Options) (*Repo, error) {
 	}
 	for _, p := range o.Ignore {
 		if !doublestar.ValidatePattern(p) || p == "" {
-			return nil, invalid("the ignore pattern %s is not a valid glob, correct it", quote(p))
+			return nil, invalid("the ignore pattern %s is not a valid glob; correct it", quote(p))
 		}
 	}
 	for i, p := range o.Skip {
@@ -187,7 +203,7 @@ func New(store Store, o Options) (*Repo, error) {
 			return nil, err
 		}
 		if c == "" {
-			return nil, invalid("the skip path %s is the whole workspace, name something in it", quote(p))
+			return nil, invalid("the skip path %s is the whole workspace; name something in it", quote(p))
 		}
 		if i == 0 {
 			r.opt.Skip = make([]string, len(o.Skip))
@@ -197,7 +213,7 @@ func New(store Store, o Options) (*Repo, error) {
 	root := o.RootFile
 	if root == nil {
 		if o.Root == "" {
-			return nil, invalid("no workspace was given, name its directory")
+			return nil, invalid("no workspace was given; name its directory")
 		}
 		f, err := os.OpenFile(o.Root, os.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -333,14 +349,21 @@ func (r *Repo) begin(ctx context.Context) (func(), error) {
 // share keeps chunks from being collected while they are read or built upon.
 func (r *Repo) share(ctx context.Context) (func(), error) {
 	r.gc.RLock()
-	done := r.gc.RUnlock
+	r.reading.Add(1)
+	done := func() {
+		if r.reading.Add(-1) == 0 {
+			r.chunks.rest()
+		}
+		r.gc.RUnlock()
+	}
 	if l, ok := r.store.(Locker); ok {
 		unlock, err := l.Lock(ctx, false)
 		if err != nil {
-			r.gc.RUnlock()
+			done()
 			return nil, fail(err, "the snapshot store could not be locked")
 		}
-		done = func() { unlock(); r.gc.RUnlock() }
+		free := done
+		done = func() { unlock(); free() }
 	}
 	if err := r.chunks.refresh(ctx); err != nil {
 		done()
@@ -386,14 +409,14 @@ func (r *Repo) skippedDeep(path string) bool {
 // "." and empty parts; "" is the workspace. "..", NUL and absolute are refused.
 func cleanPath(p string) (string, error) {
 	if strings.HasPrefix(p, "/") || strings.IndexByte(p, 0) >= 0 || len(p) > maxPath {
-		return "", invalid("the path %s is not one below the workspace, give a relative path", quote(p))
+		return "", invalid("the path %s is not one below the workspace; give a relative path", quote(p))
 	}
 	var parts []string
 	for _, s := range strings.Split(p, "/") {
 		switch s {
 		case "", ".":
 		case "..":
-			return "", invalid("the path %s holds \"..\", give the path below the workspace", quote(p))
+			return "", invalid("the path %s holds \"..\"; give the path below the workspace", quote(p))
 		default:
 			parts = append(parts, s)
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/fsuser"
 )
 
 // stagePrefix starts the name of the private directory. It must lie on the file
@@ -19,6 +21,8 @@ const stagePrefix = ".mcp-sandbox-restore-"
 // apply carries a plan out.
 type apply struct {
 	r     *Repo
+	tree  *tree        // of the workspace
+	user  *fsuser.User // whose rights all of it has; nil for the server's
 	plan  *plan
 	base  int    // the directory the private one is in: of a stage directory, or the root
 	own   bool   // base is to be closed
@@ -75,7 +79,7 @@ func (a *apply) stage(ctx context.Context) error {
 		unix.Unlinkat(a.base, a.name, unix.AT_REMOVEDIR)
 		return err
 	}
-	a.dir = &tree{fd: a.fd, dev: a.r.tree.dev}
+	a.dir = &tree{fd: a.fd, dev: a.tree.dev}
 	list := a.plan.stage
 	var dirs, links []*staged
 	batches := make(chan []*staged, 64)
@@ -192,12 +196,29 @@ func (a *apply) link(s *staged) error {
 }
 
 func (a *apply) writeBatches(ctx context.Context, batches <-chan []*staged) error {
+	leave, err := a.user.Enter()
+	if err != nil {
+		return err
+	}
+	defer func() { leave() }()
 	dec, err := newExpander()
 	if err != nil {
 		return err
 	}
 	defer dec.Close()
 	w := &fileWriter{ctx: ctx, r: a.r, dec: dec}
+	if a.user != nil {
+		// The store is the server's own.
+		w.read = func(read func()) error {
+			leave()
+			read()
+			var err error
+			if leave, err = a.user.Enter(); err != nil {
+				leave = func() {}
+			}
+			return err
+		}
+	}
 	for b := range batches {
 		if ctx.Err() != nil {
 			continue
@@ -224,6 +245,8 @@ type fileWriter struct {
 	r   *Repo
 	dec *zstd.Decoder
 	buf []byte
+	// read, if set, runs what reads the store.
+	read func(read func()) error
 }
 
 func (w *fileWriter) write(dir int, name string, e *entry) error {
@@ -263,7 +286,13 @@ func (w *fileWriter) fill(fd int, e *entry) error {
 			continue
 		}
 		var err error
-		if w.buf, err = w.r.chunks.read(w.ctx, w.dec, w.buf, p.id); err != nil {
+		read := func() { w.buf, err = w.r.chunks.read(w.ctx, w.dec, w.buf, p.id) }
+		if w.read == nil {
+			read()
+		} else if rerr := w.read(read); err == nil {
+			err = rerr
+		}
+		if err != nil {
 			return fail(err, "the file %s is damaged in the store", quote(e.path))
 		}
 		if int64(len(w.buf)) != p.n {

@@ -22,7 +22,7 @@ type before struct {
 }
 
 // errMoved says that a process changed the very thing that was being restored.
-var errMoved = sandbox.Errorf(codeFailed, nil, "the workspace changed while it was being restored, so it was left as it is: stop the running commands and try again")
+var errMoved = sandbox.Errorf(codeFailed, nil, "the workspace changed while it was being restored, so it was left as it is; stop the running commands and try again")
 
 // touch opens a directory of the workspace, notes what it was and makes it
 // writable for now. The descriptor belongs to a.
@@ -36,7 +36,7 @@ func (a *apply) touch(dir string) (int, error) {
 			delete(a.opened, dir)
 		}
 	}
-	fd, err := a.r.tree.openDir(dir)
+	fd, err := a.tree.openDir(dir)
 	if err != nil {
 		return -1, err
 	}
@@ -83,7 +83,7 @@ func (a *apply) swap(ctx context.Context) error {
 				a.reason = err
 				continue
 			}
-			return fail(err, "%s could not be restored, the workspace is as it was", quote(o.path))
+			return fail(err, "%s could not be restored and the workspace is as it was", quote(o.path))
 		}
 	}
 	if len(a.refused) > 0 {
@@ -157,7 +157,7 @@ func (a *apply) inOpenDir(dir string, fn func(fd int) error) error {
 	if fd, ok := a.opened[dir]; ok {
 		return fn(fd)
 	}
-	fd, err := a.r.tree.openDir(dir)
+	fd, err := a.tree.openDir(dir)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (a *apply) away(dir string, fd int, name string) error {
 	}
 	old := "old" + strconv.Itoa(a.trash)
 	if err == nil {
-		err = unix.Renameat(fd, name, a.fd, old)
+		err = moveName(fd, name, a.fd, old)
 	}
 	if errors.Is(err, unix.ENOENT) {
 		return nil

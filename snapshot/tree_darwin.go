@@ -40,3 +40,6 @@ func spread(int) {}
 
 // mayWriteDir: on macOS a server works on a workspace with its own rights.
 func mayWriteDir(int) error { return nil }
+
+// moveName is rename(2).
+func moveName(adir int, a string, bdir int, b string) error { return unix.Renameat(adir, a, bdir, b) }

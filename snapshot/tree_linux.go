@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/treecopy"
 )
 
 // openBeneath resolves rel in one step with openat2(2), Linux 5.6.
@@ -63,7 +65,16 @@ func sticky(mode uint32) os.FileMode {
 
 // exchange swaps two names in one step.
 func exchange(adir int, a string, bdir int, b string) error {
-	return unix.Renameat2(adir, a, bdir, b, unix.RENAME_EXCHANGE)
+	err := unix.Renameat2(adir, a, bdir, b, unix.RENAME_EXCHANGE)
+	if err == unix.EXDEV && (treecopy.Refused(adir, a, bdir) || treecopy.Refused(bdir, b, adir)) {
+		return unix.ENOTSUP // in two steps, see moveName
+	}
+	return err
+}
+
+// moveName is rename(2), also for a directory of the lower layer of an overlay.
+func moveName(adir int, a string, bdir int, b string) error {
+	return new(treecopy.Copier).Rename(adir, a, bdir, b, 0)
 }
 
 // renameNew renames, failing with EEXIST if the new name is there.

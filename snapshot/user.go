@@ -13,7 +13,7 @@ import (
 // mayChange fails unless the user may make and remove names in an open directory, or
 // could give themselves the right.
 func (a *apply) mayChange(fd int) error {
-	u := a.r.tree.user
+	u := a.tree.user
 	if u == nil || a.mayOwn(fd, ".") == nil {
 		return nil
 	}
@@ -27,7 +27,7 @@ func (a *apply) mayChange(fd int) error {
 
 // mayOwn fails unless name is the user's, who alone can set its mode and times.
 func (a *apply) mayOwn(dir int, name string) error {
-	if a.r.tree.user == nil {
+	if a.tree.user == nil {
 		return nil
 	}
 	var st unix.Stat_t
@@ -41,7 +41,7 @@ func (a *apply) mayOwn(dir int, name string) error {
 // mayReplace fails where name is another user's in a directory that keeps what
 // belongs to others (the sticky bit, unlink(2)).
 func (a *apply) mayReplace(dir int, name string) error {
-	if a.r.tree.user == nil {
+	if a.tree.user == nil {
 		return nil
 	}
 	st, err := fstat(dir)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"mcp-sandbox/snapshot"
 )
@@ -50,7 +51,7 @@ func ParseURL(s string) (Options, error) {
 		return Options{}, errors.New("the store address is not of the form s3://bucket/prefix?endpoint=host")
 	}
 	if u.User != nil {
-		return Options{}, errors.New("the store address holds credentials, give them in the environment")
+		return Options{}, errors.New("the store address holds credentials; give them in the environment")
 	}
 	q := u.Query()
 	o := Options{Bucket: u.Host, Prefix: strings.Trim(u.Path, "/"), Endpoint: "s3.amazonaws.com"}
@@ -116,14 +117,24 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the object store address is not usable: %w", err)
 	}
+	if err := s3utils.CheckValidBucketName(o.Bucket); err != nil {
+		return nil, fmt.Errorf("no bucket can have that name: %w", err)
+	}
 	ok, err := c.BucketExists(ctx, o.Bucket)
 	if err != nil {
-		return nil, fmt.Errorf("the bucket cannot be reached: %w", err)
+		return nil, refusedAs(err)
 	}
 	if !ok {
-		return nil, errors.New("the bucket does not exist, make it first")
+		return nil, &RefusedError{What: "the bucket does not exist; make it first, or check its name"}
 	}
 	return &Store{c: c, up: up, tries: retries, bucket: o.Bucket, prefix: strings.Trim(o.Prefix, "/")}, nil
+}
+
+// Sub is the same bucket below a further prefix, over the same connections.
+func (s *Store) Sub(prefix string) *Store {
+	sub := *s
+	sub.prefix = path.Join(s.prefix, prefix)
+	return &sub
 }
 
 // Window tells package snapshot to read in large pieces.

@@ -5,6 +5,11 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -19,32 +24,45 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // server is an S3 server on loopback. refuse, when above zero, counts uploads
-// that it answers with 503 after having read half of them.
+// that it answers with 503 after having read half of them; lose counts those whose
+// answer is replaced by 503.
 type server struct {
 	addr   string
 	refuse atomic.Int32
+	lose   atomic.Int32
 	puts   atomic.Int32
+
+	requests atomic.Int32
 }
 
 func start(t *testing.T) *server {
 	t.Helper()
 	s := &server{}
-	backend := s3mem.New()
-	if err := backend.CreateBucket("snapshots"); err != nil {
-		t.Fatal(err)
+	inner := storetest.Engine()
+	if inner == nil {
+		backend := s3mem.New()
+		if err := backend.CreateBucket(storetest.Bucket); err != nil {
+			t.Fatal(err)
+		}
+		inner = gofakes3.New(backend).Server()
 	}
-	inner := gofakes3.New(backend).Server()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.addr = l.Addr().String()
 	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.requests.Add(1)
 		if r.Method == http.MethodPut {
 			s.puts.Add(1)
 			if s.refuse.Add(-1) >= 0 {
 				buf := make([]byte, r.ContentLength/2)
 				r.Body.Read(buf)
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			if s.lose.Add(-1) >= 0 {
+				inner.ServeHTTP(httptest.NewRecorder(), r)
 				w.WriteHeader(http.StatusServiceUnavailable)
 				return
 			}
@@ -62,8 +80,9 @@ func open(t *testing.T, s *server, prefix string) *Store {
 	tr := &http.Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
 	st, err := New(context.Background(), Options{
-		Endpoint: s.addr, Bucket: "snapshots", Prefix: prefix, Insecure: true, PathStyle: true,
-		Region: "us-east-1", AccessKey: "test", SecretKey: "test-secret", Transport: tr,
+		// An engine is the same for all tests, and the port another for each.
+		Endpoint: s.addr, Bucket: storetest.Bucket, Prefix: path.Join(strings.ReplaceAll(s.addr, ":", "-"), prefix), Insecure: true, PathStyle: true,
+		Region: "us-east-1", AccessKey: storetest.AccessKey, SecretKey: storetest.SecretKey, Transport: tr,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -135,5 +154,43 @@ func TestParseURL(t *testing.T) {
 		if _, err := ParseURL(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
+	}
+}
+
+// TestRequestsOfACreate: what a snapshot costs in round trips does not grow with the
+// snapshots that there are, and retention holds all the same.
+func TestRequestsOfACreate(t *testing.T) {
+	srv := start(t)
+	ws := t.TempDir()
+	r, err := snapshot.New(open(t, srv, "p"), snapshot.Options{Root: ws, Retention: snapshot.Retention{Count: 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	requests := func(i int) int32 {
+		if err := os.WriteFile(filepath.Join(ws, "f"), []byte(strings.Repeat("x", i+1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := srv.requests.Load()
+		if _, err := r.Create(context.Background(), snapshot.CreateRequest{Auto: true}); err != nil {
+			t.Fatal(err)
+		}
+		return srv.requests.Load() - before
+	}
+	requests(0)
+	first := requests(1)
+	for i := range 15 {
+		requests(i + 2)
+	}
+	if last := requests(17); last > first {
+		t.Errorf("%d requests with 2 snapshots, %d with 18", first, last)
+	}
+	t.Logf("%d requests", first)
+	for i := range 15 {
+		requests(i + 18)
+	}
+	list, err := r.List(context.Background())
+	if err != nil || len(list) != 20 {
+		t.Errorf("%d snapshots are kept, %v", len(list), err)
 	}
 }
