@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mcp-sandbox/audit"
+	"mcp-sandbox/directory"
 	"mcp-sandbox/gitconfig"
 	"mcp-sandbox/manifest"
 	"mcp-sandbox/sandbox"
@@ -20,8 +21,15 @@ import (
 type Config struct {
 	// Root is a caller-chosen workspace, kept at the end; "" makes an owned one.
 	Root string
+	// WorkspaceAlias is "" or a path such as /workspace at which commands and file
+	// tools find the workspace as well, the former at the levels with namespaces.
+	WorkspaceAlias string
 	// rootName is the path by which Root was named, where links lead to it.
 	rootName string
+	// Staged keeps Root as it is: what sessions change goes to a stage in StateDir, and
+	// reaches Root when a person applies it. StageApply lets the model apply what is
+	// neither protected nor executable nor in conflict.
+	Staged, StageApply bool
 	// TempDir is where owned workspaces are made; "" is the system's.
 	TempDir string
 	// StateDir is the server's own directory; "" is DefaultStateDir.
@@ -54,6 +62,8 @@ type Config struct {
 	AllowRoot bool
 	// ReadOnly refuses every change through the file tools.
 	ReadOnly bool
+	// ReadOnlyRoot keeps commands from changing Root as well; ReadOnly is set with it.
+	ReadOnlyRoot bool
 	// Network is none, loopback (default), allow or host.
 	Network sandbox.Network
 	Limits  sandbox.Limits
@@ -70,6 +80,19 @@ type Config struct {
 	// OpenStore opens another store for the workspace of a key, such as one in
 	// object storage; nil is the directory. It is the operator's to prune.
 	OpenStore func(key string) (snapshot.Store, error)
+	// Directory is where kept sessions are recorded in place of StateDir, for servers
+	// that share nothing else; nil is StateDir. It wants Key, OpenStore, which gets
+	// the id of a session instead of a workspace's key, and PeerURL.
+	Directory directory.Directory
+	// Key signs sessions and their ids, at least 16 bytes; nil is one of StateDir's own.
+	Key []byte
+	// PeerURL is where the other servers of Directory reach this one.
+	PeerURL string
+	// LeaseTTL is for how long such a server may be silent before others take over its
+	// sessions; 0 is 20 s.
+	LeaseTTL time.Duration
+	// Durable says what of a kept session survives its machine.
+	Durable Durable
 	// From is what a new workspace starts with: a tar file, ID, label or latest of
 	// the workspace's own snapshots, or ROOT@ID for those of another directory.
 	// A resumed session and a caller's directory with something in it are left as
@@ -114,6 +137,8 @@ type Config struct {
 	// MaxKept bounds the sessions of one principal that are kept, running or not,
 	// under the names of KeptName; 0 is unlimited.
 	MaxKept int
+	// LimitsOf are limits of a principal's own; nil and zeros leave those above.
+	LimitsOf func(principal string) PrincipalLimits
 	// Idle ends sessions without a call or a running process for that long: a
 	// kept one is resumed by its client's next call. 0 is never.
 	Idle time.Duration
@@ -131,11 +156,15 @@ type Config struct {
 	// nil counts nothing.
 	Denied func(kind string)
 	Log    *slog.Logger
+	// TellsStart is of a program that prints the error of a session which could not
+	// be started itself, so it is not logged.
+	TellsStart bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 
 	snapshotSkip []string // ephemeral paths
 	principal    string   // whose session it is
+	opening      *Opening // how a client asked for it
 }
 
 func (c *Config) now() time.Time {
@@ -143,6 +172,57 @@ func (c *Config) now() time.Time {
 		return c.Now()
 	}
 	return time.Now()
+}
+
+// Resolve fills defaults in and refuses what cannot be served. It makes nothing.
+// Codes: invalid_argument, not_found, not_a_directory, permission_denied.
+func (c Config) Resolve() (Config, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.MaxSessions == 0 {
+		c.MaxSessions = 64
+	}
+	if c.Network == "" {
+		c.Network = "loopback"
+	}
+	if err := c.validate(); err != nil {
+		return c, err
+	}
+	var err error
+	if c.Shell, err = ResolveShell(c.Shell); err != nil {
+		return c, err
+	}
+	if c.StateDir == "" {
+		c.StateDir = DefaultStateDir()
+	}
+	if c.StateDir != "" {
+		abs, err := filepath.Abs(c.StateDir)
+		if err != nil {
+			return c, errorf("invalid_argument", err, "the state directory cannot be made absolute; name it in full")
+		}
+		c.StateDir = abs
+	}
+	if c.Root == "" && c.Manifest != nil {
+		c.Root = c.Manifest.Root
+	}
+	if c.Root != "" {
+		root, err := CheckRoot(c.Root, c.StateDir)
+		if err != nil {
+			return c, err
+		}
+		if abs, err := filepath.Abs(c.Root); err == nil && abs != root {
+			c.rootName = abs
+		}
+		c.Root = root
+	}
+	if err := c.checkPolicy(); err != nil {
+		return c, err
+	}
+	if err := c.CheckPrivate(); err != nil {
+		return c, err
+	}
+	return c, nil
 }
 
 // validate refuses what no session could be made with, before any is.
@@ -154,10 +234,10 @@ func (c *Config) validate() error {
 			return err
 		}
 		if !ok {
-			return errorf("invalid_argument", nil, "the environment entry %q has no value, write NAME=VALUE", name)
+			return errorf("invalid_argument", nil, "the environment entry %q has no value; write NAME=VALUE", name)
 		}
 		if strings.ContainsRune(kv, 0) {
-			return errorf("invalid_argument", nil, "the environment entry %q holds a NUL byte, remove it", name)
+			return errorf("invalid_argument", nil, "the environment entry %q holds a NUL byte; remove it", name)
 		}
 	}
 	if c.Name != "" {
@@ -166,7 +246,16 @@ func (c *Config) validate() error {
 		}
 	}
 	if m := c.Manifest; m != nil && m.Root != "" && c.Root != "" && filepath.Clean(m.Root) != filepath.Clean(c.Root) {
-		return errorf("invalid_argument", nil, "the manifest's root and --root name different directories, keep one")
+		return errorf("invalid_argument", nil, "the manifest's root and --root name different directories; keep one")
+	}
+	if err := c.checkAlias(); err != nil {
+		return err
+	}
+	if err := c.checkStaged(); err != nil {
+		return err
+	}
+	if err := c.checkReadOnly(); err != nil {
+		return err
 	}
 	if err := oneOf("home", c.Home, "", "workspace", "private"); err != nil {
 		return err
@@ -196,12 +285,12 @@ func (c *Config) CheckPrivate() error {
 		open, writable = append(open, root), append(writable, root)
 	}
 	if file := c.SettingsFile; file != "" {
-		if err := outOfReach(file, writable, "commands and file tools can change files, move it out of the workspace and the directories granted for writing"); err != nil {
+		if err := outOfReach(file, writable, "commands and file tools can change files; move it out of the workspace and the directories granted for writing"); err != nil {
 			return err
 		}
 	}
 	for _, file := range c.Private {
-		if err := outOfReach(file, open, "commands and file tools can reach, move it out of the workspace and the granted directories"); err != nil {
+		if err := outOfReach(file, open, "commands and file tools can reach; move it out of the workspace and the granted directories"); err != nil {
 			return err
 		}
 	}
@@ -217,7 +306,7 @@ func outOfReach(file string, places []string, why string) error {
 		dir, err = filepath.EvalSymlinks(dir)
 	}
 	if err != nil {
-		return errorf("not_found", err, "the directory of %q does not exist, create it or name another", file)
+		return errorf("not_found", err, "the directory of %q does not exist; create it or name another", file)
 	}
 	names := []string{filepath.Join(dir, filepath.Base(file))}
 	if to, err := filepath.EvalSymlinks(names[0]); err == nil {
@@ -263,5 +352,5 @@ func oneOf[T ~string](what string, got T, allowed ...T) error {
 	for i, a := range allowed[1:] {
 		names[i] = string(a)
 	}
-	return errorf("invalid_argument", nil, "%s is %q, use one of %s", what, got, strings.Join(names, ", "))
+	return errorf("invalid_argument", nil, "%s is %q; use one of %s", what, got, strings.Join(names, ", "))
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path"
 	"path/filepath"
 	"slices"
@@ -95,7 +96,7 @@ func (s *Session) claimed(ctx context.Context, r *Result, dir string) []sandbox.
 				}
 			}
 		case refusal.Name, refusal.Network:
-			if !s.hasNetwork() && !s.namesAnswered() {
+			if !s.hasNetwork() && !s.reported(r, c.Cause) {
 				add(sandbox.DenialName, strings.Join(c.Subjects, ""))
 			}
 		case refusal.Rights:
@@ -127,11 +128,21 @@ func (s *Session) hasNetwork() bool {
 	return true
 }
 
-// namesAnswered reports whether the sandbox itself reports names that are looked up
-// in it.
-func (s *Session) namesAnswered() bool {
-	n, ok := s.sandbox.(interface{ AnswersNames() bool })
-	return ok && n.AnswersNames()
+// reported says whether the sandbox itself has told what was tried of the network,
+// so that words add nothing. Without a network it tells of sockets and no more:
+// whether one was for a name, and which, or only a look at what there is, are the
+// program's to say.
+func (s *Session) reported(r *Result, cause refusal.Cause) bool {
+	conns, ok := s.sandbox.(interface{ SeesConns() bool })
+	if s.config.Network == sandbox.NetworkNone {
+		isSocket := func(d sandbox.Denial) bool { return d.Kind == sandbox.DenialSocket }
+		return ok && conns.SeesConns() && !slices.ContainsFunc(slices.Concat(r.Refused, r.Denied), isSocket)
+	}
+	if cause == refusal.Name {
+		n, ok := s.sandbox.(interface{ AnswersNames() bool })
+		return ok && n.AnswersNames()
+	}
+	return ok && conns.SeesConns()
 }
 
 // limitHit is the limit of the session that a claim is about, "" for none. A
@@ -175,10 +186,19 @@ func (s *Session) denialText(d sandbox.Denial) string {
 		}
 		return "sandbox: " + name + " cannot be read: " + flag + " hides it; the operator can change that setting"
 	case sandbox.DenialOutside:
+		if s.config.ReadOnlyRoot && (d.Subject == s.root || within(d.Subject, s.root)) {
+			return "sandbox: " + name + " was not changed: the workspace is read-only; the operator can start the server without --read-only"
+		}
 		return "sandbox: " + name + " was not changed: it is outside the workspace, where everything is read-only; " + s.writeAdvice(d.Subject)
 	case sandbox.DenialName:
 		what := "the network was not reached"
-		if name != "" {
+		if to, err := netip.ParseAddrPort(d.Subject); err == nil {
+			what = name + " was not reached"
+			if name = to.Addr().String(); to.Port() != 80 && to.Port() != 443 {
+				name = to.String()
+			}
+			name = " --allow-host " + name
+		} else if name != "" {
 			what = "the name " + name + " was not looked up"
 			name = " --allow-host " + name
 		}
@@ -258,9 +278,9 @@ func byteText(n int64) string {
 }
 
 // countDenial puts a denial into the metrics and the audit log. Connections have
-// been by their proxy.
+// been by their proxy, and a socket counts when the output speaks of it.
 func (s *Session) countDenial(d sandbox.Denial) {
-	if d.Kind == sandbox.DenialNetwork {
+	if d.Kind == sandbox.DenialNetwork || d.Kind == sandbox.DenialSocket {
 		return
 	}
 	code, kind := "permission_denied", "file"

@@ -59,6 +59,7 @@ func hostEnviron() []string {
 type trustStore struct {
 	env    []string // NAME=VALUE
 	grants []string // what must be readable for them
+	java   string   // a key store, as Java reads none of the variables
 }
 
 // hostTrust finds the certificates the server's environment names. A file with
@@ -66,12 +67,13 @@ type trustStore struct {
 // covers; left names each.
 func hostTrust(hidden *deny.List, left func(name, why string)) trustStore {
 	var t trustStore
+	read := trustFiles{}
 	for _, name := range caFileEnv {
 		v := os.Getenv(name)
 		if v == "" {
 			continue
 		}
-		if why := notTrust(v, hidden); why != "" {
+		if why := read.notTrust(v, hidden); why != "" {
 			left(name, why)
 			continue
 		}
@@ -98,6 +100,7 @@ func hostTrust(hidden *deny.List, left func(name, why string)) trustStore {
 				t.env = append(t.env, name+"="+all)
 			}
 		}
+		t.java = javaTrust(all)
 	}
 	return t
 }
@@ -118,8 +121,17 @@ func broad(dir string) bool {
 	return dir == home || within(home, dir) || strings.Count(dir, "/") < 2
 }
 
+// trustFiles holds what was said of a file's content, as most hosts name one file
+// in several variables.
+type trustFiles map[fileID]string
+
+type fileID struct {
+	dev, ino   uint64
+	size, nano int64
+}
+
 // notTrust says why a file is not one of certificates that commands may read.
-func notTrust(name string, hidden *deny.List) string {
+func (seen trustFiles) notTrust(name string, hidden *deny.List) string {
 	const most = 8 << 20
 	if !filepath.IsAbs(name) {
 		return "it is not an absolute path"
@@ -136,19 +148,45 @@ func notTrust(name string, hidden *deny.List) string {
 		return "its file cannot be read"
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() || fi.Size() > most {
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() > most {
 		return "it is not a file of certificates"
 	}
-	b, err := io.ReadAll(io.LimitReader(f, most))
-	switch {
-	case err != nil:
-		return "its file cannot be read"
-	case !bytes.Contains(b, []byte("CERTIFICATE-----")):
-		return "its file holds no certificate"
-	case bytes.Contains(b, []byte("PRIVATE KEY")):
-		return "its file holds a private key"
+	st := fi.Sys().(*syscall.Stat_t)
+	id := fileID{uint64(st.Dev), uint64(st.Ino), fi.Size(), fi.ModTime().UnixNano()}
+	if why, ok := seen[id]; ok {
+		return why
 	}
-	return ""
+	seen[id] = notCertificates(io.LimitReader(f, most))
+	return seen[id]
+}
+
+// notCertificates says why r is not a file of certificates alone.
+func notCertificates(r io.Reader) string {
+	var (
+		certificate = []byte("CERTIFICATE-----")
+		private     = []byte("PRIVATE KEY")
+		found       bool
+		kept        int // of the piece before, where a word may begin that ends in the next
+	)
+	b := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(b[kept:])
+		seen := b[:kept+n]
+		if bytes.Contains(seen, private) {
+			return "its file holds a private key"
+		}
+		found = found || bytes.Contains(seen, certificate)
+		switch {
+		case err == io.EOF && !found:
+			return "its file holds no certificate"
+		case err == io.EOF:
+			return ""
+		case err != nil:
+			return "its file cannot be read"
+		}
+		kept = copy(b, seen[max(0, len(seen)-len(certificate)):])
+	}
 }
 
 // environ is a clean environment: what is true inside the sandbox, what of the
@@ -166,6 +204,10 @@ func (s *Session) environ(extra map[string]string, tty bool) ([]string, error) {
 	if !s.hasNetwork() {
 		env = append(env, offlineEnv...)
 	}
+	if s.config.Network == sandbox.NetworkAllow {
+		// It would be refused, and told to a command that never asked for it.
+		env = append(env, "npm_config_update_notifier=false")
+	}
 	env = append(env, s.env...)
 	env = append(env, s.config.Env...)
 	for name, value := range extra {
@@ -173,7 +215,7 @@ func (s *Session) environ(extra map[string]string, tty bool) ([]string, error) {
 			return nil, err
 		}
 		if strings.ContainsRune(value, 0) {
-			return nil, errorf("invalid_argument", nil, "the environment value of %q holds a NUL byte, remove it", name)
+			return nil, errorf("invalid_argument", nil, "the environment value of %q holds a NUL byte; remove it", name)
 		}
 		env = append(env, name+"="+value)
 	}

@@ -40,11 +40,13 @@ type ExecRequest struct {
 	KeepOpen bool    // keeps stdin open for Write
 	// SeparateStderr gives standard error apart from standard output.
 	SeparateStderr bool
-	Env            map[string]string
-	Timeout        time.Duration // 0 is none
-	Yield          time.Duration
-	WaitFor        string // RE2 over new output, or port:N
-	Progress       func(Progress)
+	// Joined gives both in the order of arrival as well, see Result.Joined.
+	Joined   bool
+	Env      map[string]string
+	Timeout  time.Duration // 0 is none
+	Yield    time.Duration
+	WaitFor  string // RE2 over new output, or port:N
+	Progress func(Progress)
 }
 
 // Exec runs a command and waits until it ends or the yield time is over.
@@ -69,7 +71,7 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 		notices = append(notices, "every line of cmd ended in CRLF: it was run with LF")
 	}
 	if r.Stdin != nil && r.TTY {
-		return Result{}, errorf("invalid_argument", nil, "stdin and tty cannot go together, start with tty and send the text with write_stdin")
+		return Result{}, errorf("invalid_argument", nil, "stdin and tty cannot go together; start with tty and send the text with write_stdin")
 	}
 	if r.SeparateStderr && r.TTY {
 		return Result{}, errorf("invalid_argument", nil, "separate_stderr and tty cannot go together, as a terminal has one output; leave out tty, or redirect 2> to a file")
@@ -82,13 +84,14 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	env = s.withAlias(env, dir)
 	until, err := ptyproc.ParseWaitFor(r.WaitFor)
 	if err != nil {
 		return Result{}, err
 	}
 	req := ptyproc.StartRequest{
 		Command: sandbox.Command{Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows), SplitStderr: r.SeparateStderr},
-		Title:   title(r.Cmd), KeepStdin: r.KeepOpen, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
+		Title:   title(r.Cmd), KeepStdin: r.KeepOpen, Joined: r.Joined, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
 	}
 	if err := s.program(&req.Command, &r); err != nil {
 		return Result{}, err
@@ -108,7 +111,7 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	res, err = s.withNotices(ctx, res, err, dir)
 	res.Notices = append(notices, res.Notices...)
 	if err == nil {
-		res.Notices = append(res.Notices, s.identityHint(&res)...)
+		res.Notices = append(append(res.Notices, s.identityHint(&res)...), s.aboveHint(&res)...)
 	}
 	return res, err
 }

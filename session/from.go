@@ -11,13 +11,14 @@ import (
 
 	"mcp-sandbox/deny"
 	"mcp-sandbox/snapshot"
+	"sync"
 )
 
 // archiveName distinguishes a file of Config.From from a snapshot's id or label.
-var archiveName = regexp.MustCompile(`/|\.(tar|tgz|tbz2?|txz|tzst)(\.[a-z0-9]+)?$`)
+var archiveName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`/|\.(tar|tgz|tbz2?|txz|tzst)(\.[a-z0-9]+)?$`) })
 
 // otherRoot splits ROOT@ID.
-var otherRoot = regexp.MustCompile(`^(/.*)@([^/]+)$`)
+var otherRoot = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(/.*)@([^/]+)$`) })
 
 // from is where a new workspace comes from: Config.From, or else the manifest's.
 func (c *Config) from() string {
@@ -28,7 +29,7 @@ func (c *Config) from() string {
 }
 
 func isArchive(from string) bool {
-	return archiveName.MatchString(from) && !otherRoot.MatchString(from)
+	return archiveName().MatchString(from) && !otherRoot().MatchString(from)
 }
 
 // openFrom opens the archive that from names.
@@ -58,7 +59,7 @@ func (c *Config) CheckFrom() error {
 		root = cmp.Or(root, c.Manifest.Root)
 	}
 	switch {
-	case from == "" || otherRoot.MatchString(from):
+	case from == "" || otherRoot().MatchString(from):
 		return nil
 	case isArchive(from):
 		f, err := c.openFrom(nil)
@@ -76,7 +77,8 @@ func (c *Config) CheckFrom() error {
 // workspace that holds something is left as it is.
 func (s *Session) fill(ctx context.Context) error {
 	from := s.config.from()
-	if from == "" || s.resumed != nil || s.established || s.filled {
+	forks := s.opening != nil && s.opening.source != nil
+	if from == "" && !forks || s.resumed != nil || s.established || s.filled {
 		return nil
 	}
 	empty, err := s.isEmpty()
@@ -91,7 +93,9 @@ func (s *Session) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch m := otherRoot.FindStringSubmatch(from); {
+	switch m := otherRoot().FindStringSubmatch(from); {
+	case forks:
+		err = s.fork(ctx, repo)
 	case m != nil:
 		err = s.fillFrom(ctx, repo, m[1], m[2])
 	case isArchive(from):
@@ -162,15 +166,5 @@ func (s *Session) fillFrom(ctx context.Context, repo *snapshot.Repo, root, ref s
 	if err != nil {
 		return err
 	}
-	r, w := io.Pipe()
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		w.CloseWithError(source.Persist(ctx, id, w, snapshot.Tar))
-	}()
-	_, err = repo.Hydrate(ctx, r, snapshot.ImportRequest{Label: "start", Trusted: true})
-	// The writer ends when nobody reads.
-	_ = r.CloseWithError(context.Canceled)
-	<-sent
-	return err
+	return carry(ctx, source, id, repo)
 }

@@ -83,11 +83,11 @@ func (s *Session) runGit(ctx context.Context, entry string, e manifest.Entry, di
 	defer sb.Close()
 	inner, ok := sb.(InnerListener)
 	if !ok {
-		return errorf("confinement_unavailable", nil, "the entry %q: this confinement has no network that can be limited to %s, fetch the repository yourself and use local_dir", entry, host)
+		return errorf("confinement_unavailable", nil, "the entry %q: this confinement has no network that can be limited to %s; fetch the repository yourself and use local_dir", entry, host)
 	}
 	l, err := inner.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return errorf("confinement_unavailable", err, "the entry %q: this confinement has no network that can be limited to %s, fetch the repository yourself and use local_dir", entry, host)
+		return errorf("confinement_unavailable", err, "the entry %q: this confinement has no network that can be limited to %s; fetch the repository yourself and use local_dir", entry, host)
 	}
 	tunnel := newTunnel(l, target)
 	defer tunnel.close()
@@ -112,13 +112,13 @@ func (s *Session) runGit(ctx context.Context, entry string, e manifest.Entry, di
 	var coded *sandbox.Error
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return errorf("exec_timeout", err, "the entry %q: git took over %v and was ended, fetch the repository yourself and use local_dir", entry, gitTimeout)
+		return errorf("exec_timeout", err, "the entry %q: git took over %v and was ended; fetch the repository yourself and use local_dir", entry, gitTimeout)
 	case ctx.Err() != nil:
-		return errorf("cancelled", ctx.Err(), "the call was cancelled while %s was fetched, nothing was changed", e.Repo)
+		return errorf("cancelled", ctx.Err(), "the call was cancelled while %s was fetched; nothing was changed", e.Repo)
 	case errors.As(err, &coded):
 		return coded
 	}
-	return errorf("exec_failed", err, "the entry %q: git could not fetch %s from %s (%s), check host, repo and ref", entry, e.Repo, host, lastLine(out))
+	return errorf("exec_failed", err, "the entry %q: git could not fetch %s from %s (%s); check host, repo and ref", entry, e.Repo, host, lastLine(out))
 }
 
 // fetchRef takes a commit by its name where the server lets it, and otherwise a
@@ -160,7 +160,7 @@ func (s *Session) git(ctx context.Context, sb sandbox.Sandbox, dir string, env, 
 	p, err := sb.Spawn(ctx, sandbox.Command{Argv: append([]string{"git"}, args...), Env: env, Dir: dir})
 	if err != nil {
 		if sandbox.CodeOf(err) == "exec_failed" {
-			return "", errorf("exec_failed", err, "git could not be started in the sandbox, install git or use local_dir")
+			return "", errorf("exec_failed", err, "git could not be started in the sandbox; install git or use local_dir")
 		}
 		return "", err
 	}

@@ -8,154 +8,224 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
+
+	"mcp-sandbox/gitstage"
 )
 
-// gitSeen says what changed of the files that git outside obeys, at the levels
-// whose commands write git directories where they are. It prevents nothing: a
-// person who knows can look before running git there.
-type gitSeen struct {
-	mu   sync.Mutex
-	seen map[string]gitPrint // by path from the workspace
-}
-
-// gitPrint tells one state of a file from the next. No program can set the time
-// of change.
+// gitPrint tells one state of a file from the next. No program can set the time of
+// change; see gitSeen.unsure for what it does not show.
 type gitPrint struct {
 	mode, ino        uint64
 	size, sec, nanos int64
 }
 
 // Bounds of one look: directories below the workspace that are searched for
-// repositories, and how deep. A look at all of them takes up to 17 ms.
+// repositories, and how deep. A look at all of them takes up to 17 ms. The first and
+// the last one of a session go further.
 const (
-	maxGitLook   = 200
-	gitLookDepth = 3
+	maxGitLook, gitLookDepth         = 200, 3
+	maxLastGitLook, lastGitLookDepth = 5000, 12
 )
 
-// lookAtGit finds what git obeys in the repositories of the workspace.
-func (s *Session) lookAtGit() (map[string]gitPrint, error) {
+// gitLook is one look at what git obeys in a workspace.
+type gitLook struct {
+	root  *os.Root
+	files map[string]gitPrint // by path from the workspace
+	dirs  map[string]bool     // git directories
+	bare  map[string]bool     // those of them with another name than .git
+	known map[string]bool     // looked at in any case
+}
+
+// lookAtGit finds what git obeys in the repositories of the workspace: in those that
+// are known, true for bare ones, and in others within the bounds, so that none is
+// pushed out of view by making many. The caller closes it.
+func (s *Session) lookAtGit(known map[string]bool, most, deepest int) (*gitLook, error) {
 	root, err := os.OpenRoot(s.root)
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
 	if fi, err := root.Stat("."); err != nil || !sameDir(fi, s.rootFD) {
+		root.Close()
 		return nil, fmt.Errorf("the workspace is another directory")
 	}
-	out := map[string]gitPrint{}
+	l := &gitLook{root: root, files: map[string]gitPrint{}, dirs: map[string]bool{}, bare: map[string]bool{}, known: known}
+	for _, dir := range slices.Sorted(maps.Keys(known)) {
+		if fi, err := root.Lstat(dir); err == nil && fi.IsDir() {
+			l.gitDir(dir)
+			if known[dir] {
+				l.bare[dir] = true
+			}
+		}
+	}
 	// Breadth first: what lies near the root is likeliest to be gone into.
 	level := []string{"."}
-	for depth, left := 0, maxGitLook; depth <= gitLookDepth && len(level) > 0; depth++ {
+	for depth, left := 0, most; depth <= deepest && len(level) > 0; depth++ {
 		var next []string
 		for _, dir := range level {
 			if left--; left < 0 {
 				break
 			}
-			entries, err := fs.ReadDir(root.FS(), dir)
-			if err != nil {
-				continue
-			}
-			bare := 0
-			for _, e := range entries {
-				p := path.Join(dir, e.Name())
-				switch e.Name() {
-				case ".git":
-					if e.IsDir() {
-						printGitDir(root, p, out)
-					} else {
-						printFile(root, p, out)
-					}
-					continue
-				case "HEAD", "objects", "refs":
-					bare++
-				}
-				if e.IsDir() {
-					next = append(next, p)
-				}
-			}
-			if bare == 3 {
-				printGitDir(root, dir, out)
-			}
+			next = append(next, l.directory(dir)...)
 		}
 		level = next
 	}
-	return out, nil
+	return l, nil
 }
 
-// printGitDir takes the files of a git directory, and of those of its submodules
-// and worktrees.
-func printGitDir(root *os.Root, dir string, out map[string]gitPrint) {
-	for _, name := range []string{"config", "config.worktree", "commondir", "info/attributes"} {
-		printFile(root, path.Join(dir, name), out)
+func (l *gitLook) close() { l.root.Close() }
+
+// directory takes what git obeys of one directory, and gives those below it.
+func (l *gitLook) directory(dir string) (below []string) {
+	entries, err := fs.ReadDir(l.root.FS(), dir)
+	if err != nil {
+		return nil
 	}
-	hooks := path.Join(dir, "hooks")
-	if fi, err := root.Lstat(hooks); err == nil && !fi.IsDir() {
-		printFile(root, hooks, out) // a link
-	}
-	entries, _ := fs.ReadDir(root.FS(), hooks)
+	bare := 0
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".sample") {
-			printFile(root, path.Join(hooks, e.Name()), out)
+		p := path.Join(dir, e.Name())
+		switch e.Name() {
+		case ".git":
+			if e.IsDir() {
+				l.gitDir(p)
+			} else {
+				l.file(p)
+			}
+			continue
+		case "HEAD", "objects", "refs":
+			bare++
+		}
+		if e.IsDir() {
+			below = append(below, p)
 		}
 	}
-	for _, below := range []string{"modules", "worktrees"} {
-		entries, _ := fs.ReadDir(root.FS(), path.Join(dir, below))
+	if bare == 3 {
+		l.gitDir(dir)
+		l.bare[dir] = true
+	}
+	return below
+}
+
+// obeyedFiles are those of a git directory that name programs or other files. The
+// index names paths to write, which only a checkout does.
+var obeyedFiles = []string{"config", "config.worktree", "commondir", "info/attributes", "index", backLink}
+
+// backLink is the file of a linked worktree's git directory that names the .git file
+// of its files.
+const backLink = "gitdir"
+
+// gitDir takes the files of a git directory, and of those of its submodules and
+// worktrees. A repository in the index is gone into by git at its root, however
+// deep it lies.
+func (l *gitLook) gitDir(dir string) {
+	if _, known := l.known[dir]; l.dirs[dir] || !known && len(l.files) > 50*maxGitLook {
+		return
+	}
+	l.dirs[dir] = true
+	for _, name := range obeyedFiles {
+		l.file(path.Join(dir, name))
+	}
+	for _, name := range append([]string{"hooks", "remotes", "branches"}, gitstage.States()...) {
+		sub := path.Join(dir, name)
+		if fi, err := l.root.Lstat(sub); err != nil || !fi.IsDir() {
+			l.file(sub) // a link
+			continue
+		}
+		entries, _ := fs.ReadDir(l.root.FS(), sub)
 		for _, e := range entries {
-			if len(out) < 50*maxGitLook && e.IsDir() {
-				printGitDir(root, path.Join(dir, below, e.Name()), out)
+			if !strings.HasSuffix(e.Name(), ".sample") {
+				l.file(path.Join(sub, e.Name()))
+			}
+		}
+	}
+	l.subDirs(path.Join(dir, "modules"), 0)
+	l.subDirs(path.Join(dir, "worktrees"), 7)
+	if index, err := readSmall(l.root, path.Join(dir, "index"), maxGitIndex); err == nil && path.Base(dir) == ".git" {
+		for _, p := range gitstage.Gitlinks(index) {
+			p = path.Join(path.Dir(dir), p)
+			if fi, err := l.root.Lstat(path.Join(p, ".git")); err == nil && fi.IsDir() {
+				l.gitDir(path.Join(p, ".git"))
+			} else if err == nil {
+				l.file(path.Join(p, ".git"))
 			}
 		}
 	}
 }
 
-func printFile(root *os.Root, p string, out map[string]gitPrint) {
+// maxGitIndex bounds an index that is read at the end of a command, in bytes.
+const maxGitIndex = 32 << 20
+
+// subDirs goes into the modules or worktrees of a git directory; a module's name may
+// have slashes.
+func (l *gitLook) subDirs(dir string, depth int) {
+	if fi, err := l.root.Lstat(dir); err != nil || !fi.IsDir() {
+		if err == nil {
+			l.file(dir)
+		}
+		return
+	}
+	entries, _ := fs.ReadDir(l.root.FS(), dir)
+	for _, e := range entries {
+		p := path.Join(dir, e.Name())
+		_, err := l.root.Lstat(path.Join(p, "HEAD"))
+		switch {
+		case !e.IsDir():
+			if e.Type()&fs.ModeSymlink != 0 {
+				l.file(p)
+			}
+		case err == nil:
+			l.gitDir(p)
+		case depth < 8:
+			l.subDirs(p, depth+1)
+		}
+	}
+}
+
+func (l *gitLook) file(p string) {
+	if print, ok := printFile(l.root, p); ok {
+		l.files[p] = print
+	}
+}
+
+func printFile(root *os.Root, p string) (gitPrint, bool) {
 	fi, err := root.Lstat(p)
 	if err != nil {
-		return
+		return gitPrint{}, false
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
-		return
+		return gitPrint{}, false
 	}
 	sec, nanos := changeTime(st)
-	out[p] = gitPrint{mode: uint64(st.Mode), ino: st.Ino, size: st.Size, sec: sec, nanos: nanos}
+	return gitPrint{mode: uint64(st.Mode), ino: st.Ino, size: st.Size, sec: sec, nanos: nanos}, true
 }
 
-// gitChanges is a sentence on what changed since the last look, "" if nothing did.
-func (s *Session) gitChanges() string {
-	g := s.gitSeen
-	if g == nil {
-		return ""
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	now, err := s.lookAtGit()
-	if err != nil {
-		return ""
-	}
-	var names []string
-	for _, p := range slices.Sorted(maps.Keys(now)) {
-		if was, ok := g.seen[p]; !ok || was != now[p] {
-			names = append(names, p)
+// outOfView adds what was seen before and lies beyond the bounds now.
+func (l *gitLook) outOfView(before map[string]gitPrint) {
+	for p := range before {
+		if _, ok := l.files[p]; !ok {
+			l.file(p)
 		}
 	}
-	g.seen = now
-	if len(names) == 0 {
-		return ""
-	}
-	s.log.Warn("files that git outside obeys have changed", "paths", names)
-	more := ""
-	if n := len(names) - maxKeptNames; n > 0 {
-		names, more = names[:maxKeptNames], fmt.Sprintf(" and %d more", n)
-	}
-	return "git outside the sandbox obeys what changed here, so tell the user to look at it before running git there: " + oneLine(strings.Join(names, ", ")) + more
 }
 
-// watchGit remembers how the repositories are at the start.
-func (s *Session) watchGit() {
-	if seen, err := s.lookAtGit(); err == nil {
-		s.gitSeen = &gitSeen{seen: seen}
+func (l *gitLook) isGitDir(dir string) bool {
+	_, err := l.root.Lstat(path.Join(dir, "HEAD"))
+	return err == nil
+}
+
+// changedFrom are the paths that are another in l than in before.
+func (l *gitLook) changedFrom(before map[string]gitPrint) (paths []string) {
+	for p, print := range l.files {
+		if was, ok := before[p]; !ok || was != print {
+			paths = append(paths, p)
+		}
 	}
+	for p := range before {
+		if _, ok := l.files[p]; !ok {
+			paths = append(paths, p)
+		}
+	}
+	slices.Sort(paths)
+	return paths
 }

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mcp-sandbox/gitstage"
 	"mcp-sandbox/sandbox"
@@ -25,6 +28,8 @@ type GitRenewer interface {
 type gitStage struct {
 	renewer   GitRenewer
 	publisher *gitstage.Publisher
+	lock      *os.File // the directory of the stage
+	session   *Session
 	log       *slog.Logger
 
 	// spawning keeps commands from starting while the overlays are away.
@@ -32,13 +37,14 @@ type gitStage struct {
 	looked   bool
 
 	reporting sync.Mutex // one reply at a time, so that each notice is in one
+	kept      string     // what is kept for a review, as gitstage.Left.ID
 }
 
 // makeGitStage makes the directory that commands' changes of git directories go
 // to. Only a caller's directory needs one: no other program reads an owned
 // workspace.
 func (s *Session) makeGitStage() (string, error) {
-	if s.owned || s.scratch == "" {
+	if s.owned || s.scratch == "" || s.config.ReadOnlyRoot {
 		return "", nil
 	}
 	dir := filepath.Join(s.scratch, "git")
@@ -63,20 +69,91 @@ func (s *Session) openGitStage(dir string) error {
 	if dir == "" || !ok || level != sandbox.LevelNamespaces && level != sandbox.LevelNamespacesNoProc {
 		return nil
 	}
-	p, err := openPublisher(s.rootFD, dir, s.config.Write, s.log)
+	stage, err := s.gitStageDir(dir)
 	if err != nil {
 		return errorf("internal", err, "the session's directory for git could not be opened; check --state-dir")
 	}
-	s.staged = &gitStage{renewer: renewer, publisher: p, log: s.log}
+	defer stage.Close()
+	p, err := openPublisher(s.rootFD, stage, s.config.Write, s.gitAt.own, s.log)
+	if err != nil {
+		return errorf("internal", err, "the session's directory for git could not be opened; check --state-dir")
+	}
+	lock, err := openAgain(stage)
+	if err != nil {
+		p.Close()
+		return errorf("internal", err, "the session's directory for git could not be opened; check --state-dir")
+	}
+	s.staged = &gitStage{renewer: renewer, publisher: p, lock: lock, session: s, log: s.log}
 	return nil
 }
 
-func openPublisher(root *os.File, dir string, write []string, log *slog.Logger) (*gitstage.Publisher, error) {
-	stage, err := os.Open(dir)
+// openAgain opens a directory by its descriptor, for a lock of its own.
+func openAgain(dir *os.File) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer stage.Close()
+	return os.NewFile(uintptr(fd), dir.Name()), nil
+}
+
+// HoldNames keeps the session's commands from making a directory a bare repository while
+// a file tool looks at names and changes them; init has the lock for each name that
+// could. The caller calls release.
+func (s *Session) HoldNames(ctx context.Context) (release func(), err error) {
+	if s.staged == nil {
+		return func() {}, nil
+	}
+	f, err := openAgain(s.staged.lock)
+	if err != nil {
+		return nil, errorf("internal", err, "the session's directory for git could not be opened; call again")
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { f.Close() }, nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			f.Close()
+			return nil, errorf("internal", err, "the session's directory for git could not be locked; call again")
+		}
+		select {
+		case <-time.After(askForNames):
+		case <-ctx.Done():
+			f.Close()
+			return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while a command made names that this call could change; nothing was done")
+		}
+	}
+}
+
+// askForNames is the pause between two tries to get the lock of names, which init holds
+// for one call of a command.
+const askForNames = 2 * time.Millisecond
+
+// gitStageDir is the stage: a directory that init has made, or the one it was given.
+func (s *Session) gitStageDir(dir string) (*os.File, error) {
+	if m, ok := s.sandbox.(interface{ GitStage() (*os.File, error) }); ok {
+		if f, err := m.GitStage(); err == nil {
+			return f, nil
+		}
+	}
+	return os.Open(dir)
+}
+
+func openPublisher(root, stage *os.File, write, gitDirs []string, log *slog.Logger) (_ *gitstage.Publisher, err error) {
+	outside := map[string]*os.File{}
+	for _, p := range gitDirs {
+		if within(p, root.Name()) {
+			continue
+		}
+		f, err := openRoot(p)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		outside[p] = f
+	}
 	uid, gid := -1, -1
 	if os.Geteuid() == 0 {
 		if uid, gid, err = ownerOf(root); err != nil {
@@ -84,7 +161,7 @@ func openPublisher(root *os.File, dir string, write []string, log *slog.Logger) 
 		}
 	}
 	writable := append([]string{root.Name()}, write...)
-	return gitstage.New(root, stage, gitstage.Options{UID: uid, GID: gid, Log: log, Writable: func(path string) bool {
+	return gitstage.New(root, stage, gitstage.Options{UID: uid, GID: gid, Log: log, Outside: outside, Writable: func(path string) bool {
 		for _, w := range writable {
 			if path == w || within(path, w) {
 				return true
@@ -96,6 +173,9 @@ func openPublisher(root *os.File, dir string, write []string, log *slog.Logger) 
 
 // spawner starts commands that see the git directories as they are outside.
 func (s *Session) spawner() sandbox.Sandbox {
+	if s.gitSeen != nil {
+		return &watchedSandbox{s.sandbox, s}
+	}
 	if s.staged == nil {
 		return s.sandbox
 	}
@@ -127,7 +207,7 @@ func (g *gitStage) refresh(ctx context.Context, tell func(string)) error {
 		}
 		return nil
 	}
-	if !g.publisher.Changed() {
+	if !g.publisher.Changed() && !g.publisher.Crowded() {
 		return nil
 	}
 	for _, n := range g.publish() {
@@ -163,6 +243,7 @@ func (g *gitStage) publish() (notices []string) {
 		g.log.Warn("git data could not be published", "error", err)
 		notices = append(notices, "some of what git wrote is in this session alone ("+firstLine(oneLine(err.Error()))+"); it is published with a later call")
 	}
+	reviewed := g.session.keepGitLeft()
 	if n := len(r.Kept); n > 0 {
 		names, what := r.Kept, "git settings or files stay"
 		if n == 1 {
@@ -172,7 +253,11 @@ func (g *gitStage) publish() (notices []string) {
 		if n > maxKeptNames {
 			names, more = names[:maxKeptNames], fmt.Sprintf(" and %d more", n-maxKeptNames)
 		}
-		notices = append(notices, fmt.Sprintf("%d %s in this session, as git outside could run something because of them: %s%s", n, what, oneLine(strings.Join(names, ", ")), more))
+		notice := fmt.Sprintf("%d %s in this session, as they are not plain data to git outside: %s%s", n, what, oneLine(strings.Join(names, ", ")), more)
+		if reviewed {
+			notice += "; a person can see why, and apply what can be: " + g.session.reviewCommand()
+		}
+		notices = append(notices, notice)
 	}
 	for _, c := range r.Conflicts {
 		notices = append(notices, "git: "+oneLine(c))
@@ -185,8 +270,10 @@ func firstLine(s string) string {
 	return line
 }
 
-// closeGitStage publishes what is left when all processes have ended.
+// closeGitStage publishes what is left when all processes have ended, or puts back
+// what they changed last.
 func (s *Session) closeGitStage() {
+	s.putGitBack(true)
 	if s.staged == nil {
 		return
 	}
@@ -194,10 +281,15 @@ func (s *Session) closeGitStage() {
 		s.log.Warn("git", "notice", n)
 	}
 	s.staged.publisher.Close()
+	s.staged.lock.Close()
+	if err := leftsOf(s.state.dir).ended(s.root, s.config.Name, s.id, s.config.now()); err != nil {
+		s.log.Warn("what was decided of git settings is not forgotten", "error", err)
+	}
 }
 
-// recoverGit publishes what a killed server had not.
-func recoverGit(d recordData, dir string) error {
+// recoverGit publishes what a killed server had not, and keeps for a review what stays.
+func (s *state) recoverGit(d recordData, id string) error {
+	dir := filepath.Join(s.dir, "sessions", id+".d", "git")
 	if d.Owned || d.Ino == 0 {
 		return nil
 	}
@@ -214,7 +306,12 @@ func recoverGit(d recordData, dir string) error {
 	} else if dev, ino := identity(fi); dev != d.Dev || ino != d.Ino {
 		return nil
 	}
-	p, err := openPublisher(root, dir, nil, slog.New(slog.DiscardHandler))
+	stage, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer stage.Close()
+	p, err := openPublisher(root, stage, nil, gitDirsOf(d.Workspace, nil).own, slog.New(slog.DiscardHandler))
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
@@ -223,5 +320,8 @@ func recoverGit(d recordData, dir string) error {
 	}
 	defer p.Close()
 	_, err = p.Publish()
-	return err
+	if left := p.Left(); len(left) > 0 && !d.Kept {
+		err = errors.Join(err, leftsOf(s.dir).keep(d.Workspace, "", id, left, time.Now()))
+	}
+	return errors.Join(err, leftsOf(s.dir).ended(d.Workspace, "", id, time.Now()))
 }

@@ -243,7 +243,7 @@ func (m *Manager) Create(ctx context.Context, key string) (*Session, error) {
 	_, err := m.room(key)
 	switch {
 	case m.closed:
-		err = errorf("session_not_found", nil, "the server is stopping, start it again")
+		err = errorf("session_not_found", nil, "the server is stopping; start it again")
 	case taken:
 		err = errorf("already_exists", nil, "this client has a session, end it first")
 	}
@@ -253,10 +253,15 @@ func (m *Manager) Create(ctx context.Context, key string) (*Session, error) {
 	}
 	m.sessions[key] = e
 	m.mu.Unlock()
-	e.session, e.err = m.open(ctx, key)
+	e.session, e.err = m.open(ctx, key, nil)
 	if e.err != nil {
 		m.drop(key, e)
 	}
 	close(e.ready)
 	return e.session, e.err
+}
+
+// savedFile is where a state directory has a named session's state.
+func savedFile(m *Manager, name string) string {
+	return filepath.Join(m.state.dir, filepath.FromSlash(savedKey(name)))
 }

@@ -1,10 +1,9 @@
 package session
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"os"
-	"strings"
 )
 
 // keptPrefix marks the names that KeptName gives, so that only those are deleted
@@ -29,7 +28,7 @@ func keptBy(principal string) string {
 // share a state directory see of each other's sessions only the saved ones.
 // Code: limit_reached.
 func (m *Manager) mayKeep(key string) error {
-	limit := m.config.MaxKept
+	limit := cmp.Or(m.limitsOf(principalOf(key)).MaxKept, m.config.MaxKept)
 	if limit <= 0 || m.config.NameOf == nil {
 		return nil
 	}
@@ -38,10 +37,8 @@ func (m *Manager) mayKeep(key string) error {
 	principal := principalOf(key)
 	begins := keptBy(principal)
 	kept := map[string]bool{}
-	for _, name := range m.state.savedNames() {
-		if strings.HasPrefix(name, begins) {
-			kept[name] = true
-		}
+	for _, name := range m.state.savedNames(begins) {
+		kept[name] = true
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -57,11 +54,4 @@ func (m *Manager) mayKeep(key string) error {
 		e.keeps = true
 	}
 	return nil
-}
-
-// unlockUnused gives back the lock of a name that nothing was made under. Its
-// file goes while the lock is held, see lockName.
-func (s *state) unlockUnused(name string, lock *os.File) {
-	_ = os.Remove(s.lockPath(name))
-	_ = lock.Close()
 }

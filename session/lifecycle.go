@@ -44,9 +44,9 @@ func (s *Session) requireRunning() error {
 			return nil
 		}
 	case phaseCreated:
-		return errorf("session_not_found", nil, "the session is not started, start it first")
+		return errorf("session_not_found", nil, "the session is not started; start it first")
 	}
-	return errorf("session_not_found", nil, "the session has ended, call again for a fresh one")
+	return errorf("session_not_found", nil, "the session has ended; call again for a fresh one")
 }
 
 // Running reports whether commands can run now: the session was started, was
@@ -140,7 +140,7 @@ func (s *Session) applyManifest(ctx context.Context) error {
 	}
 	defer root.Close()
 	if fi, err := root.Stat("."); err != nil || !sameDir(fi, s.rootFD) {
-		return errorf("session_not_found", err, "the workspace was replaced by another directory, start a new session")
+		return errorf("session_not_found", err, "the workspace was replaced by another directory; start a new session")
 	}
 	uid, gid := s.fileOwner()
 	known := s.state.ledger(s.root)
@@ -203,28 +203,44 @@ func (s *Session) checkpoint(ctx context.Context, snap bool) (_ string, err erro
 		if err != nil {
 			return "", err
 		}
-		s.snapshotID = info.ID
+		s.snapshotID, s.unread = info.ID, unreadText(info)
 	}
-	if s.kept {
-		return s.snapshotID, s.saveState()
+	if !s.kept || snap && s.entryID == s.snapshotID && s.entryUnread == s.unread {
+		return s.snapshotID, nil
+	}
+	if s.unread != "" {
+		s.log.Warn("the checkpoint lacks what the workspace's owner may not read", "paths", s.unread)
+	}
+	if err := s.saveState(); err != nil {
+		return "", err
+	}
+	s.entryID, s.entryUnread = s.snapshotID, s.unread
+	if snap {
+		// Until the next is named, whatever other snapshots there will be.
+		s.snaps.repo.Hold(s.snapshotID)
 	}
 	return s.snapshotID, nil
 }
 
 func (s *Session) savedState() savedState {
 	return savedState{
-		Name: s.config.Name, SessionID: s.id, Created: s.created.UTC(), Saved: s.config.now().UTC(),
+		Name: s.config.Name, SessionID: s.id, Created: s.created.UTC(), Until: s.until.UTC(), Saved: s.config.now().UTC(),
 		Workspace: s.root, Owned: s.owned, Manifest: s.config.Manifest.Digest(s.key),
-		Snapshot: s.snapshotID, Ports: s.config.Expose, Ephemeral: s.config.Manifest.Ephemeral(),
+		Snapshot: s.snapshotID, Unread: s.unread, Ports: s.config.Expose, Ephemeral: s.config.Manifest.Ephemeral(),
 	}
 }
 
 // saveState first writes the state, then marks the record: a record that is not
 // marked goes with its session when the server dies, so a session that was never
 // whole is not kept.
-func (s *Session) saveState() error {
-	if err := s.state.save(s.key, s.savedState()); err != nil {
-		return errorf("internal", err, "the session's state could not be saved, check --state-dir")
+func (s *Session) saveState() error { return s.saveStateAs(s.savedState()) }
+
+func (s *Session) saveStateAs(st savedState) error {
+	if err := s.claim.save(context.Background(), st); err != nil {
+		if sandbox.CodeOf(err) != "" {
+			return err
+		}
+		return errorf("internal", err, "the session's state could not be saved; check --state-dir")
 	}
 	if s.record.data.Kept {
 		return nil
@@ -232,7 +248,7 @@ func (s *Session) saveState() error {
 	d := s.record.data
 	d.Kept = true
 	if err := s.record.update(d); err != nil {
-		return errorf("internal", err, "the session could not be recorded in the state directory, check --state-dir")
+		return errorf("internal", err, "the session could not be recorded in the state directory; check --state-dir")
 	}
 	return nil
 }
@@ -312,9 +328,21 @@ func (s *Session) finish(forget bool) (err error) {
 	s.watching.Wait()
 	saved := ran && s.allSaved()
 	errs = append(errs, s.Shutdown())
-	if keep && ran {
+	if keep && ran && s.claim.held() {
 		// After the processes have ended, so that nothing changes during the snapshot.
-		_, err := s.checkpoint(ctx, s.owned && !saved)
+		snap, err := s.owned && !saved, error(nil)
+		if snap {
+			defer s.saveTurn()()
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(context.Background(), cmp.Or(s.config.CloseWithin, closeWithin))
+			defer cancel()
+		}
+		if snap || s.state.lease == nil {
+			_, err = s.checkpoint(ctx, snap)
+		}
+		if err == nil {
+			err = s.giveUp()
+		}
 		if err != nil {
 			s.checkpointFailed(err)
 		}
@@ -324,7 +352,32 @@ func (s *Session) finish(forget bool) (err error) {
 	if !keep {
 		errs = append(errs, s.removeOurs(forget))
 	}
+	errs = append(errs, s.closeStage(forget))
 	return errors.Join(append(errs, s.release(keep))...)
+}
+
+const (
+	// savingAtOnce bounds the snapshots of sessions that end: hundreds at once would
+	// all be too slow for their time.
+	savingAtOnce = 8
+	// saveTurnWithin bounds the wait for a turn. With Config.CloseWithin of a network
+	// server it is less than the patience of whoever stops the server, 30 s.
+	saveTurnWithin = 13 * time.Second
+)
+
+// saveTurn waits until the session may take its last snapshot.
+func (s *Session) saveTurn() (done func()) {
+	if s.saving == nil {
+		return func() {}
+	}
+	t := time.NewTimer(saveTurnWithin)
+	defer t.Stop()
+	select {
+	case s.saving <- struct{}{}:
+		return func() { <-s.saving }
+	case <-t.C:
+		return func() {}
+	}
 }
 
 // removeOurs removes the workspace if the record says that we made it, and it
@@ -336,12 +389,12 @@ func (s *Session) removeOurs(forget bool) error {
 	}
 	if s.record != nil && s.record.data.Owned {
 		errs = append(errs, s.record.removeWorkspace())
-		if s.kept {
+		if s.kept && s.state.lease == nil {
 			errs = append(errs, removeSnapshots(s.config, s.root))
 		}
 	}
 	if s.kept && forget {
-		errs = append(errs, s.state.removeSaved(s.config.Name), ignoreMissing(os.Remove(s.state.lockPath(s.config.Name))))
+		errs = append(errs, s.claim.remove(s.id))
 	}
 	return errors.Join(errs...)
 }
@@ -349,6 +402,7 @@ func (s *Session) removeOurs(forget bool) error {
 // release gives back descriptors, locks and the scratch directory.
 func (s *Session) release(keep bool) error {
 	var errs []error
+	s.transfers.close()
 	if s.scratch != "" {
 		// The kernel's work directory of an overlay has no permissions.
 		openDirs(s.scratch)
@@ -367,9 +421,8 @@ func (s *Session) release(keep bool) error {
 			errs = append(errs, s.record.remove())
 		}
 	}
-	if s.nameLock != nil {
-		errs = append(errs, s.nameLock.Close())
-	}
+	s.claim.endStoring()
+	s.claim.close()
 	return errors.Join(errs...)
 }
 

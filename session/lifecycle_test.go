@@ -81,7 +81,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	wantCode(t, err, "confinement_unavailable")
 	w.empty(w.temp)
 	w.empty(filepath.Join(w.state, "sessions"))
-	if names := m.state.savedNames(); len(names) != 0 {
+	if names := m.state.savedNames(""); len(names) != 0 {
 		t.Errorf("saved: %v", names)
 	}
 
@@ -158,7 +158,7 @@ func TestSweepKeepsNamed(t *testing.T) {
 	// What the end of a process does.
 	_ = w.launcher.made[0].Close()
 	s.record.f.Close()
-	s.nameLock.Close()
+	s.claim.close()
 
 	next := w.manager(Config{Name: "n"})
 	for _, p := range []string{side, clone, s.temp, s.scratch} {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,9 +32,16 @@ type Manager struct {
 	// keeping is held while what a principal keeps is counted. Taken before mu.
 	keeping sync.Mutex
 	sweeps  atomic.Int64
+	swept   time.Time         // the last time every entry of a shared directory was read
+	ended   map[string]string // claims of the sessions that were being deleted then, by name
 	counts  Counts
+	saving  chan struct{}    // see Session.saveTurn
+	routes  map[string]route // of sessions elsewhere, by name; guarded by mu
+	gones   map[string]goneSeen
 	warming chan struct{} // see BeginBaseline; nil without
 	cool    context.CancelFunc
+
+	stopInterval func() (wait func())
 }
 
 // entry is filled once; later callers wait on ready instead of starting
@@ -49,6 +55,7 @@ type entry struct {
 	calls    int
 	lastUsed time.Time
 	keeps    bool          // counts as kept, see mayKeep
+	direct   time.Time     // when a client of this server used it
 	leaving  chan struct{} // set while it ends, closed when it has
 }
 
@@ -56,50 +63,9 @@ type entry struct {
 // servers that were killed left behind. No session is made yet.
 // Codes: invalid_argument, not_found, not_a_directory, permission_denied, internal.
 func NewManager(c Config, l Launcher) (*Manager, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.MaxSessions == 0 {
-		c.MaxSessions = 64
-	}
-	if c.Network == "" {
-		c.Network = "loopback"
-	}
-	if err := c.validate(); err != nil {
-		return nil, err
-	}
-	var err error
-	if c.Shell, err = ResolveShell(c.Shell); err != nil {
-		return nil, err
-	}
 	named := c.StateDir != ""
-	if !named {
-		c.StateDir = DefaultStateDir()
-	}
-	if c.StateDir != "" {
-		abs, err := filepath.Abs(c.StateDir)
-		if err != nil {
-			return nil, errorf("invalid_argument", err, "the state directory cannot be made absolute, name it in full")
-		}
-		c.StateDir = abs
-	}
-	if c.Root == "" && c.Manifest != nil {
-		c.Root = c.Manifest.Root
-	}
-	if c.Root != "" {
-		root, err := CheckRoot(c.Root, c.StateDir)
-		if err != nil {
-			return nil, err
-		}
-		if abs, err := filepath.Abs(c.Root); err == nil && abs != root {
-			c.rootName = abs
-		}
-		c.Root = root
-	}
-	if err := c.checkPolicy(); err != nil {
-		return nil, err
-	}
-	if err := c.CheckPrivate(); err != nil {
+	c, err := c.Resolve()
+	if err != nil {
 		return nil, err
 	}
 	st, err := openState(c.StateDir, named, c.Log)
@@ -107,13 +73,23 @@ func NewManager(c Config, l Launcher) (*Manager, error) {
 		return nil, err
 	}
 	if c.Name != "" && st.temp {
-		return nil, errors.Join(errorf("invalid_argument", nil, "a named session needs a state directory that stays, name one with --state-dir"), st.close())
+		return nil, errors.Join(errorf("invalid_argument", nil, "a named session needs a state directory that stays; name one with --state-dir"), st.close())
+	}
+	if c.Staged && st.temp {
+		return nil, errors.Join(errorf("invalid_argument", nil, "--staged needs a state directory that stays; name one with --state-dir"), st.close())
 	}
 	c.StateDir = st.dir
+	if err := st.share(c); err != nil {
+		return nil, errors.Join(err, st.close())
+	}
 	st.sweep(c.Log)
-	m := &Manager{config: c, launcher: l, state: st, log: c.Log, sessions: map[string]*entry{}}
+	m := &Manager{config: c, launcher: l, state: st, log: c.Log, saving: make(chan struct{}, savingAtOnce), sessions: map[string]*entry{}, routes: map[string]route{}, gones: map[string]goneSeen{}}
 	m.addSecrets(c.secretEnv())
+	if err := m.beginLease(); err != nil {
+		return nil, errors.Join(err, st.close())
+	}
 	m.startSweeper()
+	m.stopInterval = m.startInterval()
 	// A server killed while it forked leaves a child that holds its locks until it
 	// execs or dies, so what the first sweep passed over is looked at again, here
 	// and at the end.
@@ -141,7 +117,10 @@ func (m *Manager) Get(ctx context.Context, key string) (*Session, error) {
 // in use and is not ended for being idle.
 func (m *Manager) Use(ctx context.Context, key string) (_ *Session, done func(), err error) {
 	for {
-		e, err := m.hold(ctx, key)
+		if err := m.heldElsewhere(key); err != nil {
+			return nil, nil, err
+		}
+		e, err := m.hold(ctx, key, nil)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -150,11 +129,19 @@ func (m *Manager) Use(ctx context.Context, key string) (_ *Session, done func(),
 		case <-e.ready:
 		case <-ctx.Done():
 			done()
-			return nil, nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the sandbox was starting, call again")
+			return nil, nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the sandbox was starting; call again")
 		}
 		if e.err != nil {
 			done()
 			return nil, nil, e.err
+		}
+		if expired(e.session.until, m.config.now()) {
+			done()
+			return nil, nil, errors.Join(errorf("session_not_found", nil, "the time to live of this sandbox is over and it was deleted; open another with session_open"), m.Delete(key))
+		}
+		if err := m.dropLost(key, e); err != nil {
+			done()
+			return nil, nil, err
 		}
 		err = e.session.Start(ctx)
 		if err == nil && e.session.Running() {
@@ -170,17 +157,31 @@ func (m *Manager) Use(ctx context.Context, key string) (_ *Session, done func(),
 		m.counts.Lost.Add(1)
 		_ = e.session.Close()
 		m.finishEnd(key, e)
-		return nil, nil, errorf("session_not_found", nil, "the sandbox of this session ended unexpectedly and its processes are gone, call again for a fresh one")
+		return nil, nil, errorf("session_not_found", nil, "the sandbox of this session ended unexpectedly and its processes are gone; call again for a fresh one")
 	}
 }
 
-// hold finds or makes the client's entry and counts the caller as using it.
-func (m *Manager) hold(ctx context.Context, key string) (*entry, error) {
+// dropLost ends a session that another server has taken over.
+func (m *Manager) dropLost(key string, e *entry) error {
+	if e.session.claim.held() {
+		return nil
+	}
+	if e.session.claim.over() && m.beginEnd(key, e) {
+		m.counts.Fenced.Add(1)
+		_ = e.session.Close()
+		m.finishEnd(key, e)
+	}
+	return away(nil)
+}
+
+// hold finds or makes the client's entry, a new one as o says, and counts the
+// caller as using it.
+func (m *Manager) hold(ctx context.Context, key string, o *Opening) (*entry, error) {
 	for {
 		m.mu.Lock()
 		if m.closed {
 			m.mu.Unlock()
-			return nil, errorf("session_not_found", nil, "the server is stopping, start it again")
+			return nil, errorf("session_not_found", nil, "the server is stopping; start it again")
 		}
 		e, ok := m.sessions[key]
 		if ok && e.leaving == nil {
@@ -196,7 +197,7 @@ func (m *Manager) hold(ctx context.Context, key string) (*entry, error) {
 			case <-gone:
 				continue
 			case <-ctx.Done():
-				return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the session was ending, call again")
+				return nil, errorf("cancelled", ctx.Err(), "the call was cancelled while the session was ending; call again")
 			}
 		}
 		idle, err := m.room(key)
@@ -205,7 +206,7 @@ func (m *Manager) hold(ctx context.Context, key string) (*entry, error) {
 			m.sessions[key] = e
 			// Detached from the first caller, whose cancel must not end the session for
 			// the callers that wait.
-			go m.fill(context.WithoutCancel(ctx), key, e)
+			go m.fill(context.WithoutCancel(ctx), key, e, o)
 			m.mu.Unlock()
 			return e, nil
 		}
@@ -242,8 +243,8 @@ func (m *Manager) finishEnd(key string, e *entry) {
 	close(e.leaving)
 }
 
-func (m *Manager) fill(ctx context.Context, key string, e *entry) {
-	s, err := m.open(ctx, key)
+func (m *Manager) fill(ctx context.Context, key string, e *entry, o *Opening) {
+	s, err := m.open(ctx, key, o)
 	if err == nil {
 		if err = s.Start(ctx); err != nil {
 			_ = s.Close()
@@ -252,7 +253,9 @@ func (m *Manager) fill(ctx context.Context, key string, e *entry) {
 	}
 	e.session, e.err = s, err
 	if err != nil {
-		m.log.Error("session could not be started", "error", err, "cause", errors.Unwrap(err))
+		if !m.config.TellsStart {
+			m.log.Error("session could not be started", "error", err, "cause", errors.Unwrap(err))
+		}
 		// Not remembered: the next call retries, as the cause may have been temporary.
 		m.drop(key, e)
 	}
@@ -266,43 +269,57 @@ func (m *Manager) configFor(key string) Config {
 	if c.NameOf != nil {
 		c.Name = c.NameOf(key)
 	}
+	c.apply(m.limitsOf(c.principal))
 	return c
 }
 
 // open resumes the named session if there is one, and makes a new one otherwise.
-func (m *Manager) open(ctx context.Context, key string) (*Session, error) {
+func (m *Manager) open(ctx context.Context, key string, o *Opening) (*Session, error) {
 	c := m.configFor(key)
+	c.opening = o
 	if c.Name == "" {
 		return m.create(ctx, c, nil, nil)
 	}
 	// A call that was accepted before its client ended the session must not
 	// recreate it.
-	if c.NameOf != nil && m.state.gone(c.Name) {
-		return nil, errorf("session_not_found", nil, "this session was ended, begin a new one")
+	if c.NameOf != nil && m.gone(c.Name) {
+		return nil, errorf("session_not_found", nil, "this session was ended; begin a new one")
 	}
-	lock, err := m.state.lockName(c.Name)
+	held, saved, err := m.state.claim(c.Name)
 	if err != nil {
 		return nil, err
 	}
-	saved, err := m.state.load(c.Name)
-	switch {
-	case os.IsNotExist(err):
+	if saved == nil {
 		if err := m.mayKeep(key); err != nil {
-			m.state.unlockUnused(c.Name, lock)
+			held.unused()
 			return nil, err
 		}
-		return m.create(ctx, c, nil, lock)
-	case err != nil:
-		lock.Close()
-		return nil, err
+		return m.create(ctx, c, nil, held)
+	}
+	fresh := m.state.lease != nil && saved.Saved.IsZero()
+	if o != nil && !fresh {
+		held.close()
+		return nil, errAlreadyOpen()
+	}
+	if m.state.lease != nil {
+		if held.current && !fresh || saved.Snapshot != "" {
+			return m.create(ctx, c, saved, held)
+		}
+		// Its machine was lost before anything was stored.
+		s, err := m.create(ctx, c, nil, held)
+		if err == nil && !fresh {
+			s.created, s.until = saved.Created, saved.Until
+			s.noteNothing()
+		}
+		return s, err
 	}
 	// A server that was killed while it made the session: nothing of it was used,
 	// and the record went with the sweep.
 	if _, err := os.Lstat(m.state.recordPath(saved.SessionID)); os.IsNotExist(err) && !exists(saved.Workspace, saved.Owned) {
 		m.log.Warn("the saved session was never whole, a new one is made", "name", c.Name)
-		return m.create(ctx, c, nil, lock)
+		return m.create(ctx, c, nil, held)
 	}
-	return m.create(ctx, c, &saved, lock)
+	return m.create(ctx, c, saved, held)
 }
 
 // exists says whether an owned workspace is there; a caller's directory decides
@@ -372,7 +389,9 @@ func (m *Manager) Close() error {
 		keys = append(keys, k)
 	}
 	m.mu.Unlock()
-	m.sweeper.stop()
+	m.state.stopEmptying()
+	// Their checkpoints end with the sessions, so they are not waited for before.
+	swept, stored := m.sweeper.stop(), m.stopInterval()
 	if m.cool != nil {
 		m.cool()
 	}
@@ -383,11 +402,13 @@ func (m *Manager) Close() error {
 		wg.Go(func() { errs[i] = m.End(k) })
 	}
 	wg.Wait()
+	swept()
+	stored()
 	if m.warming != nil {
 		<-m.warming
 	}
-	if m.config.NameOf != nil && m.config.MaxAge > 0 {
-		m.sweepSaved(m.config.now())
+	if m.config.NameOf != nil && m.config.MaxAge > 0 && m.state.lease == nil {
+		m.sweepSaved(context.Background(), m.config.now())
 	}
 	if m.resweep.Stop() {
 		m.state.sweep(m.log)

@@ -119,6 +119,43 @@ func (c *Config) checkGrant(flag, p string, writable []string) error {
 	return nil
 }
 
+// checkReadOnly refuses what does not go with a workspace that is only read.
+func (c *Config) checkReadOnly() error {
+	why := ""
+	switch {
+	case !c.ReadOnlyRoot:
+		return nil
+	case c.Root == "":
+		why = "it needs a workspace of yours; name one with --root"
+	case c.Staged:
+		why = "--staged is for changes that wait; leave one of the two out"
+	case c.Home == "workspace":
+		why = "--home workspace would be a home that nothing can be written to; leave it out"
+	case c.from() != "":
+		why = "--from would write into the workspace; leave it out, or use --read-only-tools"
+	case c.Manifest != nil && len(c.Manifest.Entries) > 0:
+		why = "the entries of the manifest would be written into the workspace; leave them out, or use --read-only-tools"
+	default:
+		open := slices.Clone(c.Write)
+		if c.Manifest != nil {
+			for _, g := range c.Manifest.Grants {
+				if !g.ReadOnly {
+					open = append(open, g.Path)
+				}
+			}
+		}
+		for _, w := range open {
+			if real, err := filepath.EvalSymlinks(w); err == nil && (real == c.Root || within(c.Root, real)) {
+				why = fmt.Sprintf("the workspace lies in %q, which may be written to; grant less", w)
+			}
+		}
+		if why == "" {
+			return nil
+		}
+	}
+	return errorf("invalid_argument", nil, "--read-only does not work here: %s", why)
+}
+
 // maxPolicyNames bounds the names of one list in PolicyText.
 const maxPolicyNames = 12
 
@@ -144,6 +181,9 @@ func (c *Config) policyText(project bool) string {
 			shown[i] = oneLine(n)
 		}
 		parts = append(parts, what+" "+strings.Join(shown, ", ")+more)
+	}
+	if c.ReadOnlyRoot {
+		parts = append(parts, "The workspace is read-only for commands and tools: write to $TMPDIR or $HOME, which end with the session")
 	}
 	list("Readable besides the workspace:", c.Read)
 	list("Writable besides the workspace:", c.Write)

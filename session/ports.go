@@ -44,7 +44,7 @@ func ParsePorts(texts []string) ([]int, error) {
 		case strings.TrimSpace(t) == "any":
 			p = AnyPort
 		case err != nil || p < 1 || p > 65535:
-			return nil, errorf("invalid_argument", nil, "%q is not a port that can be exposed, use a number from 1 to 65535, or any", t)
+			return nil, errorf("invalid_argument", nil, "%q is not a port that can be exposed; use a number from 1 to 65535, or any", t)
 		}
 		if !slices.Contains(out, p) {
 			out = append(out, p)
@@ -79,22 +79,22 @@ func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error)
 		return ExposedPort{}, err
 	}
 	if port < 1 || port > 65535 {
-		return ExposedPort{}, errorf("invalid_argument", nil, "%d is not a port, use 1 to 65535", port)
+		return ExposedPort{}, errorf("invalid_argument", nil, "%d is not a port; use 1 to 65535", port)
 	}
 	if !slices.Contains(s.config.Expose, port) && !slices.Contains(s.config.Expose, AnyPort) {
 		allowed := "none is listed"
 		if len(s.config.Expose) > 0 {
 			allowed = "listed are " + strings.Trim(fmt.Sprint(s.config.Expose), "[]")
 		}
-		return ExposedPort{}, errorf("port_not_exposed", nil, "port %d may not be exposed (%s), the operator allows it with --expose %d", port, allowed, port)
+		return ExposedPort{}, errorf("port_not_exposed", nil, "port %d may not be exposed (%s); the operator allows it with --expose %d", port, allowed, port)
 	}
 	if s.config.Network == "none" {
-		return ExposedPort{}, errorf("confinement_unavailable", nil, "the session has no network, so no port of it can be reached, the operator changes that with --network loopback")
+		return ExposedPort{}, errorf("confinement_unavailable", nil, "the session has no network, so no port of it can be reached; the operator changes that with --network loopback")
 	}
 	level := s.sandbox.Report().Level
 	if level == "landlock" || level == "seatbelt" {
 		// There a port forward would connect to this machine's loopback, and so to itself.
-		return ExposedPort{}, errorf("confinement_unavailable", nil, "at the level %s a session has no network of its own to open a port of, use a host with namespaces", level)
+		return ExposedPort{}, errorf("confinement_unavailable", nil, "at the level %s a session has no network of its own to open a port of; use a host with namespaces", level)
 	}
 	if s.config.Network == "host" || level == "none" {
 		// The session shares this machine's network: the port is there already.
@@ -102,7 +102,7 @@ func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error)
 	}
 	dialer, ok := s.sandbox.(Dialer)
 	if !ok {
-		return ExposedPort{}, errorf("confinement_unavailable", nil, "this confinement cannot reach ports of the session, use the namespaces level")
+		return ExposedPort{}, errorf("confinement_unavailable", nil, "this confinement cannot reach ports of the session; use the namespaces level")
 	}
 	d, err := s.forwards.get(port, dialer, s)
 	if err != nil {
@@ -166,13 +166,13 @@ func (ds *portForwards) get(port int, dialer Dialer, s *Session) (*portForward, 
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	if ds.closed {
-		return nil, errorf("session_not_found", nil, "the session has ended, call again for a fresh one")
+		return nil, errorf("session_not_found", nil, "the session has ended; call again for a fresh one")
 	}
 	if d := ds.open[port]; d != nil {
 		return d, nil
 	}
 	if len(ds.open) >= maxForwards {
-		return nil, errorf("limit_reached", nil, "%d ports are exposed, which is the most of a session", maxForwards)
+		return nil, errorf("limit_reached", nil, "%d ports are exposed, the most a session may have; use one of those", maxForwards)
 	}
 	// The same number if it is free: programs inside often print an address with
 	// their own port in it.
@@ -181,7 +181,7 @@ func (ds *portForwards) get(port int, dialer Dialer, s *Session) (*portForward, 
 		l, err = net.Listen("tcp4", "127.0.0.1:0")
 	}
 	if err != nil {
-		return nil, errorf("internal", err, "no port of this machine could be opened, try again")
+		return nil, errorf("internal", err, "no port of this machine could be opened; try again")
 	}
 	if ds.open == nil {
 		ds.open = map[int]*portForward{}

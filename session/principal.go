@@ -1,11 +1,14 @@
 package session
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // LiveSession is one session of a running server.
@@ -69,6 +72,34 @@ func (m *Manager) EndPrincipal(principal string) (ended int, err error) {
 	}
 	wg.Wait()
 	return len(keys), errors.Join(errs...)
+}
+
+// PrincipalLimits are those of one principal in place of the general ones; a zero
+// leaves the general one.
+type PrincipalLimits struct {
+	// MaxSessions and MaxKept stand for Config.MaxPerPrincipal and Config.MaxKept.
+	MaxSessions, MaxKept int
+	// Workspace is in bytes, see Config.WorkspaceLimit.
+	Workspace int64
+	// Limits are those of each session.
+	Limits sandbox.Limits
+}
+
+func (m *Manager) limitsOf(principal string) PrincipalLimits {
+	if m.config.LimitsOf == nil || principal == "" {
+		return PrincipalLimits{}
+	}
+	return m.config.LimitsOf(principal)
+}
+
+func (c *Config) apply(l PrincipalLimits) {
+	c.WorkspaceLimit = cmp.Or(l.Workspace, c.WorkspaceLimit)
+	c.Limits.Procs = cmp.Or(l.Limits.Procs, c.Limits.Procs)
+	c.Limits.FileSize = cmp.Or(l.Limits.FileSize, c.Limits.FileSize)
+	c.Limits.OpenFiles = cmp.Or(l.Limits.OpenFiles, c.Limits.OpenFiles)
+	c.Limits.Tmp = cmp.Or(l.Limits.Tmp, c.Limits.Tmp)
+	c.Limits.Memory = cmp.Or(l.Limits.Memory, c.Limits.Memory)
+	c.Limits.CPU = cmp.Or(l.Limits.CPU, c.Limits.CPU)
 }
 
 // KeptBy says whether a saved session is of this principal.

@@ -18,6 +18,8 @@ import (
 func DefaultProtected() []string {
 	return []string{
 		".git/hooks", ".git/config", ".git/config.worktree", ".git/commondir", ".git/info/attributes",
+		// An old form of remote.*.url, which can name a program.
+		".git/remotes", ".git/branches",
 		// What makes the root itself a bare repository, whose config git obeys.
 		"HEAD",
 		".vscode", ".idea", ".zed", ".devcontainer", ".cursor", ".windsurf", ".claude", ".codex", ".gemini", ".junie",
@@ -32,7 +34,16 @@ func DefaultProtected() []string {
 // these in repositories they clone or init themselves (they would not work
 // otherwise); a file tool has no such need.
 func nestedProtected() []string {
-	return []string{"**/.git/hooks", "**/.git/config", "**/.git/commondir", "**/.git/info/attributes", "**/.git/modules", "**/.git/worktrees"}
+	return []string{"**/.git/hooks", "**/.git/config", "**/.git/commondir", "**/.git/info/attributes", "**/.git/modules", "**/.git/worktrees", "**/.git/remotes", "**/.git/branches"}
+}
+
+// protectedData is what file tools alone may not change, a restore may: commands write
+// to a stage of it, from which nothing is removed outside and nothing published that a
+// rebase would run. A file tool would write the real one, where a lock stops git and
+// extensions (lfs, annex) keep the only copy of something under names of their choice.
+// So it is everything but texts for people.
+func protectedData() []string {
+	return []string{"**/.git/*", "!**/.git/info/exclude", "!**/.git/description", "!**/.git/COMMIT_EDITMSG"}
 }
 
 // maxRepositories bounds the git directories that are looked for below .git.
@@ -46,7 +57,7 @@ const maxRepositories = 1000
 func protectedRepositories(root string) []string {
 	var out []string
 	add := func(dir string) {
-		for _, name := range []string{"config", "config.worktree", "commondir", "hooks", "info/attributes"} {
+		for _, name := range []string{"config", "config.worktree", "commondir", "hooks", "info/attributes", "remotes", "branches"} {
 			out = append(out, path.Join(dir, name))
 		}
 	}

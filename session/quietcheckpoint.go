@@ -2,7 +2,6 @@ package session
 
 import (
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -12,6 +11,7 @@ type Counts struct {
 	CheckpointsFailed atomic.Int64
 	Suspended         atomic.Int64 // for being idle
 	Lost              atomic.Int64 // the sandbox ended by itself
+	Fenced            atomic.Int64 // ended here as another server may have them
 }
 
 // Counts are for metrics.
@@ -90,14 +90,5 @@ func (m *Manager) saveQuiet(now time.Time) {
 		}
 	}
 	m.mu.Unlock()
-	var wg sync.WaitGroup
-	places := make(chan struct{}, quietAtOnce)
-	for _, s := range quiet {
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			s.checkpointQuiet()
-		})
-	}
-	wg.Wait()
+	atOnce(quietAtOnce, quiet, nil, (*Session).checkpointQuiet)
 }

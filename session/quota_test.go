@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,8 @@ func TestIdleIsParkedAndResumed(t *testing.T) {
 func TestAgeDeletes(t *testing.T) {
 	w := newWorld(t)
 	m := w.manager(Config{NameOf: KeptName})
+	// The test sweeps by itself, with a clock and an age that change.
+	m.sweeper.stop()()
 	for _, h := range []string{"live", "saved"} {
 		s, err := m.Get(t.Context(), Key("ann", h))
 		if err != nil {
@@ -96,16 +99,61 @@ func TestAgeDeletes(t *testing.T) {
 	now := time.Now().Add(time.Hour)
 	m.config.MaxAge, m.config.Now = 2*time.Hour, func() time.Time { return now }
 	m.sweepByAge()
+	m.sweepKept(t.Context())
 	if !m.live(Key("ann", "live")) || !m.Known(Key("ann", "saved")) {
 		t.Fatal("ended before its age")
 	}
 	now = now.Add(2 * time.Hour)
 	m.sweepByAge()
+	m.sweepKept(t.Context())
 	if m.Known(Key("ann", "live")) || m.Known(Key("ann", "saved")) {
 		t.Error("lives past its age")
 	}
 	w.empty(w.temp)
 	w.empty(filepath.Join(w.state, "saved"))
+}
+
+// TestMarksDoNotStay: where sessions live for ever, the marks of ended ones do not, and
+// their handles stay unknown: an old one without a session is one that was ended.
+func TestMarksDoNotStay(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager(Config{NameOf: KeptName})
+	m.sweeper.stop()()
+	made := time.Now()
+	ended, kept, fresh := Key("ann", "ended"), Key("ann", "kept"), Key("ann", "fresh")
+	for _, k := range []string{ended, kept} {
+		if _, err := m.Get(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(m.Forget(ended, false), m.End(kept)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		after              time.Duration
+		marks              int
+		ended, kept, fresh bool
+	}{
+		{unusedKept - time.Hour, 1, true, false, false},
+		{unusedKept + time.Hour, 1, true, false, true},
+		{goneKept + time.Hour, 0, true, false, true},
+		{100 * goneKept, 0, true, false, true},
+	} {
+		now := made.Add(c.after)
+		m.config.Now = func() time.Time { return now }
+		m.sweepSaved(t.Context(), now)
+		if marks, _ := filepath.Glob(filepath.Join(w.state, "saved", "*.gone")); len(marks) != c.marks {
+			t.Errorf("after %v: %d marks, want %d", c.after, len(marks), c.marks)
+		}
+		for k, want := range map[string]bool{ended: c.ended, kept: c.kept, fresh: c.fresh} {
+			if got := m.Gone(k, made); got != want {
+				t.Errorf("after %v: %q gone: %v, want %v", c.after, k, got, want)
+			}
+		}
+	}
+	if !m.Known(kept) {
+		t.Error("a kept session went")
+	}
 }
 
 // TestQuotas: a principal's full quota makes room by parking its own quiet

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mcp-sandbox/directory"
 	"mcp-sandbox/workspace"
 )
 
@@ -21,6 +22,15 @@ import (
 type state struct {
 	dir  string
 	temp bool
+	// entries have the named sessions: those of dir, or of a directory that servers
+	// share by lease.
+	entries directory.Directory
+	lease   *lease   // nil in a state directory
+	given   []byte   // the key, where it is not that of dir
+	server  *os.File // locked, with a lease
+	// empty removes all snapshots of a session, with a lease, until leave is called.
+	empty func(id string) error
+	leave context.CancelFunc
 }
 
 // DefaultStateDir is $XDG_STATE_HOME/mcp-sandbox or ~/.local/state/mcp-sandbox
@@ -45,20 +55,20 @@ func openState(dir string, named bool, log *slog.Logger) (*state, error) {
 			if err := checkPrivate(dir); err != nil {
 				return nil, err
 			}
-			return &state{dir: dir}, nil
+			return &state{dir: dir, entries: directory.NewLocal(dir)}, nil
 		} else if named {
-			return nil, errorf("permission_denied", err, "the state directory cannot be made, name a writable one with --state-dir")
+			return nil, errorf("permission_denied", err, "the state directory cannot be made; name a writable one with --state-dir")
 		}
 	}
 	tmp, err := os.MkdirTemp("", "mcp-sandbox-state-")
 	if err != nil {
-		return nil, errorf("internal", err, "no state directory could be made, name a writable one with --state-dir")
+		return nil, errorf("internal", err, "no state directory could be made; name a writable one with --state-dir")
 	}
 	if err := os.Mkdir(filepath.Join(tmp, "sessions"), 0o700); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(tmp))
 	}
 	log.Info("state is kept in a temporary directory: the default one is unavailable")
-	return &state{dir: tmp, temp: true}, nil
+	return &state{dir: tmp, temp: true, entries: directory.NewLocal(tmp)}, nil
 }
 
 func checkPrivate(dir string) error {
@@ -67,11 +77,11 @@ func checkPrivate(dir string) error {
 		return err
 	}
 	if !fi.IsDir() {
-		return errorf("not_a_directory", nil, "the state directory is not a directory, name another with --state-dir")
+		return errorf("not_a_directory", nil, "the state directory is not a directory; name another with --state-dir")
 	}
 	if fi.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(dir, 0o700); err != nil {
-			return errorf("permission_denied", err, "the state directory is open to other users and cannot be closed, name another with --state-dir")
+			return errorf("permission_denied", err, "the state directory is open to other users and cannot be closed; name another with --state-dir")
 		}
 	}
 	return nil
@@ -80,10 +90,22 @@ func checkPrivate(dir string) error {
 func (s *state) dirs() []string { return []string{s.dir} }
 
 func (s *state) close() error {
-	if s.temp {
-		return os.RemoveAll(s.dir)
+	s.stopEmptying()
+	err := s.lease.close()
+	if s.server != nil {
+		err = errors.Join(err, s.server.Close())
 	}
-	return nil
+	if s.temp {
+		err = errors.Join(err, os.RemoveAll(s.dir))
+	}
+	return err
+}
+
+// stopEmptying leaves what is still to be removed to another server, or a later one.
+func (s *state) stopEmptying() {
+	if s.leave != nil {
+		s.leave()
+	}
 }
 
 // scratch is a private directory of the session next to its record: spooled output
@@ -107,6 +129,8 @@ type recordData struct {
 	// Temp is a directory that the sandbox may have made next to the workspace. Its
 	// name holds the session's random id, so no inode has to be compared.
 	Temp string `json:"temp,omitempty"`
+	// Claims are those under which the workspace became what it is, see claim.
+	Claims []string `json:"claims,omitempty"`
 }
 
 // record marks a session. The lock on it, not a pid, says that its server
@@ -214,7 +238,7 @@ func (s *state) reopen(id string) (*record, error) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return nil, errorf("already_exists", nil, "the session is in use by another server, end that one first")
+	return nil, errorf("already_exists", nil, "the session is in use by another server; end that one first")
 }
 
 // lockRecord gives nothing at all when the record is held.
@@ -273,7 +297,7 @@ func (s *state) removeRemains(id string, d recordData) error {
 		errs = append(errs, os.RemoveAll(d.Temp), sweepClones(d.Temp))
 	}
 	scratch := filepath.Join(s.dir, "sessions", id+".d")
-	errs = append(errs, recoverGit(d, filepath.Join(scratch, "git")))
+	errs = append(errs, s.recoverGit(d, id))
 	sweepWorkspace(d)
 	openDirs(scratch)
 	errs = append(errs, removeSide(d, sideName(id)), os.RemoveAll(scratch))

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -36,11 +37,11 @@ var systemDirs = []string{
 // Codes: invalid_argument, not_found, not_a_directory, permission_denied.
 func CheckRoot(path, stateDir string) (string, error) {
 	if path == "" || strings.ContainsRune(path, 0) {
-		return "", errorf("invalid_argument", nil, "the workspace path is empty or holds a NUL byte, name a directory with --root")
+		return "", errorf("invalid_argument", nil, "the workspace path is empty or holds a NUL byte; name a directory with --root")
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return "", errorf("invalid_argument", err, "the workspace path %q cannot be made absolute, name it in full", path)
+		return "", errorf("invalid_argument", err, "the workspace path %q cannot be made absolute; name it in full", path)
 	}
 	// Resolved here once; the sandbox later refuses any link in the result, so a
 	// component swapped for a link after this point is noticed, not followed.
@@ -50,31 +51,31 @@ func CheckRoot(path, stateDir string) (string, error) {
 			return "", errorf("not_found", err, "the workspace %q does not exist: ~ is expanded by a shell alone; write the directory in full", path)
 		}
 		if os.IsNotExist(err) {
-			return "", errorf("not_found", err, "the workspace %q does not exist, create it first", path)
+			return "", errorf("not_found", err, "the workspace %q does not exist; create it first", path)
 		}
-		return "", errorf("permission_denied", err, "the workspace %q cannot be reached, check its permissions", path)
+		return "", errorf("permission_denied", err, "the workspace %q cannot be reached; check its permissions", path)
 	}
 	fi, err := os.Stat(real)
 	if err != nil {
-		return "", errorf("permission_denied", err, "the workspace %q cannot be read, check its permissions", path)
+		return "", errorf("permission_denied", err, "the workspace %q cannot be read; check its permissions", path)
 	}
 	if !fi.IsDir() {
-		return "", errorf("not_a_directory", nil, "the workspace %q is not a directory, name a directory", path)
+		return "", errorf("not_a_directory", nil, "the workspace %q is not a directory; name a directory", path)
 	}
 	if real == "/" {
-		return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is the whole machine, name a project directory", "/")
+		return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is the whole machine; name a project directory", "/")
 	}
 	for _, d := range systemDirs {
 		if real == d {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a system directory, name a directory below it", real)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a system directory; name a directory below it", real)
 		}
 	}
 	for _, home := range homeDirs() {
 		if real == home {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a home directory, with keys and shell start-up files in it, name a project directory below it", real)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: that is a home directory, with keys and shell start-up files in it; name a project directory below it", real)
 		}
 		if within(home, real) {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it holds the home directory %q, name a project directory", real, home)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it holds the home directory %q; name a project directory", real, home)
 		}
 	}
 	if stateDir != "" {
@@ -82,10 +83,10 @@ func CheckRoot(path, stateDir string) (string, error) {
 			stateDir = st
 		}
 		if real == stateDir || within(stateDir, real) {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: the server's own state lies in it, name another directory or move the state with --state-dir", real)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: the server's own state lies in it; name another directory or move the state with --state-dir", real)
 		}
 		if within(real, stateDir) {
-			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it lies in the server's own state, name another directory", real)
+			return "", errorf("invalid_argument", nil, "the workspace may not be %q: it lies in the server's own state; name another directory", real)
 		}
 	}
 	return real, nil
@@ -150,13 +151,54 @@ func ownedRootPath(tempDir, id string) (string, error) {
 	return filepath.Join(tempDir, "mcp-sandbox-"+id[:12]), nil
 }
 
+// upcomingID is the id of the workspace that is made next. It is drawn ahead, so that
+// the session's init can be started ahead for it.
+type upcomingID struct {
+	mu sync.Mutex
+	id int // 0 until it is asked for
+}
+
+var upcoming upcomingID
+
+func (u *upcomingID) peek() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.id == 0 {
+		u.id = drawID()
+	}
+	return u.id
+}
+
+// take gives an id to one workspace: two that are made at once get one each.
+func (u *upcomingID) take() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	id := u.id
+	if id == 0 {
+		id = drawID()
+	}
+	u.id = 0
+	return id
+}
+
+func drawID() int { return dynamicUIDMin + rand.IntN(dynamicUIDMax-dynamicUIDMin+1) }
+
+// UpcomingID is the user and group that the next workspace of a root server's own
+// belongs to, -1 where the server is not root and it is the server's.
+func UpcomingID() int {
+	if os.Geteuid() != 0 {
+		return -1
+	}
+	return upcoming.peek()
+}
+
 // chownToSandbox hands a directory of a root server to an unprivileged id that no account
 // has, so that its commands are not root. -1 is the server's own id.
 func chownToSandbox(dir string) (uid, gid int, err error) {
 	if os.Geteuid() != 0 {
 		return -1, -1, nil
 	}
-	id := dynamicUIDMin + rand.IntN(dynamicUIDMax-dynamicUIDMin+1)
+	id := upcoming.take()
 	if err := os.Chown(dir, id, id); err != nil {
 		// A root without CAP_CHOWN (some containers): its files stay its own.
 		return -1, -1, nil

@@ -18,6 +18,9 @@ type Noticer interface {
 // refused, to the reply it belongs to. dir is where the command ran.
 func (s *Session) withNotices(ctx context.Context, r Result, err error, dir string) (Result, error) {
 	if err != nil {
+		if text := s.putGitBack(false); text != "" {
+			s.tell(text)
+		}
 		return r, err
 	}
 	s.explain(ctx, &r, dir)
@@ -25,7 +28,7 @@ func (s *Session) withNotices(ctx context.Context, r Result, err error, dir stri
 		r.Notices = append(r.Notices, n.Notices()...)
 	}
 	r.Notices = append(r.Notices, s.publishGit()...)
-	if text := s.gitChanges(); text != "" {
+	if text := s.putGitBack(false); text != "" {
 		r.Notices = append(r.Notices, text)
 	}
 	r.Notices = append(r.Notices, s.takeNotices()...)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 
+	"mcp-sandbox/stage"
 	"mcp-sandbox/workspace"
 )
 
@@ -15,9 +16,12 @@ func OpenSavedFiles(c Config, name string) (*workspace.FS, error) {
 	if err := c.checkPolicy(); err != nil {
 		return nil, err
 	}
-	st, err := stateOf(c)
+	st, err := stateThere(c)
 	if err != nil {
 		return nil, err
+	}
+	if st == nil {
+		return nil, errorf("session_not_found", nil, "there is no saved session %q; list them with: mcp-sandbox sessions list", name)
 	}
 	defer st.close()
 	if err := checkName(name); err != nil {
@@ -29,6 +33,9 @@ func OpenSavedFiles(c Config, name string) (*workspace.FS, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Lstat(stage.Dir(st.dir, d.Workspace, name)); err == nil {
+		return nil, errorf("invalid_argument", nil, "the session %q is staged; see what it changed with mcp-sandbox review --session %s", name, name)
 	}
 	policy, err := c.savedPolicy(d, st)
 	if err != nil {
@@ -42,7 +49,7 @@ func OpenSavedFiles(c Config, name string) (*workspace.FS, error) {
 	// New files belong to whom the workspace does.
 	files, err := openAs(-1, -1)
 	if err != nil {
-		return nil, errorf("session_not_found", err, "the workspace of the session %q is gone; resume the session to have it back from its snapshot", name)
+		return nil, errorf("session_not_found", err, "the workspace of the session %q is gone; resume the session to restore it from its snapshot", name)
 	}
 	fi, err := files.RootFile().Stat()
 	if err != nil || files.Root() != d.Workspace || d.Owned && !couldBeOwned(fi) {
@@ -56,7 +63,7 @@ func OpenSavedFiles(c Config, name string) (*workspace.FS, error) {
 	acting, err := openAs(uid, gid)
 	files.Close()
 	if err != nil {
-		return nil, errorf("session_not_found", err, "the workspace of the session %q is gone; resume the session to have it back from its snapshot", name)
+		return nil, errorf("session_not_found", err, "the workspace of the session %q is gone; resume the session to restore it from its snapshot", name)
 	}
 	if now, err := acting.RootFile().Stat(); err != nil || !os.SameFile(fi, now) {
 		acting.Close()

@@ -27,7 +27,7 @@ func TestResume(t *testing.T) {
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(m.state.savedPath("n"))
+	text, err := os.ReadFile(savedFile(m, "n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestResume(t *testing.T) {
 	m = w.manager(Config{Name: "n"})
 	bad := bytes.Replace(text, []byte(id[:8]), []byte("00000000"), 1)
 	for name, b := range map[string][]byte{"changed": bad, "cut": text[:len(text)/2], "empty": nil, "more": append(slices.Clone(text), "{}"...), "not JSON": []byte("x")} {
-		if err := os.WriteFile(m.state.savedPath("n"), b, 0o600); err != nil {
+		if err := os.WriteFile(savedFile(m, "n"), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, err := m.Create(t.Context(), "k")
@@ -51,7 +51,7 @@ func TestResume(t *testing.T) {
 		t.Errorf("a state of another server: %v", err)
 	}
 
-	if err := os.WriteFile(m.state.savedPath("n"), text, 0o600); err != nil {
+	if err := os.WriteFile(savedFile(m, "n"), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s, err = m.Create(t.Context(), "k")
@@ -105,7 +105,7 @@ func TestResume(t *testing.T) {
 	if err := m.End("k"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(m.state.savedPath("n")); !os.IsNotExist(err) {
+	if _, err := os.Stat(savedFile(m, "n")); !os.IsNotExist(err) {
 		t.Errorf("the deleted session's state: %v", err)
 	}
 }
@@ -133,7 +133,11 @@ func TestForgedOwnership(t *testing.T) {
 		t.Fatal(err)
 	}
 	st.Workspace, st.Owned = victim, true
-	if err := m.state.save(key, st); err != nil {
+	forged, err := seal(key, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(savedFile(m, "n"), forged, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	m = w.manager(Config{Name: "n"})

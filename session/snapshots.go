@@ -44,11 +44,32 @@ func (s *Session) Snapshots() (*snapshot.Repo, error) {
 	s.snaps.once.Do(func() {
 		dir := filepath.Join(s.scratch, "snapshots")
 		if !s.owned || s.kept || s.config.SnapshotStore != "" || s.config.OpenStore != nil {
-			dir = SnapshotDir(s.config, s.root)
+			dir = SnapshotDir(s.config, s.snapshotsOf())
 		}
-		s.snaps.repo, s.snaps.err = openSnapshots(s.config, dir, s.root, s.rootFD, s.rules, s.ignored)
+		c := s.config
+		if open := c.OpenStore; open != nil && c.Staged {
+			c.OpenStore = func(string) (snapshot.Store, error) { return open(snapshotKey(s.snapshotsOf())) }
+		}
+		if s.state.lease != nil && s.claim != nil {
+			c.OpenStore = func(string) (snapshot.Store, error) {
+				store, err := s.config.OpenStore(s.id)
+				return fencedStore{store, s.claim}, err
+			}
+		}
+		s.snaps.repo, s.snaps.err = openSnapshots(c, dir, s.root, s.workTree(), s.rules, s.ignored)
+		if s.snaps.err == nil && s.resumed != nil {
+			s.snaps.repo.Hold(s.resumed.Snapshot)
+		}
 	})
 	return s.snaps.repo, s.snaps.err
+}
+
+// snapshotsOf names the snapshots of the session in a store.
+func (s *Session) snapshotsOf() string {
+	if s.config.Staged {
+		return stagedSnapshots(s.root, s.config.Name)
+	}
+	return s.root
 }
 
 // SnapshotDir is where the snapshots of a workspace directory are kept.
@@ -75,8 +96,8 @@ func snapshotKey(root string) string {
 // each start. Snapshots leave them out, and so must what restores one outside a
 // session. Codes: internal.
 func EphemeralPaths(c Config, root string) ([]string, error) {
-	st, err := stateOf(c)
-	if err != nil {
+	st, err := stateThere(c)
+	if err != nil || st == nil {
 		return nil, err
 	}
 	defer st.close()
@@ -168,7 +189,7 @@ func openSnapshots(c Config, dir, root string, rootFD *os.File, rules func(conte
 		retention = DefaultRetention()
 	}
 	return snapshot.New(store, snapshot.Options{
-		Root: root, RootFile: rootFD, Ignore: c.SnapshotIgnore, Skip: slices.Concat(c.snapshotSkip, skip), Retention: retention, Log: c.Log,
+		Root: root, RootFile: rootFD, AsUser: c.Staged && rootFD != nil, Ignore: c.SnapshotIgnore, Skip: slices.Concat(c.snapshotSkip, skip), Retention: retention, Log: c.Log,
 		Rules: rules, Ignored: ignored, StageDirs: c.stageDirs(root),
 		Refs: func(_ context.Context, dir string, moves []snapshot.RefMove) []string {
 			return keepMoved(root, rootFD, dir, moves)
@@ -212,7 +233,7 @@ func openStore(c Config, dir, root string) (snapshot.Store, error) {
 // snapshot_failed, unsafe_archive, disk_full, permission_denied, cancelled.
 func (s *Session) Restore(ctx context.Context, r RestoreRequest) (RestoreResult, error) {
 	if s.config.ReadOnly {
-		return RestoreResult{}, errorf("permission_denied", nil, "the session is read-only, nothing can be restored into it")
+		return RestoreResult{}, errorf("permission_denied", nil, "the session is read-only, so nothing can be restored into it; ask the user to restore with mcp-sandbox snapshots")
 	}
 	repo, err := s.Snapshots()
 	if err != nil {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,15 +11,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/directory"
 )
 
 // stateVersion is the version of the state format below.
@@ -35,12 +38,25 @@ type savedState struct {
 	SessionID string    `json:"session_id"`
 	Created   time.Time `json:"created"`
 	Saved     time.Time `json:"saved"`
+	Until     time.Time `json:"until,omitzero"` // when it is deleted whatever it does
 	Workspace string    `json:"workspace"`
 	Owned     bool      `json:"owned"`
 	Manifest  string    `json:"manifest_digest,omitempty"`
 	Snapshot  string    `json:"snapshot_id,omitempty"`
 	Ports     []int     `json:"exposed_ports,omitempty"`
 	Ephemeral []string  `json:"ephemeral,omitempty"`
+
+	// With a lease alone, see claim: which server holds the session, "" for none; how
+	// often it was taken; and the last who took it.
+	Holder string `json:"holder,omitempty"`
+	Epoch  int64  `json:"epoch,omitempty"`
+	Claim  string `json:"claim,omitempty"`
+	// Clean: it was given up with everything in its snapshot.
+	Clean bool `json:"clean,omitempty"`
+	// Unread words the paths that the snapshot lacks, as they could not be read.
+	Unread string `json:"unread,omitempty"`
+	// Ended: it is being deleted.
+	Ended bool `json:"ended,omitempty"`
 }
 
 const stateType = "mcp-sandbox/session"
@@ -56,13 +72,18 @@ type envelope struct {
 // maxState bounds a state, in bytes.
 const maxState = 1 << 20
 
-func stateMAC(key []byte, text string) string {
+func stateMAC(key []byte, text string) string { return macOf(key, "mcp-sandbox state 1\n", text) }
+
+// macOf signs a text. The label keeps a signature over something else from being one
+// of this.
+func macOf(key []byte, label, text string) string {
 	h := hmac.New(sha256.New, key)
-	// The prefix keeps a signature over something else from being one of a state.
-	h.Write([]byte("mcp-sandbox state 1\n"))
+	h.Write([]byte(label))
 	h.Write([]byte(text))
 	return hex.EncodeToString(h.Sum(nil))
 }
+
+func sameMAC(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }
 
 func seal(key []byte, st savedState) ([]byte, error) {
 	st.Version, st.Type = stateVersion, stateType
@@ -79,7 +100,7 @@ func seal(key []byte, st savedState) ([]byte, error) {
 func unseal(key, b []byte) (savedState, error) {
 	var st savedState
 	refuse := func(why string) (savedState, error) {
-		return savedState{}, errorf("invalid_argument", nil, "the saved session %s, it cannot be resumed: delete it and start a new one", why)
+		return savedState{}, errorf("invalid_argument", nil, "the saved session %s, so it cannot be resumed; delete it and start a new one", why)
 	}
 	var e envelope
 	if len(b) > maxState || strictJSON(b, &e) != nil {
@@ -89,7 +110,7 @@ func unseal(key, b []byte) (savedState, error) {
 		return refuse(fmt.Sprintf("has a format this server does not know (it knows %d)", stateVersion))
 	}
 	// Compared before it is parsed, so that nothing unauthenticated is parsed.
-	if !hmac.Equal([]byte(e.MAC), []byte(stateMAC(key, e.State))) {
+	if !sameMAC(e.MAC, stateMAC(key, e.State)) {
 		return refuse("was changed or comes from another server")
 	}
 	if strictJSON([]byte(e.State), &st) != nil || st.Version != stateVersion || st.Type != stateType || !sessionID().MatchString(st.SessionID) {
@@ -112,19 +133,43 @@ func strictJSON(b []byte, v any) error {
 	return nil
 }
 
-// key is the server's own secret, made on first use.
-func (s *state) key() ([]byte, error) { return s.random("key") }
+// key is the server's secret: the one it was given, or one made on first use.
+func (s *state) key() ([]byte, error) {
+	if s.given != nil {
+		return s.given, nil
+	}
+	return s.random("key")
+}
 
-// instance distinguishes this state directory from every other, even one with the
-// same key.
-func (s *state) instance() ([]byte, error) { return s.random("instance") }
+// instance distinguishes this state directory, or the directory that servers share,
+// from every other, even one with the same key.
+func (s *state) instance() ([]byte, error) {
+	if s.lease == nil {
+		return s.random("instance")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), entryTime)
+	defer cancel()
+	for {
+		b, _, err := s.entries.Get(ctx, "instance")
+		if errors.Is(err, fs.ErrNotExist) {
+			_, err = s.entries.PutIf(ctx, "instance", []byte(randomHex(32)), "")
+			if err == nil || errors.Is(err, directory.ErrConflict) {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, errorf("internal", err, "the session directory cannot be reached; check --store")
+		}
+		return b, nil
+	}
+}
 
 // random is 32 random bytes in a file of mode 0600 in the state directory, made on
 // first use. Two servers that start at the same time get the same.
 func (s *state) random(file string) ([]byte, error) {
 	name := filepath.Join(s.dir, file)
 	for range 2 {
-		b, err := readPrivate(name, 64)
+		b, err := directory.ReadPrivate(name, 64)
 		if err == nil && len(b) == 32 {
 			return b, nil
 		}
@@ -136,134 +181,20 @@ func (s *state) random(file string) ([]byte, error) {
 		}
 		fresh := make([]byte, 32)
 		_, _ = rand.Read(fresh)
-		if err := writeOnce(name, fresh); err != nil && !os.IsExist(err) {
+		if err := directory.WriteOnce(name, fresh); err != nil && !os.IsExist(err) {
 			return nil, errorf("permission_denied", err, "the file %s of the state directory cannot be written; check the directory's permissions", file)
 		}
 	}
 	return nil, errorf("internal", nil, "the file %s of the state directory comes and goes; check the directory", file)
 }
 
-// readPrivate reads a file that only this user can have written.
-func readPrivate(name string, most int64) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() || fi.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s is open to others", name)
-	}
-	if uid, _, err := ownerOf(f); err != nil || uid != os.Geteuid() {
-		return nil, fmt.Errorf("%s belongs to another user", name)
-	}
-	return io.ReadAll(io.LimitReader(f, most+1))
-}
-
-// writeOnce makes a file that must not exist, whole or not at all.
-func writeOnce(name string, b []byte) error {
-	tmp := name + "." + randomHex(8)
-	if err := writeSynced(tmp, b); err != nil {
-		return err
-	}
-	defer os.Remove(tmp)
-	if err := os.Link(tmp, name); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-// writeOver replaces a file, whole or not at all.
-func writeOver(name string, b []byte) error {
-	tmp := name + "." + randomHex(8)
-	if err := writeSynced(tmp, b); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, name); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-func writeSynced(name string, b []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(name))
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
 var sessionName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`) })
 
 func checkName(name string) error {
 	if !sessionName().MatchString(name) {
-		return errorf("invalid_argument", nil, "the session name %q is not one: use up to 64 letters, digits, - and _, starting with a letter or digit", name)
+		return errorf("invalid_argument", nil, "the session name %q is not one; use up to 64 letters, digits, - and _, starting with a letter or digit", name)
 	}
 	return nil
-}
-
-func (s *state) savedPath(name string) string { return filepath.Join(s.dir, "saved", name+".json") }
-
-func (s *state) save(key []byte, st savedState) error {
-	b, err := seal(key, st)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(s.dir, "saved"), 0o700); err != nil {
-		return err
-	}
-	return writeOver(s.savedPath(st.Name), b)
-}
-
-// removeSaved removes a named session's state, and what a server that was killed
-// in the middle of save has left of it. The caller holds the name's lock.
-func (s *state) removeSaved(name string) error {
-	halves, _ := filepath.Glob(s.savedPath(name) + ".*")
-	errs := []error{ignoreMissing(os.Remove(s.savedPath(name)))}
-	for _, h := range halves {
-		errs = append(errs, ignoreMissing(os.Remove(h)))
-	}
-	return errors.Join(errs...)
-}
-
-// load reads a named session's state; os.ErrNotExist when there is none.
-func (s *state) load(name string) (savedState, error) {
-	b, err := readPrivate(s.savedPath(name), maxState)
-	if err != nil {
-		if os.IsNotExist(err) {
-			return savedState{}, err
-		}
-		return savedState{}, errorf("permission_denied", err, "the saved session %q cannot be read, check the state directory", name)
-	}
-	key, err := s.key()
-	if err != nil {
-		return savedState{}, err
-	}
-	st, err := unseal(key, b)
-	if err != nil {
-		return savedState{}, err
-	}
-	// A file put under another name would bring back another session.
-	if st.Name != name {
-		return savedState{}, errorf("invalid_argument", nil, "the saved session %q belongs to another name, it cannot be resumed: delete it and start a new one", name)
-	}
-	return st, nil
 }
 
 // lockName keeps a second server from using the same named session. Who deletes
@@ -271,17 +202,17 @@ func (s *state) load(name string) (savedState, error) {
 // the file still has its name.
 func (s *state) lockName(name string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Join(s.dir, "saved"), 0o700); err != nil {
-		return nil, errorf("internal", err, "the state directory cannot be written, check --state-dir")
+		return nil, errorf("internal", err, "the state directory cannot be written; check --state-dir")
 	}
 	path := s.lockPath(name)
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
-			return nil, errorf("internal", err, "the state directory cannot be written, check --state-dir")
+			return nil, errorf("internal", err, "the state directory cannot be written; check --state-dir")
 		}
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			f.Close()
-			return nil, errorf("already_exists", errors.Join(ErrElsewhere, err), "the session %q is in use by another server, end that one or choose another name", name)
+			return nil, errorf("already_exists", errors.Join(&Elsewhere{Name: name}, err), "the session %q is in use by another server; end that one or choose another name", name)
 		}
 		held, err := f.Stat()
 		if err == nil {
@@ -292,25 +223,36 @@ func (s *state) lockName(name string) (*os.File, error) {
 		}
 		f.Close()
 		if err != nil && !os.IsNotExist(err) {
-			return nil, errorf("internal", err, "the state directory cannot be read, check --state-dir")
+			return nil, errorf("internal", err, "the state directory cannot be read; check --state-dir")
 		}
 	}
 }
 
 func (s *state) lockPath(name string) string { return filepath.Join(s.dir, "saved", name+".lock") }
 
-// savedNames lists the named sessions, sorted.
-func (s *state) savedNames() []string {
-	files, _ := filepath.Glob(filepath.Join(s.dir, "saved", "*.json"))
+// savedNames lists the named sessions that begin with prefix, sorted.
+func (s *state) savedNames(prefix string) []string {
 	var out []string
-	for _, f := range files {
-		name := strings.TrimSuffix(filepath.Base(f), ".json")
-		if sessionName().MatchString(name) {
+	ctx, cancel := context.WithTimeout(context.Background(), entryTime)
+	defer cancel()
+	names := s.entries.List
+	if l, ok := s.entries.(*directory.Local); ok {
+		names = l.Names
+	}
+	list, _ := names(ctx, "saved/"+prefix)
+	for _, e := range list {
+		if name, ok := strings.CutSuffix(strings.TrimPrefix(e.Key, "saved/"), ".json"); ok && sessionName().MatchString(name) {
 			out = append(out, name)
 		}
 	}
-	slices.Sort(out)
 	return out
+}
+
+func (s *state) savedEntries(ctx context.Context, prefix string) []directory.Entry {
+	ctx, cancel := context.WithTimeout(ctx, entryTime)
+	defer cancel()
+	list, _ := s.entries.List(ctx, "saved/"+prefix)
+	return list
 }
 
 // ledger is the ephemeral paths that sessions made in a caller's directory, so that
@@ -321,7 +263,7 @@ func (s *state) ledgerPath(root string) string {
 }
 
 func (s *state) ledger(root string) []string {
-	b, err := readPrivate(s.ledgerPath(root), maxState)
+	b, err := directory.ReadPrivate(s.ledgerPath(root), maxState)
 	var paths []string
 	if err != nil || json.Unmarshal(b, &paths) != nil {
 		return nil
@@ -337,7 +279,7 @@ func (s *state) setLedger(root string, paths []string) error {
 	if err != nil {
 		return err
 	}
-	return writeOver(s.ledgerPath(root), b)
+	return directory.WriteOver(s.ledgerPath(root), b)
 }
 
 func randomHex(n int) string {

@@ -216,7 +216,7 @@ func (s *Session) takeLate() {
 	}
 }
 
-// flight is a snapshot being taken behind the calls.
+// flight is a snapshot that is taken after a call, while others may run.
 type flight struct {
 	began   time.Time
 	at      uint64 // undo.changes
@@ -226,7 +226,7 @@ type flight struct {
 
 // fly takes the snapshot and says whether calls have ended meanwhile.
 func (s *Session) fly(ctx context.Context, f flight) (again bool) {
-	info, less, err := s.automatic(ctx, "behind a call", false, f.partial)
+	info, less, err := s.automatic(ctx, "after a call", false, f.partial)
 	text := ""
 	if err == nil && f.point != "" && !info.Unchanged {
 		text = s.lost(ctx, f.point, info.ID)

@@ -72,7 +72,7 @@ func boundedSnapshot(ctx context.Context, c Config, repo *snapshot.Repo, label s
 // once and ends with the manager. To be called before any session is made.
 func (m *Manager) BeginBaseline() {
 	c := m.config
-	if !c.Baseline || c.ReadOnly || c.Root == "" || m.warming != nil {
+	if !c.Baseline || c.ReadOnly || c.Root == "" || c.Staged || m.warming != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())

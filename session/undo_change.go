@@ -3,18 +3,23 @@ package session
 import (
 	"context"
 	"fmt"
-	"mcp-sandbox/snapshot"
+	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/snapshot"
 )
 
 // Change is a call that can change the workspace, from its beginning to its end.
 type Change struct {
 	s     *Session // nil when undo is off
+	of    *Session // also then
 	began time.Time
-	free  uint64 // inodes of the file system
-	waits bool   // for what there is to say about it
+	free  uint64   // inodes of the file system
+	tops  []string // directories at the root, where a call Destroys
+	waits bool     // for what there is to say about it
 }
 
 // ChangeKind says what a call may do to the workspace.
@@ -33,7 +38,7 @@ func (s *Session) BeginChange(ctx context.Context, kind ChangeKind, progress fun
 	s.changed()
 	u := &s.undo
 	if u.settled == nil {
-		return &Change{}, nil
+		return &Change{of: s}, nil
 	}
 	if err := waitSaying(ctx, u.settled, progress); err != nil {
 		return nil, err
@@ -41,11 +46,14 @@ func (s *Session) BeginChange(ctx context.Context, kind ChangeKind, progress fun
 	if kind == Destroys {
 		s.catchUp(ctx)
 	}
-	c := &Change{s: s, began: time.Now(), free: s.freeInodes()}
+	c := &Change{s: s, of: s, began: time.Now(), free: s.freeInodes()}
+	if kind == Destroys {
+		c.tops = s.topDirs()
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.off {
-		return &Change{}, nil
+		return &Change{of: s}, nil
 	}
 	u.changes++
 	u.calls++
@@ -88,7 +96,14 @@ func waitSaying(ctx context.Context, done <-chan struct{}, progress func(Progres
 // removed many files, or where that costs little next to the call, End waits, so
 // that the call's own notices can say how to undo it.
 func (c *Change) End(ctx context.Context) {
-	if c == nil || c.s == nil {
+	if c == nil {
+		return
+	}
+	if c.of != nil {
+		// A checkpoint that began with the call may have come before what it did.
+		c.of.changed()
+	}
+	if c.s == nil {
 		return
 	}
 	s, u := c.s, &c.s.undo
@@ -102,7 +117,7 @@ func (c *Change) End(ctx context.Context) {
 		return
 	}
 	wait := time.Duration(0)
-	if free := s.freeInodes(); free >= c.free+manyFiles {
+	if free := s.freeInodes(); free >= c.free+manyFiles || s.lacks(c.tops) {
 		wait = max(2*cost, 2*time.Second)
 	} else if took := time.Since(c.began); cost > 0 && cost <= took/10 && cost < credit {
 		wait = min(took/5, credit)
@@ -155,6 +170,39 @@ func (s *Session) lost(ctx context.Context, point, now string) string {
 		return ""
 	}
 	return fmt.Sprintf("undo: %d files were removed and %d rewritten; snapshot_restore snapshot_id=%s brings them back", removed, rewritten, point)
+}
+
+// maxTopDirs bounds the directories that are noted at the root.
+const maxTopDirs = 200
+
+// topDirs are the directories at the root. That one of them is gone tells the removal
+// of many files too, and does not depend on what others make on the file system, as
+// freeInodes does.
+func (s *Session) topDirs() (names []string) {
+	if s.rootFD == nil {
+		return nil
+	}
+	fd, err := unix.Openat(int(s.rootFD.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	dir := os.NewFile(uintptr(fd), "root")
+	defer dir.Close()
+	entries, _ := dir.ReadDir(10 * maxTopDirs)
+	for _, e := range entries {
+		if e.IsDir() && len(names) < maxTopDirs {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// lacks says whether one of these directories is gone.
+func (s *Session) lacks(dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(name string) bool {
+		var st unix.Stat_t
+		return unix.Fstatat(int(s.rootFD.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT
+	})
 }
 
 // freeInodes tells the removal of many files without looking at any; 0 where the

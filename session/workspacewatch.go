@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
+
+	"mcp-sandbox/stage"
+	"mcp-sandbox/treecopy"
 )
 
 // workspaceWatch bounds what a workspace we made may hold. Few file systems give
@@ -33,25 +36,38 @@ func (w *workspaceWatch) measure(s *Session, fresh time.Duration) (int64, error)
 		return w.used, nil
 	}
 	began := time.Now()
-	root, err := os.OpenRoot(s.root)
+	var used int64
+	var err error
+	done := make(chan struct{})
+	// The thread of a file tool has the rights of the workspace's owner, who cannot look
+	// into the state directory.
+	go func() {
+		defer close(done)
+		used, err = measureOnce(s)
+	}()
+	<-done
+	if err != nil && used <= w.limit {
+		return max(used, w.used), err
+	}
+	w.used, w.at, w.took = used, time.Now(), time.Since(began)
+	return used, nil
+}
+
+func measureOnce(s *Session) (used int64, err error) {
+	if s.stage != nil {
+		// Of a staged workspace that is what the session changed.
+		used, _, err = stage.Size(filepath.Join(s.stage.Layers(), "upper"))
+		return used, err
+	}
+	dir, err := os.OpenFile(s.root, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return 0, err
 	}
-	defer root.Close()
-	if fi, err := root.Stat("."); err != nil || !sameDir(fi, s.rootFD) {
+	defer dir.Close()
+	if fi, err := dir.Stat(); err != nil || !sameDir(fi, s.rootFD) {
 		return 0, errors.Join(err, errors.New("the workspace is another directory"))
 	}
-	used := int64(0)
-	err = fs.WalkDir(root.FS(), ".", func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // removed meanwhile
-		}
-		if fi, err := d.Info(); err == nil {
-			used += onDisk(fi)
-		}
-		return nil
-	})
-	w.used, w.at, w.took = used, time.Now(), time.Since(began)
+	used, _, err = treecopy.Usage(int(dir.Fd()))
 	return used, err
 }
 
@@ -71,14 +87,14 @@ func (s *Session) HasRoom() error {
 	w.mu.Lock()
 	fresh := max(2*time.Second, 10*w.took)
 	w.mu.Unlock()
-	used, err := w.measure(s, fresh)
-	if err == nil && used > w.limit {
-		used, err = w.measure(s, 0) // something may have been removed since
+	used, _ := w.measure(s, fresh)
+	if used > w.limit {
+		used, _ = w.measure(s, 0) // something may have been removed since
 	}
-	if err != nil || used <= w.limit {
+	if used <= w.limit {
 		return nil
 	}
-	return errorf("limit_reached", nil, "the workspace holds %d bytes and may hold %d, remove files with rm", used, w.limit)
+	return errorf("limit_reached", nil, "the workspace holds %d bytes and may hold %d; remove files with rm", used, w.limit)
 }
 
 // stale has the workspace measured at the next call.
@@ -101,11 +117,11 @@ func (s *Session) grow(n int64) error {
 	w.mu.Lock()
 	fresh := max(2*time.Second, 10*w.took)
 	w.mu.Unlock()
-	used, err := w.measure(s, fresh)
-	if err == nil && used+n > w.limit {
-		used, err = w.measure(s, 0)
+	used, _ := w.measure(s, fresh)
+	if used+n > w.limit {
+		used, _ = w.measure(s, 0)
 	}
-	if err == nil && used+n > w.limit {
+	if used+n > w.limit {
 		return errorf("limit_reached", nil, "the workspace holds %d bytes and may hold %d, which leaves no room for %d more; remove files with rm", used, w.limit, n)
 	}
 	// Until it is measured again, so that many calls at once do not all fit.
@@ -138,7 +154,7 @@ func (s *Session) watchWorkspace() {
 		if len(running) == 0 {
 			continue
 		}
-		if used, err := w.measure(s, 0); err != nil || used <= w.limit {
+		if used, _ := w.measure(s, 0); used <= w.limit {
 			continue
 		}
 		s.tell(fmt.Sprintf("workspace: it grew past %d bytes, so its processes were killed; remove files with rm", w.limit))
