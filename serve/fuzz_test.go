@@ -71,9 +71,10 @@ func FuzzParseMessage(f *testing.F) {
 func FuzzTokens(f *testing.F) {
 	f.Add([]byte("# who\nann:" + strings.Repeat("a", 32) + "\n\nbob:" + strings.Repeat("b", 32)))
 	f.Add([]byte("ann:short"))
+	f.Add([]byte("ann:" + strings.Repeat("a", 32) + " limit=4\n@oauth:bob limit=5"))
 	f.Add([]byte("ann:" + strings.Repeat("a", 32) + "\nbob:" + strings.Repeat("a", 32) + "\r\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		list, err := parseTokens(text)
+		list, _, err := parseTokens(text)
 		if err != nil {
 			for line := range strings.Lines(string(text)) {
 				_, token, _ := strings.Cut(strings.TrimSpace(line), ":")
@@ -95,7 +96,9 @@ func FuzzTokens(f *testing.F) {
 		}
 		for line := range strings.Lines(string(text)) {
 			line = strings.TrimSpace(line)
-			if _, token, ok := strings.Cut(line, ":"); ok && line[0] != '#' && (len(token) < minToken || strings.ContainsAny(token, " \t\x00")) {
+			if token, _, _ := strings.Cut(line, " "); line == "" || line[0] == '#' || line[0] == '@' {
+				continue
+			} else if _, token, ok := strings.Cut(token, ":"); ok && (len(token) < minToken || strings.ContainsAny(token, " \t\x00")) {
 				t.Fatalf("the line %q was taken", line)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,6 +26,8 @@ type Options struct {
 	// Principals are admitted by their tokens; nil admits everybody, which is
 	// for a socket that only its owner can open.
 	Principals *Principals
+	// OAuth admits by access tokens as well; nil does not.
+	OAuth *OAuth
 	// AllowedHosts are Host headers answered for in addition to this machine's loopback
 	// names, without port. AnyHost answers all: a unix socket has no name that
 	// could be pointed at it.
@@ -41,7 +44,8 @@ type Options struct {
 	MaxNew int
 	// TLS, when set, is spoken on the listener, with HTTP/2; nil is plain HTTP.
 	TLS *tls.Config
-	// Ready says whether a sandbox is available, for /readyz; nil is yes.
+	// Ready says whether sessions can be taken, for /readyz, which tells its text to
+	// anybody; nil is yes.
 	Ready func() error
 	Log   *slog.Logger
 }
@@ -65,6 +69,7 @@ type HTTP struct {
 	halt         context.CancelCauseFunc
 	leaving      atomic.Bool
 	large        chan struct{} // a slot for each large body
+	forward      *forwarder    // nil for a server alone
 	refusalDelay time.Duration
 
 	mu     sync.Mutex
@@ -89,7 +94,7 @@ const (
 // invalid_argument, internal.
 func NewHTTP(s *tools.Server, o Options) (*HTTP, error) {
 	if !s.Options().Remote {
-		return nil, sandbox.Errorf("internal", nil, "the server was not made for a network, set Options.Remote")
+		return nil, sandbox.Errorf("internal", nil, "the server was not made for a network; set Options.Remote")
 	}
 	for _, h := range o.AllowedHosts {
 		if err := checkHost(h); err != nil {
@@ -120,6 +125,7 @@ func NewHTTP(s *tools.Server, o Options) (*HTTP, error) {
 	}
 	h := &HTTP{server: s, options: o, log: o.Log, quotas: map[string]*principalQuota{}, large: make(chan struct{}, maxLargeInAll), refusalDelay: refusalDelay}
 	h.stop, h.halt = context.WithCancelCause(context.Background())
+	h.forward = newForwarder(s.Manager(), secret)
 	h.gate = newGate(o, func(w http.ResponseWriter, r *http.Request, kind string, status int, text string) {
 		s.Denied(kind)
 		h.refuse(w, r, "", refusal(status, text))
@@ -133,7 +139,7 @@ func NewHTTP(s *tools.Server, o Options) (*HTTP, error) {
 	case "sse":
 		h.serveSSE()
 	default:
-		return nil, sandbox.Errorf("invalid_argument", nil, "transport is %q, use http or sse", o.Transport)
+		return nil, sandbox.Errorf("invalid_argument", nil, "transport is %q; use http or sse", o.Transport)
 	}
 	return h, nil
 }
@@ -218,8 +224,10 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer h.conns.close()
+	defer h.forward.close()
 	defer h.halt(sandbox.ErrStopping)
-	l = h.conns.listen(l)
+	last := newDrainingListener(l)
+	l = h.conns.listen(last)
 	if h.options.TLS != nil {
 		srv.TLSConfig = h.options.TLS.Clone()
 		srv.TLSConfig.NextProtos = []string{"h2", "http/1.1"}
@@ -237,6 +245,8 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	t := time.AfterFunc(stopGrace, func() { h.halt(sandbox.ErrStopping) })
 	defer t.Stop()
+	last.drain(stopGrace)
+	h.conns.drain(2 * stopGrace)
 	err := srv.Shutdown(end)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
@@ -251,8 +261,16 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("X-Content-Type-Options", "nosniff")
 	head.Set("Cache-Control", "no-store")
 	health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
+	r, answered := h.forward.admit(w, r)
+	if answered {
+		return
+	}
 	by, ok := h.gate.pass(w, r, health || asksOAuth(r.URL.Path))
 	principal := by.name
+	sent, forwarded := sentOn(r)
+	if forwarded {
+		h.forward.answers(w, sent)
+	}
 	path, name, found := h.route(r.URL.Path)
 	switch {
 	case !ok:
@@ -263,6 +281,9 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case asksOAuth(r.URL.Path):
 		h.answerOAuth(w, r)
 		return
+	case forwarded && r.URL.Path == yieldPath:
+		h.answerPeer(w, r)
+		return
 	case !found:
 		refuseHTTP(w, http.StatusNotFound, "there is nothing at this path; the endpoint is "+h.endpoint()+", and "+h.endpoint()+"/NAME for a sandbox of that name")
 		return
@@ -270,7 +291,8 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuseHTTP(w, http.StatusNotFound, tools.CheckSandboxName(name).Error())
 		return
 	case h.leaving.Load():
-		refuseHTTP(w, http.StatusServiceUnavailable, "the server is stopping, try again in a moment")
+		head.Set("Connection", "close")
+		refuseHTTP(w, http.StatusServiceUnavailable, "the server is stopping; try again in a moment")
 		return
 	}
 	defer h.conns.work(r.Context())()
@@ -280,7 +302,10 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer h.exit(principal)
-	ctx := from(r.Context(), func(c *tools.Caller) { c.Principal = principal })
+	ctx := from(r.Context(), func(c *tools.Caller) { c.Principal, c.Grants, c.Forwarded = principal, by.grant, forwarded })
+	if forwarded {
+		ctx = context.WithValue(ctx, forwardedKey{}, sent.Body)
+	}
 	if name == "" && h.server.Options().DefaultSandbox {
 		name = tools.DefaultSandbox
 	}
@@ -296,9 +321,16 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply.valid = by.valid
 	defer reply.finish()
 	// A call is cancelled when its token is revoked.
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, validKey{}, by.valid))
+	ctx, cancel := context.WithCancelCause(context.WithValue(context.WithValue(ctx, validKey{}, by.valid), byKey{}, by))
 	defer cancel(nil)
 	defer context.AfterFunc(by.valid, func() { cancel(errRevoked) })()
+	if r.Method == http.MethodGet && !by.expires.IsZero() {
+		// A stream could outlive its token for days. A call that was admitted ends
+		// soon enough.
+		var done context.CancelFunc
+		ctx, done = context.WithDeadline(ctx, by.expires)
+		defer done()
+	}
 	if h.options.Transport == "sse" {
 		h.answerSSE(reply, r.WithContext(ctx))
 		return
@@ -327,7 +359,7 @@ func (h *HTTP) endpoint() string {
 func (h *HTTP) health(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		refuseHTTP(w, http.StatusMethodNotAllowed, "use GET")
+		refuseHTTP(w, http.StatusMethodNotAllowed, "this path answers GET only; use GET")
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -337,19 +369,32 @@ func (h *HTTP) health(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = w.Write([]byte("stopping\n"))
 			return
-		case h.options.Ready != nil && h.options.Ready() != nil:
-			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = w.Write([]byte("no sandbox available; see the server log\n"))
-			return
+		case h.options.Ready != nil:
+			if err := h.options.Ready(); err != nil {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				_, _ = fmt.Fprintln(w, err)
+				return
+			}
 		}
 	}
 	_, _ = w.Write([]byte("ok\n"))
 }
 
+// Connections counts those of clients that are open.
+func (h *HTTP) Connections() int { return h.conns.count() }
+
 // validKey is the context that ends with the request's token.
 type validKey struct{}
 
+// byKey is the principal of the request, with what came with its token.
+type byKey struct{}
+
 // stopKey is the context whose end cancels a tool, and not its request.
 type stopKey struct{}
+
+func senderOf(ctx context.Context) principal {
+	by, _ := ctx.Value(byKey{}).(principal)
+	return by
+}
 
 func principalOf(ctx context.Context) string { return tools.CallerOf(ctx).Principal }

@@ -27,7 +27,24 @@ func (h *HTTP) answer(w *replyWriter, r *http.Request) {
 			h.refuse(w, r, principalOf(r.Context()), refused)
 			return
 		}
+		if !forwardedBody(r.Context(), msg.whole) {
+			h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusUnauthorized, "the body differs from the one that another server forwarded; send the request again"))
+			return
+		}
+		if h.lacksScope(w, r, senderOf(r.Context()), msg) {
+			return
+		}
 		r = r.WithContext(withLarge(r.Context(), msg))
+		if caller := tools.CallerOf(r.Context()); h.forward != nil && !caller.Forwarded {
+			p := passingOf(r, caller.Principal, msg.whole)
+			if m := mcp.MCPMethod(msg.method); m == mcp.MethodToolsCall || m == mcp.MethodResourcesRead {
+				r = r.WithContext(from(r.Context(), func(c *tools.Caller) {
+					c.Forward = func(ctx context.Context, to *session.Elsewhere) tools.Forwarding {
+						return h.forward.forward(ctx, to, p, w)
+					}
+				}))
+			}
+		}
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 		if isModern(r, msg.params) {
 			h.serveModern(w, r, msg)
@@ -50,7 +67,7 @@ func (h *HTTP) answer(w *replyWriter, r *http.Request) {
 		h.listen(w, r, conn)
 	default:
 		w.Header().Set("Allow", "GET, POST, DELETE")
-		refuseHTTP(w, http.StatusMethodNotAllowed, "this method is not part of MCP, use POST")
+		refuseHTTP(w, http.StatusMethodNotAllowed, "this method is not part of MCP; use POST")
 	}
 }
 
@@ -69,6 +86,7 @@ func (h *HTTP) serveModern(w *replyWriter, r *http.Request, msg message) {
 	if msg.method == string(mcp.MethodToolsCall) {
 		ctx = context.WithValue(ctx, stopKey{}, h.stop)
 	} else {
+		w.serving = h.stop
 		defer context.AfterFunc(h.stop, cancel)()
 	}
 	h.stream(w, r, ctx, cancel)
@@ -96,7 +114,11 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 		r.Header.Del(server.HeaderKeySessionID)
 		var hello mcp.InitializeParams
 		_ = json.Unmarshal(msg.params, &hello) // the library answers a bad one
-		ctx := from(r.Context(), func(c *tools.Caller) { c.Client = tools.ClientNamed(hello.ClientInfo.Name) })
+		client := tools.ClientNamed(hello.ClientInfo.Name)
+		if tools.AsksRaw(hello.Capabilities) {
+			client = client.Raw() // the session's id says so for as long as it holds
+		}
+		ctx := from(r.Context(), func(c *tools.Caller) { c.Client = client })
 		h.library.ServeHTTP(w, r.WithContext(ctx))
 		if id := w.header.Get(server.HeaderKeySessionID); id != "" {
 			h.open.enter(principal, id)
@@ -114,6 +136,8 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 		// still sent: the library (mcp-go 1.2.1) answers no cancelled request.
 		conn.called.Store(true)
 		stop = context.Background()
+	} else {
+		w.serving = h.stop
 	}
 	ctx, done := h.open.trackCall(r.Context(), stop, conn)
 	defer done()
@@ -130,6 +154,10 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 		if json.Unmarshal(msg.params, &p) == nil {
 			h.open.silence(conn, string(p.RequestID))
 		}
+		if caller := tools.CallerOf(r.Context()); h.forward != nil && !caller.Forwarded {
+			p := passingOf(r, caller.Principal, msg.whole)
+			defer h.forward.tellCancel(r.Context(), p)
+		}
 	}
 	ctx = from(ctx, func(c *tools.Caller) { c.Client, c.Key = conn.from, cmp.Or(c.Key, conn.key()) })
 	h.library.ServeHTTP(w, r.WithContext(ctx))
@@ -144,11 +172,15 @@ func (c *connection) key() string { return session.Key(c.principal, "mcp:"+c.id)
 func (h *HTTP) connection(w http.ResponseWriter, r *http.Request) (*connection, bool) {
 	all := r.Header.Values(server.HeaderKeySessionID)
 	if len(all) != 1 || all[0] == "" {
-		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusBadRequest, "the Mcp-Session-Id header is missing, send initialize first and then the id of its answer with every request"))
+		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusBadRequest, "the Mcp-Session-Id header is missing; send initialize first and then the id of its answer with every request"))
 		return nil, false
 	}
 	conn := h.open.enter(principalOf(r.Context()), all[0])
-	if conn == nil || h.server.Manager().Gone(conn.key()) {
+	made := time.Time{}
+	if conn != nil && tools.CallerOf(r.Context()).Key == "" { // the address names no sandbox
+		made = conn.made
+	}
+	if conn == nil || h.server.Manager().Gone(conn.key(), made) {
 		// 404 makes a client initialize again (MCP 2025-11-25, "Session Management").
 		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusNotFound, "session not found or ended; send initialize to start a new one"))
 		return nil, false
@@ -161,7 +193,7 @@ func (h *HTTP) listen(w *replyWriter, r *http.Request, conn *connection) {
 	ctx, done, ok := h.open.listen(r.Context(), h.stop, conn)
 	if !ok {
 		h.server.Denied("quota")
-		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusTooManyRequests, "this session has enough open streams, close one"))
+		h.refuse(w, r, principalOf(r.Context()), refusal(http.StatusTooManyRequests, "this session has enough open streams; close one"))
 		return
 	}
 	defer done()
@@ -171,17 +203,46 @@ func (h *HTTP) listen(w *replyWriter, r *http.Request, conn *connection) {
 
 // end is DELETE: what runs is cancelled, and a sandbox of the session's own goes
 // with its files. One that its address leads to belongs to the principal.
-func (h *HTTP) end(w *replyWriter, _ *http.Request, conn *connection) {
+func (h *HTTP) end(w *replyWriter, r *http.Request, conn *connection) {
 	making := !h.open.idle(conn) || conn.called.Load() && h.server.Options().DefaultSandbox
 	h.open.end(conn)
 	h.open.forget(conn.id)
-	err := h.server.Manager().Forget(conn.key(), making)
+	forget := h.server.Manager().Forget
+	if caller := tools.CallerOf(r.Context()); h.forward != nil && !caller.Forwarded {
+		p := passingOf(r, caller.Principal, nil)
+		h.forward.tellAll(p)
+		forget = func(key string, making bool) error { return h.forgetElsewhere(key, making, p) }
+	}
+	err := forget(conn.key(), making)
 	// A call that was accepted before the id died may have made the sandbox again.
 	for t := time.Now(); !h.open.idle(conn) && time.Since(t) < 5*time.Second; {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if err = errors.Join(err, h.server.Manager().Forget(conn.key(), false)); err != nil {
+	err = errors.Join(err, forget(conn.key(), false))
+	if errors.Is(err, session.ErrElsewhere) {
+		w.refuse("this session is in use at another server; retry in a moment")
+		return
+	}
+	if err != nil {
 		h.log.Error("a session did not end cleanly", "error", err)
 	}
 	w.WriteHeader(http.StatusOK)
+}
+
+// forgetElsewhere is Forget, and for a session that another server holds, the DELETE
+// sent there, until one of the two succeeds or a lost server's lease must be past.
+func (h *HTTP) forgetElsewhere(key string, making bool, p *passing) error {
+	m := h.server.Manager()
+	for began := time.Now(); ; time.Sleep(200 * time.Millisecond) {
+		err := m.Forget(key, making)
+		var at *session.Elsewhere
+		if !errors.As(err, &at) || time.Since(began) > m.Patience() {
+			return err
+		}
+		if at.URL != "" {
+			h.forward.tell(at.Holder, p)
+			m.Unroute(at.Name)
+			making = false // the holder has set the mark, or there is nothing to mark
+		}
+	}
 }

@@ -30,12 +30,12 @@ func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []b
 	}
 	// A page can send text/plain without asking first, JSON it cannot.
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return fail(http.StatusUnsupportedMediaType, "the Content-Type is not application/json, send one JSON-RPC message as JSON")
+		return fail(http.StatusUnsupportedMediaType, "the Content-Type is not application/json; send one JSON-RPC message as JSON")
 	}
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return fail(http.StatusUnsupportedMediaType, "compressed bodies are not taken, send it as it is")
+		return fail(http.StatusUnsupportedMediaType, "compressed bodies are not taken; send it as it is")
 	}
-	tooLong := "the message is longer than 16 MiB, send it in parts"
+	tooLong := "the message is longer than 16 MiB; send it in parts"
 	if r.ContentLength > maxBody {
 		return fail(http.StatusRequestEntityTooLarge, tooLong)
 	}
@@ -49,21 +49,23 @@ func (h *HTTP) readMessage(w http.ResponseWriter, r *http.Request) (message, []b
 	switch {
 	case errors.Is(err, errTooManyLarge):
 		h.server.Denied("quota")
-		return fail(http.StatusTooManyRequests, "too many large messages are arriving, wait for some of yours to end")
+		return fail(http.StatusTooManyRequests, "too many large messages are arriving; wait for some of yours to end")
 	case errors.Is(err, errTooDeep):
-		return fail(http.StatusBadRequest, "the message nests deeper than 128 levels, send a flatter one")
+		return fail(http.StatusBadRequest, "the message nests deeper than 128 levels; send a flatter one")
 	case errors.As(err, &long):
 		return fail(http.StatusRequestEntityTooLarge, tooLong)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fail(http.StatusRequestTimeout, "the body took longer than 30 s, send it again")
+		return fail(http.StatusRequestTimeout, "the body took longer than 30 s; send it again")
 	case err != nil:
-		return message{}, nil, &httpError{status: http.StatusBadRequest, code: mcp.PARSE_ERROR, text: "the body could not be read, send it again", unread: true}
+		return message{}, nil, &httpError{status: http.StatusBadRequest, code: mcp.PARSE_ERROR, text: "the body could not be read; send it again", unread: true}
 	}
+	whole := text
 	msg, text, err := parseShortened(text)
+	msg.whole = whole
 	if err != nil {
 		e := err.(*protocolError)
 		if b := bytes.TrimSpace(text); len(b) > 0 && b[0] == '[' {
-			e.text = "batches are not taken, send one message a request"
+			e.text = "batches are not taken; send one message a request"
 		}
 		return message{}, nil, &httpError{status: http.StatusBadRequest, code: e.code, id: msg.id, text: e.text}
 	}

@@ -36,6 +36,8 @@ const cutAfter = 5 * time.Second
 
 type connAge struct {
 	inFlight int
+	used     bool // had a request
+	idle     bool // between two requests
 	admitted bool
 	exposed  bool // in flight only to be refused
 	since    int64
@@ -75,10 +77,16 @@ func (l *connLimit) context(ctx context.Context, c net.Conn) context.Context {
 
 // state is http.Server.ConnState.
 func (l *connLimit) state(c net.Conn, s http.ConnState) {
+	if lc := plain(c); lc != nil && s == http.StateIdle {
+		lc.rests()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.conns[c]; a != nil {
+		a.used, a.idle = s != http.StateNew, s == http.StateIdle
+	}
 	if s == http.StateClosed || s == http.StateHijacked {
-		l.mu.Lock()
 		delete(l.conns, c)
-		l.mu.Unlock()
 	}
 }
 
@@ -148,10 +156,13 @@ type limitedConn struct {
 	net.Conn
 	limit *connLimit
 
-	mu    sync.Mutex
-	ended bool
-	timer *time.Timer
-	place *list.Element // in limit.cut, by limit.mu
+	mu      sync.Mutex
+	ended   bool
+	leaving bool // the server stops, see drain
+	soon    bool // it is closed unless a request comes
+	got     bool // something of the next request was read
+	timer   *time.Timer
+	place   *list.Element // in limit.cut, by limit.mu
 }
 
 // end makes every read and write fail from now on; whoever serves the connection
@@ -173,6 +184,7 @@ func (c *limitedConn) deadline(set func(time.Time) error, t time.Time) error {
 	if c.ended {
 		return net.ErrClosed
 	}
+	c.soon = false
 	return set(t)
 }
 
@@ -234,4 +246,10 @@ func (l *connLimit) close() {
 	for e := l.cut.Front(); e != nil; e = l.cut.Front() {
 		_ = l.cut.Remove(e).(*limitedConn).Conn.Close()
 	}
+}
+
+func (l *connLimit) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns)
 }

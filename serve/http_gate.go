@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,7 +16,8 @@ import (
 // no token, and its SSE handler answers every web page (mcp-go 1.2.1), so all of
 // it is done here, before the library's handlers.
 type gate struct {
-	principals *Principals // nil admits everybody as anonymous
+	principals *Principals // nil, without oauth, admits everybody as anonymous
+	oauth      *OAuth
 	hosts      map[string]bool
 	anyHost    bool
 	origins    []string
@@ -28,7 +28,7 @@ type gate struct {
 const anonymous = "local"
 
 func newGate(o Options, refuse func(w http.ResponseWriter, r *http.Request, kind string, status int, text string)) *gate {
-	g := &gate{principals: o.Principals, anyHost: o.AnyHost, refuse: refuse,
+	g := &gate{principals: o.Principals, oauth: o.OAuth, anyHost: o.AnyHost, refuse: refuse,
 		hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}}
 	for _, h := range o.AllowedHosts {
 		g.hosts[strings.ToLower(h)] = true
@@ -43,7 +43,7 @@ func newGate(o Options, refuse func(w http.ResponseWriter, r *http.Request, kind
 // invalid_argument.
 func checkHost(h string) error {
 	if h == "" || strings.ContainsAny(h, "/*@ ") || strings.Contains(h, "://") {
-		return sandbox.Errorf("invalid_argument", nil, "http-host %q is not a host name or address, write it as in the URL, without scheme, port and path; * is not taken", h)
+		return sandbox.Errorf("invalid_argument", nil, "http-host %q is not a host name or address; write it as in the URL, without scheme, port, path or *", h)
 	}
 	return nil
 }
@@ -53,7 +53,7 @@ func checkHost(h string) error {
 func checkOrigin(o string) error {
 	u, err := url.Parse(o)
 	if err != nil || u.Scheme == "" || u.Host == "" || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil || strings.Contains(o, "*") {
-		return sandbox.Errorf("invalid_argument", nil, "http-origin %q is not an origin, write scheme://host:port; * and null are not taken", o)
+		return sandbox.Errorf("invalid_argument", nil, "http-origin %q is not an origin; write scheme://host:port, not * or null", o)
 	}
 	return nil
 }
@@ -103,25 +103,6 @@ func (g *gate) originAllowed(r *http.Request) bool {
 	return slices.Contains(g.origins, origin) || !g.anyHost && origin == own+strings.ToLower(r.Host)
 }
 
-// principal identifies the sender; the name is empty when the token is unknown. The
-// token is read from the Authorization header alone: an address ends up in logs and
-// histories (RFC 6750, section 2.3).
-func (g *gate) principal(r *http.Request) principal {
-	if g.principals == nil {
-		return principal{name: anonymous, valid: context.Background()}
-	}
-	all := r.Header.Values("Authorization")
-	if len(all) != 1 {
-		return principal{}
-	}
-	scheme, token, _ := strings.Cut(all[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return principal{}
-	}
-	found, _ := g.principals.find(strings.TrimSpace(token))
-	return found
-}
-
 // cross sets CORS headers for an allowed origin, never *, and answers its preflight.
 // It reports whether the request was one.
 func (g *gate) cross(w http.ResponseWriter, r *http.Request) (done bool) {
@@ -132,7 +113,7 @@ func (g *gate) cross(w http.ResponseWriter, r *http.Request) (done bool) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Add("Vary", "Origin")
-	h.Set("Access-Control-Expose-Headers", "Mcp-Session-Id")
+	h.Set("Access-Control-Expose-Headers", "Mcp-Session-Id, WWW-Authenticate")
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}
@@ -147,26 +128,32 @@ func (g *gate) cross(w http.ResponseWriter, r *http.Request) (done bool) {
 // from the wrong place is refused before a token is looked at. It answers what
 // it refuses, and gives the principal.
 func (g *gate) pass(w http.ResponseWriter, r *http.Request, open bool) (by principal, ok bool) {
+	_, sent := sentOn(r)
 	switch {
+	case sent:
+		// It carries the Host and Origin of the server where it came in, which has
+		// looked at them.
 	case !g.hostAllowed(r):
 		g.refuse(w, r, "host", http.StatusForbidden, "Host header not allowed; use the server's address or start it with --http-host")
 		return principal{}, false
 	case !g.originAllowed(r):
-		g.refuse(w, r, "origin", http.StatusForbidden, "the Origin header names a page that may not speak to this server, have --http-origin set")
+		g.refuse(w, r, "origin", http.StatusForbidden, "the Origin header names a page that may not speak to this server; have --http-origin set")
 		return principal{}, false
 	case g.cross(w, r):
 		return principal{}, false
 	case open:
 		return principal{}, true
 	}
-	if by = g.principal(r); by.name == "" {
-		challenge, text := `Bearer realm="mcp-sandbox"`, "a bearer token is needed; send the header Authorization: Bearer TOKEN with one from the server's token file"
-		if r.Header.Get("Authorization") != "" {
-			challenge += `, error="invalid_token"`
-			text = "unknown token; send Authorization: Bearer TOKEN with one from the server's token file"
+	by, refused, challenge := g.authorize(r)
+	if refused != nil {
+		if challenge != "" {
+			w.Header().Set("WWW-Authenticate", challenge)
 		}
-		w.Header().Set("WWW-Authenticate", challenge)
-		g.refuse(w, r, "auth", http.StatusUnauthorized, text)
+		kind := "auth"
+		if refused.status == http.StatusForbidden {
+			kind = "scope"
+		}
+		g.refuse(w, r, kind, refused.status, refused.text)
 		return principal{}, false
 	}
 	return by, true

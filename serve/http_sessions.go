@@ -89,26 +89,26 @@ func (m *idSigner) make(principal, route string, from tools.Client) string {
 
 // check says whether the id was given to this principal and is not too old.
 func (m *idSigner) check(principal, id string) bool {
-	_, ok := m.read(principal, id)
+	_, _, ok := m.read(principal, id)
 	return ok
 }
 
-// read is check, and to which client the id was given.
-func (m *idSigner) read(principal, id string) (from tools.Client, ok bool) {
+// read is check, and to which client the id was given, and when.
+func (m *idSigner) read(principal, id string) (from tools.Client, made time.Time, ok bool) {
 	route, text := "", id
 	if i := strings.IndexByte(id, '.'); i > 0 {
 		route, text = id[:i], id[i+1:]
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) != idTime+idRandom+idClient+idMAC {
-		return tools.ClientByID(0), false
+		return tools.ClientByID(0), made, false
 	}
 	body, mac := b[:len(b)-idMAC], b[len(b)-idMAC:]
 	if !hmac.Equal(mac, m.mac(principal, route, body)) {
-		return tools.ClientByID(0), false
+		return tools.ClientByID(0), made, false
 	}
-	made := time.Unix(int64(binary.BigEndian.Uint64(body)), 0)
-	return tools.ClientByID(body[idTime+idRandom]), m.maxAge <= 0 || m.now().Sub(made) <= m.maxAge
+	made = time.Unix(int64(binary.BigEndian.Uint64(body)), 0)
+	return tools.ClientByID(body[idTime+idRandom]), made, m.maxAge <= 0 || m.now().Sub(made) <= m.maxAge
 }
 
 // connections are the MCP sessions that the library holds state for. An id that
@@ -129,6 +129,7 @@ type connections struct {
 type connection struct {
 	id, principal string
 	from          tools.Client
+	made          time.Time
 	called        atomic.Bool // a tool, at some time
 	used          time.Time
 	calls         map[*context.CancelFunc]bool
@@ -154,7 +155,7 @@ func newConnections(m *idSigner) *connections {
 
 // enter finds the session of an id; nil when this principal has none.
 func (c *connections) enter(principal, id string) *connection {
-	from, ok := c.signer.read(principal, id)
+	from, made, ok := c.signer.read(principal, id)
 	if !ok {
 		return nil
 	}
@@ -167,7 +168,7 @@ func (c *connections) enter(principal, id string) *connection {
 	var out []string
 	if conn == nil {
 		out = c.evict(principal)
-		conn = &connection{id: id, principal: principal, from: from, calls: map[*context.CancelFunc]bool{}, streams: map[*context.CancelFunc]bool{}}
+		conn = &connection{id: id, principal: principal, from: from, made: made, calls: map[*context.CancelFunc]bool{}, streams: map[*context.CancelFunc]bool{}}
 		c.byID[id] = conn
 	}
 	conn.used = c.signer.now()

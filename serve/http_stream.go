@@ -42,7 +42,9 @@ type replyWriter struct {
 	silent  bool // the request was cancelled: its response is dropped
 	// refused, when set, is sent with 503 instead of the library's response.
 	refused string
+	passed  bool            // another server has answered
 	valid   context.Context // ends with the request's token; nil: it does not end
+	serving context.Context // ends with the server, for what changes nothing; nil: it does not end
 	// drops, when set, names events that are not written.
 	drops func(event []byte) bool
 }
@@ -152,13 +154,7 @@ func (w *replyWriter) Notify(n mcp.JSONRPCNotification) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.started && !w.ours {
-		w.ours = true
-		w.begin()
-		w.status = http.StatusOK
-		w.deadline()
-		w.w.WriteHeader(http.StatusOK)
-	}
+	w.open()
 	if !w.ours && !w.stream {
 		return nil // answered already
 	}
@@ -182,6 +178,9 @@ func (w *replyWriter) event(text []byte) error {
 func (w *replyWriter) finish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.passed {
+		return
+	}
 	if w.refused != "" && !w.silent {
 		w.deadline()
 		w.w.Header().Set("Retry-After", "1")
@@ -193,6 +192,12 @@ func (w *replyWriter) finish() {
 		w.deadline()
 		w.w.Header().Set("WWW-Authenticate", `Bearer realm="mcp-sandbox", error="invalid_token"`)
 		refuseHTTP(w.w, http.StatusUnauthorized, "the token was revoked during this call; use another one")
+		return
+	}
+	if !w.started && !w.ours && w.serving != nil && w.serving.Err() != nil {
+		w.started = true
+		w.deadline()
+		refuseHTTP(w.w, http.StatusServiceUnavailable, "the server is stopping; try again in a moment")
 		return
 	}
 	if !w.started && !w.ours {

@@ -16,6 +16,7 @@ type message struct {
 	params json.RawMessage
 	large  []string // see takeLarge
 	halved bool     // see hasHalfPair
+	whole  []byte   // as it came
 }
 
 type protocolError struct {
@@ -33,9 +34,9 @@ func parseMessage(text []byte) (message, error) {
 	var top map[string]json.RawMessage
 	if err := json.Unmarshal(text, &top); err != nil {
 		if json.Valid(text) {
-			return m, &protocolError{mcp.INVALID_REQUEST, "the message is not an object, send one JSON-RPC request a line"}
+			return m, &protocolError{mcp.INVALID_REQUEST, "the message is not an object; send one JSON-RPC request a line"}
 		}
-		return m, &protocolError{mcp.PARSE_ERROR, "the line is not JSON, send one JSON-RPC message a line"}
+		return m, &protocolError{mcp.PARSE_ERROR, "the line is not JSON; send one JSON-RPC message a line"}
 	}
 	id, hasID := top["id"]
 	if hasID && string(id) != "null" {
@@ -47,7 +48,7 @@ func parseMessage(text []byte) (message, error) {
 	for k := range top {
 		for _, known := range []string{"jsonrpc", "id", "method", "params", "result", "error"} {
 			if k != known && strings.EqualFold(k, known) {
-				return m, &protocolError{mcp.INVALID_REQUEST, fmt.Sprintf("the key %.200q is not ", k) + known + ", write it in lower case"}
+				return m, &protocolError{mcp.INVALID_REQUEST, fmt.Sprintf("the key %.200q is not ", k) + known + "; write it in lower case"}
 			}
 		}
 	}
@@ -65,7 +66,7 @@ func parseMessage(text []byte) (message, error) {
 		return m, &protocolError{mcp.INVALID_REQUEST, "the message has no method"}
 	}
 	if hasID && string(id) == "null" && m.method != "" {
-		return m, &protocolError{mcp.INVALID_REQUEST, "id is null, use a string or a number"}
+		return m, &protocolError{mcp.INVALID_REQUEST, "id is null; use a string or a number"}
 	}
 	m.params = top["params"]
 	return m, nil

@@ -20,6 +20,10 @@ func TestTokenFile(t *testing.T) {
 		"a short token":   "ann:short\n",
 		"a space":         "ann:0123456789 abcdef\n",
 		"the same twice":  "ann:0123456789abcdef\nbob:0123456789abcdef\n",
+		"settings twice":  "ann:0123456789abcdef a=1\nann:0123456789abcdeg a=2\n",
+		"no setting":      "ann:0123456789abcdef\n@ann\n",
+		"no value":        "ann:0123456789abcdef a=\n",
+		"settings alone":  "@ann a=1\n",
 		"a name of paths": "../x:0123456789abcdef\n",
 	} {
 		writeTokens(t, file, text)
@@ -41,7 +45,7 @@ func TestTokenFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who := func(token string) string { p.checked = time.Time{}; name, _ := p.Lookup(token); return name }
+	who := func(token string) string { p.checked = time.Time{}; name, _, _ := p.Lookup(token); return name }
 	if who(annToken) != "ann" || who("") != "" || who("ann") != "" {
 		t.Error("the wrong principal")
 	}

@@ -119,6 +119,9 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 		h.refuse(w, r, principalOf(r.Context()), refused)
 		return
 	}
+	if h.lacksScope(w, r, senderOf(r.Context()), msg) {
+		return
+	}
 	principal, id := principalOf(r.Context()), r.URL.Query().Get("sessionId")
 	found, _ := h.lives.Load(id)
 	life, ok := found.(sseLife)

@@ -132,7 +132,7 @@ type stdioLoop struct {
 
 func (l *stdioLoop) dispatch(ctx context.Context, ln line) {
 	if ln.err != nil && errors.Is(ln.err, errTooLong) {
-		l.session.write(rpcError(nil, mcp.INVALID_REQUEST, "the message is longer than 64 MiB, send it in parts"))
+		l.session.write(rpcError(nil, mcp.INVALID_REQUEST, "the message is longer than 64 MiB; send it in parts"))
 		return
 	}
 	msg, text, err := parseShortened(ln.text)
@@ -180,11 +180,11 @@ func (l *stdioLoop) start(ctx context.Context, msg message, text []byte) {
 	switch {
 	case taken:
 		cancel()
-		l.session.write(rpcError(msg.id, mcp.INVALID_REQUEST, "a request with this id is still running, use a fresh id"))
+		l.session.write(rpcError(msg.id, mcp.INVALID_REQUEST, "a request with this id is still running; use a fresh id"))
 		return
 	case full:
 		cancel()
-		l.session.write(rpcError(msg.id, mcp.INTERNAL_ERROR, "1024 requests are running, wait for some to end"))
+		l.session.write(rpcError(msg.id, mcp.INTERNAL_ERROR, "1024 requests are running; wait for some to end"))
 		return
 	}
 	l.wg.Go(func() {
@@ -245,7 +245,7 @@ func (l *stdioLoop) handle(ctx context.Context, msg message, text []byte) (resp 
 	defer func() {
 		if r := recover(); r != nil {
 			l.server.Options().Log.Error("panic in a request", "method", msg.method, "panic", r)
-			resp = rpcError(msg.id, mcp.INTERNAL_ERROR, "the request failed inside the server, its log has the cause")
+			resp = rpcError(msg.id, mcp.INTERNAL_ERROR, "the request failed inside the server; its log has the cause")
 		}
 	}()
 	return l.server.MCP().HandleMessage(ctx, text)
