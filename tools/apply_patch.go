@@ -37,7 +37,7 @@ type patchRow struct {
 func applyPatch(ctx context.Context, c *call) (*reply, error) {
 	patch := c.text("patch", "")
 	if strings.TrimSpace(patch) == "" {
-		c.fail("patch is empty, send a unified diff or a *** Begin Patch block")
+		c.fail("patch is empty; send a unified diff or a *** Begin Patch block")
 	}
 	if c.err != nil {
 		return nil, c.err

@@ -42,7 +42,7 @@ func decodeArguments(raw any, def mcp.Tool) (*arguments, error) {
 	}
 	for _, name := range def.InputSchema.Required {
 		if fields[name] == nil {
-			return nil, refuse("invalid_argument", "%s is missing, %s needs it", name, def.Name)
+			return nil, refuse("invalid_argument", "%s is missing; %s needs it", name, def.Name)
 		}
 	}
 	return &arguments{fields: fields, notes: notes}, nil
@@ -58,10 +58,10 @@ func fieldsOf(raw any, tool string) (map[string]any, error) {
 	case string:
 		// Some clients send the object as its JSON text.
 		if err := json.Unmarshal([]byte(v), &fields); err != nil {
-			return nil, refuse("invalid_argument", "arguments is a string, send an object with the fields of %s", tool)
+			return nil, refuse("invalid_argument", "arguments is a string; send an object with the fields of %s", tool)
 		}
 	default:
-		return nil, refuse("invalid_argument", "arguments is %s, send an object with the fields of %s", kindOf(raw), tool)
+		return nil, refuse("invalid_argument", "arguments is %s; send an object with the fields of %s", kindOf(raw), tool)
 	}
 	return fields, nil
 }
@@ -82,7 +82,7 @@ func (a *arguments) text(name, fallback string) string {
 	case string:
 		return v
 	default:
-		a.fail("%s is %s, send a string", name, kindOf(v))
+		a.fail("%s is %s; send a string", name, kindOf(v))
 		return fallback
 	}
 }
@@ -92,7 +92,7 @@ func (a *arguments) text(name, fallback string) string {
 func (a *arguments) name(name, fallback string) string {
 	v := a.text(name, fallback)
 	if strings.ContainsRune(v, 0) {
-		a.fail("%s holds a NUL byte, remove it", name)
+		a.fail("%s holds a NUL byte; remove it", name)
 	}
 	return v
 }
@@ -101,7 +101,7 @@ func (a *arguments) name(name, fallback string) string {
 func (a *arguments) required(name string) string {
 	v := a.name(name, "")
 	if v == "" {
-		a.fail("%s is empty, give it a value", name)
+		a.fail("%s is empty; give it a value", name)
 	}
 	return v
 }
@@ -121,9 +121,9 @@ func (a *arguments) boolean(name string, fallback bool) bool {
 		case "":
 			return fallback
 		}
-		a.fail("%s is %q, send true or false", name, v)
+		a.fail("%s is %q; send true or false", name, v)
 	default:
-		a.fail("%s is %s, send true or false", name, kindOf(v))
+		a.fail("%s is %s; send true or false", name, kindOf(v))
 	}
 	return fallback
 }
@@ -133,7 +133,7 @@ func (a *arguments) boolean(name string, fallback bool) bool {
 func (a *arguments) integer(name string, fallback, low, high int) int {
 	n, ok := a.number(name, fallback)
 	if ok && (n < low || n > high) {
-		a.fail("%s is %d, send a whole number from %d to %d", name, n, low, high)
+		a.fail("%s is %d; send a whole number from %d to %d", name, n, low, high)
 		return fallback
 	}
 	return n
@@ -142,7 +142,7 @@ func (a *arguments) integer(name string, fallback, low, high int) int {
 func (a *arguments) clamped(name string, fallback, low, high int) int {
 	n, ok := a.number(name, fallback)
 	if ok && n < 0 {
-		a.fail("%s is %d, send a whole number from %d to %d", name, n, low, high)
+		a.fail("%s is %d; send a whole number from %d to %d", name, n, low, high)
 		return fallback
 	}
 	return min(max(n, low), high)
@@ -154,7 +154,7 @@ func (a *arguments) number(name string, fallback int) (n int, given bool) {
 		return fallback, false
 	case float64:
 		if v != math.Trunc(v) || math.Abs(v) > 1<<53 {
-			a.fail("%s is %v, send a whole number", name, v)
+			a.fail("%s is %v; send a whole number", name, v)
 			return fallback, false
 		}
 		return int(v), true
@@ -165,12 +165,12 @@ func (a *arguments) number(name string, fallback int) (n int, given bool) {
 		}
 		i, err := strconv.ParseInt(t, 10, 64)
 		if err != nil {
-			a.fail("%s is %q, send a whole number", name, v)
+			a.fail("%s is %q; send a whole number", name, v)
 			return fallback, false
 		}
 		return int(i), true
 	default:
-		a.fail("%s is %s, send a whole number", name, kindOf(v))
+		a.fail("%s is %s; send a whole number", name, kindOf(v))
 		return fallback, false
 	}
 }
@@ -181,7 +181,7 @@ func (a *arguments) list(name string) []string {
 	if s, ok := v.(string); ok && strings.TrimSpace(s) != "" {
 		var l []any
 		if json.Unmarshal([]byte(s), &l) != nil {
-			a.fail("%s is a string, send an array of strings", name)
+			a.fail("%s is a string; send an array of strings", name)
 			return nil
 		}
 		v = l
@@ -194,14 +194,14 @@ func (a *arguments) list(name string) []string {
 		for i, e := range v {
 			s, ok := e.(string)
 			if !ok || strings.ContainsRune(s, 0) {
-				a.fail("%s[%d] is not a string without NUL, send an array of strings", name, i)
+				a.fail("%s[%d] is not a string without NUL; send an array of strings", name, i)
 				return nil
 			}
 			out = append(out, s)
 		}
 		return out
 	default:
-		a.fail("%s is %s, send an array of strings", name, kindOf(v))
+		a.fail("%s is %s; send an array of strings", name, kindOf(v))
 		return nil
 	}
 }
@@ -241,12 +241,12 @@ func (a *arguments) pairs(name string) map[string]string {
 			case bool:
 				out[k] = strconv.FormatBool(e)
 			default:
-				a.fail("%s.%s is %s, send a string", name, k, kindOf(e))
+				a.fail("%s.%s is %s; send a string", name, k, kindOf(e))
 			}
 		}
 		return out
 	default:
-		a.fail("%s is %s, send a list of NAME=VALUE strings", name, kindOf(v))
+		a.fail("%s is %s; send a list of NAME=VALUE strings", name, kindOf(v))
 		return nil
 	}
 }
@@ -258,7 +258,7 @@ func (a *arguments) choice(name string, words ...string) string {
 		return words[0]
 	}
 	if !slices.Contains(words, v) {
-		a.fail("%s is %q, use one of %s", name, v, strings.Join(words, ", "))
+		a.fail("%s is %q; use one of %s", name, v, strings.Join(words, ", "))
 		return words[0]
 	}
 	return v

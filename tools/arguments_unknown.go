@@ -84,7 +84,7 @@ var meanings = []meaning{
 // that does not have it was meant for something.
 var argumentNames = sync.OnceValue(func() map[string]bool {
 	names := map[string]bool{sandboxArgument: true}
-	for _, t := range allTools(Options{Remote: true, expose: true}) {
+	for _, t := range allTools(Options{Remote: true, expose: true, staged: true, stageApply: true}) {
 		for name := range t.def.InputSchema.Properties {
 			names[name] = true
 		}
@@ -115,7 +115,7 @@ func unknownFields(tool, where string, fields, known map[string]any, required []
 	for _, name := range strange {
 		switch step, changes := meant(name, known); {
 		case missing:
-			return nil, refuse("invalid_argument", "%s has no argument %q, %s", owner, name, listed(known))
+			return nil, refuse("invalid_argument", "%s has no argument %q; %s", owner, name, listed(known))
 		case asksNothing(fields[name]):
 			if fields[name] != nil {
 				notes = append(notes, ignored(where, name))
@@ -180,7 +180,7 @@ func meant(name string, known map[string]any) (step string, changes bool) {
 			}
 		}
 		if m.step != "" {
-			return m.step + ", leave it out", true
+			return m.step + "; leave it out", true
 		}
 		return "leave it out or " + listed(known), true
 	}

@@ -31,7 +31,7 @@ func TestUnknownArguments(t *testing.T) {
 		{"exec_command", `{"cmd":"x","waitForPreviousTools":true,"toolAction":"Running","toolSummary":"s"}`, "", ""},
 		{"write_stdin", `{"session_id":1,"toolCallId":"c","tool":"t","action":"a","chatInput":"i","sessionId":"n"}`, "", ""},
 		{"write_stdin", `{"session_id":1,"sessionId":2}`, "", `no argument "sessionId".*; use session_id`},
-		{"read_file", `{"wait_for_previous":true}`, "", "path is missing, read_file needs it"},
+		{"read_file", `{"wait_for_previous":true}`, "", "path is missing; read_file needs it"},
 		// How models explain themselves.
 		{"exec_command", `{"cmd":"x","description":"List files"}`, `ignored unknown argument "description"`, ""},
 		{"exec_command", `{"cmd":"x","justification":"y","foo":1}`, `ignored unknown argument "foo"|ignored unknown argument "justification"`, ""},
@@ -43,10 +43,10 @@ func TestUnknownArguments(t *testing.T) {
 		{"exec_command", `{"cmd":"x","dry_run":false}`, `ignored unknown argument "dry_run"`, ""},
 		{"exec_command", `{"cmd":"x","cwd":""}`, `ignored unknown argument "cwd"`, ""},
 		// With a required one missing, the whole list as ever.
-		{"exec_command", `{"command":"x"}`, "", `^exec_command has no argument "command", use argv, cmd, cols, env, `},
-		{"exec_command", `{"cmdd":"x"}`, "", `^exec_command has no argument "cmdd", use argv, cmd, cols, env, `},
-		{"read_file", `{"file_path":"x"}`, "", `^read_file has no argument "file_path", use `},
-		{"exec_command", `{"description":"x"}`, "", `^exec_command has no argument "description", use argv`},
+		{"exec_command", `{"command":"x"}`, "", `^exec_command has no argument "command"; use argv, cmd, cols, env, `},
+		{"exec_command", `{"cmdd":"x"}`, "", `^exec_command has no argument "cmdd"; use argv, cmd, cols, env, `},
+		{"read_file", `{"file_path":"x"}`, "", `^read_file has no argument "file_path"; use `},
+		{"exec_command", `{"description":"x"}`, "", `^exec_command has no argument "description"; use argv`},
 		// What would change the call.
 		{"exec_command", `{"cmd":"x","timeout":5}`, "", `"timeout".*; use timeout_ms`},
 		{"exec_command", `{"cmd":"x","timeoutSeconds":5}`, "", `; use timeout_ms`},
@@ -111,7 +111,7 @@ func TestUnknownInObjects(t *testing.T) {
 	for _, tc := range []struct{ args, notes, refused string }{
 		{`{"edits":[{"old_text":"a","why":"b"}],"env":{"timeout":"5","CWD":"x"}}`, `ignored unknown argument "edits[0].why"`, ""},
 		{`{"edits":[{"old_text":"a"},{"old_text":"a","replaceAll":true}]}`, "", `^edits\[1\] of many has no argument "replaceAll".*; use replace_all`},
-		{`{"edits":[{"oldText":"a"}]}`, "", `^edits\[0\] of many has no argument "oldText", use old_text, replace_all`},
+		{`{"edits":[{"oldText":"a"}]}`, "", `^edits\[0\] of many has no argument "oldText"; use old_text, replace_all`},
 		{`{"edits":[{"old_text":"a","dry_run":true}]}`, "", "tried out"},
 	} {
 		var fields map[string]any

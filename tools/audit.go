@@ -48,6 +48,9 @@ func (s *Server) audited(ctx context.Context, t tool, req mcp.CallToolRequest) (
 		r, err = s.run(ctx, t, req, key)
 	}
 	code, data = codeOf(err), auditReply(r)
+	if errors.Is(err, errForwarded) {
+		code, data = "", map[string]any{"forwarded": true}
+	}
 	return r, err
 }
 
@@ -102,7 +105,7 @@ var shown = map[string]bool{
 	"path": true, "destination": true, "offset": true, "limit": true, "mode": true, "encoding": true,
 	"executable": true, "replace_all": true, "recursive": true, "depth": true, "all": true,
 	"glob": true, "pattern": true, "ignore_case": true, "literal": true, "force": true, "if_unchanged": true, "context": true, "max_results": true,
-	"snapshot_id": true, "label": true, "from": true, "to": true, "port": true,
+	"snapshot_id": true, "label": true, "from": true, "to": true, "port": true, "name": true, "from_snapshot": true, "ttl_ms": true,
 }
 
 func auditArguments(r *audit.Redactor, raw any) map[string]any {

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"mcp-sandbox/session"
 )
 
 // Caller is what a transport knows of a call: who calls, which session the call is
@@ -19,6 +21,8 @@ type Caller struct {
 	// Key is that of the session, see session.Key. "" is a call that must name a
 	// sandbox by its sandbox_id.
 	Key string
+	// Grants are the tools that the caller may use; nil is all of them.
+	Grants Grants
 	// Client is the calling program where the transport knows it, and the zero
 	// value where mcp-go does.
 	Client Client
@@ -29,6 +33,11 @@ type Caller struct {
 	// an answer is on its way. It is for calls of which nothing was done, which a
 	// proxy may send to another server. nil where a transport has no such way.
 	Refuse func(text string)
+	// Forward sends the request on to the server that holds its session; nil where a
+	// transport cannot, and for a request that was sent on already.
+	Forward func(ctx context.Context, to *session.Elsewhere) Forwarding
+	// Forwarded: another server sent the call on.
+	Forwarded bool
 	// Notes are sentences for the model about how the call was read.
 	Notes []string
 }

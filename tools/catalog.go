@@ -34,6 +34,12 @@ func allTools(o Options) []tool {
 	if o.expose {
 		list = append(list, exposePortTool())
 	}
+	if o.staged {
+		list = append(list, stageDiffTool())
+	}
+	if o.stageApply {
+		list = append(list, stageApplyTool(), stageDiscardTool())
+	}
 	if o.Remote {
 		list = append(list, sessionOpenTool(), sessionCloseTool(o))
 	}

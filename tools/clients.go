@@ -24,6 +24,8 @@ type Client struct {
 	// bytes and lines bound a result as well, 0 does not. They leave room for
 	// the lines above the output.
 	bytes, lines int
+	// raw: it is a program that asked for the raw tools.
+	raw bool
 	// why is the limit or habit, and where it was seen.
 	why string
 }
@@ -45,8 +47,16 @@ var clients = []Client{
 // otherClient stands for every client without a row.
 var otherClient = Client{tokens: defaultMaxTokens}
 
+// idRaw in an ID marks a client that asked for the raw tools.
+const idRaw = 0x80
+
 // ID stands for the client where its name is too long, see ClientByID.
-func (c Client) ID() byte { return c.id }
+func (c Client) ID() byte {
+	if c.raw {
+		return c.id | idRaw
+	}
+	return c.id
+}
 
 // known: every row has a default limit, and so has everybody else's.
 func (c Client) known() bool { return c.tokens > 0 }
@@ -64,6 +74,9 @@ func ClientNamed(name string) Client {
 
 // ClientByID is the client with that ID, which is not given to another later.
 func ClientByID(id byte) Client {
+	if id&idRaw != 0 {
+		return ClientByID(id &^ idRaw).Raw()
+	}
 	for _, c := range clients {
 		if c.id == id {
 			return c
@@ -75,6 +88,14 @@ func ClientByID(id byte) Client {
 // clientOf is the client of a call: by what its session said at initialize or,
 // in protocol 2026-07-28, by what the request says.
 func clientOf(ctx context.Context, req mcp.CallToolRequest) Client {
+	c := clientNamedBy(ctx, req)
+	if rawClient(ctx) {
+		return c.Raw()
+	}
+	return c
+}
+
+func clientNamedBy(ctx context.Context, req mcp.CallToolRequest) Client {
 	if req.Params.Meta != nil {
 		if info := req.Params.Meta.ClientInfo(); info != nil {
 			return ClientNamed(info.Name)

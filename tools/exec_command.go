@@ -46,33 +46,9 @@ func execCommandTool(o Options) tool {
 }
 
 func execCommand(ctx context.Context, c *call) (*reply, error) {
-	r := session.ExecRequest{
-		Cmd:      c.name("cmd", ""),
-		Argv:     c.list("argv"),
-		Workdir:  c.name("workdir", "."),
-		TTY:      c.boolean("tty", false),
-		Yield:    c.yield(execYieldMS),
-		WaitFor:  c.name("wait_for", ""),
-		Shell:    c.name("shell", ""),
-		Login:    c.boolean("login", false),
-		KeepOpen: c.boolean("keep_stdin", false),
-		Env:      c.pairs("env"),
-
-		SeparateStderr: c.boolean("separate_stderr", false),
-		Cols:           c.integer("cols", 120, 1, 500),
-		Rows:           c.integer("rows", 30, 1, 200),
-		Timeout:        time.Duration(c.integer("timeout_ms", 0, 1, maxTimeoutMS)) * time.Millisecond,
-		Progress:       c.progress(ctx),
-	}
-	if c.has("stdin") {
-		text := c.text("stdin", "")
-		r.Stdin = &text
-		if r.KeepOpen {
-			// One pipe cannot be both closed after the text and kept open; write_stdin
-			// sends text to one that is kept.
-			c.fail("stdin and keep_stdin cannot go together, start with keep_stdin and send the text with write_stdin")
-		}
-	}
+	r := c.execRequest(ctx, "stdin and keep_stdin cannot go together; start with keep_stdin and send the text with write_stdin")
+	r.WaitFor = c.name("wait_for", "")
+	r.SeparateStderr = c.boolean("separate_stderr", false)
 	limit := c.maxTokens()
 	if c.err != nil {
 		return nil, c.err
@@ -83,6 +59,36 @@ func execCommand(ctx context.Context, c *call) (*reply, error) {
 		return nil, err
 	}
 	return c.commandOutcome(res, limit)
+}
+
+// execRequest reads the arguments that all tools share that run a command. bothInputs
+// is the error of a call with stdin and keep_stdin: one pipe cannot be both closed
+// after the text and kept open.
+func (c *call) execRequest(ctx context.Context, bothInputs string) session.ExecRequest {
+	r := session.ExecRequest{
+		Cmd:      c.name("cmd", ""),
+		Argv:     c.list("argv"),
+		Workdir:  c.name("workdir", "."),
+		TTY:      c.boolean("tty", false),
+		Yield:    c.yield(execYieldMS),
+		Shell:    c.name("shell", ""),
+		Login:    c.boolean("login", false),
+		KeepOpen: c.boolean("keep_stdin", false),
+		Env:      c.pairs("env"),
+
+		Cols:     c.integer("cols", 120, 1, 500),
+		Rows:     c.integer("rows", 30, 1, 200),
+		Timeout:  time.Duration(c.integer("timeout_ms", 0, 1, maxTimeoutMS)) * time.Millisecond,
+		Progress: c.progress(ctx),
+	}
+	if c.has("stdin") {
+		text := c.text("stdin", "")
+		r.Stdin = &text
+		if r.KeepOpen {
+			c.fail("%s", bothInputs)
+		}
+	}
+	return r
 }
 
 // yield reads yield_time_ms, clamped as the contract says, never refused: a

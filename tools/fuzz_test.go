@@ -13,7 +13,7 @@ import (
 // with a code and a next step; the getters of good ones keep to their ranges
 // whatever was sent.
 func FuzzArguments(f *testing.F) {
-	offered, err := (&Server{options: Options{Remote: true, expose: true}}).offered()
+	offered, err := (&Server{options: Options{Remote: true, expose: true}}).offered(append(allTools(Options{Remote: true, expose: true}), rawTools()...))
 	if err != nil {
 		f.Fatal(err)
 	}

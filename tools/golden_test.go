@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"mcp-sandbox/tokens"
@@ -17,17 +18,22 @@ func everyTool(t *testing.T) map[string][]tool {
 	t.Helper()
 	shapes := map[string][]tool{}
 	for name, o := range map[string]Options{
-		"local":  {expose: true, shell: "bash"},
-		"remote": {expose: true, Remote: true, DefaultSandbox: true, shell: "bash"},
-		"strict": {expose: true, Remote: true, shell: "bash"},
+		"local":  {expose: true, staged: true, stageApply: true, shell: "bash"},
+		"remote": {expose: true, staged: true, stageApply: true, Remote: true, DefaultSandbox: true, shell: "bash"},
+		"strict": {expose: true, staged: true, stageApply: true, Remote: true, shell: "bash"},
 	} {
 		s := &Server{options: o}
-		offered, err := s.offered()
+		offered, err := s.offered(allTools(o))
 		if err != nil {
 			t.Fatal(err)
 		}
 		shapes[name] = offered
 	}
+	raw, err := (&Server{}).offered(rawTools())
+	if err != nil {
+		t.Fatal(err)
+	}
+	shapes["raw"] = raw
 	return shapes
 }
 
@@ -51,7 +57,7 @@ func TestSchemaGoldens(t *testing.T) {
 		local[tl.def.Name] = true
 		golden(tl.def.Name, tl)
 	}
-	for _, tl := range shapes["remote"] {
+	for _, tl := range slices.Concat(shapes["remote"], shapes["raw"]) {
 		if !local[tl.def.Name] {
 			golden(tl.def.Name, tl)
 		}
@@ -104,7 +110,7 @@ func TestTokenBudget(t *testing.T) {
 			t.Fatal(err)
 		}
 		total := enc.Count(instructions)
-		offered, err := (&Server{}).offered()
+		offered, err := (&Server{}).offered(allTools(Options{}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,7 +31,7 @@ func killProcess(ctx context.Context, c *call) (*reply, error) {
 	if s := c.name("signal", ""); s != "" {
 		var ok bool
 		if sig, ok = signalByName(s); !ok {
-			c.fail("signal is %q, use one of %s", s, strings.Join(slices.Sorted(maps.Keys(signals())), ", "))
+			c.fail("signal is %q; use one of %s", s, strings.Join(slices.Sorted(maps.Keys(signals())), ", "))
 		}
 	}
 	limit := c.maxTokens()

@@ -200,7 +200,7 @@ func (m *Metrics) write(out *bufio.Writer) {
 		fmt.Fprintf(out, "mcp_sandbox_denials_total{kind=%q} %d\n", kind, m.denials[kind])
 	}
 	head("mcp_sandbox_sessions_resumed_total", "counter", "Sessions that came back, by what from.")
-	for _, from := range []string{"snapshot", "workspace"} {
+	for _, from := range []string{"nothing", "snapshot", "workspace"} {
 		fmt.Fprintf(out, "mcp_sandbox_sessions_resumed_total{from=%q} %d\n", from, m.resumed[from])
 	}
 	for _, name := range slices.Sorted(maps.Keys(gauges)) {

@@ -45,6 +45,9 @@ func (s *Server) readURI(ctx context.Context, t tool, uri string) ([]mcp.Resourc
 	if sandboxID != "" {
 		fields[sandboxArgument] = sandboxID
 	}
+	if !CallerOf(ctx).Grants.allow(t) {
+		return nil, codedText(refuse("permission_denied", "your token has no scope for read_file; log in with one that has"))
+	}
 	var req mcp.CallToolRequest
 	req.Params.Name, req.Params.Arguments = t.def.Name, fields
 	r, err := s.measured(ctx, t, req)

@@ -29,7 +29,7 @@ func sessionCloseTool(o Options) tool {
 			}
 			key := sandboxKey(CallerOf(ctx).Principal, id)
 			if !c.server.manager.Known(key) {
-				return nil, refuse("session_not_found", "there is no sandbox with this sandbox_id, it may have ended already")
+				return nil, refuse("session_not_found", "there is no sandbox with this sandbox_id; it may have ended already")
 			}
 			return done("ended", c.server.manager.Delete(key))
 		},

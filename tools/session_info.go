@@ -37,13 +37,21 @@ type info struct {
 	Exposed  []int  `json:"exposed_ports,omitempty"`
 	// Policy says what is granted, hidden and protected.
 	Policy string `json:"policy,omitempty"`
+	// Durable says when files are stored beyond the machine, empty where they are not.
+	Durable string `json:"durable,omitempty"`
 	// GitUser is who commits are made as, "Name <mail>", empty for nobody.
 	GitUser string `json:"git_user,omitempty"`
+	// Git says why git finds no repository in the workspace though the user has one.
+	Git string `json:"git,omitempty"`
 }
 
 type workspaceInfo struct {
 	Path string `json:"path"`
 	Kept bool   `json:"kept"`
+	// Alias is where commands find it as well.
+	Alias string `json:"alias,omitempty"`
+	// Staged: files of the path change only when a person applies what was changed.
+	Staged bool `json:"staged,omitempty"`
 }
 
 func sessionInfo(_ context.Context, c *call) (*reply, error) {
@@ -56,7 +64,7 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 	}
 	l := s.Limits()
 	in := info{
-		Workspace:   workspaceInfo{Path: s.Root(), Kept: !s.Owned() || s.Kept()},
+		Workspace:   workspaceInfo{Path: s.Root(), Kept: !s.Owned() || s.Kept(), Alias: s.Alias(), Staged: s.Staged()},
 		Confinement: s.Sandbox().Report(),
 		Network:     s.Network(),
 		Limits: map[string]any{
@@ -85,7 +93,13 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 	if in.Workspace.Kept {
 		kept = "kept at the end"
 	}
+	if in.Workspace.Staged {
+		kept = "staged: it changes when a person applies your changes, see stage_diff; watchers (inotify) inside are not told of the user's own edits, polling sees them"
+	}
 	fmt.Fprintf(&b, "workspace: %s (%s)\n", in.Workspace.Path, kept)
+	if in.Workspace.Alias != "" {
+		fmt.Fprintf(&b, "workspace alias: %s\n", in.Workspace.Alias)
+	}
 	fmt.Fprintf(&b, "confinement.level: %s\n", in.Confinement.Level)
 	for _, layer := range in.Confinement.Layers {
 		fmt.Fprintf(&b, "  %s: %s%s\n", layer.Name, layer.State, note(layer.Detail))
@@ -96,10 +110,16 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 	if in.Policy = s.PolicyText(); in.Policy != "" {
 		fmt.Fprintf(&b, "policy: %s\n", in.Policy)
 	}
+	if in.Durable = s.DurableText(); in.Durable != "" {
+		fmt.Fprintf(&b, "durable: %s\n", in.Durable)
+	}
 	if in.GitUser = s.GitUser(); in.GitUser != "" {
 		fmt.Fprintf(&b, "git user: %s\n", in.GitUser)
 	} else {
 		b.WriteString("git user: none; a person sets one with --git-user \"Name <mail>\"\n")
+	}
+	if in.Git = s.GitAboveText(); in.Git != "" {
+		fmt.Fprintf(&b, "git: %s\n", in.Git)
 	}
 	fmt.Fprintf(&b, "network: %s\n", in.Network)
 	fmt.Fprintf(&b, "limits: %s\n", formatMap(in.Limits))

@@ -134,11 +134,13 @@ func snapshotDiff(ctx context.Context, c *call) (*reply, error) {
 	return &reply{text: cut.Text, structured: out}, nil
 }
 
+const restoreTool = "snapshot_restore"
+
 func snapshotRestoreTool() tool {
 	return tool{
 		sets:  []string{"snapshot"},
 		grows: true,
-		def: mcp.NewTool("snapshot_restore",
+		def: mcp.NewTool(restoreTool,
 			mcp.WithDescription("Restore the workspace or a path from a snapshot (id, label or latest), after a checkpoint."),
 			hints(false, true, true, false),
 			mcp.WithString("snapshot_id", mcp.Required()),

@@ -68,7 +68,7 @@ func NewSpans(o SpanOptions) (*Spans, error) {
 	u, err := url.Parse(o.Endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		// Not quoted: it may hold a password.
-		return nil, refuse("invalid_argument", "the address of the OpenTelemetry collector is not a plain http or https address, write one such as http://127.0.0.1:4318")
+		return nil, refuse("invalid_argument", "the address of the OpenTelemetry collector is not a plain http or https address; write one such as http://127.0.0.1:4318")
 	}
 	orDefault := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {

@@ -40,6 +40,8 @@ type Options struct {
 	Toolsets []string
 	// ReadOnly leaves only tools with a read-only hint.
 	ReadOnly bool
+	// ReadOnlyRoot leaves out the tools that write to the workspace.
+	ReadOnlyRoot bool
 	// Remote is for many clients over a network, see package serve: tools take a
 	// sandbox_id, and session_open and session_close are offered.
 	Remote bool
@@ -54,7 +56,9 @@ type Options struct {
 	Log   *slog.Logger
 
 	expose bool // some port may be exposed
-	shell  string
+	// staged: the workspace is; stageApply: the model may apply its changes.
+	staged, stageApply bool
+	shell              string
 }
 
 // Server offers the tools of a session manager over MCP.
@@ -64,6 +68,7 @@ type Server struct {
 	options  Options
 	encoding *tokens.Encoding
 	log      *slog.Logger
+	tools    []tool // offered
 }
 
 // tool is one entry of the tool list.
@@ -126,15 +131,19 @@ func New(m *session.Manager, o Options) (*Server, error) {
 		o.Structured = "auto"
 	}
 	if !slices.Contains([]string{"auto", "on", "off"}, o.Structured) {
-		return nil, refuse("invalid_argument", "structured is %q, use auto, on or off", o.Structured)
+		return nil, refuse("invalid_argument", "structured is %q; use auto, on or off", o.Structured)
 	}
 	o.expose, o.shell = m.Exposes(), m.Shell()
+	o.staged, o.stageApply = m.Config().Staged, m.Config().StageApply
 	enc, err := tokens.Get(o.Encoding)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{manager: m, options: o, encoding: enc, log: o.Log}
 	text := instructions
+	if o.staged {
+		text += stagedInstructions
+	}
 	switch {
 	case o.Remote && o.DefaultSandbox:
 		text += defaultInstructions
@@ -144,17 +153,28 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	if p := m.PolicyText(); p != "" {
 		text += " " + p
 	}
+	offered, err := s.offered(allTools(s.options))
+	if err != nil {
+		return nil, err
+	}
+	raw, err := s.offered(rawTools())
+	if err != nil {
+		return nil, err
+	}
+	var rawNames []string
+	for _, t := range raw {
+		rawNames = append(rawNames, t.def.Name)
+	}
 	s.mcp = server.NewMCPServer("mcp-sandbox", o.Version, append([]server.ServerOption{
 		server.WithTitle("Sandbox"),
 		server.WithToolCapabilities(false),
 		server.WithInstructions(text),
 		server.WithRecovery(),
+		server.WithToolFilter(s.onlyGranted),
+		server.WithToolFilter(hideRaw(rawNames)),
 	}, conformanceOptions()...)...)
-	offered, err := s.offered()
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range offered {
+	s.tools = slices.Concat(offered, raw)
+	for _, t := range s.tools {
 		s.mcp.AddTool(t.def, s.handler(t))
 	}
 	s.offerFiles(offered)
@@ -165,15 +185,19 @@ func New(m *session.Manager, o Options) (*Server, error) {
 // toolsets are the names --toolset takes.
 var toolsets = []string{"core", "files", "process", "snapshot", "session"}
 
-func (s *Server) offered() ([]tool, error) {
+// offered are those of list that the options let through.
+func (s *Server) offered(list []tool) ([]tool, error) {
 	for _, name := range s.options.Toolsets {
 		if !slices.Contains(toolsets, name) {
-			return nil, refuse("invalid_argument", "there is no toolset %q, use some of %s", name, strings.Join(toolsets, ", "))
+			return nil, refuse("invalid_argument", "there is no toolset %q; use some of %s", name, strings.Join(toolsets, ", "))
 		}
 	}
 	var out []tool
-	for _, t := range allTools(s.options) {
+	for _, t := range list {
 		if s.options.ReadOnly && !*t.def.Annotations.ReadOnlyHint {
+			continue
+		}
+		if s.options.ReadOnlyRoot && (t.changes != session.Continues || t.def.Name == restoreTool) {
 			continue
 		}
 		wanted := len(s.options.Toolsets) == 0
@@ -214,6 +238,9 @@ func (s *Server) measured(ctx context.Context, t tool, req mcp.CallToolRequest) 
 	began := time.Now()
 	r, err := s.audited(ctx, t, req)
 	r, err = s.stopped(ctx, r, err)
+	if errors.Is(err, errForwarded) {
+		return &reply{}, nil // counted where it ran, and nobody reads this
+	}
 	took := time.Since(began)
 	s.options.Metrics.Call(t.def.Name, codeOf(err), took)
 	if s.options.Spans != nil {
@@ -222,6 +249,8 @@ func (s *Server) measured(ctx context.Context, t tool, req mcp.CallToolRequest) 
 	if refuse := CallerOf(ctx).Refuse; refuse != nil && errors.Is(err, session.ErrElsewhere) {
 		// A proxy may send the call to the server that holds the session.
 		refuse("this sandbox is in use at another server; retry in a moment")
+	} else if refuse != nil && errors.Is(err, errNotBegun) {
+		refuse("the server is stopping; try again in a moment")
 	}
 	return r, err
 }
@@ -229,10 +258,10 @@ func (s *Server) measured(ctx context.Context, t tool, req mcp.CallToolRequest) 
 // stopped words the end of a call that the stop of the server cut short: its
 // client must not take the session for lost.
 func (s *Server) stopped(ctx context.Context, r *reply, err error) (*reply, error) {
-	if code := codeOf(err); !errors.Is(context.Cause(ctx), sandbox.ErrStopping) || err == nil || code != "cancelled" && code != "session_not_found" {
+	if code := codeOf(err); errors.Is(err, errBroken) || errors.Is(err, errNotBegun) || !errors.Is(context.Cause(ctx), sandbox.ErrStopping) || err == nil || code != "cancelled" && code != "session_not_found" {
 		return r, err
 	}
-	text := "the server stopped during this call; the same session id goes on with its files, and what ran in it has ended: call again"
+	text := "the server stopped during this call; the session id keeps its files, and what ran in it has ended: call again"
 	if !s.options.Remote || s.manager.Config().NameOf == nil {
 		text = "the server stopped during this call; start it again"
 	}
@@ -248,9 +277,11 @@ func (s *Server) run(ctx context.Context, t tool, req mcp.CallToolRequest, key s
 		return nil, err
 	}
 	args.notes = append(args.notes, CallerOf(ctx).Notes...)
-	c := &call{arguments: args, server: s, from: clientOf(ctx, req), key: key, request: req, began: time.Now()}
-	r, err := s.runIn(ctx, t, c, key)
-	return c.tell(r, err)
+	return s.follow(ctx, func() (*reply, error) {
+		c := &call{arguments: args, server: s, from: clientOf(ctx, req), key: key, request: req, began: time.Now()}
+		r, err := s.runIn(ctx, t, c, key)
+		return c.tell(r, err)
+	})
 }
 
 // runIn runs a tool in its session.
@@ -260,7 +291,7 @@ func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply
 	}
 	sess, done, err := s.manager.Use(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, notBegun(ctx, err)
 	}
 	defer done()
 	if t.grows {
@@ -269,6 +300,9 @@ func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply
 		}
 	}
 	c.session = sess
+	if !CallerOf(ctx).Forwarded {
+		s.manager.Direct(key)
+	}
 	if c.resumed = sess.TakeResumption(); c.resumed != nil {
 		c.notes = append(c.notes, c.resumed.Text())
 		s.options.Metrics.Resumed(c.resumed.From)
@@ -277,10 +311,10 @@ func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply
 	var change *session.Change
 	if changes {
 		if change, err = sess.BeginChange(ctx, t.changes, c.progress(ctx)); err != nil {
-			return nil, err
+			return nil, notBegun(ctx, err)
 		}
 	}
-	r, err := t.run(ctx, c)
+	r, err := t.change(ctx, c, sess, changes)
 	change.End(ctx)
 	if changes {
 		c.notes = append(c.notes, sess.Notices()...)
@@ -288,7 +322,40 @@ func (s *Server) runIn(ctx context.Context, t tool, c *call, key string) (*reply
 	if err == nil && !*t.def.Annotations.ReadOnlyHint && !slices.Contains(t.sets, "snapshot") {
 		sess.CountMutation()
 	}
+	if !*t.def.Annotations.ReadOnlyHint && (err == nil || r != nil) {
+		if e := sess.Commit(ctx); e != nil && err == nil {
+			return r.unstored(e)
+		}
+	}
+	if e := sess.Held(); e != nil && (err == nil || r != nil) {
+		return nil, e
+	}
 	return r, err
+}
+
+// change runs a tool, which no command may meet halfway where it changes names.
+func (t tool) change(ctx context.Context, c *call, sess *session.Session, changes bool) (*reply, error) {
+	if changes {
+		release, err := sess.HoldNames(ctx)
+		if err != nil {
+			return nil, notBegun(ctx, err)
+		}
+		defer release()
+	}
+	return t.run(ctx, c)
+}
+
+// unstored is the result of a call whose changes could not be stored as promised.
+func (r *reply) unstored(err error) (*reply, error) {
+	if codeOf(err) == "session_not_found" {
+		return nil, err // another server has the session
+	}
+	text := "the call was done, but what it changed could not be stored and may be lost with this machine; the next call tries again"
+	if why := session.UnreadOf(err); why != "" {
+		text = "the call was done, but " + why
+	}
+	r.text = "snapshot_failed: " + text + "\n" + r.text
+	return r, refuse("snapshot_failed", "%s", text)
 }
 
 // MCP is the library's server, for a transport to hand messages to.
@@ -325,7 +392,7 @@ func (s *Server) success(from Client, r *reply) *mcp.CallToolResult {
 	return res
 }
 
-// failure renders an error for the model: "code: sentence, next step". What
+// failure renders an error for the model: "code: sentence; next step". What
 // carries no code is a defect of the server or the system; its text may name host
 // paths, so it goes to the log alone.
 func (s *Server) failure(name string, err error) *mcp.CallToolResult {
@@ -341,7 +408,7 @@ func (s *Server) failure(name string, err error) *mcp.CallToolResult {
 	case errors.Is(err, context.Canceled):
 		text = "cancelled: the call was cancelled, nothing more happens"
 	default:
-		text = "internal: the call failed inside the server, its log has the cause"
+		text = "internal: the call failed inside the server; its log has the cause"
 	}
 	s.log.Debug("tool failed", "tool", name, "error", err)
 	res := mcp.NewToolResultError(text)

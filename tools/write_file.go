@@ -41,7 +41,7 @@ func writeFile(ctx context.Context, c *call) (*reply, error) {
 	if c.choice("encoding", "utf-8", "base64") == "base64" {
 		b, err := base64.StdEncoding.DecodeString(content)
 		if err != nil {
-			c.fail("content is not base64 (%v), send standard base64 with padding", err)
+			c.fail("content is not base64 (%v); send standard base64 with padding", err)
 		}
 		req.Content, req.Binary = b, true
 	} else {
