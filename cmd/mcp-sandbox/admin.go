@@ -97,6 +97,9 @@ func answerAdmin(w http.ResponseWriter, v any) {
 // removed.
 func askServers(stateDir, method, path string, query url.Values, each func(json.RawMessage) error) (asked int, err error) {
 	dir, err := os.Open(stateDir)
+	if os.IsNotExist(err) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, badSetting("the state directory cannot be opened (%v); name that of the server with --state-dir", err)
 	}

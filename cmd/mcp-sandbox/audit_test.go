@@ -159,7 +159,7 @@ func TestAuditOutOfReach(t *testing.T) {
 		{[]string{"--root", filepath.Join(dir, "w"), "--audit-log", filepath.Join(dir, "w", "log")}, "lies where commands"},
 		{[]string{"--write", dir, "--audit-log", filepath.Join(dir, "log")}, "lies where commands"},
 		{[]string{"--audit-log", full}, "permission_denied"},
-		{[]string{"--audit-strict"}, "needs an audit log"},
+		{[]string{"--audit-strict"}, "without --audit-log"},
 	} {
 		args := append([]string{"exec", "--state-dir", filepath.Join(dir, "state")}, append(tc.args, "--", "true")...)
 		out, err := exec.Command(binary, args...).CombinedOutput()

@@ -10,12 +10,12 @@ import (
 )
 
 // BenchmarkCommand is one "true" from a client's request to its answer over
-// stdio, 1, 8 and 64 at a time, beside the same program started with os/exec in
+// stdio, 1, 8 and 64 at a time, next to the same shell started with os/exec in
 // this process. It reports medians and the 95th percentile in microseconds.
 func BenchmarkCommand(b *testing.B) {
 	for _, at := range []int{1, 8, 64} {
 		b.Run(fmt.Sprintf("os-exec/%d", at), func(b *testing.B) {
-			spread(b, at, func() error { return exec.Command("sh", "-c", "true").Run() })
+			spread(b, at, func() error { return exec.Command("bash", "-c", "true").Run() })
 		})
 		b.Run(fmt.Sprintf("tool/%d", at), func(b *testing.B) {
 			c := startServer(b)

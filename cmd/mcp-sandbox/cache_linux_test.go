@@ -51,7 +51,7 @@ func TestCacheStays(t *testing.T) {
 	if out := session(root, look); !strings.Contains(out, "none") {
 		t.Error(out)
 	}
-	if out, err := exec.Command(binary, "clean", "--state-dir", state).CombinedOutput(); err == nil || !strings.Contains(string(out), "--caches") {
+	if out, err := exec.Command(binary, "clean", "--state-dir", state).CombinedOutput(); err != nil || !strings.Contains(string(out), "--caches") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -209,7 +209,7 @@ func (c *client) sendAs(id, method string, params any) <-chan message {
 	return ch
 }
 
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 func (c *client) await(ch <-chan message) message {
 	c.t.Helper()
@@ -232,8 +232,19 @@ func (c *client) request(method string, params any) message {
 
 func (c *client) initialize(version string) message {
 	c.t.Helper()
+	return c.initializeWith(version, map[string]any{})
+}
+
+// initializeRaw asks for the raw tools.
+func (c *client) initializeRaw() message {
+	c.t.Helper()
+	return c.initializeWith("2025-06-18", map[string]any{"experimental": map[string]any{"mcp-sandbox/raw": map[string]any{}}})
+}
+
+func (c *client) initializeWith(version string, capabilities map[string]any) message {
+	c.t.Helper()
 	m := c.request("initialize", map[string]any{
-		"protocolVersion": version, "capabilities": map[string]any{},
+		"protocolVersion": version, "capabilities": capabilities,
 		"clientInfo": map[string]any{"name": "test", "version": "1"},
 	})
 	c.raw(`{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n")

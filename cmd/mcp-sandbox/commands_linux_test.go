@@ -134,7 +134,7 @@ func TestWaitForBesideInput(t *testing.T) {
 	}
 }
 
-// TestWaitForIsNotMetByTheEcho: what was typed is no answer to it.
+// TestWaitForIsNotMetByTheEcho: what was typed is not an answer to it.
 func TestWaitForIsNotMetByTheEcho(t *testing.T) {
 	c := startServer(t)
 	c.initialize("2025-11-25")
@@ -193,7 +193,11 @@ while True:
 		if tc.name == "lines" {
 			body = "import termios\nold = termios.tcgetattr(0)\nold[3] |= termios.ICANON\n" + body
 		}
-		res := c.ok("exec_command", map[string]any{"tty": true, "yield_time_ms": short, "cmd": write("poll.py", body)})
+		yield := short
+		if tc.waits {
+			yield = long
+		}
+		res := c.ok("exec_command", map[string]any{"tty": true, "yield_time_ms": yield, "cmd": write("poll.py", body)})
 		if got := strings.Contains(res.text(), "(waits for input)"); got != tc.waits {
 			t.Errorf("%s: %q", tc.name, res.text())
 		}

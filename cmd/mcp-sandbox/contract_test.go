@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"mcp-sandbox/library"
 	"mcp-sandbox/ptyproc"
 	"mcp-sandbox/ptyproc/ptyproctest"
 	"mcp-sandbox/sandbox"
@@ -31,7 +32,7 @@ func TestProcessContract(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				sb, err := launcher{}.Start(t.Context(), sandbox.Policy{
+				sb, err := library.Launcher{}.Start(t.Context(), sandbox.Policy{
 					Workspace: root, UID: -1, GID: -1, Path: os.Getenv("PATH"), Network: "loopback", Level: sandbox.Level(level),
 				}, session.Callbacks{})
 				if err != nil {

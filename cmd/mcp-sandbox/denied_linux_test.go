@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -50,13 +51,13 @@ var refusals = []struct {
 	{cmd: "curl -sS https://example.com/", note: "network: the name example.com was not looked up: this session has no network"},
 	{cmd: "git clone -q https://git.example.org/a/b", note: "network: the name git.example.org was not looked up: this session has no network"},
 	{cmd: `python3 -c 'import urllib.request as u; u.urlopen("http://example.net/")'`, note: "network: "},
-	{cmd: `python3 -c 'import socket; socket.create_connection(("192.0.2.1", 80))'`, note: "network: the network was not reached: this session has no network"},
+	{cmd: `python3 -c 'import socket; socket.create_connection(("192.0.2.1", 80))'`, note: "was not reached: this session has no network"},
 	{cmd: "python3 -m pip --version >/dev/null 2>&1 || { echo pip not found; exit 1; }; python3 -m pip download nope", note: "network: "},
 	{cmd: "wget -q -T 2 -t 1 http://example.com/ || wget -T 2 -t 1 http://example.com/", note: "network: the name example.com was not looked up"},
 }
 
 // denialSession is a server with a workspace in which the refusals can happen.
-func denialSession(t *testing.T) (c *client, root, readable string) {
+func denialSession(t *testing.T, more ...string) (c *client, root, readable string) {
 	t.Helper()
 	root, readable = t.TempDir(), t.TempDir()
 	openPath(t, root)
@@ -76,7 +77,7 @@ func denialSession(t *testing.T) (c *client, root, readable string) {
 	if os.Getenv("MCP_SANDBOX_TEST_LEVEL") != "landlock" {
 		args = append(args, "--deny-read", "secret")
 	}
-	c = startServer(t, args...)
+	c = startServer(t, append(args, more...)...)
 	c.initialize("2025-11-25")
 	return c, root, readable
 }
@@ -144,6 +145,12 @@ func ordinary() []string {
 		"dd if=nope of=x", "dd if=/dev/zero of=/dev/full bs=1 count=1", "echo x > /dev/full", "stat nope", "readlink nope", "realpath -e nope", "ln -s x d/l && cat d/l",
 		"cat d", "cd a", "ls a/b", "mkdir a/b", "echo x > d", "rm d", "rmdir a", "expr 0", "[ 1 = 2 ]", "bash -c 'exit 77'", "bash nope.sh", "set -e; false; true", "! true",
 	}
+	if os.Getenv("MCP_SANDBOX_TEST_LEVEL") != "landlock" { // where words are all there is
+		cmds = append(cmds, "echo 'getaddrinfo ENOTFOUND example.com'; false", "echo 'curl: (6) Could not resolve host: example.com'; false",
+			"echo 'connect: Network is unreachable'; false", "echo 'socket: Address family not supported by protocol'; false",
+			"getent hosts nodot", "bash -c 'echo x > /dev/tcp/127.0.0.1/9'", "bash -c 'echo x > /dev/tcp/::1/9'",
+			`python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("192.0.2.1", 9))'; false`)
+	}
 	for i := range 110 {
 		cmds = append(cmds, fmt.Sprintf("echo 'test %d failed: expected 1, got %d'; exit %d", i, i+2, i%120+1))
 	}
@@ -153,13 +160,24 @@ func ordinary() []string {
 // TestOrdinaryFailures: a command that fails by itself gets no line about the
 // sandbox.
 func TestOrdinaryFailures(t *testing.T) {
-	c, _, _ := denialSession(t)
+	networks := [][]string{nil}
+	if os.Getenv("MCP_SANDBOX_TEST_LONG") != "" && os.Getenv("MCP_SANDBOX_TEST_LEVEL") != "landlock" {
+		networks = append(networks, []string{"--network", "none"}, []string{"--network", "allow", "--allow-host", "example.com"})
+	}
+	for _, args := range networks {
+		c, _, _ := denialSession(t, args...)
+		failOrdinarily(t, c, slices.Contains(args, "none"))
+	}
+}
+
+func failOrdinarily(t *testing.T, c *client, noSockets bool) {
+	t.Helper()
 	cmds := ordinary()
 	if len(cmds) < 200 {
 		t.Fatalf("only %d commands", len(cmds))
 	}
 	for _, cmd := range cmds {
-		if os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock" && strings.Contains(cmd, "socket.create_connection") {
+		if (noSockets || os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock") && (strings.Contains(cmd, "socket.") || strings.Contains(cmd, "/dev/tcp/")) {
 			continue // not even a socket can be made there, and the result says so
 		}
 		o := c.exec(map[string]any{"cmd": cmd, "yield_time_ms": 25000})

@@ -13,13 +13,13 @@ import (
 )
 
 // TestConfigurationDoc keeps docs/configuration.md the list of what can be set.
-// MCP_SANDBOX_TEST_UPDATE=1 writes it anew.
+// MCP_SANDBOX_TEST_UPDATE=1 writes it.
 func TestConfigurationDoc(t *testing.T) {
 	var s settings
 	f := pflag.NewFlagSet("doc", pflag.ContinueOnError)
 	s.register(f)
 	var b bytes.Buffer
-	b.WriteString("# Configuration\n\nEvery setting is a flag of `mcp-sandbox serve`, `exec` and `doctor`, a variable of the environment, and a key of the TOML file named by `--config`. A flag wins over the environment, the environment over the file; unknown names are errors. An empty variable counts as unset. Lists are written with commas in the environment (`MCP_SANDBOX_ENV` one a line) and as lists of strings in the file. Nothing in a workspace is ever read as configuration: a file for --config in the workspace, or in a directory granted for writing, is refused, as a session could change the settings of the next.\n\nThis file is generated from the flags; a test keeps it true.\n\n| Flag | Environment | Default | Meaning |\n|---|---|---|---|\n")
+	b.WriteString("# Configuration\n\nEvery setting is a flag of `mcp-sandbox serve`, a variable of the environment, and a key of the TOML file named by `--config`. A flag wins over the environment, the environment over the file; unknown names are errors, and so is a setting without the one it needs to have an effect. Other commands take the flags that have an effect there, and ignore the rest of a server's environment and file. An empty variable counts as unset. Lists are written with commas in the environment (`MCP_SANDBOX_ENV` one a line) and as lists of strings in the file. Nothing in a workspace is ever read as configuration: a file for --config in the workspace, or in a directory granted for writing, is refused, as a session could change the settings of the next.\n\nThis file is generated from the flags; a test keeps it true.\n\n| Flag | Environment | Default | Meaning |\n|---|---|---|---|\n")
 	f.VisitAll(func(fl *pflag.Flag) {
 		def := fl.DefValue
 		if def == "" || def == "[]" || def == "0" || def == "false" {

@@ -53,6 +53,9 @@ var limitDoors = []limitDoor{
 		c.ok("write_file", map[string]any{"path": "a.tgz", "content": base64.StdEncoding.EncodeToString(b.Bytes()), "encoding": "base64"})
 		c.call("extract_archive", map[string]any{"path": "a.tgz"})
 	}},
+	{"`raw_import`", func(c *client, root string, n int) {
+		c.call("raw_import", map[string]any{"data": tarOf(c.t, "big", strings.Repeat("x", n))})
+	}},
 	{"`mv`, `rm`, `mkdir`", func(c *client, root string, n int) {
 		// Nothing of these makes a file larger.
 		c.ok("write_file", map[string]any{"path": "small", "content": "a"})
@@ -130,7 +133,7 @@ func TestLimitMatrix(t *testing.T) {
 				args = append(args, "--root", root)
 			}
 			c := startServer(t, append(args, levelArgs()...)...)
-			c.initialize("2025-06-18")
+			c.initializeRaw()
 			var info struct{ Workspace struct{ Path string } }
 			if err := json.Unmarshal(c.ok("session_info", nil).Structured, &info); err != nil || info.Workspace.Path == "" {
 				t.Fatalf("%v %+v", err, info)
@@ -161,8 +164,12 @@ func TestLimitMatrix(t *testing.T) {
 			}
 			h.run(append(append([]string{"exec", "--session", "saved"}, args...), "--", "true")...)
 			out, err := h.try(append([]string{"sessions", "put", "saved", "big", dir + "/in"}, args...)...)
-			if (err == nil) != (row.not[sessionsPutDoor] != "") {
-				t.Errorf("sessions put: %v %s", err, out)
+			want := "too_large: "
+			if row.not[sessionsPutDoor] != "" {
+				want = "has no effect with this command"
+			}
+			if err == nil || !strings.Contains(out, want) {
+				t.Errorf("sessions put, want %q: %v %s", want, err, out)
 			}
 		})
 	}

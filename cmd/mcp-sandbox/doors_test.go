@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"image"
@@ -99,6 +100,7 @@ func policyDoors(out *strings.Builder) []policyDoor {
 			for _, cmd := range []string{"cat " + q, "cp " + q + " copied; cat copied", "ln " + q + " linked; cat linked", "mv " + q + " moved; cat moved", "head -c 99 < " + q, "echo x >> " + q, "rm -f " + q, "mv \"$(dirname " + q + ")\" elsewhere; cat elsewhere/*"} {
 				say(c, out, "exec_command", map[string]any{"cmd": cmd})
 			}
+			say(c, out, "raw_exec", map[string]any{"argv": []string{"cat", p}})
 		}},
 		{"read_file", func(c *client, p string) {
 			say(c, out, "read_file", map[string]any{"path": p})
@@ -116,7 +118,7 @@ func policyDoors(out *strings.Builder) []policyDoor {
 			}
 		}},
 		{"images", func(c *client, p string) {
-			// A picture is no text to be searched for: that there is one tells.
+			// A picture is not text to be searched for: that there is one tells.
 			was, err := os.ReadFile(p)
 			if err != nil {
 				c.t.Fatal(err)
@@ -155,6 +157,21 @@ func policyDoors(out *strings.Builder) []policyDoor {
 			say(c, out, "extract_archive", map[string]any{"path": p, "destination": "out"})
 			say(c, out, "extract_archive", map[string]any{"path": filepath.Base(p) + ".tar", "destination": filepath.Dir(p)})
 		}},
+		{"raw_read, raw_stat", func(c *client, p string) {
+			sayDecoded(c, out, "raw_read", map[string]any{"path": p})
+			sayDecoded(c, out, "raw_read", map[string]any{"path": p, "offset": -5})
+			say(c, out, "raw_stat", map[string]any{"path": p})
+			say(c, out, "raw_stat", map[string]any{"path": filepath.Dir(p), "list": true})
+		}},
+		{"raw_export", func(c *client, p string) { sayDecoded(c, out, "raw_export", map[string]any{}) }},
+		{"raw_import", func(c *client, p string) {
+			data := tarOf(c.t, filepath.Base(p), "x")
+			for _, more := range []map[string]any{{}, {"replace": true}, {"exact": true}} {
+				more["data"], more["destination"] = data, filepath.Dir(p)
+				say(c, out, "raw_import", more)
+			}
+			say(c, out, "raw_import", map[string]any{"data": tarOf(c.t, "sub", "x"), "destination": filepath.Dir(filepath.Dir(p)), "replace": true})
+		}},
 		{"snapshots", func(c *client, p string) {
 			var made struct {
 				ID string `json:"id"`
@@ -172,6 +189,37 @@ func policyDoors(out *strings.Builder) []policyDoor {
 			say(c, out, "snapshot_restore", map[string]any{"snapshot_id": made.ID})
 		}},
 	}
+}
+
+// sayDecoded is say for a reply with data in base64.
+func sayDecoded(c *client, out *strings.Builder, tool string, args map[string]any) {
+	c.t.Helper()
+	r := c.call(tool, args)
+	out.WriteString(r.text())
+	var s struct{ Data []byte }
+	if len(r.Structured) > 0 {
+		if err := json.Unmarshal(r.Structured, &s); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	out.Write(s.Data)
+}
+
+// tarOf is an archive of one file, in base64.
+func tarOf(t testing.TB, name, content string) string {
+	t.Helper()
+	var b bytes.Buffer
+	a := tar.NewWriter(&b)
+	if err := a.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Write([]byte(content)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes())
 }
 
 // tinyPNG is a picture of one pixel.
@@ -260,7 +308,7 @@ func TestPolicyMatrix(t *testing.T) {
 				}
 				if c == nil {
 					c = startServer(t, at...)
-					c.initialize("2025-06-18")
+					c.initializeRaw()
 				}
 				d.try(c, file)
 				if d.name == "commands" || i+1 < len(doors) && levels[i+1] != levels[i] {

@@ -182,7 +182,8 @@ func TestElicitOverHTTP(t *testing.T) {
 	n.assertEmpty()
 }
 
-// TestElicitOff: nobody is asked without the setting, nor a client that cannot.
+// TestElicitOff: nobody is asked without the setting, nor a client that cannot. A list
+// that allows nothing is warned of at the start, unless the user is to be asked.
 func TestElicitOff(t *testing.T) {
 	needsOwnNetwork(t)
 	for name, start := range map[string]func() *client{
@@ -205,6 +206,10 @@ func TestElicitOff(t *testing.T) {
 		}
 		if got := asked(); len(got) != 0 {
 			t.Errorf("%s: asked %q", name, got)
+		}
+		c.stop()
+		if log := c.stderr.String(); strings.Contains(log, "--network allow has no host to allow") != (name == "not set") || name == "not set" && !strings.Contains(log, "--allow-host") {
+			t.Errorf("%s: log: %s", name, log)
 		}
 	}
 }
@@ -233,11 +238,14 @@ PY`})
 	}
 }
 
-// TestNetworkDenialsAreCounted: each is one in the metrics.
+// TestNetworkDenialsAreCounted: each is one in the metrics, as is what was carried.
 func TestNetworkDenialsAreCounted(t *testing.T) {
 	needsOwnNetwork(t)
-	n := startNetwork(t, nil, "--network", "allow", "--metrics-listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "info")
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 100_000)) }))
+	defer site.Close()
+	n := startNetwork(t, nil, "--network", "allow", "--allow-host", strings.TrimPrefix(site.URL, "http://"), "--metrics-listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "info")
 	c := n.session(annsToken)
+	c.sh(fetch(site.URL))
 	for range 2 {
 		c.sh(fetch("http://no.onion/"))
 	}
@@ -251,8 +259,10 @@ func TestNetworkDenialsAreCounted(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
-	if !strings.Contains(string(text), `mcp_sandbox_denials_total{kind="network"} 2`+"\n") {
-		t.Errorf("%s", text)
+	for _, want := range []string{`mcp_sandbox_denials_total\{kind="network"\} 2`, `mcp_sandbox_egress_bytes_total 1\d{5}`, `mcp_sandbox_egress_connections_total [1-9]`, `mcp_sandbox_egress_connections \d`, `mcp_sandbox_http_connections [1-9]`} {
+		if !regexp.MustCompile(`(?m)^` + want).Match(text) {
+			t.Errorf("no %s in %s", want, text)
+		}
 	}
 	c.end()
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,12 +17,14 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"mcp-sandbox/confine"
+	"mcp-sandbox/library"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
 func newExec() *cobra.Command {
-	var s settings
+	s := settings{records: true}
 	var tty, pipes bool
 	cmd := &cobra.Command{
 		Use:   "exec [flags] [--] CMD...",
@@ -32,7 +35,7 @@ func newExec() *cobra.Command {
   mcp-sandbox exec -t bash`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return badSetting("exec needs a command, such as: mcp-sandbox exec -- 'id; ls'")
+				return badSetting("a command is missing; write it after the flags, such as: mcp-sandbox exec -- 'id; ls'")
 			}
 			return nil
 		},
@@ -51,18 +54,21 @@ func newExec() *cobra.Command {
 	completeValues(cmd)
 	cmd.Flags().SetInterspersed(false)
 	showOnly(cmd.Flags(), oneCommand...)
-	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "run on a terminal, also when stdin or stdout is none (default: when both are one)")
-	cmd.Flags().BoolVarP(&pipes, "no-tty", "T", false, "run on pipes, also when stdin and stdout are a terminal")
+	show(cmd.Flags(), "key-file")
+	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "run on a terminal even if stdin or stdout is not one (default: if both are)")
+	cmd.Flags().BoolVarP(&pipes, "no-tty", "T", false, "run on pipes even if stdin and stdout are terminals")
 	return cmd
 }
 
 func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
+	// It ends before what it would collect is worth the threads of a collector.
+	debug.SetGCPercent(400)
 	line := args[0]
 	if len(args) > 1 {
 		line = strings.Join(shellWords(args), " ")
 	}
 	if strings.TrimSpace(line) == "" {
-		return badSetting("the command is empty, write it after --")
+		return badSetting("the command is empty; write one, such as: mcp-sandbox exec -- 'id; ls'")
 	}
 	// An interrupt ends the start; once the command runs, it is the command's.
 	interrupts := make(chan os.Signal, 8)
@@ -76,10 +82,14 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 	starting, started := context.WithCancel(starting)
 	defer started()
 	defer context.AfterFunc(ctx, started)()
-	m, err := session.NewManager(s.session, launcher{gateway: s.gateway})
+	launch := library.Launcher{Gateway: s.gateway, Warm: &confine.WarmInit{Once: true}}
+	defer launch.Warm.Close()
+	s.session.TellsStart = true
+	m, err := session.NewManager(s.session, launch)
 	if err != nil {
 		return err
 	}
+	launch.Prepare(m.Config())
 	sess, err := m.Get(starting, "exec")
 	if err != nil {
 		return errors.Join(err, m.Close())
@@ -115,6 +125,9 @@ func asCommands(notice, root string) string {
 // recorded is what package tools does around a call, for the one of this
 // command line.
 func recorded(ctx context.Context, m *session.Manager, sess *session.Session, line string, run func() (int, error)) (int, error) {
+	if m.Auditor() == nil {
+		return run()
+	}
 	span, err := m.Auditor().Begin(ctx, sess.ID(), "exec", "exec", map[string]any{
 		"cmd": map[string]any{"text": m.Redactor().Command(line), "bytes": len(line)},
 	})

@@ -252,3 +252,19 @@ func TestReadOnlyDisk(t *testing.T) {
 	}
 	expect(t, filepath.Join(root, "a"), "three\n")
 }
+
+// TestSessionOnFullState: a session that cannot begin says that the disk is full, and
+// begins when it is not.
+func TestSessionOnFullState(t *testing.T) {
+	before := &network{state: filepath.Join(t.TempDir(), "state"), temp: t.TempDir()}
+	openPath(t, before.temp)
+	smallDisk(t, before.state, "size=2m,mode=700")
+	n := startNetwork(t, before)
+	c := n.client(annsToken)
+	c.open(nil)
+	free := fill(t, n.state)
+	c.bad("disk_full", "session_open", nil)
+	free()
+	c.open(nil)
+	n.stop()
+}

@@ -23,6 +23,7 @@ import (
 
 	"mcp-sandbox/confine"
 	"mcp-sandbox/egress"
+	"mcp-sandbox/library"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
@@ -88,9 +89,9 @@ func greeter(t *testing.T, text string) string {
 // gatedSession is a session whose world is u.
 type gatedSession struct {
 	told []string // what the network refused to the last command
-	*proxied
+	*library.Proxied
 	t    *testing.T
-	gate *gateway
+	gate *library.Gateway
 	dir  string
 }
 
@@ -101,21 +102,21 @@ func startGated(t *testing.T, level sandbox.Level, u *upstream, rules ...string)
 	t.Helper()
 	needsOwnNetwork(t)
 	log := slog.New(slog.DiscardHandler)
-	g, err := newGateway(networkSettings{allow: rules}, log)
+	g, err := library.NewGateway(library.Rules{Allow: rules}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.upstream = egress.Options{Resolver: u, Dial: u.dial}
+	g.Upstream = egress.Options{Resolver: u, Dial: u.dial}
 	dir := t.TempDir()
 	openPath(t, dir)
-	started, err := launcher{gateway: g}.Start(t.Context(), sandbox.Policy{
+	started, err := library.Launcher{Gateway: g}.Start(t.Context(), sandbox.Policy{
 		Workspace: dir, UID: -1, GID: -1, AllowRoot: true, Path: os.Getenv("PATH"), Level: level, Network: sandbox.NetworkAllow, Log: log,
 	}, session.Callbacks{})
 	if err != nil {
 		unconfinable(t, err.Error())
 	}
 	t.Cleanup(func() { started.Close() })
-	s := &gatedSession{proxied: started.(*proxied), t: t, gate: g, dir: dir}
+	s := &gatedSession{Proxied: started.(*library.Proxied), t: t, gate: g, dir: dir}
 	if s.Gate() != confine.GateNetwork {
 		t.Fatalf("the gate is of kind %d: %q", s.Gate(), s.Report().Warnings)
 	}
@@ -386,14 +387,12 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("0.0.0.0", 53)); p
 			other := greeter(t, "later\n")
 			_, port, _ = net.SplitHostPort(other)
 			u.place(2222, other)
-			p, err := egress.NewPolicy([]string{other, "example.com:2222"}, nil, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
 			if out, _ := s.run("cat < /dev/tcp/example.com/2222"); !strings.Contains(out, "refused") {
 				t.Errorf("before the reload: %q", out)
 			}
-			s.gate.set(p)
+			if n, err := s.gate.SetRules(library.Rules{Allow: []string{other, "example.com:2222"}}); n != 2 || err != nil {
+				t.Fatal(n, err)
+			}
 			if out, _ := s.run("cat < /dev/tcp/127.0.0.1/" + port + "; cat < /dev/tcp/example.com/2222"); out != "later\nlater\n" {
 				t.Errorf("after the reload: %q", out)
 			}
@@ -404,7 +403,7 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("0.0.0.0", 53)); p
 			}) {
 				t.Errorf("%q", notes)
 			}
-			s.gate.set(nil)
+			s.gate.Shut()
 			if out, _ := s.run("getent hosts example.com || echo none; cat < /dev/tcp/127.0.0.1/" + port); !strings.HasPrefix(out, "none\n") || strings.Contains(out, "later") {
 				t.Errorf("with the network closed: %q", out)
 			}
@@ -419,14 +418,14 @@ func TestGateRefusals(t *testing.T) {
 	c := startServer(t, "--network", "allow", "--allow-host", "example.com")
 	c.initialize("2025-11-25")
 	o := c.exec(map[string]any{"cmd": `curl --noproxy '*' -sS https://evil.example.org/`})
-	if notes := sandboxNotes(o); len(notes) != 1 || notes[0] != "network: evil.example.org is not allowed: the allow list has no rule for it, start the server with --allow-host evil.example.org to allow it" {
+	if notes := sandboxNotes(o); len(notes) != 1 || notes[0] != "network: evil.example.org is not allowed: the allow list has no rule for it; start the server with --allow-host evil.example.org to allow it" {
 		t.Errorf("%q, %q", notes, o.Output)
 	}
 	o = c.exec(map[string]any{"cmd": `curl --noproxy '*' -sS http://1.2.3.4/; curl --noproxy '*' -sS http://word/; getent hosts also`})
 	if notes := sandboxNotes(o); len(notes) != 1 || !strings.Contains(notes[0], "1.2.3.4:80 is not allowed") {
 		t.Errorf("%q, %q", notes, o.Output)
 	}
-	for _, rule := range []string{"127.0.0.0/8", "[::1]:80", "localhost:80", proxyAddress} {
+	for _, rule := range []string{"127.0.0.0/8", "[::1]:80", "localhost:80", "127.0.0.1:3128"} {
 		out, err := exec.Command(binary, "exec", "--network", "allow", "--allow-host", rule, "--", "true").CombinedOutput()
 		if err == nil || !bytes.Contains(out, []byte("inside a session")) {
 			t.Errorf("%s: %v, %s", rule, err, out)

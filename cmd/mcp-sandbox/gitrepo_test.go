@@ -105,3 +105,38 @@ func TestGitRepoEntry(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+// TestGitAbove: a workspace that is a subdirectory of a repository says why git does
+// not work there, and what to do; others say nothing.
+func TestGitAbove(t *testing.T) {
+	p := newGitProject(t).repository()
+	top := p.dir
+	p.write("pkg/lib/f", "f\n")
+	for _, dir := range []string{"pkg/lib", "pkg/own"} {
+		p.dir = filepath.Join(top, dir)
+		if dir == "pkg/own" {
+			p.dir = top
+			p.must("init", "-q", dir)
+			p.dir = filepath.Join(top, dir)
+		}
+		openPath(t, p.dir)
+		above := dir == "pkg/lib"
+		c := p.serve()
+		o := c.exec(map[string]any{"cmd": "git status --short"})
+		said := strings.Contains(strings.Join(o.Notices, ""), "whose top is ../..")
+		if said != above || (*o.ExitCode == 0) == above || strings.Contains(strings.Join(o.Notices, ""), top) {
+			t.Errorf("%s: exit %d, notices %q", dir, *o.ExitCode, o.Notices)
+		}
+		if got := c.ok("session_info", nil).text(); strings.Contains(got, "\ngit: the workspace is a subdirectory") != above {
+			t.Errorf("%s: session_info: %s", dir, got)
+		}
+		if o := c.exec(map[string]any{"cmd": "cat /nowhere"}); len(o.Notices) != 0 {
+			t.Errorf("%s: another failure: %q", dir, o.Notices)
+		}
+		c.stop()
+		out, err := exec.Command(binary, "doctor", "--root", p.dir, "--state-dir", t.TempDir()).CombinedOutput()
+		if err != nil || strings.Contains(string(out), "-> --root "+top+"\n") != above {
+			t.Errorf("%s: doctor (%v): %s", dir, err, out)
+		}
+	}
+}

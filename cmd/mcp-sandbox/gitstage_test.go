@@ -35,7 +35,15 @@ func newGitProject(t *testing.T) *gitProject {
 
 // git runs the user's git, as outside.
 func (p *gitProject) git(args ...string) (string, error) {
-	cmd := exec.Command("git", args...)
+	return p.run(exec.Command("git", args...))
+}
+
+// shell runs a line of the user's shell.
+func (p *gitProject) shell(line string) (string, error) {
+	return p.run(exec.Command("sh", "-c", line))
+}
+
+func (p *gitProject) run(cmd *exec.Cmd) (string, error) {
 	cmd.Dir = p.dir
 	cmd.Env = append(os.Environ(), "HOME="+p.home, "XDG_CONFIG_HOME=", "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "GIT_EDITOR=true", "GIT_PAGER=cat",
 		"GIT_AUTHOR_NAME=u", "GIT_AUTHOR_EMAIL=u@example.com", "GIT_COMMITTER_NAME=u", "GIT_COMMITTER_EMAIL=u@example.com")
@@ -221,10 +229,28 @@ var canaryWays = []struct{ name, cmd string }{
 	{"home files", "printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > .gitconfig; cp $EVIL .envrc; mkdir .vscode"},
 	{"removed and made again", "rm -rf .git; git init -q; git config core.fsmonitor $EVIL; cp $EVIL .git/hooks/pre-commit; git commit -q --allow-empty -m x"},
 	{"background writer", "(for i in 1 2 3 4 5 6 7 8 9 10; do printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> .git/config; cp $EVIL .git/hooks/pre-commit; sleep 0.05; done) >/dev/null 2>&1 &"},
+	{"module complete", "git init -q lib; git -C lib commit -q --allow-empty -m l; git -c protocol.file.allow=always submodule add -q $PWD/lib s; git commit -qm s; git -C s config core.fsmonitor $EVIL; cp $EVIL .git/modules/s/hooks/post-index-change; git -C s config core.worktree /; git -C s config core.hooksPath $PWD"},
+	{"module elsewhere", "git init -q lib; git -C lib commit -q --allow-empty -m l; git -c protocol.file.allow=always submodule add -q $PWD/lib s; git commit -qm s; cp -r .git/modules/s e; git config -f e/config core.fsmonitor $EVIL; git config -f e/config core.worktree $PWD/s; echo \"gitdir: $PWD/e\" > s/.git; true; sleep 0.1; echo \"gitdir: ../e\" > s/.git"},
+	{"module in a ref", "git init -q s; git -C s commit -q --allow-empty -m s; git add s; mv s/.git e; for d in modules/s worktrees/s logs/refs/heads/s refs/heads/s; do mkdir -p .git/$d; cp -r e/* .git/$d; printf '[core]\\n\\tfsmonitor = %s\\n\\tworktree = %s\\n' $EVIL $PWD/s > .git/$d/config; echo \"gitdir: $PWD/.git/$d\" > s/.git; git -C s status; done"},
+	{"worktree of another repository", "git init -q r; git -C r commit -q --allow-empty -m r; git -C r worktree add -q ../wt -b wt; mkdir -p e/.git; cp -r r/.git/. e/x; git config -f e/x/config core.fsmonitor $EVIL; mv r q; mkdir r; ln -s $PWD/e/x r/.git; git add wt"},
+	{"worktree with a common directory", "git worktree add -q wt -b wt; git init -q --bare e; git config -f e/config core.fsmonitor $EVIL; git config -f e/config core.bare false; echo $PWD/e > .git/worktrees/wt/commondir; git config -f .git/worktrees/wt/config core.fsmonitor $EVIL; git config -f .git/worktrees/wt/config.worktree core.fsmonitor $EVIL; git add wt"},
+	{"removed git file", "git worktree add -q wt -b wt; sleep 0.1; rm wt/.git; cp -r .git/. wt/x; git config -f wt/x/config core.fsmonitor $EVIL; mv wt/x wt/.git; mkdir wt/.git; cp -r wt/x/. wt/.git; git config -f wt/.git/config core.fsmonitor $EVIL"},
 	{"template", "git config init.templateDir $PWD/h; mkdir h"},
 	{"value with a line end", "printf '[remote \"x\"]\\n\\turl = \"https://e/\\\\n[core]\\\\n\\\\tfsmonitor = %s\"\\n' $EVIL >> .git/config"},
 	{"subsection with a quote", "printf '[remote \"x\\\\\"]\\\\n[core]\\\\nfsmonitor=%s\\\\n[y \\\\\"\"]\\n\\turl = https://e/\\n' $EVIL >> .git/config"},
 	{"symbolic ref out", "echo \"ref: ../../../../x\" > .git/HEAD; echo \"ref: refs/../../x\" > .git/refs/heads/y"},
+	{"remote of an old form", "git config protocol.ext.allow always; for g in .git user.git; do mkdir -p $g/remotes $g/branches; printf 'URL: ext::%s %%S\\nPull: refs/heads/main\\nPush: HEAD:refs/heads/x\\n' $EVIL > $g/remotes/origin; echo \"ext::$EVIL %S\" > $g/branches/origin; done; git init -q --bare b.git; mkdir -p b.git/remotes; printf 'URL: ext::%s %%S\\nPull: refs/heads/main\\n' $EVIL > b.git/remotes/origin"},
+	{"bare below", "git init -q --bare b.git; git -C b.git config core.fsmonitor $EVIL; git -C b.git config core.bare false; git -C b.git config core.worktree $PWD; for h in reference-transaction post-index-change pre-push post-update; do cp $EVIL b.git/hooks/$h; done; printf '[core]\\n\\tpager = %s\\n' $EVIL >> b.git/config; echo '* filter=x' > b.git/info/attributes"},
+	{"bare by hand", "mkdir -p b.git/hooks b.git/info b.git/objects b.git/refs; printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfsmonitor = %s\\n\\tbare = false\\n\\tworktree = %s\\n' $EVIL $PWD > b.git/config; cp $EVIL b.git/hooks/post-index-change; echo 'ref: refs/heads/main' > b.git/HEAD"},
+	{"bare completed last by refs", "mkdir -p b.git/objects; echo 'ref: refs/heads/main' > b.git/HEAD; printf '[core]\\n\\tfsmonitor = %s\\n\\tworktree = %s\\n' $EVIL $PWD > b.git/config; exec 7>>b.git/config; cp b.git/config x; mkdir y; mv y b.git/refs; cat x >&7; cat x > b.git/config; mv x b.git/config; ln -f b.git/config z"},
+	{"bare of links", "mkdir -p o r; git init -q --bare e; mkdir b.git; ln -s ../o b.git/objects; ln -s ../r b.git/refs; printf '[core]\\n\\tfsmonitor = %s\\n\\tworktree = %s\\n' $EVIL $PWD > b.git/config; cp b.git/config x; ln -s ../x sep.git; ln -s ../x b.git/config.worktree; echo 'ref: refs/heads/main' > b.git/HEAD"},
+	{"bare refused and tried again", "mkdir -p b.git/objects b.git/refs b.git/hooks/d; cp $EVIL b.git/hooks/post-index-change; printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfsmonitor = %s\\n\\tbare = false\\n\\tworktree = %s\\n' $EVIL $PWD > x; ln -s ../x b.git/config; for i in 1 2 3; do echo 'ref: refs/heads/main' > b.git/HEAD; cp $EVIL b.git/hooks/pre-push; done; rm b.git/config; cp x b.git/config; chmod 0 b.git/hooks/post-index-change; for i in 1 2 3; do echo 'ref: refs/heads/main' > b.git/HEAD; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> b.git/config; done"},
+	{"bare with a common directory", "git init -q --bare e; git config -f e/config core.fsmonitor $EVIL; cp -r e x; git config -f x/config core.fsmonitor $EVIL; mkdir b.git; echo ../x > b.git/commondir; echo 'ref: refs/heads/main' > b.git/HEAD; cp b.git/HEAD k; mv k b.git/commondir"},
+	{"bare moved and copied", "git init -q --bare e; cp -r e q; git config -f q/config core.fsmonitor $EVIL; git config -f q/config core.worktree $PWD; mv q b.git; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> b.git/config; cp $EVIL b.git/hooks/post-index-change; mkdir -p k; mv e k/s; git -C k/s config core.fsmonitor $EVIL"},
+	{"bare of the user", "git -C user.git config core.fsmonitor $EVIL; git -C user.git config core.bare false; git -C user.git config core.worktree $PWD; for h in reference-transaction post-index-change pre-push; do cp $EVIL user.git/hooks/$h; done; mv user.git/config aside; mv user.git b.git; git -C b.git config core.fsmonitor $EVIL"},
+	{"bare of the user far off", "cd q/q/q/q/far.git; git config core.fsmonitor $EVIL; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> config; cp $EVIL hooks/post-index-change; exec 7<config; cat /proc/self/fd/7 > /proc/self/fd/7; python3 -c 'import os; d=os.open(\"config\",os.O_PATH); os.write(os.open(\"/proc/self/fd/%d\"%d,os.O_WRONLY|os.O_APPEND),b\"[core]\\n\\tfsmonitor = \"+os.environ[\"EVIL\"].encode())'; ln config y; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL >> y; mv hooks h; mkdir hooks; cp $EVIL hooks/post-index-change"},
+	{"separate git directory", "git init -q --separate-git-dir sep.git s; git -C s commit -q --allow-empty -m s; git -C s config core.fsmonitor $EVIL; git -C s config core.worktree $PWD/s; cp $EVIL sep.git/hooks/post-index-change"},
+	{"mirror", "git clone -q --mirror . b.git; git -C b.git config core.fsmonitor $EVIL; git -C b.git config core.bare false; git -C b.git config core.worktree $PWD; cp $EVIL b.git/hooks/post-index-change; git clone -q --bare . sep.git; printf '[core]\\n\\tfsmonitor = %s\\n' $EVIL > x; mv x sep.git/config"},
 	{"object that is a link", "rm -rf .git/objects/pack; ln -s /etc .git/objects/pack; mkdir -p .git/objects/aa; ln -s /etc/passwd .git/objects/aa/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
 }
 
@@ -237,31 +263,62 @@ func TestGitCanary(t *testing.T) {
 	if len(canaryWays) < 60 {
 		t.Errorf("only %d ways are tried", len(canaryWays))
 	}
+	levels := [][]string{nil, {"--confine", "namespaces-noproc"}}
 	for i, a := range canaryWays {
-		if !long() && i%4 != 0 {
-			continue
-		}
-		t.Run(strings.ReplaceAll(a.name, " ", "_"), func(t *testing.T) {
-			t.Parallel()
-			p := newGitProject(t).repository()
-			p.write("ev.sh", "#!/bin/sh\necho \"$0 $*\" >> "+p.canary+"\nexit 0\n")
-			if err := os.Chmod(filepath.Join(p.dir, "ev.sh"), 0o755); err != nil {
-				t.Fatal(err)
+		for n, level := range levels {
+			if long() || i%4 == 0 && n == 0 {
+				tryCanary(t, a.name, a.cmd, true, level...)
 			}
-			c := p.serve()
-			c.exec(map[string]any{"cmd": "export EVIL=$PWD/ev.sh; " + a.cmd, "yield_time_ms": 20000})
-			p.outside("while the session lives")
-			c.exec(map[string]any{"cmd": "git status; git commit -q --allow-empty -m more; true"})
-			c.stop()
-			p.outside("after the session")
-		})
+		}
 	}
+}
+
+// TestGitCanaryPutBack: the same where what git obeys is put back.
+func TestGitCanaryPutBack(t *testing.T) {
+	for i, a := range canaryWays {
+		if long() || i%6 == 1 {
+			// What runs in the background may be faster than who puts back.
+			tryCanary(t, a.name, a.cmd, a.name != "background writer", atLandlock()...)
+		}
+	}
+}
+
+func tryCanary(t *testing.T, name, cmd string, during bool, args ...string) {
+	t.Run(strings.Join(append([]string{strings.ReplaceAll(name, " ", "_")}, args...), "_"), func(t *testing.T) {
+		t.Parallel()
+		p := newGitProject(t).repository()
+		p.write("ev.sh", "#!/bin/sh\necho \"$0 $*\" >> "+p.canary+"\nexit 0\n")
+		if err := os.Chmod(filepath.Join(p.dir, "ev.sh"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(name, "bare of the user") || name == "remote of an old form" {
+			p.must("clone", "-q", "--bare", ".", "user.git")
+			p.must("clone", "-q", "--bare", ".", "q/q/q/q/far.git")
+		}
+		openPath(t, p.dir)
+		c := p.serve(args...)
+		c.exec(map[string]any{"cmd": "export EVIL=$PWD/ev.sh; " + cmd, "yield_time_ms": 20000})
+		if during {
+			p.outside("while the session lives")
+		}
+		c.exec(map[string]any{"cmd": "git status; git commit -q --allow-empty -m more; true"})
+		c.stop()
+		p.outside("after the session")
+	})
 }
 
 // outside does with git what users, editors and shells do.
 func (p *gitProject) outside(when string) {
 	p.t.Helper()
 	p.write("mine", when)
+	for _, dir := range []string{"b.git", "sep.git", "user.git", "e", "q", "q/q/q/q/far.git"} {
+		if _, err := os.Lstat(filepath.Join(p.dir, dir)); err != nil {
+			continue
+		}
+		for _, args := range [][]string{{"status"}, {"log", "-1"}, {"push", "--dry-run"}, {"branch", "probe"}, {"diff"}, {"fetch"}} {
+			_, _ = p.git(append([]string{"-C", dir}, args...)...)
+		}
+	}
 	for _, args := range [][]string{
 		{"status"}, {"-C", "s", "status"}, {"-C", "k/s", "status"}, {"-C", "wt", "status"}, {"log", "-2", "-p"}, {"diff"}, {"diff", "--cached"}, {"show"},
 		{"fetch", "--all"}, {"fetch"}, {"add", "mine"}, {"commit", "-q", "-m", when}, {"push", "--dry-run"}, {"push"}, {"stash"}, {"stash", "pop"}, {"checkout", "-q", "-f", "."},
@@ -312,6 +369,10 @@ func TestGitConflict(t *testing.T) {
 	if got := p.must("status", "--porcelain"); got != "" {
 		t.Errorf("status outside: %q", got)
 	}
+	// Refs that are not published are no setting that could run something.
+	if o := c.exec(map[string]any{"cmd": "mkdir .git/reftable; echo x > .git/reftable/tables.list; true"}); len(o.Notices) != 1 || !strings.Contains(o.Notices[0], "refs in this format are not published") {
+		t.Errorf("reftable: notices %q", o.Notices)
+	}
 }
 
 // TestGitHistoryStays: nothing a session does makes what the user had unreachable.
@@ -325,6 +386,7 @@ func TestGitHistoryStays(t *testing.T) {
 		"reset":   "git reset -q --hard HEAD~1; git branch -D side; git tag -d v1; git reflog expire --expire=now --all; git gc -q --prune=now",
 		"refs":    "rm -rf .git/refs/heads/* .git/packed-refs .git/logs; git update-ref -d refs/heads/main",
 		"objects": "rm -rf .git/objects",
+		"stashes": "git stash clear; git reflog expire --expire=now --all; git gc -q --prune=now",
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newGitProject(t).repository()
@@ -338,11 +400,16 @@ func TestGitHistoryStays(t *testing.T) {
 			p.must("add", "c")
 			p.must("commit", "-q", "-m", "three")
 			p.must("checkout", "-q", "main")
-			had := strings.Fields(p.must("rev-parse", "main", "side", "v1"))
+			for _, text := range []string{"four", "five"} {
+				p.write("b", text)
+				p.must("stash", "-q")
+			}
+			had := strings.Fields(p.must("rev-parse", "main", "side", "v1", "stash@{0}", "stash@{1}"))
 			c := p.serve()
 			c.exec(map[string]any{"cmd": cmd})
 			c.stop()
-			all := p.must("rev-list", "--all")
+			p.must("gc", "-q", "--prune=now")
+			all := p.must("rev-list", "--all", "--reflog")
 			for _, oid := range had {
 				if !strings.Contains(all, oid) {
 					t.Errorf("%s is not reachable", oid)
@@ -353,4 +420,54 @@ func TestGitHistoryStays(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestGitBareHistoryStays: the same of a bare repository at the root, of which the
+// objects and the configuration are staged.
+func TestGitBareHistoryStays(t *testing.T) {
+	if !staged() {
+		t.Skip("git directories are not staged at this level")
+	}
+	p := newGitProject(t).repository()
+	p.must("branch", "side")
+	p.must("commit", "-q", "--allow-empty", "-m", "two")
+	p.must("tag", "v1")
+	bare := filepath.Join(filepath.Dir(p.dir), "bare")
+	p.must("clone", "-q", "--bare", p.dir, bare)
+	p.dir = bare
+	openPath(t, p.dir)
+	had := strings.Fields(p.must("rev-parse", "main", "side"))
+	c := p.serve()
+	for _, cmd := range []string{
+		"git clone -q . /tmp/w; cd /tmp/w; git commit -q --allow-empty -m three; git push -q origin HEAD:main HEAD:new; git rev-parse HEAD > /tmp/three",
+		"git symbolic-ref HEAD refs/heads/new; git update-ref refs/heads/main $(git commit-tree -m other HEAD^{tree}); git branch -D side; git tag -d v1",
+		"git config core.fsmonitor evil; git remote add up https://example.com/x.git; test $(git config core.fsmonitor) = evil",
+		"git gc -q --prune=now; git reflog expire --expire=now --all; git repack -adq; git prune --expire=now",
+		"rm -rf objects refs HEAD packed-refs config hooks 2>/dev/null",
+	} {
+		o := c.exec(map[string]any{"cmd": cmd, "yield_time_ms": 20000})
+		if strings.Contains(cmd, "fsmonitor") && (*o.ExitCode != 0 || !strings.Contains(strings.Join(o.Notices, ""), "core.fsmonitor")) {
+			t.Errorf("the configuration of a bare repository: %q %q", o.Output, o.Notices)
+		}
+	}
+	had = append(had, strings.TrimSpace(c.sh("cat /tmp/three")))
+	p.must("config", "remote.host.url", "https://host.example/x")
+	c.sh("git config remote.host.url; git config core.fsmonitor; git remote add later https://later.example/x")
+	c.stop()
+	if got := p.must("remote"); got != "host\nlater\norigin\nup\n" {
+		t.Errorf("remotes outside: %q", got)
+	}
+	all := p.must("rev-list", "--all")
+	for _, oid := range had {
+		if !strings.Contains(all, oid) {
+			t.Errorf("%s is not reachable", oid)
+		}
+	}
+	if out, err := p.git("config", "core.fsmonitor"); err == nil || p.must("config", "remote.up.url") != "https://example.com/x.git\n" {
+		t.Errorf("core.fsmonitor is %q outside; remotes %s", out, p.must("remote", "-v"))
+	}
+	if got := p.must("symbolic-ref", "HEAD"); got != "refs/heads/new\n" {
+		t.Errorf("HEAD is %q", got)
+	}
+	p.must("fsck", "--strict")
 }

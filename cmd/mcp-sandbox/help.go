@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"mcp-sandbox/sandbox"
 )
 
 // topic is one group of flags: a heading of --help, and "mcp-sandbox help NAME".
@@ -19,9 +21,9 @@ type topic struct {
 // topics hold every flag that the settings register, once; a test walks them.
 var topics = []topic{
 	{"workspace", "Workspace", "Which directory a session works in, who it is there, and what it starts with.",
-		[]string{"root", "session", "from", "manifest", "home", "shell", "env", "git-user", "no-cache", "state-dir", "config"}},
+		[]string{"root", "workspace-alias", "session", "staged", "stage-apply", "from", "manifest", "home", "shell", "env", "git-user", "no-cache", "state-dir", "config"}},
 	{"confinement", "Confinement", "What commands and file tools may read and change, and how the kernel holds them to it. docs/security.md says what holds at which level.",
-		[]string{"read", "write", "deny-read", "deny-secrets", "protect", "read-only", "confine", "min-confinement", "allow-root", "share-signals"}},
+		[]string{"read", "write", "deny-read", "deny-secrets", "protect", "read-only", "read-only-tools", "confine", "min-confinement", "allow-root", "share-signals"}},
 	{"network", "Network of commands", "Which hosts commands can reach, and which of their ports can be reached.",
 		[]string{"network", "allow-host", "deny-host", "allow-preset", "elicit-hosts", "limit-net-bytes", "limit-net-conns", "expose"}},
 	{"limits", "Limits", "Sizes take K, M, G or T (powers of 1024).",
@@ -31,7 +33,7 @@ var topics = []topic{
 	{"tools", "Tools", "Which tools a client sees, and how long and how much they answer.",
 		[]string{"toolset", "encoding", "max-output-tokens", "max-yield-ms", "on-cancel", "structured"}},
 	{"server", "Network server", "Serving many clients over streamable HTTP or SSE; docs/http.md.",
-		[]string{"transport", "listen", "token-file", "no-auth", "tls-cert", "tls-key", "http-host", "http-origin", "default-sandbox", "max-connections", "max-sessions", "max-sessions-per-principal", "max-kept-per-principal", "session-idle", "session-max-age"}},
+		[]string{"transport", "listen", "token-file", "no-auth", "oauth-issuer", "oauth-audience", "oauth-resource", "oauth-claim", "oauth-scope", "tls-cert", "tls-key", "http-host", "http-origin", "default-sandbox", "max-connections", "max-sessions", "max-sessions-per-principal", "max-kept-per-principal", "session-idle", "session-max-age", "store", "key-file", "peer-url", "lease-ttl", "durable"}},
 	{"logs", "Logs and records", "What the server tells the operator.",
 		[]string{"log-level", "log-format", "audit-log", "audit-strict", "metrics-listen", "otlp-endpoint"}},
 }
@@ -40,11 +42,12 @@ var topics = []topic{
 // flags of them that need a client.
 var (
 	oneCommand = []string{"workspace", "confinement", "network", "limits", "snapshots", "logs"}
-	clientOnly = []string{"elicit-hosts", "expose", "checkpoint-every", "metrics-listen", "share-signals"}
+	clientOnly = []string{"read-only-tools", "stage-apply", "elicit-hosts", "expose", "checkpoint-every", "metrics-listen", "share-signals"}
 )
 
-// showOnly leaves the flags of other topics out of help and completion. They are
-// still taken, as the environment and the configuration file may set them.
+// showOnly leaves the flags of other topics out of help and completion. They stay
+// registered, as the environment and the configuration file may set them; on the
+// command's own line they are refused, see checkNeeds.
 func showOnly(f *pflag.FlagSet, names ...string) {
 	for _, t := range topics {
 		for _, name := range t.flags {
@@ -55,11 +58,23 @@ func showOnly(f *pflag.FlagSet, names ...string) {
 	}
 }
 
+// isTopicFlag tells a flag of the settings from those of one command.
+func isTopicFlag(name string) bool {
+	return slices.ContainsFunc(topics, func(t topic) bool { return slices.Contains(t.flags, name) })
+}
+
+// show has single flags of topics that showOnly left out.
+func show(f *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		f.Lookup(name).Hidden = false
+	}
+}
+
 // flagValues are the words that a flag takes, for completion.
 var flagValues = map[string][]string{
 	"confine": {"auto", "namespaces", "landlock", "seatbelt", "none"}, "min-confinement": {"namespaces", "namespaces-noproc", "landlock"},
 	"network": {"none", "loopback", "allow", "host"}, "allow-preset": {"go", "npm", "pypi", "debian", "github", "crates"},
-	"home": {"workspace", "private"}, "limits": {"strict", "best-effort"}, "on-cancel": {"kill", "leave"},
+	"home": {"workspace", "private"}, "stage-apply": {"person", "model"}, "limits": {"strict", "best-effort"}, "on-cancel": {"kill", "leave"},
 	"toolset": {"core", "files", "process", "snapshot", "session"}, "encoding": {"o200k_base", "cl100k_base"}, "structured": {"auto", "on", "off"},
 	"transport": {"stdio", "http", "sse"}, "default-sandbox": {"on", "off"}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"},
 }
@@ -69,13 +84,30 @@ var flagValues = map[string][]string{
 func completeValues(cmd *cobra.Command) {
 	for name, words := range flagValues {
 		if cmd.Flags().Lookup(name) != nil {
-			_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+			_ = cmd.RegisterFlagCompletionFunc(name, completeWords(cmd.Flags().Lookup(name), words))
 		}
 	}
 	for _, name := range []string{"root", "state-dir"} {
 		if cmd.Flags().Lookup(name) != nil {
 			_ = cmd.MarkFlagDirname(name)
 		}
+	}
+}
+
+// completeWords offers words; in a list also after a comma.
+func completeWords(fl *pflag.Flag, words []string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		before := ""
+		if _, list := fl.Value.(pflag.SliceValue); list {
+			before = typed[:strings.LastIndexByte(typed, ',')+1]
+		}
+		var out []string
+		for _, w := range words {
+			if before == "" || !slices.Contains(strings.Split(before, ","), w) {
+				out = append(out, before+w)
+			}
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
@@ -151,11 +183,26 @@ Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
 "{{.CommandPath}} [command] --help" tells more about a command.{{end}}
 `
 
-// addHelp gives the commands grouped help, topics, and errors that name what may
-// have been meant.
-func addHelp(root *cobra.Command, serve *pflag.FlagSet) {
+// addHelp gives the commands grouped help, and errors that name what may have been
+// meant.
+func addHelp(root *cobra.Command) {
 	cobra.AddTemplateFunc("groupedFlags", groupedFlags)
+	sayArgs(root)
+	root.SetHelpCommand(newHelp(root))
 	root.SetUsageTemplate(usageTemplate)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var unknown *pflag.NotExistError
+		if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
+			return badFlag(cmd, err)
+		}
+		var names []string
+		cmd.Flags().VisitAll(func(fl *pflag.Flag) { names = append(names, fl.Name) })
+		return badSetting("unknown flag --%s; %s", unknown.GetSpecifiedName(), meant("--", nearest(unknown.GetSpecifiedName(), names), cmd))
+	})
+}
+
+// addTopics has "help NAME" tell about a group of flags.
+func addTopics(root *cobra.Command, serve *pflag.FlagSet) {
 	for _, t := range topics {
 		f := pflag.NewFlagSet(t.name, pflag.ContinueOnError)
 		f.SortFlags = false
@@ -169,15 +216,6 @@ func addHelp(root *cobra.Command, serve *pflag.FlagSet) {
 			Use: t.name, Short: t.title, Long: t.about + "\n\n" + strings.TrimRight(f.FlagUsages(), "\n"),
 		})
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		var unknown *pflag.NotExistError
-		if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
-			return badSetting("%v; see %s --help", err, cmd.CommandPath())
-		}
-		var names []string
-		cmd.Flags().VisitAll(func(fl *pflag.Flag) { names = append(names, fl.Name) })
-		return badSetting("unknown flag --%s%s; see %s --help", unknown.GetSpecifiedName(), meant("--", nearest(unknown.GetSpecifiedName(), names)), cmd.CommandPath())
-	})
 }
 
 // noCommand refuses words where none are taken. hint says where they may belong.
@@ -187,7 +225,7 @@ func noCommand(hint string) cobra.PositionalArgs {
 			return nil
 		}
 		if hint != "" {
-			return badSetting("%q is not understood: %s", args[0], fmt.Sprintf(hint, args[0]))
+			return badSetting("unexpected word %q; %s", args[0], fmt.Sprintf(hint, args[0]))
 		}
 		var names []string
 		for _, c := range cmd.Commands() {
@@ -195,15 +233,108 @@ func noCommand(hint string) cobra.PositionalArgs {
 				names = append(names, c.Name())
 			}
 		}
-		return badSetting("unknown command %q%s; see %s --help", args[0], meant("", nearest(args[0], names)), cmd.CommandPath())
+		return badSetting("unknown command %q; %s", args[0], meant("", nearest(args[0], names), cmd))
 	}
 }
 
-func meant(prefix, name string) string {
+// meant is the next step after a word that cmd does not know; name is what it may
+// stand for, or "".
+func meant(prefix, name string, cmd *cobra.Command) string {
 	if name == "" {
-		return ""
+		return "see " + cmd.CommandPath() + " --help"
 	}
-	return fmt.Sprintf("; did you mean %s%s?", prefix, name)
+	return fmt.Sprintf("did you mean %s%s? See %s --help", prefix, name, cmd.CommandPath())
+}
+
+// badFlag words an error of the flag library.
+func badFlag(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	var unknown *pflag.NotExistError
+	switch {
+	case errors.As(err, &invalid):
+		return badSetting("--%s is %q; %s", invalid.GetFlag().Name, invalid.GetValue(), formOf(invalid.GetFlag(), err))
+	case errors.As(err, &unknown):
+		return badSetting("unknown flag -%s; see %s --help", unknown.GetSpecifiedName(), cmd.CommandPath())
+	}
+	return badSetting("%v; see %s --help", err, cmd.CommandPath())
+}
+
+// formOf is howToWrite for an error of the set of fl.
+func formOf(fl *pflag.Flag, err error) string {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		err = invalid.Unwrap()
+	}
+	return howToWrite(fl, err)
+}
+
+// howToWrite is the form of a flag's values. cause is for flags with a form of their
+// own, whose Set says it.
+func howToWrite(fl *pflag.Flag, cause error) string {
+	switch fl.Value.Type() {
+	case "bool":
+		return "write true or false"
+	case "int":
+		return "write a whole number"
+	case "float64":
+		return "write a number such as 1.5"
+	case "duration":
+		return "write a time such as 30s, 5m or 72h"
+	}
+	return cause.Error()
+}
+
+// sayArgs words the errors of the library about the words after a command, for cmd and
+// all below it.
+func sayArgs(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		sayArgs(c)
+	}
+	check := cmd.Args
+	if check == nil {
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		switch {
+		case err == nil || sandbox.CodeOf(err) != "":
+			return err
+		case len(args) > 0 && cmd.HasSubCommands():
+			return noCommand("")(cmd, args)
+		case check(cmd, append(slices.Clone(args), "x", "y")) != nil && check(cmd, append(slices.Clone(args), "x")) != nil:
+			return badSetting("unexpected word %q; write %s", args[len(args)-1], cmd.UseLine())
+		}
+		return badSetting("a word is missing after %q; write %s", cmd.CommandPath(), cmd.UseLine())
+	}
+}
+
+// newHelp tells about a command or a topic.
+func newHelp(root *cobra.Command) *cobra.Command {
+	names := func() (names []string) {
+		for _, c := range root.Commands() {
+			if c.IsAvailableCommand() || c.IsAdditionalHelpTopicCommand() {
+				names = append(names, c.Name())
+			}
+		}
+		return names
+	}
+	return &cobra.Command{
+		Use: "help [COMMAND or TOPIC]", Short: "Help about a command or a topic",
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return names(), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return badSetting("there is no command or topic %q; %s", strings.Join(args, " "), meant("", nearest(args[0], names()), root))
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
 }
 
 // nearest is the name that word most likely stands for, "" when none is close.

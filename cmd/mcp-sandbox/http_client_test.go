@@ -29,6 +29,7 @@ type network struct {
 	stderr *lockedBuffer
 	state  string
 	temp   string
+	env    []string
 	ended  chan struct{}
 }
 
@@ -78,8 +79,8 @@ func startNetwork(t testing.TB, before *network, args ...string) *network {
 // launch starts n's command and learns its address.
 func (n *network) launch() {
 	n.t.Helper()
-	n.cmd.Env = append(os.Environ(), "TMPDIR="+n.temp)
-	addr := regexp.MustCompile(`serves \w+ on (\S+)`)
+	n.cmd.Env = append(append(os.Environ(), "TMPDIR="+n.temp), n.env...)
+	addr := regexp.MustCompile(`serves \w+ on (?:https?://)?([^\s/]\S*?)(?:/mcp|/sse)?\n`)
 	n.stderr, n.ended = launchServer(n.t, n.cmd, "the server", func(log string) bool {
 		if m := addr.FindStringSubmatch(log); m != nil {
 			n.url = "http://" + m[1]
@@ -165,9 +166,14 @@ func (n *network) session(token string) *remote {
 
 func (n *network) sessionAt(token, path string) *remote {
 	n.t.Helper()
+	return n.sessionWith(token, path, "{}")
+}
+
+func (n *network) sessionWith(token, path, capabilities string) *remote {
+	n.t.Helper()
 	r := n.client(token)
 	r.path = path
-	resp, body := r.send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
+	resp, body := r.send(http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":`+capabilities+`,"clientInfo":{"name":"test","version":"1"}}}`)
 	if r.session = resp.Header.Get("Mcp-Session-Id"); r.session == "" {
 		n.t.Fatalf("initialize: %s %s", resp.Status, body)
 	}

@@ -20,6 +20,7 @@ var leaves = map[string]string{
 	"mcp-sandbox/gitconfig": "what a session is told of the user, and what of a session reaches a repository, are read by one parser",
 	"mcp-sandbox/deny":      "commands, file tools and snapshots read one policy through it",
 	"mcp-sandbox/hostpath":  "grants are resolved by one reading wherever they are opened",
+	"mcp-sandbox/treecopy":  "what an overlay refuses to rename is copied alike by commands' supervisor, snapshots and stages",
 	"mcp-sandbox/fsuser":    "file tools and snapshots take the rights of a session's user by it",
 }
 
@@ -34,6 +35,9 @@ var forbidden = []struct{ from, to, why string }{
 	{"deny", "mcp-sandbox/", "commands, file tools and snapshots read one policy through it; it must know none of them"},
 	{"hostpath", "mcp-sandbox/", "a decision about paths alone"},
 	{"fsuser", "mcp-sandbox/", "rights of a thread alone"},
+	{"treecopy", "mcp-sandbox/", "it runs in the sandbox's init, too"},
+	{"stage", "mcp-sandbox/", "what was staged is compared and applied without a session"},
+	{"directory", "mcp-sandbox/", "what keeps two servers from running one session must be readable alone"},
 	{"refusal", "mcp-sandbox/", "reading what programs print needs nothing else of the program"},
 	{"tokens", "mcp-sandbox/", "counting text needs nothing else of the program"},
 	{"audit", "mcp-sandbox/session", "a record is written for sessions, tools and commands alike; it must not know them"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,9 +26,11 @@ func openListener(addr string) (net.Listener, error) {
 	case addr == "systemd:":
 		return inherited()
 	}
-	l, err := net.Listen("tcp", addr)
+	var c net.ListenConfig
+	c.SetMultipathTCP(false) // such a listener takes no filter, see serve.refuseNew
+	l, err := c.Listen(context.Background(), "tcp", addr)
 	if err != nil {
-		return nil, badSetting("listen %s cannot be opened (%v), name a free port of this machine", addr, errors.Unwrap(err))
+		return nil, badSetting("listen %s cannot be opened (%v); name a free port of this machine", addr, errors.Unwrap(err))
 	}
 	return l, nil
 }
@@ -37,11 +40,11 @@ func openListener(addr string) (net.Listener, error) {
 // comes late and not every system looks at it.
 func listenUnix(path string) (net.Listener, error) {
 	if !filepath.IsAbs(path) {
-		return nil, badSetting("listen is unix:%s, write an absolute path", path)
+		return nil, badSetting("listen is unix:%s; write an absolute path", path)
 	}
 	// Who may rename in the directory may put a socket of his own in our place.
 	if fi, err := os.Stat(filepath.Dir(path)); err != nil || fi.Mode().Perm()&0o022 != 0 && fi.Mode()&fs.ModeSticky == 0 {
-		return nil, badSetting("the directory of %s is missing or open to others, name one with mode 0700", path)
+		return nil, badSetting("the directory of %s is missing or open to others; name one with mode 0700", path)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
@@ -51,7 +54,7 @@ func listenUnix(path string) (net.Listener, error) {
 	l, err := net.Listen("unix", path)
 	unix.Umask(old)
 	if err != nil {
-		return nil, badSetting("the socket %s cannot be made (%v), name a directory that is yours", path, errors.Unwrap(err))
+		return nil, badSetting("the socket %s cannot be made (%v); name a directory that is yours", path, errors.Unwrap(err))
 	}
 	return &peerListener{UnixListener: l.(*net.UnixListener)}, nil
 }
@@ -64,20 +67,20 @@ func removeStale(path string) error {
 	case os.IsNotExist(err):
 		return nil
 	case err != nil:
-		return badSetting("the socket %s cannot be looked at (%v)", path, err)
+		return badSetting("the socket %s cannot be examined (%v); check the rights of its directory", path, err)
 	case fi.Mode().Type() != fs.ModeSocket:
 		return badSetting("%s exists and is not a socket; name another path", path)
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		c.Close()
-		return badSetting("a server listens on %s already, end it or name another path", path)
+		return badSetting("a server listens on %s already; end it or name another path", path)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return badSetting("the socket %s belongs to somebody (%v), name another path", path, err)
+		return badSetting("the socket %s belongs to somebody (%v); name another path", path, err)
 	}
 	if err := os.Remove(path); err != nil {
-		return badSetting("the old socket %s cannot be removed (%v)", path, err)
+		return badSetting("the old socket %s cannot be removed (%v); remove it or name another path", path, err)
 	}
 	return nil
 }
@@ -109,21 +112,25 @@ func inherited() (net.Listener, error) {
 		os.Unsetenv(name)
 	}
 	if pid != strconv.Itoa(os.Getpid()) || n != "1" {
-		return nil, badSetting("listen is systemd: and this process was not given exactly one socket, start it from a socket unit")
+		return nil, badSetting("listen is systemd: and this process was not given exactly one socket; start it from a socket unit")
 	}
 	unix.CloseOnExec(firstInherited)
 	f := os.NewFile(firstInherited, "inherited socket")
 	defer f.Close() // FileListener has a copy
 	l, err := net.FileListener(f)
 	if err != nil {
-		return nil, badSetting("the socket that was passed cannot be listened on (%v), use ListenStream in the socket unit", err)
+		return nil, badSetting("the socket that was passed cannot be listened on (%v); use ListenStream in the socket unit", err)
 	}
 	if u, ok := l.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false) // the supervisor's
-		return &peerListener{UnixListener: u}, nil
+		return handedOver{&peerListener{UnixListener: u}}, nil
 	}
-	return l, nil
+	return handedOver{l}, nil
 }
+
+// handedOver is a listener whose socket the supervisor keeps: nothing of it may be
+// changed for the server's stop, and who waits there is served by the next one.
+type handedOver struct{ net.Listener }
 
 // notifySupervisor tells systemd how the server is (sd_notify(3)); without a
 // supervisor that asked it does nothing.

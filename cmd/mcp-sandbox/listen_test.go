@@ -252,10 +252,15 @@ func TestMetricsListener(t *testing.T) {
 		`mcp_sandbox_calls_total{tool="read_file",code="not_found"} 1`,
 		`mcp_sandbox_call_seconds_count{tool="exec_command"} 1`,
 		`mcp_sandbox_denials_total{kind="auth"} 1`,
-		"mcp_sandbox_sessions 1", "mcp_sandbox_processes 0",
+		"mcp_sandbox_sessions 1", "mcp_sandbox_processes 0", "mcp_sandbox_sessions_suspended_total 0", "mcp_sandbox_sessions_lost_total 0", "mcp_sandbox_checkpoints_failed_total 0", "mcp_sandbox_audit_lost_total 0",
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for _, name := range []string{"cpu_seconds_total", "start_time_seconds", "max_fds", "open_fds", "resident_memory_bytes", "virtual_memory_bytes"} {
+		if !regexp.MustCompile(`(?m)^process_` + name + ` [1-9]|^process_` + name + ` 0\.`).MatchString(text) {
+			t.Errorf("no process_%s in\n%s", name, text)
 		}
 	}
 	if strings.Contains(text, "mcp_sandbox_tokens_cut_total 0\n") {

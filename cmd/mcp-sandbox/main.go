@@ -31,7 +31,7 @@ func main() {
 	confine.MaybeRunChild()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	err := newRoot().ExecuteContext(ctx)
+	err := rootFor(os.Args[1:]).ExecuteContext(ctx)
 	stop()
 	var status exitStatus
 	switch {
@@ -40,10 +40,10 @@ func main() {
 		os.Exit(int(status))
 	default:
 		fmt.Fprintln(operator(os.Stderr), "mcp-sandbox:", describe(err))
-		if code := sandbox.CodeOf(err); code != "" && code != "invalid_argument" {
-			os.Exit(exitFailure)
+		if sandbox.CodeOf(err) == "invalid_argument" {
+			os.Exit(exitUsage)
 		}
-		os.Exit(exitUsage)
+		os.Exit(exitFailure)
 	}
 }
 
@@ -69,7 +69,56 @@ func describe(err error) string {
 // none.
 var extra []func() *cobra.Command
 
+// commands make the subcommands, by name.
+var commands = []struct {
+	name string
+	make func() *cobra.Command
+}{
+	{"serve", newServe}, {"exec", newExec}, {"doctor", newDoctor}, {"setup", newSetup}, {"config", newConfigPrinter},
+	{"sessions", newSessions}, {"snapshots", newSnapshots}, {"review", newReview}, {"clean", newClean}, {"version", newVersion},
+}
+
+// rootFor is the program for one command line. Where its first word is a command,
+// the others are left out: registering all their flags and writing their help took a
+// quarter of a start.
+func rootFor(args []string) *cobra.Command {
+	if len(args) > 0 {
+		for _, c := range commands {
+			if c.name == args[0] {
+				root := bareRoot()
+				root.AddCommand(c.make())
+				addHelp(root)
+				return root
+			}
+		}
+	}
+	return newRoot()
+}
+
+// newRoot is the program with all its commands. Without one it serves.
 func newRoot() *cobra.Command {
+	root := bareRoot()
+	for _, c := range commands {
+		root.AddCommand(c.make())
+	}
+	for _, add := range extra {
+		root.AddCommand(add())
+	}
+	serve, _, _ := root.Find([]string{"serve"})
+	root.RunE = serve.RunE
+	root.Flags().SetNormalizeFunc(normalName)
+	root.Flags().AddFlagSet(serve.Flags())
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		// The library answers an unknown shell with the help and success.
+		c.Args, c.RunE = noCommand(""), func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	addHelp(root)
+	addTopics(root, serve.Flags())
+	return root
+}
+
+func bareRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:     "mcp-sandbox",
 		Short:   "A kernel-confined shell for language models, over MCP",
@@ -77,23 +126,14 @@ func newRoot() *cobra.Command {
 		Args:    noCommand(""),
 		Version: version(),
 		Example: `  mcp-sandbox exec --root . -- go test ./...   one confined command in this directory
-  mcp-sandbox config claude-code --root .      the entry for a client's configuration
+  mcp-sandbox setup claude-code --root .       add it to a client
   mcp-sandbox doctor                           what this machine can confine`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetOut(operator(os.Stdout))
 	root.SetErr(operator(os.Stderr))
-	serve := newServe()
-	root.RunE = serve.RunE
-	root.Flags().SetNormalizeFunc(normalName)
-	root.Flags().AddFlagSet(serve.Flags())
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.SetVersionTemplate("mcp-sandbox {{.Version}}\n")
-	root.AddCommand(serve, newExec(), newDoctor(), newConfigPrinter(), newSessions(), newSnapshots(), newClean(), newVersion())
-	for _, add := range extra {
-		root.AddCommand(add())
-	}
-	addHelp(root, serve.Flags())
 	return root
 }

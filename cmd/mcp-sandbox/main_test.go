@@ -16,6 +16,7 @@ var binary string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		defer func() { _ = os.RemoveAll(s3Dir) }() // "" is nothing
 		if binary = os.Getenv("MCP_SANDBOX_TEST_BIN"); binary == "" {
 			dir, err := os.MkdirTemp("", "mcp-sandbox-test-bin-")
 			if err != nil {

@@ -34,7 +34,7 @@ func registerObserve(f *pflag.FlagSet, o *observeSettings) {
 func (o *observeSettings) logger() (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return nil, badSetting("log-level is %q, use debug, info, warn or error", o.logLevel)
+		return nil, badSetting("log-level is %q; use debug, info, warn or error", o.logLevel)
 	}
 	options := &slog.HandlerOptions{Level: level}
 	switch o.logFormat {
@@ -43,7 +43,7 @@ func (o *observeSettings) logger() (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(operator(os.Stderr), options)), nil
 	}
-	return nil, badSetting("log-format is %q, use text or json", o.logFormat)
+	return nil, badSetting("log-format is %q; use text or json", o.logFormat)
 }
 
 // metrics makes the counters when somebody can read them.
@@ -65,34 +65,50 @@ func (o *observeSettings) tracing(m *tools.Metrics, log *slog.Logger) (*tools.Sp
 	return o.spans, err
 }
 
+// series is one number of the metrics.
+type series struct {
+	name, help string
+	read       func() float64
+	counts     bool // a counter, else a gauge
+}
+
 // serveMetrics answers on a listener of its own, so that what may be scraped
 // from elsewhere is never the endpoint that runs commands. Its stop sends the
 // spans that are left, too.
-func (o *observeSettings) serveMetrics(m *tools.Metrics, manager *session.Manager, log *slog.Logger) (stop func() error, err error) {
+func (o *observeSettings) serveMetrics(m *tools.Metrics, manager *session.Manager, log *slog.Logger, more ...series) (stop func() error, err error) {
 	if m == nil {
 		return o.spans.Close, nil
 	}
 	m.Gauge("mcp_sandbox_sessions", "Live sessions.", func() float64 { n, _ := manager.Live(); return float64(n) })
 	m.Gauge("mcp_sandbox_processes", "Running commands of all sessions.", func() float64 { _, n := manager.Live(); return float64(n) })
 	counts := manager.Counts()
-	for _, c := range []struct {
-		name, help string
-		read       func() float64
-	}{
-		{"mcp_sandbox_audit_lost_total", "Audit records that no sink took.", func() float64 { return float64(manager.Auditor().Lost()) }},
-		{"mcp_sandbox_checkpoints_failed_total", "Snapshots of sessions that the server could not take by itself.", func() float64 { return float64(counts.CheckpointsFailed.Load()) }},
-		{"mcp_sandbox_sessions_suspended_total", "Sessions suspended for being idle.", func() float64 { return float64(counts.Suspended.Load()) }},
-		{"mcp_sandbox_sessions_lost_total", "Sessions whose sandbox ended by itself.", func() float64 { return float64(counts.Lost.Load()) }},
-		{"process_cpu_seconds_total", "CPU time of the server, user and system.", cpuSeconds},
+	for _, c := range []series{
+		{"mcp_sandbox_audit_lost_total", "Audit records that no sink took.", func() float64 { return float64(manager.Auditor().Lost()) }, true},
+		{"mcp_sandbox_checkpoints_failed_total", "Snapshots of sessions that the server could not take by itself.", func() float64 { return float64(counts.CheckpointsFailed.Load()) }, true},
+		{"mcp_sandbox_sessions_suspended_total", "Sessions suspended for being idle.", func() float64 { return float64(counts.Suspended.Load()) }, true},
+		{"mcp_sandbox_sessions_lost_total", "Sessions whose sandbox ended by itself.", func() float64 { return float64(counts.Lost.Load()) }, true},
+		{"mcp_sandbox_sessions_fenced_total", "Sessions ended here because another server has them, or may.", func() float64 { return float64(counts.Fenced.Load()) }, true},
+		{"process_cpu_seconds_total", "CPU time of the server, user and system.", cpuSeconds, true},
 	} {
 		m.Counter(c.name, c.help, c.read)
 	}
+	for _, c := range more {
+		if c.counts {
+			m.Counter(c.name, c.help, c.read)
+		} else {
+			m.Gauge(c.name, c.help, c.read)
+		}
+	}
+	started := float64(time.Now().UnixMilli()) / 1000
+	m.Gauge("process_start_time_seconds", "When the server started, in seconds of Unix time.", func() float64 { return started })
+	m.Gauge("process_max_fds", "Most file descriptors the server may have open.", maxFDs)
 	if _, err := os.Stat("/proc/self/fd"); err == nil {
 		m.Gauge("process_open_fds", "Open file descriptors of the server.", openFDs)
 		m.Gauge("process_resident_memory_bytes", "Resident memory of the server.", residentBytes)
+		m.Gauge("process_virtual_memory_bytes", "Virtual memory of the server.", virtualBytes)
 	}
 	if _, _, err := net.SplitHostPort(o.metricsListen); err != nil {
-		return nil, badSetting("metrics-listen is %q, write HOST:PORT such as 127.0.0.1:9464", o.metricsListen)
+		return nil, badSetting("metrics-listen is %q; write HOST:PORT such as 127.0.0.1:9464", o.metricsListen)
 	}
 	l, err := openListener(o.metricsListen)
 	if err != nil {

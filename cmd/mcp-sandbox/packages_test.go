@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -284,7 +285,7 @@ func snippet(t *testing.T, client string, args ...string) string {
 		t.Fatalf("there is no client %q", client)
 	}
 	var b bytes.Buffer
-	clientFormats()[i].write(&b, "mcp-sandbox", args)
+	clientFormats()[i].write(&b, clientEntry{command: "mcp-sandbox", args: args})
 	return b.String()
 }
 
@@ -333,7 +334,7 @@ func TestInstallLinks(t *testing.T) {
 }
 
 // TestClientsDoc keeps the snippets of docs/clients.md what the program prints,
-// and every client in it. MCP_SANDBOX_TEST_UPDATE=1 writes them anew.
+// and every client in it. MCP_SANDBOX_TEST_UPDATE=1 writes them.
 func TestClientsDoc(t *testing.T) {
 	path := filepath.Join("..", "..", "docs", "clients.md")
 	text := string(repoFile(t, "docs/clients.md"))
@@ -354,5 +355,27 @@ func TestClientsDoc(t *testing.T) {
 			t.Errorf("docs/clients.md does not have %s", f.name)
 		}
 	}
-	checkDoc(t, path, want)
+	// The same for a server that runs elsewhere, for every client that takes one.
+	const begin, end = "<!-- config --http: written by TestClientsDoc -->\n", "<!-- end -->\n"
+	head, rest, ok := strings.Cut(want, begin)
+	_, tail, ended := strings.Cut(rest, end)
+	if !ok || !ended {
+		t.Fatal("docs/clients.md has no place for the snippets of --http")
+	}
+	var b strings.Builder
+	for _, f := range clientFormats() {
+		if !f.remote {
+			continue
+		}
+		language := map[string]string{"claude-code": "sh", "codex": "toml", "goose": "yaml"}[f.name]
+		if language == "" {
+			language = "json"
+		}
+		out, err := exec.Command(binary, "config", f.name, "--http", "https://sandbox.example.com/mcp", "--header", "Authorization: Bearer TOKEN").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%s, in %s:\n\n```%s\n%s```\n\n", f.name, f.file, language, out)
+	}
+	checkDoc(t, path, head+begin+b.String()+end+tail)
 }

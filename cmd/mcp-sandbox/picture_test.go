@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestPicture keeps the README's picture what the binary really shows: a
+// TestPicture keeps the picture of docs/commands.md what the binary really shows: a
 // terminal of a session, drawn by read_screen. MCP_SANDBOX_TEST_UPDATE=1 draws
-// it anew; otherwise the same commands are typed and what a reader is promised
+// it again; otherwise the same commands are typed and what a reader is promised
 // must be on the screen.
 func TestPicture(t *testing.T) {
 	if testing.Short() {

@@ -27,12 +27,23 @@ func openFDs() float64 {
 	return float64(max(len(entries)-1, 0)) // without the one that reads them
 }
 
-// residentBytes is the second field of /proc/self/statm, in pages (proc(5)).
-func residentBytes() float64 {
+// residentBytes and virtualBytes are fields of /proc/self/statm, in pages (proc(5)).
+func residentBytes() float64 { return statm(1) }
+func virtualBytes() float64  { return statm(0) }
+
+func statm(field int) float64 {
 	b, err := os.ReadFile("/proc/self/statm")
-	if f := strings.Fields(string(b)); err == nil && len(f) > 1 {
-		pages, _ := strconv.ParseFloat(f[1], 64)
+	if f := strings.Fields(string(b)); err == nil && len(f) > field {
+		pages, _ := strconv.ParseFloat(f[field], 64)
 		return pages * float64(os.Getpagesize())
 	}
 	return 0
+}
+
+func maxFDs() float64 {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
+		return 0
+	}
+	return float64(l.Cur)
 }

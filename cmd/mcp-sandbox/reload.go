@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-
-	"mcp-sandbox/egress"
 )
 
 // reloadOnSIGHUP gives SIGHUP its meaning. A network server never ends of it: it
@@ -60,28 +58,26 @@ func (s *settings) reloadRules() {
 	f := pflag.NewFlagSet("reload", pflag.ContinueOnError)
 	fresh.register(f)
 	err := errors.Join(overlayEnviron(f, os.Environ()), overlayFile(f, s.configFile))
-	var p *egress.Policy
+	rules := 0
 	if err == nil {
 		// What was given as a flag stays: only the file can have changed.
 		n := fresh.network
 		if s.fromFlags["allow-host"] {
-			n.allow = s.network.allow
+			n.Allow = s.network.Allow
 		}
 		if s.fromFlags["deny-host"] {
-			n.deny = s.network.deny
+			n.Deny = s.network.Deny
 		}
 		if s.fromFlags["allow-preset"] {
-			n.presets = s.network.presets
+			n.Presets = s.network.Presets
 		}
-		if p, err = egress.NewPolicy(n.allow, n.deny, n.presets); err == nil {
-			err = checkLoopback(p)
-		}
+		rules, err = s.gateway.SetRules(n.Rules)
+	} else {
+		s.gateway.Shut()
 	}
 	if err != nil {
-		s.gateway.set(nil)
 		s.session.Log.Error("the network is closed: the configuration cannot be read", "error", err)
 		return
 	}
-	s.gateway.set(p)
-	s.session.Log.Info("network rules reloaded", "rules", len(p.Rules()), "at", time.Now().UTC().Format(time.RFC3339))
+	s.session.Log.Info("network rules reloaded", "rules", rules, "at", time.Now().UTC().Format(time.RFC3339))
 }

@@ -72,7 +72,12 @@ http {
 			proxy_next_upstream error timeout;
 			proxy_intercept_errors on;
 			error_page 503 = @elsewhere;
+			error_page 502 504 = @lost;
 			add_header X-Upstream $upstream_addr always;
+		}
+		location @lost {
+			default_type application/json;
+			return 502 '{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"the server of this call was lost"}}';
 		}
 		location @elsewhere {
 			proxy_pass http://elsewhere;
@@ -178,10 +183,20 @@ func TestRoutingOverTwoServers(t *testing.T) {
 		t.Fatalf("%+v %+v", lost, kept)
 	}
 
+	cut := make(chan string, 1)
+	go func() {
+		_, body, headers := held[one][0].message("exec_command", map[string]any{"cmd": "touch begun; sleep 1000"})
+		resp, text := held[one][0].send(http.MethodPost, body, headers...)
+		cut <- resp.Status + resp.Header.Get("Content-Type") + text
+	}()
+	waitFor(t, "the call to run", func() bool { return held[one][0].exec(map[string]any{"cmd": "ls"}).Output == "begun\nf\n" })
 	if err := one.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-one.ended
+	if got := <-cut; !strings.HasPrefix(got, `502 Bad Gatewayapplication/json{"jsonrpc"`) {
+		t.Errorf("a call whose server was killed: %s", got)
+	}
 	for n, clients := range held {
 		for i, c := range clients {
 			if got := c.sh("cat f; echo more >> f"); got != c.session+"\n" {

@@ -12,14 +12,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"mcp-sandbox/confine"
-	"mcp-sandbox/serve"
-	"mcp-sandbox/session"
-	"mcp-sandbox/tools"
+	"mcp-sandbox/library"
 )
 
 func newServe() *cobra.Command {
-	var s settings
+	s := settings{serving: true, records: true}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve MCP on stdio (the default) or the network",
@@ -80,29 +77,18 @@ func serveStdio(ctx context.Context, s *settings, in *os.File, out *os.File) err
 	if isTerminal(in) {
 		fmt.Fprintln(os.Stderr, "mcp-sandbox is an MCP server: a client starts it and speaks JSON-RPC on stdin.\nTo add it to a client: mcp-sandbox config claude-desktop (or claude-code, cursor, vscode, ...).\nTo try it without one: mcp-sandbox exec -- 'id; ls'\nWaiting for a client; Ctrl-D ends.")
 	}
-	launch := launcher{s.gateway, &confine.WarmInit{}}
-	defer launch.warm.Close()
-	m, err := session.NewManager(s.session, launch)
+	box, err := library.New(ctx, library.Options{Session: s.session, Tools: s.tools, Gateway: s.gateway})
 	if err != nil {
 		return err
 	}
-	if err := checkOwner(m.Config()); err != nil {
-		return errors.Join(err, m.Close())
-	}
-	launch.prepare(m.Config())
-	m.BeginBaseline()
-	srv, err := tools.New(m, s.tools)
+	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, box.Manager(), s.session.Log, gatewaySeries(s.gateway)...)
 	if err != nil {
-		return errors.Join(err, m.Close())
-	}
-	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, m, s.session.Log)
-	if err != nil {
-		return errors.Join(err, m.Close())
+		return errors.Join(err, box.Close())
 	}
 	ctx, stop := s.reloadOnSIGHUP(ctx)
 	defer stop()
-	err = serve.Stdio(ctx, srv, in, protocolOutput(out))
-	return errors.Join(ignoreGone(err), stopMetrics(), m.Close())
+	err = box.ServeStdio(ctx, in, protocolOutput(out))
+	return errors.Join(ignoreGone(err), stopMetrics(), box.Close())
 }
 
 // protocolOutput keeps stdout for the protocol alone: a stray print of this program or

@@ -18,10 +18,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"mcp-sandbox/confine"
+	"mcp-sandbox/library"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/serve"
 	"mcp-sandbox/session"
-	"mcp-sandbox/tools"
 )
 
 // httpSettings are the flags of a network server.
@@ -36,6 +36,7 @@ type httpSettings struct {
 	shareSignals   bool
 	tlsCert        string
 	tlsKey         string
+	oauth          serve.OAuthOptions
 }
 
 func registerHTTP(f *pflag.FlagSet, s *settings) {
@@ -43,6 +44,11 @@ func registerHTTP(f *pflag.FlagSet, s *settings) {
 	f.StringVar(&s.transport, "transport", "stdio", "stdio, http (streamable HTTP) or sse (protocol 2024-11-05)")
 	f.StringVar(&h.listen, "listen", "127.0.0.1:8765", "with a network transport: HOST:PORT, unix:/PATH, or systemd: for an inherited socket")
 	f.StringVar(&h.tokenFile, "token-file", "", "bearer tokens, a NAME:TOKEN a line, mode 0600 (default: one made in --state-dir, for loopback)")
+	f.StringVar(&h.oauth.Issuer, "oauth-issuer", "", "admit access tokens (JWT) of the OAuth 2.1 authorization server with this issuer URL, in addition to --token-file")
+	f.StringVar(&h.oauth.Audience, "oauth-audience", "", "what the aud claim of an access token must hold")
+	f.StringVar(&h.oauth.Resource, "oauth-resource", "", "URL that clients know the endpoint by (default: --oauth-audience)")
+	f.StringVar(&h.oauth.Claim, "oauth-claim", "sub", "claim that names the principal; users must not be able to choose it")
+	f.StringArrayVar(&h.oauth.Scopes, "oauth-scope", nil, "SCOPE=WHAT: what a scope allows: all, read-only, or names of toolsets, joined by commas (default: every token allows all)")
 	f.StringVar(&h.tlsCert, "tls-cert", "", "speak TLS, with HTTP/2: PEM file of the certificate and its chain, reloaded on SIGHUP")
 	f.StringVar(&h.tlsKey, "tls-key", "", "PEM file of the certificate's key")
 	f.BoolVar(&h.noAuth, "no-auth", false, "serve loopback without a token: every program of this machine can then run commands here")
@@ -70,20 +76,20 @@ func (s *settings) loadHTTP() error {
 		return nil
 	case "http", "sse":
 	default:
-		return badSetting("transport is %q, use stdio, http or sse", s.transport)
+		return badSetting("transport is %q; use stdio, http or sse", s.transport)
 	}
 	h := &s.http
 	for name, v := range map[string]int64{"max-sessions": int64(s.session.MaxSessions), "max-sessions-per-principal": int64(s.session.MaxPerPrincipal), "max-kept-per-principal": int64(s.session.MaxKept), "max-connections": int64(h.maxConns), "session-idle": int64(s.session.Idle) + 1, "session-max-age": int64(s.session.MaxAge) + 1} {
 		if v < 1 {
-			return badSetting("%s is too small, use a positive number", name)
+			return badSetting("%s is too small; use a positive number", name)
 		}
 	}
 	if h.defaultSandbox != "on" && h.defaultSandbox != "off" {
-		return badSetting("default-sandbox is %q, use on or off", h.defaultSandbox)
+		return badSetting("default-sandbox is %q; use on or off", h.defaultSandbox)
 	}
 	s.tools.DefaultSandbox = h.defaultSandbox == "on"
 	if s.session.Name != "" {
-		return badSetting("session names the one session of a stdio server, a network server has one for each client: leave it out")
+		return badSetting("session is for a stdio server; leave it out, as a network server has one session for each client")
 	}
 	s.tools.Remote = true
 	// A stream's own session ends with it, so it is not kept.
@@ -95,13 +101,16 @@ func (s *settings) loadHTTP() error {
 	if err != nil {
 		return err
 	}
+	if err := h.checkOAuth(); err != nil {
+		return err
+	}
 	switch {
 	case h.noAuth && h.tokenFile != "":
-		return badSetting("no-auth and token-file say different things, keep one")
+		return badSetting("no-auth and token-file say different things; keep one")
 	case h.noAuth && (!local || s.transport == "sse"):
-		return badSetting("no-auth is for --transport http on loopback alone, make a token file and name it with --token-file")
-	case h.tokenFile == "" && !local:
-		return badSetting("listen is %s, which other machines may reach, and there is no token: name a file with --token-file, or listen on 127.0.0.1", h.listen)
+		return badSetting("no-auth is for --transport http on loopback alone; make a token file and name it with --token-file")
+	case h.tokenFile == "" && h.oauth.Issuer == "" && !local:
+		return badSetting("listen is %s, which other machines may reach, and there is no token; name a file with --token-file, or listen on 127.0.0.1", h.listen)
 	}
 	if h.tlsKey != "" {
 		s.session.Private = append(s.session.Private, h.tlsKey)
@@ -123,7 +132,7 @@ func (h *httpSettings) local() (bool, error) {
 	}
 	host, port, err := net.SplitHostPort(h.listen)
 	if err != nil || port == "" {
-		return false, badSetting("listen is %q, write HOST:PORT such as 127.0.0.1:8765, or unix:/PATH", h.listen)
+		return false, badSetting("listen is %q; write HOST:PORT such as 127.0.0.1:8765, or unix:/PATH", h.listen)
 	}
 	if host == "localhost" {
 		return true, nil
@@ -140,23 +149,28 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	if err := s.checkLimits(); err != nil {
 		return err
 	}
-	launch := launcher{s.gateway, &confine.WarmInit{}}
-	defer launch.warm.Close()
-	m, err := session.NewManager(s.session, launch)
+	if err := s.findPeerURL(); err != nil {
+		return err
+	}
+	if err := s.openStore(); err != nil {
+		return err
+	}
+	if err := s.checkStore(ctx); err != nil {
+		return err
+	}
+	limits := principalLimits{general: s}
+	s.session.LimitsOf = limits.of
+	box, err := library.New(ctx, library.Options{Session: s.session, Tools: s.tools, Gateway: s.gateway})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	if err := checkOwner(m.Config()); err != nil {
-		return err
-	}
-	launch.prepare(m.Config())
-	m.BeginBaseline()
-	srv, err := tools.New(m, s.tools)
-	if err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, box.Close()) }()
+	m, srv := box.Manager(), box.Tools()
 	principals, err := s.principals(m.Config().StateDir)
+	if err != nil {
+		return err
+	}
+	oauth, err := s.oauth(ctx)
 	if err != nil {
 		return err
 	}
@@ -165,15 +179,9 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 		return err
 	}
 	ready := &readiness{}
-	ready.try(ctx, m, s.session)
-	if err := principals.Restrict(func(names []string) error {
-		return s.mayShare(names, m.Config().Root, confine.SharesSignals(ready.level))
-	}); err != nil {
-		return err
-	}
 	h, err := serve.NewHTTP(srv, serve.Options{
-		Transport: s.transport, Principals: principals, AllowedHosts: s.http.hosts(), AnyHost: strings.HasPrefix(s.http.listen, "unix:"),
-		AllowedOrigins: s.http.allowedOrigins, MaxConns: s.http.maxConns, TLS: cert.config(), Ready: ready.get, Log: s.session.Log,
+		Transport: s.transport, Principals: principals, OAuth: oauth, AllowedHosts: s.http.hosts(), AnyHost: strings.HasPrefix(s.http.listen, "unix:"),
+		AllowedOrigins: s.http.allowedOrigins, MaxConns: s.http.maxConns, TLS: cert.config(), Ready: func() error { return ready.get(m) }, Log: s.session.Log,
 	})
 	if err != nil {
 		return err
@@ -182,23 +190,41 @@ func serveHTTP(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
+	defer l.Close() // of a start that fails below
+	// The trial is a session, with its warnings: wrong settings are found before it.
+	ready.try(ctx, m, s.session)
+	if oauth != nil {
+		if err := s.mayShareIssuer(m.Config().Root, confine.SharesSignals(ready.level)); err != nil {
+			return err
+		}
+	}
+	if err := principals.Restrict(func(f serve.TokenFile) error {
+		if err := limits.read(f.Settings); err != nil {
+			return err
+		}
+		return s.mayShare(f.Names, m.Config().Root, confine.SharesSignals(ready.level))
+	}); err != nil {
+		return err
+	}
 	var reloads []func()
 	if principals != nil {
 		reloads = append(reloads, principals.Reload)
 	}
-	over := ""
 	if cert != nil {
-		reloads, over = append(reloads, cert.reload), " with TLS"
+		reloads = append(reloads, cert.reload)
 	}
 	ctx, stop := s.reloadOnSIGHUP(ctx, reloads...)
 	defer stop()
-	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, m, s.session.Log)
+	stopMetrics, err := s.observe.serveMetrics(s.tools.Metrics, m, s.session.Log, append(gatewaySeries(s.gateway),
+		series{"mcp_sandbox_http_connections", "Open connections of clients.", func() float64 { return float64(h.Connections()) }, false})...)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	stopAdmin := serveAdmin(m, s)
 	up, down := supervised()
-	fmt.Fprintf(operator(os.Stderr), "mcp-sandbox serves %s on %s%s\n", s.transport, l.Addr(), over)
+	fmt.Fprintf(operator(os.Stderr), "mcp-sandbox serves %s on %s\n", s.transport, s.http.address(l.Addr(), s.transport, cert != nil))
+	s.tellTokens(m.Config().StateDir)
+	s.tellFiles()
 	up()
 	err = h.Serve(ctx, l)
 	down()
@@ -218,17 +244,6 @@ func (s *settings) mayShare(names []string, root string, signals bool) error {
 	return nil
 }
 
-// hosts adds the address that is listened on to those the gate answers for.
-func (h *httpSettings) hosts() []string {
-	out := h.allowedHosts
-	if host, _, err := net.SplitHostPort(h.listen); err == nil && host != "" {
-		if a, err := netip.ParseAddr(host); err != nil || !a.IsUnspecified() {
-			out = append(out[:len(out):len(out)], host)
-		}
-	}
-	return out
-}
-
 // principals are those of the token file, of one made for this machine, or
 // nobody in particular.
 func (s *settings) principals(stateDir string) (*serve.Principals, error) {
@@ -236,19 +251,68 @@ func (s *settings) principals(stateDir string) (*serve.Principals, error) {
 	path := h.tokenFile
 	switch {
 	case h.noAuth:
-		fmt.Fprintln(os.Stderr, "mcp-sandbox: no token is asked for, so every program and user of this machine can run commands here")
 		return nil, nil
 	case path != "":
+	case h.oauth.Issuer != "":
+		return nil, nil // the issuer's tokens are enough
 	case strings.HasPrefix(h.listen, "unix:"):
 		return nil, nil // the socket lets only its owner in
 	default:
-		path = filepath.Join(stateDir, "http-token")
+		path = filepath.Join(stateDir, madeToken)
 		if err := makeToken(path); err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(operator(os.Stderr), "mcp-sandbox: clients need the token in %s (after \"local:\"), sent as: Authorization: Bearer TOKEN\n", path)
 	}
 	return serve.LoadPrincipals(path, s.session.Log)
+}
+
+// madeToken is the token file of a server that is given none, in its state directory.
+const madeToken = "http-token"
+
+// tellTokens says what a client has to send, once the server listens.
+func (s *settings) tellTokens(stateDir string) {
+	h := &s.http
+	switch {
+	case h.noAuth:
+		fmt.Fprintln(os.Stderr, "mcp-sandbox: no token is asked for, so every program and user of this machine can run commands here")
+	case h.tokenFile == "" && h.oauth.Issuer == "" && !strings.HasPrefix(h.listen, "unix:"):
+		fmt.Fprintf(operator(os.Stderr), "mcp-sandbox: clients need the token in %s (after \"local:\"), sent as: Authorization: Bearer TOKEN\n", filepath.Join(stateDir, madeToken))
+	}
+}
+
+// filesOfSession is how many files a server has open for each session, its client's
+// connection included.
+const filesOfSession = 10
+
+// tellFiles warns of a limit of open files that is reached before --max-sessions.
+func (s *settings) tellFiles() {
+	have, want := maxFDs(), float64(100+filesOfSession*s.session.MaxSessions)
+	if s.remote() && have > 0 && have < want {
+		fmt.Fprintf(os.Stderr, "mcp-sandbox: the server may open %.0f files, and --max-sessions %d takes %.0f; raise the limit (ulimit -n, or LimitNOFILE= of a unit) or lower --max-sessions\n", have, s.session.MaxSessions, want)
+	}
+}
+
+// address is the URL to give to a client, or the path of a socket. A server that
+// listens on all addresses is reached by its first --http-host.
+func (h *httpSettings) address(a net.Addr, transport string, tls bool) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		host = "HOST"
+		if len(h.allowedHosts) > 0 {
+			host = h.allowedHosts[0]
+		}
+	}
+	scheme, path := "http", "/mcp"
+	if tls {
+		scheme = "https"
+	}
+	if transport == "sse" {
+		path = "/sse"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port) + path
 }
 
 // makeToken writes a token file with one random token unless there is one. The
@@ -265,7 +329,7 @@ func makeToken(path string) error {
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		return badSetting("no token could be made in the state directory, name a file with --token-file (%v)", err)
+		return badSetting("no token could be made in the state directory (%v); name a file with --token-file", err)
 	}
 	return nil
 }
@@ -279,7 +343,22 @@ type readiness struct {
 	level  sandbox.Level // of the trial, "" when it failed
 }
 
-func (r *readiness) get() error { return r.failed }
+func (r *readiness) get(m *session.Manager) error {
+	if r.failed == nil && !m.Ready() {
+		return errStoreAway
+	}
+	if r.failed != nil {
+		return errNoSandbox
+	}
+	return nil
+}
+
+// What /readyz tells to anybody, so without the cause.
+var (
+	errNoSandbox = errors.New("no sandbox available; see the server log")
+	// errStoreAway is for a server that ends what it holds, see session.Manager.Ready.
+	errStoreAway = errors.New("the store cannot be reached; see the server log")
+)
 
 // trialKey belongs to no client: their keys are made by session.Key.
 const trialKey = "trial"

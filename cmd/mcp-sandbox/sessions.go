@@ -35,6 +35,9 @@ func newSessionsList() *cobra.Command {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
 			}
+			if err := s.openStore(); err != nil {
+				return err
+			}
 			all, err := session.SavedSessions(s.session)
 			if err != nil {
 				return err
@@ -69,6 +72,9 @@ func newSessionsList() *cobra.Command {
 				case one.Problem != "":
 					state = one.Problem
 				}
+				if one.StagedFiles > 0 {
+					state += fmt.Sprintf(", %d files (%d bytes) wait for a review since %s", one.StagedFiles, one.StagedBytes, one.StagedSince.UTC().Format(time.RFC3339))
+				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", one.Name, one.Principal, one.Workspace, state)
 			}
 			return w.Flush()
@@ -76,6 +82,7 @@ func newSessionsList() *cobra.Command {
 	}
 	s.register(cmd.Flags())
 	showOnly(cmd.Flags(), "workspace", "snapshots")
+	show(cmd.Flags(), "store", "key-file")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVar(&principal, "principal", "", "only those of this principal of a network server")
 	return cmd
@@ -148,10 +155,14 @@ func newSessionsDelete() *cobra.Command {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
 			}
+			if err := s.openStore(); err != nil {
+				return err
+			}
 			return session.DeleteSaved(s.session, args[0])
 		},
 	}
 	s.register(cmd.Flags())
 	showOnly(cmd.Flags(), "workspace", "snapshots")
+	show(cmd.Flags(), "store", "key-file")
 	return cmd
 }

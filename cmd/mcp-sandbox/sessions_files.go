@@ -43,17 +43,17 @@ func newSessionsPut() *cobra.Command {
 			if local != "" && local != "-" {
 				f, err := os.Open(local)
 				if err != nil {
-					return badSetting("%q cannot be read (%s), name another file", local, plainCause(err))
+					return badSetting("%q cannot be read (%s); name another file", local, plainCause(err))
 				}
 				defer f.Close()
 				in = f
 			}
 			b, err := io.ReadAll(io.LimitReader(in, maxPut+1))
 			if err != nil {
-				return badSetting("the input cannot be read (%s), name a file", plainCause(err))
+				return badSetting("the input cannot be read (%s); name a file", plainCause(err))
 			}
 			if len(b) > maxPut {
-				return badSetting("the input is over 1 GiB, split it")
+				return badSetting("the input is over 1 GiB; split it")
 			}
 			_, err = files.WriteFile(ctx, workspace.WriteRequest{Path: path, Content: b, Binary: true})
 			return err
@@ -83,5 +83,6 @@ func savedFiles(use, short string, do func(ctx context.Context, cmd *cobra.Comma
 	}
 	s.register(cmd.Flags())
 	showOnly(cmd.Flags(), "workspace", "confinement")
+	show(cmd.Flags(), "limit-file-size", "key-file")
 	return cmd
 }

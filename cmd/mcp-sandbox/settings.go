@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"mcp-sandbox/confine"
+	"mcp-sandbox/library"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tools"
@@ -33,12 +34,15 @@ type settings struct {
 	http         httpSettings
 	observe      observeSettings
 	sessionFlags sessionSettings
+	store        storeSettings
 	network      networkSettings
 	limits       string
 	// fromFlags are the settings that were given as flags.
 	fromFlags map[string]bool
+	// serving is set for a server, see need; records for what opens the audit log.
+	serving, records bool
 	// gateway is set with --network allow.
-	gateway *gateway
+	gateway *library.Gateway
 }
 
 const envPrefix = "MCP_SANDBOX_"
@@ -47,23 +51,25 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.SetNormalizeFunc(normalName)
 	f.StringVar(&s.configFile, "config", "", "TOML file with the same keys as these flags")
 	f.StringVar(&s.session.Root, "root", "", "workspace directory, kept on exit (default: a temporary one, deleted on exit)")
+	f.StringVar(&s.session.WorkspaceAlias, "workspace-alias", "", "second path of the workspace, such as /workspace: for file tools, and for commands at the levels with namespaces")
 	f.StringVar(&s.session.StateDir, "state-dir", "", "the server's own directory (default: $XDG_STATE_HOME/mcp-sandbox)")
 	f.StringVar(&s.session.Shell, "shell", "", "shell that runs commands: a program name or an absolute path (default: bash where it exists, else sh)")
-	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace when it is our own)")
+	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace if that is temporary, otherwise private)")
 	f.BoolVar(&s.session.NoCache, "no-cache", false, "start every session without the caches of package managers and compilers that the last one left")
 	f.Var((*size)(&s.session.CacheLimit), "limit-cache", "size of all kept caches together; those used longest ago are removed first (default 10G)")
 	f.StringVar((*string)(&s.session.Level), "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
 	f.StringVar((*string)(&s.session.MinLevel), "min-confinement", "", "refuse to run below this level (default: any but none, or the one named by --confine)")
-	f.BoolVar(&s.session.AllowRoot, "allow-root", false, "let the commands of a server that is root run as root where the workspace belongs to root")
+	f.BoolVar(&s.session.AllowRoot, "allow-root", false, "run commands as root where the server is root and the workspace belongs to root")
 	f.StringVar((*string)(&s.session.Network), "network", "loopback", "none, loopback, allow (see --allow-host) or host")
 	f.StringArrayVar(&s.session.Read, "read", nil, "host path commands and file tools may read")
 	f.StringArrayVar(&s.session.Write, "write", nil, "host path commands and file tools may change")
 	f.StringArrayVar(&s.session.DenyRead, "deny-read", nil, "path or pattern (**/.env, *.pem) that commands, file tools and snapshots can never read, even inside the workspace; a relative one starts at --root")
 	f.BoolVar(&s.session.DenySecrets, "deny-secrets", false, "hide the usual secrets: .env* except .env.example, private keys, credentials files")
 	f.StringArrayVar(&s.session.Protect, "protect", nil, "workspace path that may not be changed, in addition to the default ones")
-	f.StringVar(&s.gitUser, "git-user", "", "who commits of a session are made as: \"Name <mail>\" (default: user.name and user.email of the server's user)")
+	f.StringVar(&s.gitUser, "git-user", "", "author of the commits of a session: \"Name <mail>\" (default: user.name and user.email of the server's user)")
 	f.StringArrayVar(&s.env, "env", nil, "NAME=VALUE for commands, or NAME to pass the server's own value")
-	f.BoolVar(&s.tools.ReadOnly, "read-only", false, "offer only tools that change nothing")
+	f.BoolVar(&s.session.ReadOnlyRoot, "read-only", false, "keep --root as it is: commands run, and neither they nor tools can write to it")
+	f.BoolVar(&s.tools.ReadOnly, "read-only-tools", false, "offer only tools that change nothing, so no shell")
 	f.StringSliceVar(&s.tools.Toolsets, "toolset", nil, "offer only these: core, files, process, snapshot, session")
 	f.StringVar(&s.tools.Encoding, "encoding", "o200k_base", "tokenizer that cuts output: o200k_base or cl100k_base")
 	f.IntVar(&s.tools.MaxOutputTokens, "max-output-tokens", 0, "most tokens a call may ask for (default: no cap)")
@@ -78,6 +84,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.Float64Var(&s.session.Limits.CPU, "limit-cpu", 0, "processors of a session, such as 1.5 (default: all, shared evenly between sessions)")
 	f.StringVar(&s.limits, "limits", "strict", "strict: refuse to start where a limit that was set cannot be enforced (memory and processors need a control group); best-effort: start without it")
 	registerHTTP(f, s)
+	registerStore(f, s)
 	registerSession(f, s)
 	registerNetwork(f, &s.network)
 	registerObserve(f, &s.observe)
@@ -87,7 +94,9 @@ func (s *settings) register(f *pflag.FlagSet) {
 // and checks the whole. Unknown keys and bad values are errors that name them.
 func (s *settings) load(f *pflag.FlagSet) error {
 	s.fromFlags = map[string]bool{}
-	f.Visit(func(fl *pflag.Flag) { s.fromFlags[fl.Name] = true })
+	// Not Visit: that knows what was parsed into f alone, and a subcommand has a set of
+	// its own with the same flags.
+	f.VisitAll(func(fl *pflag.Flag) { s.fromFlags[fl.Name] = fl.Changed })
 	if err := overlayEnviron(f, os.Environ()); err != nil {
 		return err
 	}
@@ -96,6 +105,9 @@ func (s *settings) load(f *pflag.FlagSet) error {
 			return err
 		}
 		s.session.SettingsFile = s.configFile
+	}
+	if err := s.checkNeeds(f); err != nil {
+		return err
 	}
 	if err := s.loadHTTP(); err != nil {
 		return err
@@ -107,17 +119,18 @@ func (s *settings) load(f *pflag.FlagSet) error {
 		return err
 	}
 	if s.maxYieldMS < 250 || s.maxYieldMS > 600_000 {
-		return badSetting("max-yield-ms is %d, use 250 to 600000; most clients cut a call at 60000", s.maxYieldMS)
+		return badSetting("max-yield-ms is %d; use 250 to 600000 (most clients cut a call at 60000)", s.maxYieldMS)
 	}
 	s.session.MaxYield = time.Duration(s.maxYieldMS) * time.Millisecond
 	s.tools.MaxYield = s.session.MaxYield
-	s.session.ReadOnly = s.tools.ReadOnly
+	s.tools.ReadOnlyRoot = s.session.ReadOnlyRoot
+	s.session.ReadOnly = s.tools.ReadOnly || s.session.ReadOnlyRoot
 	s.session.Path = os.Getenv("PATH")
 	for _, e := range s.env {
 		name, value, has := strings.Cut(e, "=")
 		if !has {
 			if value, has = os.LookupEnv(name); !has {
-				return badSetting("env names %q, which the server's environment does not have, write NAME=VALUE or set it", name)
+				return badSetting("env names %q, which the server's environment does not have; write NAME=VALUE or set it", name)
 			}
 		}
 		s.session.Env = append(s.session.Env, name+"="+value)
@@ -136,14 +149,12 @@ func (s *settings) load(f *pflag.FlagSet) error {
 		return err
 	}
 	if s.session.Network == "allow" {
-		g, err := newGateway(s.network, log)
+		g, err := library.NewGateway(s.network.Rules, log)
 		if err != nil {
 			return err
 		}
-		g.denied = s.tools.Metrics.Denied // of a nil one too
+		g.Denied = s.tools.Metrics.Denied // of a nil one too
 		s.gateway = g
-	} else if s.network.given() {
-		return badSetting("allow-host, deny-host, allow-preset, elicit-hosts, limit-net-bytes and limit-net-conns need --network allow")
 	}
 	return s.loadSession()
 }
@@ -171,13 +182,13 @@ func overlayEnviron(f *pflag.FlagSet, environ []string) error {
 			}
 			values := slices.DeleteFunc(strings.Split(value, sep), func(s string) bool { return s == "" })
 			if err := list.Replace(values); err != nil {
-				return badSetting("%s is %q: %v", name, value, err)
+				return badSetting("%s is %q, which is not valid (%v); correct it", name, value, err)
 			}
 			flag.Changed = true
 			continue
 		}
 		if err := f.Set(flag.Name, value); err != nil {
-			return badSetting("%s is %q: %v", name, value, err)
+			return badSetting("%s is %q; %s", name, value, formOf(flag, err))
 		}
 	}
 	return nil
@@ -186,7 +197,7 @@ func overlayEnviron(f *pflag.FlagSet, environ []string) error {
 func overlayFile(f *pflag.FlagSet, path string) error {
 	file, err := os.Open(path)
 	if err != nil {
-		return badSetting("the configuration %q cannot be read: %v", path, err)
+		return badSetting("the configuration %q cannot be read (%v); check the path and its rights", path, err)
 	}
 	defer file.Close()
 	return overlayTOML(f, file)
@@ -195,18 +206,18 @@ func overlayFile(f *pflag.FlagSet, path string) error {
 func overlayTOML(f *pflag.FlagSet, r io.Reader) error {
 	var keys map[string]any
 	if err := toml.NewDecoder(r).Decode(&keys); err != nil {
-		return badSetting("the configuration is not valid TOML: %v", err)
+		return badSetting("the configuration is not valid TOML (%v); correct it", err)
 	}
 	for key, value := range keys {
 		flag := f.Lookup(key)
 		if flag == nil || key == "config" {
-			return badSetting("the configuration has the unknown key %q, see mcp-sandbox serve --help", key)
+			return badSetting("the configuration has the unknown key %q; see mcp-sandbox serve --help", key)
 		}
 		if flag.Changed {
 			continue
 		}
 		if err := setFromTOML(f, flag, value); err != nil {
-			return badSetting("the configuration's %s is %v: %v", key, value, err)
+			return badSetting("the configuration's %s is %v; %s", key, value, formOf(flag, err))
 		}
 	}
 	return nil
@@ -249,10 +260,17 @@ func badSetting(format string, args ...any) error {
 type size int64
 
 func (s *size) String() string {
-	if *s == 0 {
+	n, unit := int64(*s), ""
+	if n == 0 {
 		return ""
 	}
-	return strconv.FormatInt(int64(*s), 10)
+	for _, u := range []string{"K", "M", "G", "T"} {
+		if n%1024 != 0 {
+			break
+		}
+		n, unit = n/1024, u
+	}
+	return strconv.FormatInt(n, 10) + unit
 }
 
 func (s *size) Type() string { return "size" }

@@ -17,6 +17,7 @@ import (
 type sessionSettings struct {
 	manifest    string
 	expose      []string
+	stageApply  string
 	auditLog    []string
 	auditStrict bool
 }
@@ -24,6 +25,8 @@ type sessionSettings struct {
 func registerSession(f *pflag.FlagSet, s *settings) {
 	f.StringVar(&s.sessionFlags.manifest, "manifest", "", "JSON or TOML file: what a new workspace holds, its environment, grants and ports")
 	f.StringVar(&s.session.Name, "session", "", "name of a session that is kept on exit and resumed by the next server")
+	f.BoolVar(&s.session.Staged, "staged", false, "keep --root as it is: what sessions change waits until a person applies it with mcp-sandbox review")
+	f.StringVar(&s.sessionFlags.stageApply, "stage-apply", "person", "with --staged, who applies changes: person, or model for those that are neither protected nor executable nor in conflict")
 	f.StringSliceVar(&s.sessionFlags.expose, "expose", nil, "port that expose_port may open on this machine's loopback, or any")
 	f.StringSliceVar(&s.sessionFlags.auditLog, "audit-log", nil, "record every tool call, as JSON lines, in this file, on stderr, or at an http(s) address")
 	f.BoolVar(&s.sessionFlags.auditStrict, "audit-strict", false, "refuse calls that cannot be recorded")
@@ -37,6 +40,13 @@ func (s *settings) loadSession() error {
 	if err := s.loadSnapshots(); err != nil {
 		return err
 	}
+	switch s.sessionFlags.stageApply {
+	case "person":
+	case "model":
+		s.session.StageApply = s.session.Staged // else it is for another command, see checkNeeds
+	default:
+		return badSetting("stage-apply is %q; use person or model", s.sessionFlags.stageApply)
+	}
 	ports, err := session.ParsePorts(s.sessionFlags.expose)
 	if err != nil {
 		return err
@@ -49,13 +59,13 @@ func (s *settings) loadSession() error {
 		// Its grants and root count for what is out of a session's reach.
 		s.session.Private = append(s.session.Private, s.sessionFlags.manifest)
 	}
+	if err := s.loadStore(); err != nil {
+		return err
+	}
 	if err := s.session.CheckFrom(); err != nil {
 		return err
 	}
 	if len(s.sessionFlags.auditLog) == 0 {
-		if s.sessionFlags.auditStrict {
-			return badSetting("audit-strict needs an audit log, name one with audit-log")
-		}
 		return nil
 	}
 	var sinks audit.Sinks
@@ -66,6 +76,9 @@ func (s *settings) loadSession() error {
 	}
 	if err := s.session.CheckPrivate(); err != nil {
 		return err
+	}
+	if !s.records {
+		return nil
 	}
 	for _, to := range s.sessionFlags.auditLog {
 		sink, err := audit.OpenSink(to, s.sessionFlags.auditStrict, s.session.Log)

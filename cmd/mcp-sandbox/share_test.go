@@ -58,7 +58,7 @@ func TestMayShareAtReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &settings{}
-	if err := p.Restrict(func(names []string) error { return s.mayShare(names, "", true) }); err != nil {
+	if err := p.Restrict(func(f serve.TokenFile) error { return s.mayShare(f.Names, "", true) }); err != nil {
 		t.Fatal(err)
 	}
 	_, ann, _ := strings.Cut(annsToken, ":")
@@ -72,7 +72,7 @@ func TestMayShareAtReload(t *testing.T) {
 	} {
 		write(c.mode, c.lines...)
 		p.Reload()
-		if _, in := p.Lookup(ann); in != c.in {
+		if _, _, in := p.Lookup(ann); in != c.in {
 			t.Errorf("%v %o: let in %v", c.lines, c.mode, in)
 		}
 	}

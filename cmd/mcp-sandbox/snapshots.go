@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 	"mcp-sandbox/snapshot"
 )
@@ -52,10 +53,13 @@ func checkSnapshots(ctx context.Context, out io.Writer, r *snapshot.Repo, args [
 		}
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d of %d snapshots are damaged; restore what is whole with --path, then delete them", bad, len(ids))
+		return sandbox.Errorf("snapshot_failed", nil, "%d of %d snapshots are damaged; restore what is whole with --path, then delete them", bad, len(ids))
 	}
 	return nil
 }
+
+// storesSnapshots are the verbs that make a store where there is none.
+var storesSnapshots = []string{"create", "import"}
 
 // newSnapshots works on the snapshots of a workspace directory without a client.
 func newSnapshots() *cobra.Command {
@@ -77,7 +81,7 @@ func newSnapshots() *cobra.Command {
 				return err
 			}
 			if s.session.Root == "" {
-				return badSetting("snapshots needs --root, the workspace directory whose snapshots are meant")
+				return badSetting("--root is missing; name the workspace directory whose snapshots are meant")
 			}
 			root, err := session.CheckRoot(s.session.Root, s.session.StateDir)
 			if err != nil {
@@ -90,8 +94,12 @@ func newSnapshots() *cobra.Command {
 			// A command that soon ends: collecting garbage would cost more than the
 			// memory is worth, up to a bound that a large first snapshot can meet.
 			debug.SetGCPercent(400)
-			debug.SetMemoryLimit(96 << 20)
-			r, err := session.OpenSnapshots(s.session, session.SnapshotDir(s.session, root), root, skip...)
+			debug.SetMemoryLimit(80 << 20)
+			dir := session.SnapshotDir(s.session, root)
+			if _, err := os.Lstat(dir); os.IsNotExist(err) && s.session.OpenStore == nil && !slices.Contains(storesSnapshots, c.Name()) {
+				s.session.OpenStore = func(string) (snapshot.Store, error) { return snapshot.NoStore{}, nil }
+			}
+			r, err := session.OpenSnapshots(s.session, dir, root, skip...)
 			if err != nil {
 				return err
 			}
@@ -193,13 +201,13 @@ func newSnapshots() *cobra.Command {
 				}
 				return w.Flush()
 			})},
-		&cobra.Command{Use: "prune", Short: "Drop old snapshots and give back their space", Args: cobra.NoArgs, RunE: with(
+		&cobra.Command{Use: "prune", Short: "Drop old snapshots and free their space", Args: cobra.NoArgs, RunE: with(
 			func(ctx context.Context, out io.Writer, r *snapshot.Repo, _ []string) error {
 				res, err := r.Prune(ctx)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(out, "%d snapshots dropped, %d bytes given back, %d kept\n", res.Snapshots, res.Removed, res.Kept)
+				fmt.Fprintf(out, "%d snapshots dropped, %d bytes freed, %d bytes kept\n", res.Snapshots, res.Removed, res.Kept)
 				return nil
 			})},
 	)

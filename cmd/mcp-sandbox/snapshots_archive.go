@@ -27,7 +27,7 @@ func newExport(with func(snapshotVerb) func(*cobra.Command, []string) error) *co
 			case strings.HasSuffix(args[0], ".tar.zst"):
 				format = snapshot.TarZst
 			case !strings.HasSuffix(args[0], ".tar"):
-				return badSetting("the archive %q ends neither in .tar nor in .tar.zst, name it so", args[0])
+				return badSetting("the archive %q ends neither in .tar nor in .tar.zst; name it so", args[0])
 			}
 			ref := snapshot.Latest
 			if len(args) > 1 {
@@ -49,7 +49,7 @@ func newExport(with func(snapshotVerb) func(*cobra.Command, []string) error) *co
 // all.
 func writeWhole(path string, write func(io.Writer) error) (err error) {
 	if _, err := os.Lstat(path); err == nil {
-		return badSetting("%q exists, choose another name or remove it", path)
+		return badSetting("%q exists; choose another name or remove it", path)
 	}
 	dir := filepath.Dir(path)
 	f, err := unnamedFile(dir)
@@ -116,7 +116,7 @@ func newImport(with func(snapshotVerb) func(*cobra.Command, []string) error) *co
 		Args: cobra.RangeArgs(1, 2), RunE: with(func(ctx context.Context, out io.Writer, r *snapshot.Repo, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {
-				return badSetting("the archive %q cannot be read (%s), name another", args[0], plainCause(err))
+				return badSetting("the archive %q cannot be read (%s); name another", args[0], plainCause(err))
 			}
 			defer f.Close()
 			label := strings.TrimSuffix(filepath.Base(args[0]), ".zst")

@@ -2,16 +2,20 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
+	"mcp-sandbox/snapshot/storetest"
 )
 
 // host is one machine's state directory and what its server is started with.
@@ -134,19 +138,31 @@ func TestNoS3(t *testing.T) {
 // bucket starts an S3 server on loopback and returns its address as a store.
 func bucket(t *testing.T) string {
 	t.Helper()
-	backend := s3mem.New()
-	if err := backend.CreateBucket("snapshots"); err != nil {
-		t.Fatal(err)
+	return bucketBehind(t, func(h http.Handler) http.Handler { return h })
+}
+
+// bucketBehind is bucket with something in front of it.
+func bucketBehind(t *testing.T, front func(http.Handler) http.Handler) string {
+	t.Helper()
+	inner := storetest.Engine()
+	if inner == nil {
+		backend := s3mem.New()
+		if err := backend.CreateBucket(storetest.Bucket); err != nil {
+			t.Fatal(err)
+		}
+		inner = gofakes3.New(backend).Server()
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: gofakes3.New(backend).Server()}
+	srv := &http.Server{Handler: front(inner)}
 	done := make(chan struct{})
 	go func() { _ = srv.Serve(l); close(done) }()
 	t.Cleanup(func() { _ = srv.Close(); <-done })
-	return "s3://snapshots/team?path=1&insecure=1&region=us-east-1&endpoint=" + l.Addr().String()
+	// An engine is the same for all tests, and the port another for each.
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return "s3://" + storetest.Bucket + "/team-" + port + "?path=1&insecure=1&region=us-east-1&endpoint=" + l.Addr().String()
 }
 
 // withS3 is the program built with object storage. MCP_SANDBOX_TEST_BIN_S3
@@ -156,14 +172,27 @@ func withS3(t *testing.T) string {
 	if b := os.Getenv("MCP_SANDBOX_TEST_BIN_S3"); b != "" {
 		return b
 	}
-	dir := t.TempDir()
-	openPath(t, dir)
-	b := filepath.Join(dir, "mcp-sandbox")
-	if out, err := exec.Command("go", "build", "-tags", "s3", "-o", b, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build -tags s3: %v\n%s", err, out)
+	b, err := buildS3()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return b
 }
+
+// s3Dir holds what buildS3 has made, for TestMain to remove.
+var s3Dir string
+
+var buildS3 = sync.OnceValues(func() (string, error) {
+	var err error
+	if s3Dir, err = os.MkdirTemp("", "mcp-sandbox-test-bin-"); err != nil {
+		return "", err
+	}
+	b := filepath.Join(s3Dir, "mcp-sandbox")
+	if out, err := exec.Command("go", "build", "-tags", "s3", "-o", b, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build -tags s3: %v\n%s", err, out)
+	}
+	return b, os.Chmod(s3Dir, 0o755)
+})
 
 // TestS3: another server process brings back what one has stored, a directory's
 // snapshot and a named session, and commands never see the keys.

@@ -100,7 +100,7 @@ func TestStopAnswersRunningCalls(t *testing.T) {
 			if a.err != nil || json.Unmarshal([]byte(strings.TrimSpace(last)), &m) != nil || json.Unmarshal(m.Result, &res) != nil {
 				t.Fatalf("%v %q", a.err, a.text)
 			}
-			if text := res.text(); !res.IsError || !strings.HasPrefix(text, "cancelled: the server stopped") || !strings.Contains(text, "the same session id goes on") || !strings.Contains(text, "early\n") {
+			if text := res.text(); !res.IsError || !strings.HasPrefix(text, "cancelled: the server stopped") || !strings.Contains(text, "the session id keeps its files") || !strings.Contains(text, "early\n") {
 				t.Errorf("%v %q", res.IsError, text)
 			}
 			<-n.ended

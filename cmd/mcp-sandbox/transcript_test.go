@@ -26,7 +26,7 @@ var conversations = []struct {
 		`{"jsonrpc":"2.0","id":2,"method":"ping"}`,
 		`{"jsonrpc":"2.0","id":3,"method":"tools/list"}`,
 	}},
-	{"read_only", []string{"--read-only"}, []string{
+	{"read_only", []string{"--read-only-tools"}, []string{
 		hello("2025-06-18"), initialized,
 		`{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{}}`,
 		`{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"exec_command","arguments":{"cmd":"true"}}}`,

@@ -171,7 +171,7 @@ func TestUndoUnderPolicy(t *testing.T) {
 	expectTree(t, root, was)
 	expect(t, filepath.Join(root, "secret"), "hidden")
 
-	c = startServer(t, "--root", root, "--read-only")
+	c = startServer(t, "--root", root, "--read-only-tools")
 	c.initialize("2025-11-25")
 	c.ok("ls", nil)
 	if text := c.ok("snapshot_list", nil).text(); !strings.Contains(text, "no snapshots") {
