@@ -13,7 +13,7 @@ type codex struct{ bin string }
 
 const (
 	codexPackage = "@openai/codex"
-	codexVersion = "0.169.0"
+	codexVersion = "0.171.0"
 )
 
 func (*codex) Name() string { return "codex sandbox" }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"mcp-sandbox/bench/internal/build"
 	"mcp-sandbox/bench/internal/stdio"
 )
 
@@ -50,10 +51,7 @@ func dirName(s string) string {
 // build compiles this repository's server as a release is.
 func (c *cache) build(ctx context.Context) (string, error) {
 	bin := filepath.Join(c.dir, "bin", "mcp-sandbox")
-	cmd := exec.CommandContext(ctx, "go", "build", "-C", "..", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/mcp-sandbox")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	_, err := output(ctx, cmd)
-	return bin, err
+	return bin, build.Server(ctx, "..", bin)
 }
 
 // npm installs one version of a package into a directory of its own, so that no

@@ -19,16 +19,17 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"mcp-sandbox/bench/internal/page"
 	"mcp-sandbox/bench/internal/proctree"
 )
 
@@ -77,7 +78,7 @@ func bench(ctx context.Context, o options) (err error) {
 	if o.cache == "" {
 		user, err := os.UserCacheDir()
 		if err != nil {
-			return fmt.Errorf("%w, name a directory with -cache", err)
+			return fmt.Errorf("%w; name a directory with -cache", err)
 		}
 		o.cache = filepath.Join(user, "mcp-sandbox-bench")
 	}
@@ -107,7 +108,7 @@ func bench(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	res := &result{date: time.Now().UTC(), machine: machine()}
+	res := &result{date: time.Now().UTC(), machine: page.Machine()}
 	runners, err := installAll(ctx, o, &cache{o.cache, o.install}, work, workspace, res)
 	if err != nil {
 		return err
@@ -126,7 +127,7 @@ func bench(ctx context.Context, o options) (err error) {
 		return ctx.Err()
 	}
 	res.took = time.Since(begin)
-	return save(res, o.out)
+	return page.Save(o.out, func(w io.Writer) error { return res.write(w, rows()) })
 }
 
 func installAll(ctx context.Context, o options, c *cache, work, workspace string, res *result) ([]*runner, error) {
@@ -267,35 +268,6 @@ func (r *runner) do(ctx context.Context, work job, st *stage) {
 			r.session = s
 		}
 	}
-}
-
-func save(res *result, path string) error {
-	if path == "-" {
-		return res.write(os.Stdout, rows())
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".benchmarks-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if err := errors.Join(res.write(f, rows()), f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-// machine tells what the figures depend on and nothing that names a place.
-func machine() string {
-	kernel := ""
-	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		kernel, _, _ = strings.Cut(strings.TrimSpace(string(release)), "-")
-	}
-	// A load well above nothing says that others used the cores meanwhile.
-	load := "unknown"
-	if avg, err := os.ReadFile("/proc/loadavg"); err == nil {
-		load, _, _ = strings.Cut(string(avg), " ")
-	}
-	return fmt.Sprintf("%s/%s, %d cores, Linux %s, %s, load %s before the start", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), kernel, runtime.Version(), load)
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"mcp-sandbox/bench/internal/page"
+	"mcp-sandbox/bench/internal/stats"
 	"mcp-sandbox/bench/internal/stdio"
 )
 
@@ -70,9 +72,9 @@ func (r *result) write(w io.Writer, table []row) error {
 		}
 		other := "no other does this"
 		if best != nil {
-			other = fmt.Sprintf("%s (%s)", line.amount(median(best.values[line.key])), best.name)
+			other = fmt.Sprintf("%s (%s)", line.amount(stats.Median(best.values[line.key])), best.name)
 		}
-		fmt.Fprintf(&b, "| [%s](#%s) | %d of %d | %s | %s |\n", line.title, anchor(line.title), place, of, line.amount(median(ours.values[line.key])), other)
+		fmt.Fprintf(&b, "| [%s](#%s) | %d of %d | %s | %s |\n", line.title, anchor(line.title), place, of, line.amount(stats.Median(ours.values[line.key])), other)
 	}
 	for _, line := range table {
 		r.section(&b, line)
@@ -90,11 +92,11 @@ func (r *result) section(b *strings.Builder, line row) {
 	ranked := r.ranked(line.key)
 	base := math.NaN()
 	if ours := r.find(oursName); ours != nil {
-		base = median(ours.values[line.key])
+		base = stats.Median(ours.values[line.key])
 	}
 	for _, p := range ranked {
 		v := p.values[line.key]
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %d |\n", p.name, line.amount(median(v)), line.amount(quantile(v, 0.95)), line.ratio(median(v), base), len(v))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %d |\n", p.name, line.amount(stats.Median(v)), line.amount(stats.Quantile(v, 0.95)), line.ratio(stats.Median(v), base), len(v))
 	}
 	r.without(b, line)
 	if place, _, _ := r.place(ranked); place > 1 {
@@ -148,7 +150,7 @@ func (r *result) ranked(key string) []*peerResult {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b *peerResult) int {
-		x, y := median(a.values[key]), median(b.values[key])
+		x, y := stats.Median(a.values[key]), stats.Median(b.values[key])
 		switch {
 		case x < y:
 			return -1
@@ -204,7 +206,7 @@ func amount(v float64, unit string) string {
 	case math.IsNaN(v):
 		return "-"
 	case v == math.Trunc(v) || v >= 100:
-		s = thousands(int64(math.Round(v)))
+		s = page.Thousands(int64(math.Round(v)))
 	case v >= 10:
 		s = strconv.FormatFloat(v, 'f', 1, 64)
 	default:
@@ -230,14 +232,6 @@ func (l row) ratio(v, base float64) string {
 		return "over " + ratio(v, base)
 	}
 	return ratio(v, base)
-}
-
-func thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }
 
 func ratio(v, base float64) string {

@@ -75,7 +75,7 @@ func (w *wrapper) Launch(_ context.Context, command string) (func(context.Contex
 	if err != nil {
 		return nil, err
 	}
-	// Waited for at once, so that a killed wrapper is no zombie that looks alive.
+	// Waited for at once, so that a killed wrapper is not a zombie that looks alive.
 	go func() { _ = w.wait(cmd) }()
 	return func(context.Context) error {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {

@@ -28,6 +28,7 @@ import (
 	"syscall"
 	"time"
 
+	"mcp-sandbox/bench/internal/build"
 	"mcp-sandbox/bench/internal/page"
 	"mcp-sandbox/bench/internal/proctree"
 )
@@ -148,9 +149,8 @@ func enter(ctx context.Context, o options, dir string) ([]entrant, error) {
 	}
 	if o.before || o.binary == "" {
 		current = filepath.Join(dir, "mcp-sandbox")
-		build := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", current, "./cmd/mcp-sandbox")
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("go build: %w: %s", err, out)
+		if err := build.Server(ctx, "..", current); err != nil {
+			return nil, err
 		}
 	}
 	entrants = append([]entrant{{name: oursName, start: serve(current, false)}}, entrants...)

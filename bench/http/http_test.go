@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"mcp-sandbox/bench/internal/stats"
 )
 
 // fake answers as the server does, but for what answer does to the output of a
@@ -348,11 +350,11 @@ func TestVerdict(t *testing.T) {
 func TestQuantile(t *testing.T) {
 	values := []float64{3, 1, 2, 4}
 	for q, want := range map[float64]float64{0: 1, 0.5: 2, 0.75: 3, 0.99: 4, 1: 4} {
-		if got := quantile(values, q); got != want {
+		if got := stats.Quantile(values, q); got != want {
 			t.Errorf("%v: got %v, want %v", q, got, want)
 		}
 	}
-	if values[0] != 3 || !math.IsNaN(quantile(nil, 0.5)) {
+	if values[0] != 3 || !math.IsNaN(stats.Quantile(nil, 0.5)) {
 		t.Error("the samples were sorted in place, or none gave a figure")
 	}
 }

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"mcp-sandbox/bench/internal/proctree"
+	"mcp-sandbox/bench/internal/stats"
 )
 
 type options struct {
@@ -108,7 +109,7 @@ func (r *result) measure(ctx context.Context, srv *server) error {
 		if ctx.Err() != nil {
 			break
 		}
-		say("%s: %d commands, p99 %.1f ms, %s", seg.name, len(seg.times), quantile(seg.times, 0.99), seg.done)
+		say("%s: %d commands, p99 %.1f ms, %s", seg.name, len(seg.times), stats.Quantile(seg.times, 0.99), seg.done)
 	}
 	crowd.stop()
 	for i := range plan {

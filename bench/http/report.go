@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"mcp-sandbox/bench/internal/stats"
 )
 
 // result is what the run found.
@@ -57,7 +59,7 @@ func (r *result) verdict() error {
 }
 
 // quiet are the times of all quiet segments together, so that the noise of one
-// is no base for the others.
+// is not a base for the others.
 func (r *result) quiet() (times []float64) {
 	for _, s := range r.segments {
 		if s.attack == nil {
@@ -78,13 +80,13 @@ func (r *result) write(w io.Writer) error {
 	b.WriteString("## Answers\n\n")
 	fmt.Fprintf(&b, "%d commands were answered right, each with the file of its own session and a number never used before; %d answers belonged to something else; %d commands failed.\n\n", r.answers, r.crossed, r.failed)
 	fmt.Fprintf(&b, "All %d clients at once had their sandbox after %s; the first command, which starts it, took %.0f ms (p50) and %.0f ms (p99).\n\n",
-		o.clients, r.opened.Round(10*time.Millisecond), quantile(r.first, 0.5), quantile(r.first, 0.99))
+		o.clients, r.opened.Round(10*time.Millisecond), stats.Quantile(r.first, 0.5), stats.Quantile(r.first, 0.99))
 
-	quiet := quantile(r.quiet(), 0.99)
+	quiet := stats.Quantile(r.quiet(), 0.99)
 	b.WriteString("## Latency\n\nFrom the request to the answer of `cat who; echo NUMBER`, in ms. The server's sandboxes are not in its processors.\n\n| Next to it | Commands | p50 | p99 | Longest | p99 against quiet | Processors: server | Processors: clients and attack |\n|---|---|---|---|---|---|---|---|\n")
 	line := func(name string, times []float64, server, ours float64) {
-		p99 := quantile(times, 0.99)
-		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %.2f | %.2f |\n", name, len(times), ms(quantile(times, 0.5)), ms(p99), ms(quantile(times, 1)), ratio(p99, quiet), server, ours)
+		p99 := stats.Quantile(times, 0.99)
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %.2f | %.2f |\n", name, len(times), ms(stats.Quantile(times, 0.5)), ms(p99), ms(stats.Quantile(times, 1)), ratio(p99, quiet), server, ours)
 	}
 	var server, ours, n float64
 	for _, s := range r.segments {
@@ -101,7 +103,7 @@ func (r *result) write(w io.Writer) error {
 	lowest, highest := math.Inf(1), math.Inf(-1)
 	for _, s := range r.segments {
 		if s.attack == nil && len(s.times) > 0 {
-			p99 := quantile(s.times, 0.99)
+			p99 := stats.Quantile(s.times, 0.99)
 			lowest, highest = min(lowest, p99), max(highest, p99)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"mcp-sandbox/bench/internal/build"
 	"mcp-sandbox/bench/internal/proctree"
 )
 
@@ -52,10 +53,8 @@ func startServer(ctx context.Context, dir string, clients int) (*server, error) 
 		hostile: rand.Text(), version: version(ctx), ended: make(chan struct{}),
 	}
 	bin := filepath.Join(dir, "mcp-sandbox")
-	build := exec.CommandContext(ctx, "go", "build", "-C", "..", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/mcp-sandbox")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go build: %w\n%s", err, said)
+	if err := build.Server(ctx, "..", bin); err != nil {
+		return nil, err
 	}
 	if err := os.Mkdir(s.temp, 0o700); err != nil {
 		return nil, err
@@ -86,7 +85,7 @@ func startServer(ctx context.Context, dir string, clients int) (*server, error) 
 
 // ready waits until the server listens and has tried a sandbox.
 func (s *server) ready(ctx context.Context) error {
-	listens := regexp.MustCompile(`serves http on (\S+)`)
+	listens := regexp.MustCompile(`serves http on (?:http://)?([^\s/]+)`)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for ; ; pause(ctx, 10*time.Millisecond) {

@@ -26,6 +26,7 @@ import (
 	"syscall"
 	"time"
 
+	"mcp-sandbox/bench/internal/build"
 	"mcp-sandbox/bench/internal/page"
 	"mcp-sandbox/bench/internal/proctree"
 )
@@ -92,9 +93,8 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 	}
 	if o.binary == "" {
 		bin = filepath.Join(dir, "mcp-sandbox")
-		build := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", bin, "./cmd/mcp-sandbox")
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("go build: %w: %s", err, out)
+		if err := build.Server(ctx, "..", bin); err != nil {
+			return nil, err
 		}
 	}
 	m, err := startMirror(o.upstream)

@@ -63,7 +63,7 @@ func step(args []string) error {
 	ctx := context.Background()
 	// As the command mcp-sandbox snapshots has it.
 	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(96 << 20)
+	debug.SetMemoryLimit(80 << 20)
 	store, err := snapshot.NewLocalStore(args[1])
 	if err != nil {
 		return err

@@ -56,7 +56,7 @@ func goSource(size int) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("the Go distribution at %q has too little source, install it with its src directory", root)
+	return "", fmt.Errorf("the Go distribution at %q has too little source; install it with its src directory", root)
 }
 
 // clauses strings the clauses of all lines together in a random order, so that

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 )
 
@@ -28,12 +29,25 @@ func Save(path string, write func(io.Writer) error) error {
 	return os.Rename(f.Name(), path)
 }
 
-// Machine tells what the times depend on.
+// Machine tells what the times depend on and nothing that names a place.
 func Machine() string {
+	kernel := ""
+	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		kernel, _, _ = strings.Cut(strings.TrimSpace(string(release)), "-")
+	}
 	// A load well above nothing says that others used the cores meanwhile.
 	load := "unknown"
 	if avg, err := os.ReadFile("/proc/loadavg"); err == nil {
 		load, _, _ = strings.Cut(string(avg), " ")
 	}
-	return fmt.Sprintf("%s/%s, %d cores, load %s before the start", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), load)
+	return fmt.Sprintf("%s/%s, %d cores, Linux %s, %s, load %s before the start", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), kernel, runtime.Version(), load)
+}
+
+// Thousands writes n with a comma between thousands.
+func Thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

@@ -6,7 +6,7 @@ import "errors"
 
 // AdoptOrphans fails: the benchmarks are Linux's.
 func AdoptOrphans() error {
-	return errors.New("sandboxes, memory and what is left are read from Linux's /proc, run it there")
+	return errors.New("sandboxes, memory and what is left are read from Linux's /proc; run it there")
 }
 
 // EndOrphans finds nothing.

@@ -1,4 +1,4 @@
-package main
+package stats
 
 import (
 	"math"
@@ -27,10 +27,10 @@ func TestQuantileAndMedian(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := slices.Clone(c.values)
-			if got := quantile(c.values, c.q); got != c.want {
+			if got := Quantile(c.values, c.q); got != c.want {
 				t.Errorf("quantile %v: got %v, want %v", c.q, got, c.want)
 			}
-			if got := median(c.values); got != c.median {
+			if got := Median(c.values); got != c.median {
 				t.Errorf("median: got %v, want %v", got, c.median)
 			}
 			if !slices.Equal(before, c.values) {
@@ -38,7 +38,7 @@ func TestQuantileAndMedian(t *testing.T) {
 			}
 		})
 	}
-	if !math.IsNaN(quantile(nil, 0.5)) || !math.IsNaN(median(nil)) {
+	if !math.IsNaN(Quantile(nil, 0.5)) || !math.IsNaN(Median(nil)) {
 		t.Error("no values must give NaN, not a figure")
 	}
 }

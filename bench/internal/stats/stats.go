@@ -1,13 +1,14 @@
-package main
+// Package stats has the figures of the reports.
+package stats
 
 import (
 	"math"
 	"slices"
 )
 
-// quantile gives the q-th quantile (0..1) of the values by the nearest-rank
+// Quantile gives the q-th quantile (0..1) of the values by the nearest-rank
 // method, which always names a value that was measured; NaN without values.
-func quantile(values []float64, q float64) float64 {
+func Quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
 	}
@@ -17,8 +18,8 @@ func quantile(values []float64, q float64) float64 {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// median averages the middle two of an even count; NaN without values.
-func median(values []float64) float64 {
+// Median averages the middle two of an even count; NaN without values.
+func Median(values []float64) float64 {
 	n := len(values)
 	if n == 0 {
 		return math.NaN()
