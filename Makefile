@@ -10,10 +10,17 @@ SOAKTIME ?= 10m
 # How often each crash test kills a server.
 KILLS ?= 400
 
-.PHONY: build test test-long attack lint vuln bench fuzz soak crash cover packages hosts release clean
+.PHONY: build install test test-long clients agents-sdk attack lint vuln bench bench-quick bench-performance fuzz soak crash s3-engine cover packages hosts hosts-quick release clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/mcp-sandbox
+
+# For the user alone, without rights; PREFIX=/usr/local for all.
+PREFIX ?= $(HOME)/.local
+install:
+	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o "$(DESTDIR)$(PREFIX)/bin/mcp-sandbox" ./cmd/mcp-sandbox
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo 'Put $(PREFIX)/bin on PATH, or call $(PREFIX)/bin/mcp-sandbox.' ;; esac
 
 test:
 	$(GO) test ./...
@@ -23,6 +30,14 @@ test:
 # processes at every level as root, deep process trees. About an hour with -race.
 test-long:
 	MCP_SANDBOX_TEST_LONG=1 $(GO) test -timeout 2h ./...
+
+# SDKs, frameworks, bridges and agents that people use, against the server.
+clients: build
+	clients/run $(BIN)
+
+# The npm package against the SDK it is for.
+agents-sdk: build
+	sdk/typescript/run $(BIN)
 
 # The attack suite alone, at every level, with counts. By root also as an ordinary
 # user, and without user namespaces.
@@ -44,6 +59,15 @@ vuln:
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./...
 
+# The work tree against the last commit, turn by turn, in under three minutes; or
+# make bench-quick BASE=v1.2.
+bench-quick:
+	cd bench && $(GO) run ./quick $(if $(BASE),-base $(BASE))
+
+# Where the time of one exec_command goes, layer by layer: docs/performance.md.
+bench-performance:
+	cd bench && $(GO) run ./performance
+
 # Every FuzzXxx of every package, one after the other. Inputs that fail are
 # written to the package's testdata/fuzz and the run goes on, to find them all.
 fuzz:
@@ -63,8 +87,13 @@ soak:
 crash:
 	$(GO) test -run '^TestKilled' -timeout 0 -v ./cmd/mcp-sandbox -kills $(KILLS)
 
+# The tests of servers that share a bucket, against versitygw, which it fetches and
+# builds outside go.mod; S3_ENGINE=HOST:PORT names another that runs.
+s3-engine:
+	.ci/s3-engine
+
 # Coverage of all tests together with that of the servers and sandboxes they
-# start; see docs/coverage.md.
+# start; see CONTRIBUTING.md.
 cover:
 	.ci/cover
 
@@ -72,16 +101,20 @@ cover:
 packages:
 	.ci/packages
 
-# On a tag: make release OWNER=account, the account of GitHub that publishes it.
+# Everything a release holds, by one command. On a tag: make release OWNER=account, the account of GitHub that publishes it.
 # RELEASE=--snapshot publishes nothing. It wants goreleaser and cyclonedx-gomod.
 release:
 	@packaging/fill "$(OWNER)" /dev/null
 	OWNER="$(OWNER)" goreleaser release --clean $(RELEASE)
+	packaging/assemble "$(OWNER)" "$$(sed -n 's/.*"version":"\([^"]*\)".*/\1/p' dist/metadata.json)" dist
 
 clean:
 	rm -rf bin dist
 
-# Emulated guests with systemd, see hosts/run; DEB is a package of make packages.
+# Emulated guests of other kernels and distributions, see hosts/run; the second is
+# Debian 13 alone, with the deb and its unit.
 hosts:
-	hosts/run bookworm $(DEB)
-	hosts/run trixie $(DEB)
+	hosts/run
+
+hosts-quick:
+	hosts/run debian13 debian13-unit
