@@ -128,6 +128,46 @@ func TestCancel(t *testing.T) {
 	eventually(t, "all descriptors closed", func() bool { return fdCount(t) <= fds })
 }
 
+// A command that has run is returned, though its call was cancelled before init's
+// answer was read; one whose start hangs is given up, and nothing of it remains.
+func TestCancelWhileStarting(t *testing.T) {
+	p := testPolicy(t)
+	s := start(t, p)
+	fds := fdCount(t)
+	spawn := func(ctx context.Context, argv ...string) (sandbox.Process, error) {
+		return s.Spawn(ctx, sandbox.Command{Argv: argv, Env: s.Environ(), Dir: p.Workspace})
+	}
+	for i := range 300 {
+		name := fmt.Sprint("ran", i)
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(time.Duration(i)*10*time.Microsecond, cancel)
+		c, err := spawn(ctx, "touch", name)
+		if err == nil {
+			<-c.Done()
+			c.Stdout().Close()
+			continue
+		}
+		// What another command sees is what has happened by now.
+		if out, _ := sh(t, s, p.Workspace, "ls "+name+" 2>&1"); out == name+"\n" {
+			t.Fatalf("cancelled after %d us: the command ran, and %v", i*10, err)
+		}
+	}
+
+	unix.Kill(s.pid, unix.SIGSTOP)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	_, err := spawn(ctx, "sleep", "1000")
+	unix.Kill(s.pid, unix.SIGCONT)
+	if sandbox.CodeOf(err) != "cancelled" {
+		t.Errorf("a start that hangs: %v", err)
+	}
+	eventually(t, "no sleep is left", func() bool {
+		out, _ := sh(t, s, p.Workspace, "cat /proc/[0-9]*/comm 2>/dev/null | grep -c sleep")
+		return out == "0\n"
+	})
+	eventually(t, "all descriptors closed", func() bool { return fdCount(t) <= fds })
+}
+
 // Every way a spawn can fail has its own code and leaves the sandbox usable.
 func TestSpawnErrors(t *testing.T) {
 	p := testPolicy(t)

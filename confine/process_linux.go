@@ -220,7 +220,9 @@ func (s *stdio) closeOurs() {
 // Spawn starts a command. It returns when the program has been executed, or
 // could not be: code exec_failed when it is not there, not_found or
 // not_a_directory for Dir, limit_reached when the session has no process left,
-// cancelled when ctx ends first, in which case nothing of the command remains.
+// cancelled when ctx had ended before, and when it ends and the start takes another
+// answerWithin, in which case nothing of the command remains. A command that has
+// started before that is returned: ctx no longer concerns it.
 func (s *Sandbox) Spawn(ctx context.Context, c sandbox.Command) (sandbox.Process, error) {
 	p, err := s.spawn(ctx, c)
 	if err != nil {
@@ -263,9 +265,7 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 		}
 		return nil, s.gone()
 	}
-	select {
-	case <-p.started:
-	case <-ctx.Done():
+	if !p.answered(ctx) {
 		p.mu.Lock()
 		select {
 		case <-p.started: // answered in between: nobody else ends it
@@ -288,6 +288,26 @@ func (s *Sandbox) spawn(ctx context.Context, c sandbox.Command) (*Process, error
 	}
 	p.adopt(pipes)
 	return p, nil
+}
+
+// answerWithin is what a start that is under way has after its call was cancelled.
+const answerWithin = 2 * time.Second
+
+// answered waits for the end of the start. A program may have run, written and ended
+// before the word of its start is here, so a cancel does not come between: the caller
+// would say that the command never ran.
+func (p *Process) answered(ctx context.Context) bool {
+	select {
+	case <-p.started:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-p.started:
+		return true
+	case <-time.After(answerWithin):
+		return false
+	}
 }
 
 // adopt turns the descriptors into files. They are nonblocking, so the runtime

@@ -159,7 +159,7 @@ func spawnError(ctx context.Context, err error) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return errorf("cancelled", err, "the call was cancelled before the command started; call again if it is still wanted")
+		return errorf("cancelled", err, "the call was cancelled while the command started; call again if it is still wanted")
 	}
 	return errorf("exec_failed", err, "the command could not be started (%s); check the program's name and its permissions", errnoText(err))
 }

@@ -18,7 +18,8 @@ import (
 // with it. Package confine implements it.
 type Sandbox interface {
 	// Spawn starts one command. Codes: exec_failed, not_found, cancelled,
-	// limit_reached, confinement_unavailable when the sandbox is gone.
+	// limit_reached, confinement_unavailable when the sandbox is gone. A command that
+	// has run is returned, though ctx has ended meanwhile.
 	Spawn(ctx context.Context, c Command) (Process, error)
 	// Environ gives PATH, HOME, USER, LOGNAME, SHELL and TMPDIR as they are true
 	// inside: every named path exists there.

@@ -204,6 +204,11 @@ func TestCancelledIsListed(t *testing.T) {
 		waitFor(t, "the command", func() bool { return strings.Contains(c.ok("ls", nil).text(), "started") })
 		c.raw(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`+"\n", id))
 		var list string
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("after %v list_processes says %s", arguments, list)
+			}
+		})
 		waitFor(t, fmt.Sprintf("the row of %v", arguments), func() bool {
 			list = c.ok("list_processes", nil).text()
 			return strings.Contains(list, " cancelled ")
