@@ -199,7 +199,7 @@ func (j *job) mergedConfig() (now, text string, changed bool, kept, conflicts []
 		j.failed(err)
 		return "", "", false, nil, nil
 	}
-	changed, kept, conflicts, err = mergeConfig(real, maps.Clone(j.repo.config), variables(session), j.fresh, &configCheck{writable: j.p.o.Writable})
+	changed, kept, conflicts, err = mergeConfig(real, maps.Clone(j.repo.config), variables(session), j.fresh, j.configCheck())
 	if err != nil {
 		j.failed(err)
 		return "", "", false, kept, conflicts
