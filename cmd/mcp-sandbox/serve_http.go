@@ -92,8 +92,9 @@ func (s *settings) loadHTTP() error {
 		return badSetting("session is for a stdio server; leave it out, as a network server has one session for each client")
 	}
 	s.tools.Remote = true
-	// A stream's own session ends with it, so it is not kept.
-	if s.transport == "http" || s.tools.DefaultSandbox {
+	// A stream's own session ends with it, so it is not kept; nor is the one of exec, which
+	// may read a server's file of settings.
+	if s.serving && (s.transport == "http" || s.tools.DefaultSandbox) {
 		s.session.NameOf = keptName
 	}
 	s.session.CloseWithin = 5 * time.Second
