@@ -53,7 +53,7 @@ func (r *result) write(w io.Writer, table []row) error {
 	b.WriteString("Written by `go run -C bench . -install`, which installs the peers that run without a network into a cache directory, runs the same work on each and on mcp-sandbox in turn, and writes this file. Do not edit it.\n\n")
 	fmt.Fprintf(&b, "%s. %s. Rounds: %d, in %s; in each round every peer has its turn at every row, so that noise hits all alike. Less is better in every row; *relative to ours* is the peer's median over ours.\n\n",
 		r.date.Format("2006-01-02"), r.machine, r.rounds, r.took.Round(time.Second))
-	b.WriteString("Read what is compared: Desktop Commander and server-filesystem confine no process; a wrapper confines one command and knows nothing of tools, terminals, files or budgets. No row says that one does the other's work.\n\n")
+	b.WriteString("The peers do different work: Desktop Commander and server-filesystem confine no process; a wrapper confines one command and has no tools, terminals, files or budgets.\n\n")
 	b.WriteString("## Peers\n\n| Peer | Version | |\n|---|---|---|\n")
 	for _, p := range r.peers {
 		state := "ran"
@@ -164,7 +164,7 @@ func (r *result) ranked(key string) []*peerResult {
 
 // place is one more than the number of others better than ours, zero without a
 // value of this program; how many are ranked and the best of the others come with it.
-// Our own second entry, the same binary as a wrapper, is not another.
+// The second entry of mcp-sandbox, the same binary as a wrapper, does not count.
 func (r *result) place(ranked []*peerResult) (place, of int, best *peerResult) {
 	for _, p := range ranked {
 		switch p.name {
