@@ -230,7 +230,7 @@ func TestStagedRandom(t *testing.T) {
 			want[name] = node{content: text, mode: 0o644}
 		}
 	}
-	r := p.review("--apply", ".", "--protected", "--executable")
+	r := p.review("--apply", ".", "--protected", "--executable", "--access")
 	if len(r.Applied.Left) != conflicts {
 		t.Errorf("%d were left, %d conflicts are expected: %+v", len(r.Applied.Left), conflicts, r.Applied.Left)
 	}
