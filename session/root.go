@@ -50,6 +50,9 @@ func CheckRoot(path, stateDir string) (string, error) {
 		if os.IsNotExist(err) && strings.HasPrefix(path, "~") {
 			return "", errorf("not_found", err, "the workspace %q does not exist: ~ is expanded by a shell alone; write the directory in full", path)
 		}
+		if os.IsNotExist(err) && strings.Contains(path, "${") {
+			return "", errorf("not_found", err, "the workspace %q does not exist: the client did not replace the variable; write the directory in full", path)
+		}
 		if os.IsNotExist(err) {
 			return "", errorf("not_found", err, "the workspace %q does not exist; create it first", path)
 		}

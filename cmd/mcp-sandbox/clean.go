@@ -39,7 +39,7 @@ func newClean() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
-	showOnly(cmd.Flags(), "workspace")
+	showThese(cmd.Flags(), "state-dir", "config")
 	cmd.Flags().BoolVar(&caches, "caches", false, "remove the caches that no session uses")
 	cmd.Flags().BoolVar(&stages, "stages", false, "remove the stages in which nothing waits, those of projects that are gone, and what of git stayed in sessions of such, or more than 30 days ago")
 	cmd.Flags().BoolVar(&all, "all", false, "remove the whole state directory, after a question")

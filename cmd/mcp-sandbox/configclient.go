@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"mcp-sandbox/session"
 )
@@ -189,6 +190,26 @@ func gooseExtension(e clientEntry) string {
 func jsonText(v any) string {
 	b, _ := json.Marshal(v)
 	return string(b)
+}
+
+// typedWord is shellWord for a line that a person reads before typing it: what would
+// steer the terminal is spelled as bash and zsh take it.
+func typedWord(s string) string {
+	if !strings.ContainsFunc(s, orders) && utf8.ValidString(s) {
+		return shellWord(s)
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\'' || c == '\\':
+			b.WriteString("\\" + string(c))
+		case c < ' ' || c > '~':
+			fmt.Fprintf(&b, "\\x%02x", c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "$'" + b.String() + "'"
 }
 
 func shellWord(s string) string {

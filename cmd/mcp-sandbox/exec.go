@@ -117,8 +117,8 @@ func execOnce(ctx context.Context, s *settings, args []string, tty bool) error {
 // commands.
 func asCommands(notice, root string) string {
 	return strings.NewReplacer(
-		"snapshot_restore snapshot_id=", fmt.Sprintf("mcp-sandbox snapshots restore --root %q ", root),
-		"snapshot_create", fmt.Sprintf("mcp-sandbox snapshots create --root %q", root),
+		"snapshot_restore snapshot_id=", "mcp-sandbox snapshots restore --root "+typedWord(root)+" ",
+		"snapshot_create", "mcp-sandbox snapshots create --root "+typedWord(root),
 	).Replace(notice)
 }
 

@@ -58,12 +58,22 @@ func showOnly(f *pflag.FlagSet, names ...string) {
 	}
 }
 
+// showThese leaves all flags of the topics but the named ones out, as showOnly does: for
+// commands that start no session, on which most of a topic has no effect.
+func showThese(f *pflag.FlagSet, names ...string) {
+	showOnly(f)
+	show(f, names...)
+}
+
+// ofStore are the flags of snapshots that hold without a session.
+var ofStore = []string{"snapshot-store", "snapshot-ignore", "snapshot-keep", "snapshot-keep-age", "snapshot-keep-size"}
+
 // isTopicFlag tells a flag of the settings from those of one command.
 func isTopicFlag(name string) bool {
 	return slices.ContainsFunc(topics, func(t topic) bool { return slices.Contains(t.flags, name) })
 }
 
-// show has single flags of topics that showOnly left out.
+// show has flags of topics that showOnly left out.
 func show(f *pflag.FlagSet, names ...string) {
 	for _, name := range names {
 		f.Lookup(name).Hidden = false
@@ -195,6 +205,9 @@ func addHelp(root *cobra.Command) {
 		if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
 			return badFlag(cmd, err)
 		}
+		if name := unknown.GetSpecifiedName(); takesServerFlags(cmd) && isTopicFlag(name) {
+			return badSetting("--%s is a flag of the server; write it after --, as in %s CLIENT --root DIR -- --%s", name, cmd.CommandPath(), name)
+		}
 		var names []string
 		cmd.Flags().VisitAll(func(fl *pflag.Flag) { names = append(names, fl.Name) })
 		return badSetting("unknown flag --%s; %s", unknown.GetSpecifiedName(), meant("--", nearest(unknown.GetSpecifiedName(), names), cmd))
@@ -226,6 +239,9 @@ func noCommand(hint string) cobra.PositionalArgs {
 		}
 		if hint != "" {
 			return badSetting("unexpected word %q; %s", args[0], fmt.Sprintf(hint, args[0]))
+		}
+		if !cmd.HasParent() && strings.ContainsAny(args[0], "/.~") {
+			return badSetting("unknown command %q; name a workspace with --root %s", args[0], args[0])
 		}
 		var names []string
 		for _, c := range cmd.Commands() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -39,14 +40,18 @@ func newReview() *cobra.Command {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
 			}
+			if err := r.check(args); err != nil {
+				return err
+			}
 			return review(cmd.Context(), &s, &r, args, cmd.OutOrStdout())
 		},
 	}
 	s.register(cmd.Flags())
-	showOnly(cmd.Flags(), "workspace", "snapshots")
 	// The hidden ones stay out of the snapshot that an apply stores first.
-	show(cmd.Flags(), "protect", "deny-read", "deny-secrets")
+	showThese(cmd.Flags(), append([]string{"root", "session", "state-dir", "config", "protect", "deny-read", "deny-secrets"}, ofStore...)...)
 	f := cmd.Flags()
+	f.Lookup("root").Usage = "the project (default: the current directory)"
+	f.Lookup("session").Usage = "name of the session whose stage is meant (default: that of sessions without a name)"
 	f.StringArrayVar(&r.apply, "apply", nil, "apply what was changed at or below this path; . is all")
 	f.StringArrayVar(&r.discard, "discard", nil, "have the session lose its changes at or below this path; . is all")
 	f.StringArrayVar(&r.merge, "merge", nil, "merge what was changed in this file in the project and in the session, where they touch different places")
@@ -58,6 +63,35 @@ func newReview() *cobra.Command {
 	f.BoolVar(&r.web, "web", false, "serve the review as a page on this machine's loopback, at an address that is good once")
 	f.BoolVar(&r.list, "list", false, "list all that can be reviewed, with size and age")
 	return cmd
+}
+
+// check refuses what would be ignored.
+func (f *reviewFlags) check(paths []string) error {
+	changes := len(f.apply) + len(f.discard) + len(f.merge)
+	switch {
+	case f.list && (changes > 0 || len(paths) > 0 || f.web):
+		return badSetting("--list shows all stages; leave paths, --apply, --merge, --discard and --web out")
+	case f.web && (changes > 0 || len(paths) > 0 || f.asJSON):
+		return badSetting("--web shows everything; leave paths, --apply, --merge, --discard and --json out")
+	case changes > 0 && len(paths) > 0:
+		return badSetting("unexpected path %q; write --apply, --merge or --discard before each path", paths[0])
+	}
+	for _, one := range []struct {
+		name  string
+		on    bool
+		takes string
+		with  int
+	}{
+		{"protected", f.protected, "--apply or --merge", len(f.apply) + len(f.merge)},
+		{"executable", f.executable, "--apply or --merge", len(f.apply) + len(f.merge)},
+		{"access", f.access, "--apply", len(f.apply)},
+		{"conflicts", f.conflicts, "--apply", len(f.apply)},
+	} {
+		if one.on && one.with == 0 {
+			return badSetting("--%s has no effect without %s; add it with a path, or leave --%s out", one.name, one.takes, one.name)
+		}
+	}
+	return nil
 }
 
 // reviewReport is what --json prints.
@@ -95,9 +129,6 @@ func review(ctx context.Context, s *settings, f *reviewFlags, paths []string, ou
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if f.web {
-		if len(f.apply)+len(f.discard)+len(f.merge)+len(paths) > 0 || f.asJSON {
-			return badSetting("--web shows everything; leave paths, --apply, --discard and --json out")
-		}
 		return reviewInBrowser(ctx, r, out)
 	}
 	if len(f.apply)+len(f.discard)+len(f.merge)+len(paths) == 0 && !f.asJSON && isTerminal(os.Stdin) && isTerminal(os.Stdout) {
@@ -157,9 +188,7 @@ func review(ctx context.Context, s *settings, f *reviewFlags, paths []string, ou
 		printResult(out, "merged", rep.Merged)
 		printResult(out, "applied", rep.Applied)
 		printResult(out, "discarded", rep.Dropped)
-		if rep.Snapshot != "" {
-			fmt.Fprintf(out, "to undo: mcp-sandbox snapshots restore --root %q %s\n", i.Root, rep.Snapshot)
-		}
+		printUndo(out, i.Root, rep.Snapshot, doneBy(rep.Merged)+doneBy(rep.Applied)+len(r.Unfinished()))
 	}
 	if left > 0 {
 		return exitStatus(1)
@@ -170,9 +199,20 @@ func review(ctx context.Context, s *settings, f *reviewFlags, paths []string, ou
 // mergeFiles merges the files that can be.
 func mergeFiles(ctx context.Context, r *session.Review, paths []string, choice session.StageChoice) (all session.StageResult, id string, err error) {
 	all.Done = []string{}
-	changes, _, err := r.Changes(paths)
-	if err != nil {
-		return all, "", err
+	var changes []session.StageChange
+	for _, p := range paths {
+		some, _, err := r.Changes([]string{p})
+		if err != nil {
+			return all, "", err
+		}
+		if len(some) == 0 {
+			all.Left = append(all.Left, session.StageLeft{Path: p, Why: "the session changed nothing there"})
+		}
+		for i := range some {
+			if !slices.ContainsFunc(changes, func(c session.StageChange) bool { return c.Path == some[i].Path }) {
+				changes = append(changes, some[i])
+			}
+		}
 	}
 	for i := range changes {
 		t := r.ThreeWay(ctx, &changes[i])
@@ -245,6 +285,21 @@ func onOneLine(text string) string {
 		return fmt.Sprintf("%q", text)
 	}
 	return text
+}
+
+// printUndo says how what a review did to the project is undone; nothing is where it did
+// nothing.
+func printUndo(out io.Writer, root, snapshot string, done int) {
+	if snapshot != "" && done > 0 {
+		fmt.Fprintf(out, "to undo: mcp-sandbox snapshots restore --root %s %s\n", typedWord(root), snapshot)
+	}
+}
+
+func doneBy(r *session.StageResult) int {
+	if r == nil {
+		return 0
+	}
+	return len(r.Done)
 }
 
 func printResult(out io.Writer, what string, r *session.StageResult) {

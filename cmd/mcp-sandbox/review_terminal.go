@@ -27,9 +27,7 @@ func reviewOnTerminal(ctx context.Context, r reviewer) error {
 		_, _ = io.WriteString(os.Stdout, "\x1b[?25h\x1b[?1049l")
 		restore()
 		fmt.Printf("%d applied, %d discarded, %d wait\n", s.done, s.dropped, len(s.changes))
-		if s.snapshot != "" {
-			fmt.Printf("to undo: mcp-sandbox snapshots restore --root %q %s\n", r.Info().Root, s.snapshot)
-		}
+		printUndo(os.Stdout, r.Info().Root, s.snapshot, s.done+len(r.Unfinished()))
 	}()
 	keys := make(chan string)
 	go readKeys(os.Stdin, keys)

@@ -76,9 +76,7 @@ func reviewInBrowser(ctx context.Context, r reviewer, out io.Writer) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fmt.Fprintf(out, "%d applied, %d discarded\n", w.done, w.dropped)
-	if w.snapshot != "" {
-		fmt.Fprintf(out, "to undo: mcp-sandbox snapshots restore --root %q %s\n", r.Info().Root, w.snapshot)
-	}
+	printUndo(out, r.Info().Root, w.snapshot, w.done+len(r.Unfinished()))
 	return nil
 }
 

@@ -81,8 +81,7 @@ func newSessionsList() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
-	showOnly(cmd.Flags(), "workspace", "snapshots")
-	show(cmd.Flags(), "store", "key-file")
+	showThese(cmd.Flags(), "state-dir", "config", "store", "key-file")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVar(&principal, "principal", "", "only those of this principal of a network server")
 	return cmd
@@ -142,7 +141,7 @@ func newSessionsEnd() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
-	showOnly(cmd.Flags(), "workspace", "snapshots")
+	showThese(cmd.Flags(), "state-dir", "config")
 	cmd.Flags().StringVar(&principal, "principal", "", "whose sessions, as the token file names it")
 	return cmd
 }
@@ -162,7 +161,6 @@ func newSessionsDelete() *cobra.Command {
 		},
 	}
 	s.register(cmd.Flags())
-	showOnly(cmd.Flags(), "workspace", "snapshots")
-	show(cmd.Flags(), "store", "key-file")
+	showThese(cmd.Flags(), "state-dir", "config", "snapshot-store", "store", "key-file")
 	return cmd
 }

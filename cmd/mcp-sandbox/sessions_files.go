@@ -82,7 +82,6 @@ func savedFiles(use, short string, do func(ctx context.Context, cmd *cobra.Comma
 		},
 	}
 	s.register(cmd.Flags())
-	showOnly(cmd.Flags(), "workspace", "confinement")
-	show(cmd.Flags(), "limit-file-size", "key-file")
+	showThese(cmd.Flags(), "state-dir", "config", "deny-read", "deny-secrets", "protect", "limit-file-size", "key-file")
 	return cmd
 }

@@ -84,6 +84,11 @@ func (o *setupOptions) register(cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname("root")
 }
 
+// takesServerFlags says whether a command takes flags of serve, after "--".
+func takesServerFlags(cmd *cobra.Command) bool {
+	return strings.Contains(cmd.Use, "[-- flags of serve]")
+}
+
 // splitFlags takes what comes after "--" apart.
 func splitFlags(cmd *cobra.Command, args []string) (words, flags []string) {
 	if at := cmd.ArgsLenAtDash(); at >= 0 {
@@ -162,6 +167,9 @@ func setUp(cmd *cobra.Command, f clientFormat, o setupOptions) error {
 			return badSetting("no file of rules of %s is known; leave --rules out", f.name)
 		}
 		return badSetting("--rules writes into a project; name it with --root")
+	}
+	if o.print && o.remove {
+		return badSetting("--print shows an entry and --remove takes it out; leave one of the two out")
 	}
 	e, err := o.entry(f)
 	if err != nil {

@@ -72,7 +72,8 @@ func newSnapshots() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	s.register(cmd.PersistentFlags())
-	showOnly(cmd.PersistentFlags(), "workspace", "confinement", "snapshots")
+	showThese(cmd.PersistentFlags(), append([]string{"root", "state-dir", "config", "write", "deny-read", "deny-secrets", "protect"}, ofStore...)...)
+	cmd.PersistentFlags().Lookup("root").Usage = "the workspace directory whose snapshots are meant"
 
 	// with opens the snapshots of --root around one verb.
 	with := func(do snapshotVerb) func(*cobra.Command, []string) error {

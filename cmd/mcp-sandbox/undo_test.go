@@ -112,7 +112,7 @@ func TestUndoOfExec(t *testing.T) {
 	h, root := newHost(t), t.TempDir()
 	was := tree(t, root, 30)
 	text, err := h.try("exec", "--root", root, "--", "rm -rf *")
-	if err != nil || !strings.Contains(text, `mcp-sandbox snapshots restore --root "`+root+`" `) || strings.Contains(text, "snapshot_restore") {
+	if err != nil || !strings.Contains(text, `mcp-sandbox snapshots restore --root `+root+` `) || strings.Contains(text, "snapshot_restore") {
 		t.Errorf("how to undo it: %v %s", err, text)
 	}
 	h.snapshots(root, "restore", "latest")

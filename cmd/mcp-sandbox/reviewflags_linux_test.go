@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestReviewFlags: a review ignores nothing that was asked of it, and its results say
+// what was not done.
+func TestReviewFlags(t *testing.T) {
+	p := newStagedProject(t)
+	p.session("echo 1 > a.txt; echo 2 > b.txt")
+	for _, tc := range []struct {
+		args      string
+		code      int
+		want, not string
+	}{
+		{"--apply a.txt b.txt", 2, `unexpected path "b.txt"`, "applied"},
+		{"--discard a.txt b.txt --json", 2, `unexpected path "b.txt"`, "discarded"},
+		{"--list --apply .", 2, "--list shows all stages", "applied"},
+		{"--protected", 2, "--protected has no effect without --apply or --merge", "a.txt"},
+		{"--executable --discard a.txt", 2, "--executable has no effect without --apply or --merge", "discarded"},
+		{"--access --merge a.txt", 2, "--access has no effect without --apply", "merged"},
+		{"--conflicts a.txt", 2, "--conflicts has no effect without --apply", "a.txt"},
+		{"--home workspace", 2, "home has no effect with this command", "a.txt"},
+		{"--apply none", 1, "applied: 0\nnot applied: none: the session changed nothing there\n", "to undo"},
+		{"--merge none", 1, "merged: 0\nnot merged: none: the session changed nothing there\n", "to undo"},
+		{"--merge a.txt --merge none", 1, "not merged: none: the session changed nothing there\n", "to undo"},
+		{"a.txt", 0, "+1", "b.txt"},
+		{"--apply a.txt --apply b.txt", 0, "applied: 2\nto undo: ", "not applied"},
+	} {
+		cmd := exec.Command(binary, append([]string{"review", "--root", p.dir, "--state-dir", p.state}, strings.Fields(tc.args)...)...)
+		out, _ := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != tc.code || !strings.Contains(string(out), tc.want) || strings.Contains(string(out), tc.not) {
+			t.Errorf("%s: status %d, want %d, %q and not %q:\n%s", tc.args, code, tc.code, tc.want, tc.not, out)
+		}
+	}
+}
+
+// TestUndoCommand: the command that undoes a review does what it says in a shell,
+// whatever the project's path holds, and steers no terminal.
+func TestUndoCommand(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("no bash")
+	}
+	made := filepath.Join(t.TempDir(), "made")
+	for _, root := range []string{"/plain", "/a b", "/$HOME", "/`touch " + made + "`", "/$(touch " + made + ")", `/it's "that"`, "/back\\slash", "/n\nl", "/e\x1b[31m'\\", "/u\u202ex", "/b\xff", "/\u00e9"} {
+		var line bytes.Buffer
+		printUndo(&line, root, "ID", 1)
+		if !strings.HasSuffix(line.String(), " ID\n") || strings.ContainsFunc(strings.TrimSuffix(line.String(), "\n"), orders) {
+			t.Errorf("%q: %q", root, line.String())
+		}
+		words := strings.TrimPrefix(line.String(), "to undo: mcp-sandbox")
+		out, err := exec.Command(bash, "-c", "printf '%s|'"+words).CombinedOutput()
+		if want := "snapshots|restore|--root|" + root + "|ID|"; err != nil || string(out) != want {
+			t.Errorf("%q: %q is %q in a shell, want %q: %v", root, words, out, want, err)
+		}
+		if text := asCommands("snapshot_restore snapshot_id=ID", root); "to undo: "+text+"\n" != line.String() {
+			t.Errorf("%q: exec says %q", root, text)
+		}
+	}
+	if _, err := os.Lstat(made); err == nil {
+		t.Error("a path was run")
+	}
+	var none bytes.Buffer
+	if printUndo(&none, "/plain", "ID", 0); none.Len() > 0 {
+		t.Errorf("nothing was done, and it says %q", none.String())
+	}
+}
