@@ -127,7 +127,7 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 		on(layerShare, "as large as any other session's, however many processes it has")
 	}
 	if l.p.Stage != "" {
-		on(layerStage, "the session sees the project with its own changes; the project itself changes only when a person applies them (mcp-sandbox review)")
+		on(layerStage, "the session sees the project with its own changes; the project itself changes only when they are applied (mcp-sandbox review)")
 	}
 	if len(l.p.Protect) > 0 && level != sandbox.LevelNone && (l.p.Stage == "" || len(l.cfg.Protect) > 0) {
 		off := ""
@@ -137,9 +137,12 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 		if !pl.Namespaces {
 			off = "commands can change them at this level, only the file tools refuse"
 		}
-		if off == "" {
+		switch {
+		case off == "" && l.p.Stage != "":
+			on("protected paths", "%d in the workspace; the default ones can be changed in it, and count when changes are applied", len(l.p.StageProtect))
+		case off == "":
 			on("protected paths", "%d", len(l.p.Protect))
-		} else {
+		default:
 			r.Layers = append(r.Layers, sandbox.Layer{Name: "protected paths", State: sandbox.StateOff, Detail: off})
 		}
 	}

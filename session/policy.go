@@ -192,11 +192,18 @@ func (c *Config) policyText(project bool) string {
 		hidden = append(hidden, "the usual secrets (.env*, private keys, credentials files)")
 	}
 	list("Hidden from commands and tools:", hidden)
-	protected := slices.Clone(c.Protect)
-	if project || len(c.Write) > 0 {
-		protected = append(protected, "git hooks and configuration, settings of editors and agents, shell start-up files")
+	protected, byDefault := slices.Clone(c.Protect), "git hooks and configuration, settings of editors and agents, shell start-up files"
+	if project && !c.Staged || len(c.Write) > 0 {
+		where := ""
+		if c.Staged {
+			where = " in what is writable besides the workspace"
+		}
+		protected = append(protected, byDefault+where)
 	}
 	list("Protected from changes:", protected)
+	if project && c.Staged {
+		parts = append(parts, "The workspace is staged: changes wait, and only a person applies those to "+byDefault)
+	}
 	if len(parts) == 0 {
 		return ""
 	}

@@ -169,8 +169,11 @@ func (s *Session) workTree() *os.File {
 	return s.rootFD
 }
 
-// Staged says whether the project changes only when a person applies the changes.
+// Staged says whether the project changes only when changes are applied.
 func (s *Session) Staged() bool { return s.stage != nil }
+
+// ModelApplies says whether the model may apply changes that need nobody's yes.
+func (s *Session) ModelApplies() bool { return s.stage != nil && s.config.StageApply }
 
 // StageChanges lists what the session changed at or below the paths, and shows each
 // as text. Codes: internal, invalid_argument.

@@ -50,7 +50,7 @@ type workspaceInfo struct {
 	Kept bool   `json:"kept"`
 	// Alias is where commands find it as well.
 	Alias string `json:"alias,omitempty"`
-	// Staged: files of the path change only when a person applies what was changed.
+	// Staged: files of the path change only when what was changed is applied.
 	Staged bool `json:"staged,omitempty"`
 }
 
@@ -94,7 +94,11 @@ func sessionInfo(_ context.Context, c *call) (*reply, error) {
 		kept = "kept at the end"
 	}
 	if in.Workspace.Staged {
-		kept = "staged: it changes when a person applies your changes, see stage_diff; watchers (inotify) inside are not told of the user's own edits, polling sees them"
+		who := "a person applies your changes, see stage_diff"
+		if s.ModelApplies() {
+			who = "your changes are applied, see stage_diff and stage_apply"
+		}
+		kept = "staged: it changes when " + who + "; watchers (inotify) inside are not told of the user's own edits, polling sees them"
 	}
 	fmt.Fprintf(&b, "workspace: %s (%s)\n", in.Workspace.Path, kept)
 	if in.Workspace.Alias != "" {

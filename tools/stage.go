@@ -13,7 +13,14 @@ import (
 // The three tools of a staged workspace share their words, so they share a file. They
 // are offered with --staged alone, and the last two only where the model may apply.
 
-const stagedInstructions = ` The workspace is staged: the user's files change only when the user applies your changes; stage_diff shows what is waiting. Programs that watch files are not told of the user's own edits meanwhile; have them poll.`
+// stagedInstructions tell the model of a staged workspace, and who applies what it changed.
+func stagedInstructions(modelApplies bool) string {
+	who := "the user applies your changes"
+	if modelApplies {
+		who = "your changes are applied, by stage_apply or by the user"
+	}
+	return " The workspace is staged: the user's files change only when " + who + "; stage_diff shows what is waiting. Programs that watch files are not told of the user's own edits meanwhile; have them poll."
+}
 
 func stageDiffTool() tool {
 	return tool{

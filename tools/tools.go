@@ -142,7 +142,7 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	s := &Server{manager: m, options: o, encoding: enc, log: o.Log}
 	text := instructions
 	if o.staged {
-		text += stagedInstructions
+		text += stagedInstructions(o.stageApply)
 	}
 	switch {
 	case o.Remote && o.DefaultSandbox:

@@ -25,8 +25,8 @@ type sessionSettings struct {
 func registerSession(f *pflag.FlagSet, s *settings) {
 	f.StringVar(&s.sessionFlags.manifest, "manifest", "", "JSON or TOML file: what a new workspace holds, its environment, grants and ports")
 	f.StringVar(&s.session.Name, "session", "", "name of a session that is kept on exit and resumed by the next server")
-	f.BoolVar(&s.session.Staged, "staged", false, "keep --root as it is: what sessions change waits until a person applies it with mcp-sandbox review")
-	f.StringVar(&s.sessionFlags.stageApply, "stage-apply", "person", "with --staged, who applies changes: person, or model for those that are neither protected nor executable nor in conflict")
+	f.BoolVar(&s.session.Staged, "staged", false, "keep --root as it is: what sessions change waits until it is applied with mcp-sandbox review")
+	f.StringVar(&s.sessionFlags.stageApply, "stage-apply", "person", "with --staged, who applies changes: person, or model for those that are not protected, executable, opened to others or in conflict")
 	f.StringSliceVar(&s.sessionFlags.expose, "expose", nil, "port that expose_port may open on this machine's loopback, or any")
 	f.StringSliceVar(&s.sessionFlags.auditLog, "audit-log", nil, "record every tool call, as JSON lines, in this file, on stderr, or at an http(s) address")
 	f.BoolVar(&s.sessionFlags.auditStrict, "audit-strict", false, "refuse calls that cannot be recorded")

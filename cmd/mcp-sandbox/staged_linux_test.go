@@ -18,7 +18,7 @@ func TestStaged(t *testing.T) {
 	p := newStagedProject(t)
 	before := allOf(t, p.dir)
 	c := p.serve("--stage-apply", "model")
-	if info := c.ok("session_info", nil).text(); !strings.Contains(info, "staged: it changes when a person applies") || !strings.Contains(info, "staged workspace: on") {
+	if info := c.ok("session_info", nil).text(); !strings.Contains(info, "staged: it changes when your changes are applied, see stage_diff and stage_apply") || strings.Contains(info, "Protected from changes") || !strings.Contains(info, "staged workspace: on") {
 		t.Errorf("session_info: %s", info)
 	}
 	c.ok("write_file", map[string]any{"path": "new/file.txt", "content": "new\n"})
