@@ -2,6 +2,7 @@ package gitstage
 
 import (
 	"maps"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -84,6 +85,10 @@ func goodURL(v string, c *configCheck) bool {
 		if i := strings.IndexAny(rest, "/"); i >= 0 {
 			host = rest[:i]
 		}
+		host, err := url.PathUnescape(host) // as git does
+		if err != nil {
+			return false
+		}
 		if i := strings.LastIndexByte(host, '@'); i >= 0 {
 			host = host[i+1:]
 		}
@@ -91,7 +96,8 @@ func goodURL(v string, c *configCheck) bool {
 		case "http", "https", "ssh", "git":
 			return host != "" && host[0] != '-'
 		case "file":
-			return strings.HasPrefix(rest, "/") && !c.writable(path.Clean(rest))
+			p, err := url.PathUnescape(rest)
+			return err == nil && goodLocal(p, c)
 		}
 		return false
 	}
@@ -102,7 +108,13 @@ func goodURL(v string, c *configCheck) bool {
 		}
 		return host != "" && host[0] != '-'
 	}
-	return strings.HasPrefix(v, "/") && !c.writable(path.Clean(v))
+	return goodLocal(v, c)
+}
+
+// goodLocal takes a path that the session cannot write. After a link ".." is not what
+// it reads as.
+func goodLocal(p string, c *configCheck) bool {
+	return plain(p) && p[0] == '/' && !slices.Contains(strings.Split(p, "/"), "..") && !c.writable(path.Clean(p))
 }
 
 // goodRefspec takes those by which a fetch changes no branch of the user's.

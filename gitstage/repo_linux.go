@@ -99,7 +99,9 @@ func (r *repo) scan() (staged, error) {
 				s.reftable = true
 				r.seen[p] = e.sig
 			case c == classKept && e.kind == kindFile:
-				s.kept = append(s.kept, p)
+				if !r.sameOutside(p) {
+					s.kept = append(s.kept, p)
+				}
 				r.seen[p] = e.sig
 			case c != classSilent && (e.kind == kindFile || e.kind == kindGone):
 				s.files[p] = e
@@ -110,11 +112,24 @@ func (r *repo) scan() (staged, error) {
 	err := visit("", 0)
 	for _, p := range alternates {
 		if e, err := r.upper.stat(p); err == nil && e.kind == kindFile && r.seen[p] != e.sig {
-			s.kept = append(s.kept, p)
+			if !r.sameOutside(p) {
+				s.kept = append(s.kept, p)
+			}
 			r.seen[p] = e.sig
 		}
 	}
 	return s, err
+}
+
+// sameOutside says whether a file is outside as in the stage: one that was only
+// touched, or one of those that makeSub publishes.
+func (r *repo) sameOutside(p string) bool {
+	mine, mode, err := r.upper.readMode(p)
+	if err != nil {
+		return false
+	}
+	real, realMode, err := r.real.readMode(p)
+	return err == nil && sameFile(mine, real, mode, realMode)
 }
 
 // publish copies what is new in the stage to the real directory.

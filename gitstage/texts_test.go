@@ -43,6 +43,16 @@ func TestWhatIsData(t *testing.T) {
 			t.Errorf("%s is refused for a new bare repository", spec)
 		}
 	}
+	inside := &configCheck{writable: func(p string) bool { return p == "/w" || strings.HasPrefix(p, "/w/") }}
+	for u, ok := range map[string]bool{
+		"https://h/x": true, "ssh://u@h/x": true, "git@h:x": true, "/srv/x.git": true, "file:///srv/a%20b.git": true,
+		"/w/x": false, "//w/./x": false, "file:///w/x": false, "file:///%77/x": false, "file:///%2fw/x": false, "file:///%/x": false,
+		"/srv/link/../x": false, "file:///srv/%2e%2e/x": false, "ssh://%2doProxyCommand=x/y": false, "ssh://u%40-o/x": false,
+	} {
+		if got := goodURL(u, inside); got != ok {
+			t.Errorf("%s: %v", u, got)
+		}
+	}
 	for p, want := range map[string]class{
 		"objects/pack/pack-" + a + ".bitmap": classSilent, "objects/pack/pack-" + a + ".rev": classSilent, "objects/pack/pack-" + a + ".pack": classPack,
 		"refs/replace/" + a: classKept, "refs/notes/commits": classRef,

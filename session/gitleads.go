@@ -3,10 +3,12 @@ package session
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"mcp-sandbox/gitconfig"
 	"mcp-sandbox/gitstage"
@@ -105,8 +107,28 @@ func (s *Session) gitConfigOptions(l *gitLook, dir string, made bool) gitstage.C
 		Made: made, Bare: l.bare[dir], Module: strings.Contains(dir, "/modules/"),
 		// Not every directory that the session makes is looked at.
 		Writable: func(p string) bool {
-			return slices.ContainsFunc(writable, func(w string) bool { return w != "" && (p == w || within(p, w)) })
+			return leadsInto(p, writable)
 		},
 		Tree: func(tree string) bool { return s.gitTree(l, dir, tree) },
+	}
+}
+
+// leadsInto says whether a path is in one of dirs, also by links on the way. Of /proc
+// and /dev each process has its own, and what cannot be looked at could lead anywhere.
+func leadsInto(p string, dirs []string) bool {
+	in := func(p string) bool {
+		return slices.ContainsFunc(append([]string{"/proc", "/dev"}, dirs...), func(d string) bool { return d != "" && (p == d || within(p, d)) })
+	}
+	if in(p) {
+		return true
+	}
+	for at, rest := p, ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
+		switch _, err := os.Lstat(at); {
+		case err == nil:
+			real, err := filepath.EvalSymlinks(at)
+			return err != nil || in(filepath.Join(real, rest))
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) || at == "/":
+			return true
+		}
 	}
 }

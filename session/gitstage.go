@@ -162,12 +162,7 @@ func openPublisher(root, stage *os.File, write, gitDirs []string, log *slog.Logg
 	}
 	writable := append([]string{root.Name()}, write...)
 	return gitstage.New(root, stage, gitstage.Options{UID: uid, GID: gid, Log: log, Outside: outside, Writable: func(path string) bool {
-		for _, w := range writable {
-			if path == w || within(path, w) {
-				return true
-			}
-		}
-		return false
+		return leadsInto(path, writable)
 	}})
 }
 
@@ -245,15 +240,15 @@ func (g *gitStage) publish() (notices []string) {
 	}
 	reviewed := g.session.keepGitLeft()
 	if n := len(r.Kept); n > 0 {
-		names, what := r.Kept, "git settings or files stay"
+		names, what, they := r.Kept, "git settings or files stay", "they are"
 		if n == 1 {
-			what = "git setting or file stays"
+			what, they = "git setting or file stays", "it is"
 		}
 		more := ""
 		if n > maxKeptNames {
 			names, more = names[:maxKeptNames], fmt.Sprintf(" and %d more", n-maxKeptNames)
 		}
-		notice := fmt.Sprintf("%d %s in this session, as they are not plain data to git outside: %s%s", n, what, oneLine(strings.Join(names, ", ")), more)
+		notice := fmt.Sprintf("%d %s in this session, as %s not on the list of plain data for git outside: %s%s", n, what, they, oneLine(strings.Join(names, ", ")), more)
 		if reviewed {
 			notice += "; a person can see why, and apply what can be: " + g.session.reviewCommand()
 		}

@@ -369,6 +369,15 @@ func TestGitConflict(t *testing.T) {
 	if got := p.must("status", "--porcelain"); got != "" {
 		t.Errorf("status outside: %q", got)
 	}
+	// What is outside as it is inside does not stay in the session.
+	p.must("config", "alias.st", "status")
+	p.write(".git/hooks/post-commit", "#!/bin/sh\n")
+	for _, cmd := range []string{"git worktree add -q wt -b wt && git -C wt commit -q --allow-empty -m wt", "git config alias.st status; touch .git/hooks/post-commit"} {
+		if o := c.exec(map[string]any{"cmd": cmd}); len(o.Notices) != 0 {
+			t.Errorf("%s: notices %q", cmd, o.Notices)
+		}
+	}
+	p.must("-C", "wt", "log", "-1")
 	// Refs that are not published are no setting that could run something.
 	if o := c.exec(map[string]any{"cmd": "mkdir .git/reftable; echo x > .git/reftable/tables.list; true"}); len(o.Notices) != 1 || !strings.Contains(o.Notices[0], "refs in this format are not published") {
 		t.Errorf("reftable: notices %q", o.Notices)
