@@ -257,7 +257,7 @@ func (l *lister) subdir(upper, lower int, name, p string, up, was *unix.Stat_t, 
 		if err != nil {
 			return err
 		}
-		if was.Mode&0o7777 != up.Mode&0o7777 || !sameAttributes(x, y) {
+		if (was.Mode&0o7777 != up.Mode&0o7777 || !sameAttributes(x, y)) && !l.s.asItWas(p, up, x) {
 			c := Change{Path: p, Kind: Meta}
 			l.describe(&c, up, was, x, y)
 			l.add(c, up, was)

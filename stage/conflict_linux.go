@@ -31,6 +31,14 @@ func (s *Stage) conflict(p string, kind Kind, was *unix.Stat_t) string {
 	return ""
 }
 
+// asItWas says whether the session has left the mode and attributes of a directory as
+// they were when the index was taken: it is in the upper layer for what lies in it, and
+// what the project has now is what somebody else made of it.
+func (s *Stage) asItWas(p string, up *unix.Stat_t, attributes map[string][]byte) bool {
+	base, known := s.index.files[p]
+	return known && !s.index.unsure[p] && base.mode == up.Mode && s.index.attributes[p] == attributesSum(attributes)
+}
+
 // conflictBelow looks through a directory that is about to go.
 func (s *Stage) conflictBelow(p string) string { return s.conflictIn(int(s.root.Fd()), p, p) }
 
