@@ -194,6 +194,9 @@ func endsInNumber(name string) bool {
 // parseHostPort reads "host:port". Without a port it is def; def 0 demands one.
 // IPv6 must stand in brackets.
 func parseHostPort(s string, def uint16) (endpoint, error) {
+	if strings.ContainsRune(s, '@') {
+		return endpoint{}, invalid("the host %s has a user name or password before it; leave it out of the address", quoteHost(s))
+	}
 	host, port := s, ""
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
 		host, port = s[:i], s[i+1:]
@@ -236,6 +239,10 @@ func lowerASCII(s string) string {
 // quoteHost makes hostile text safe for logs and terminals (CVE-2003-0063) and bounds it.
 func quoteHost(s string) string {
 	const most = 80
+	// What stands before an "@" can be a password.
+	if i := strings.LastIndexByte(s, '@'); i > 0 {
+		s = "..." + s[i:]
+	}
 	if len(s) > most {
 		return strconv.QuoteToASCII(s[:most]) + "..."
 	}

@@ -92,6 +92,12 @@ func TestHostPort(t *testing.T) {
 			t.Errorf("parseHostPort(%q) = %v, want a refusal", in, e)
 		}
 	}
+	// Nor does a refusal, which is recorded, say a password.
+	for _, in := range []string{"u:secret@example.com:81", "u:secret@example.com", "u:secret@[::1]:80", "u:secret@x:80:80"} {
+		if _, err := parseHostPort(in, 80); err == nil || strings.Contains(err.Error()+quoteHost(in), "secret") {
+			t.Errorf("parseHostPort(%q): %v, %s", in, err, quoteHost(in))
+		}
+	}
 }
 
 // FuzzHost holds what the rest relies on: an accepted name is plain ASCII, reads
