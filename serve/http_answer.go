@@ -220,7 +220,7 @@ func (h *HTTP) end(w *replyWriter, r *http.Request, conn *connection) {
 	}
 	err = errors.Join(err, forget(conn.key(), false))
 	if errors.Is(err, session.ErrElsewhere) {
-		w.refuse("this session is in use at another server; retry in a moment")
+		w.refuse(session.ElsewhereText(err))
 		return
 	}
 	if err != nil {

@@ -62,7 +62,7 @@ func heldBy(name string, h Holder) error {
 // errLost: another server has taken the session over, or could have, so nothing of
 // it may be told or stored.
 func errLost() error {
-	return errorf("session_not_found", nil, "the session was taken from this server during the call, and what was not stored before may be lost; call again")
+	return errorf("session_not_found", nil, "the session was taken from this server during the call, and what was not stored before may be lost; call again, and look first at what this call has done")
 }
 
 // loadEntry reads a named session's state; os.ErrNotExist when there is none.
@@ -322,15 +322,27 @@ func (c *claim) remove(id string) error {
 func (c *claim) storing(ctx context.Context, put func(context.Context) error) error {
 	c.putting.RLock()
 	defer c.putting.RUnlock()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := c.untilEnd(ctx)
 	defer cancel()
-	defer context.AfterFunc(c.puts, cancel)()
 	err := c.puts.Err()
 	if err == nil {
 		err = put(ctx)
 	}
+	return c.ended(err)
+}
+
+// untilEnd is a context that ends with the session, so that nobody waits for a store
+// that does not answer when nothing can come of it.
+func (c *claim) untilEnd(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.puts, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// ended replaces an error that the session's end has caused.
+func (c *claim) ended(err error) error {
 	if err != nil && c.puts.Err() != nil {
-		return errorf("session_not_found", err, "the session has ended; call again for a fresh one")
+		return errorf("session_not_found", err, "the session was ended during the call, and what was not stored before may be lost; call again, and look first at what this call has done")
 	}
 	return err
 }

@@ -149,5 +149,5 @@ func (s *Session) DurableText() string {
 	case d.Interval > 0:
 		return fmt.Sprintf("files are stored every %s; with the machine, what was written since is lost", d.Interval)
 	}
-	return "files are stored when the session is suspended or was quiet for 15 s; with the machine, what was written since is lost"
+	return "files are stored by snapshot_create, and when the session is suspended or was quiet for 15 s; with the machine, what was written since is lost"
 }

@@ -119,30 +119,59 @@ func TestUnreadIsNoSuccess(t *testing.T) {
 	}
 }
 
-// TestOpenIsStored: what session_open writes is stored before its id is told.
+// TestOpenIsStored: what session_open writes is stored before its id is told, also where
+// other changes are stored later.
 func TestOpenIsStored(t *testing.T) {
-	b, key := newBucket(t), Key("ann", "sandbox:1")
+	b := newBucket(t)
+	for url, d := range map[string]Durable{"http://one": {Call: true}, "http://two": {}} {
+		m, r := b.with(newWorld(t), url, Config{Durable: d})
+		manifest := []byte(`{"entries":{"a.txt":{"type":"file","content":"x"}}}`)
+		with, fork, other := Key(url, "sandbox:1"), Key(url, "sandbox:2"), Key(url, "sandbox:3")
+		for _, o := range []struct {
+			key string
+			Opening
+		}{{with, Opening{Manifest: manifest}}, {fork, Opening{Source: with, Snapshot: "latest"}}} {
+			s, err := m.Open(t.Context(), o.key, o.Opening)
+			if err != nil {
+				t.Fatal(err)
+			}
+			repo, err := s.Snapshots()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id := b.newest(t, m, o.key); id == "" {
+				t.Error("nothing is stored")
+			} else if changes, err := repo.Diff(t.Context(), id, "", ""); err != nil || len(changes) > 0 {
+				t.Errorf("not stored: %v %v", changes, err)
+			}
+		}
+		r.cut.Store(true)
+		if _, err := m.Open(t.Context(), other, Opening{Manifest: manifest}); err == nil {
+			t.Error("opened without a store")
+		}
+		r.cut.Store(false)
+	}
+}
+
+// TestTakenSnapshotIsNamed: who has asked for a snapshot and got it finds its files
+// elsewhere when the machine is lost, however often the session is stored otherwise.
+func TestTakenSnapshotIsNamed(t *testing.T) {
+	b, key := newBucket(t), Key("ann", "1")
 	w := newWorld(t)
-	m, r := b.with(w, "http://one", Config{Durable: Durable{Call: true}})
-	manifest := []byte(`{"entries":{"a.txt":{"type":"file","content":"x"}}}`)
-	s, err := m.Open(t.Context(), key, Opening{Manifest: manifest})
-	if err != nil {
-		t.Fatal(err)
+	m, r := b.with(w, "http://one", Config{})
+	s := get(t, m, key)
+	for _, text := range []string{"1", "2"} {
+		run(t, s, "echo "+text+" > f")
+		info, err := s.TakeSnapshot(t.Context(), text)
+		if err != nil || b.newest(t, m, key) != info.ID {
+			t.Errorf("the entry names %q, taken was %q, %v", b.newest(t, m, key), info.ID, err)
+		}
 	}
-	repo, err := s.Snapshots()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if id := b.newest(t, m, key); id == "" {
-		t.Error("nothing is stored")
-	} else if changes, err := repo.Diff(t.Context(), id, "", ""); err != nil || len(changes) > 0 {
-		t.Errorf("not stored: %v %v", changes, err)
-	}
-	other := Key("ann", "sandbox:2")
 	r.cut.Store(true)
-	if _, err := m.Open(t.Context(), other, Opening{Manifest: manifest}); err == nil {
-		t.Error("opened without a store")
+	if _, err := s.TakeSnapshot(t.Context(), "3"); err == nil {
+		t.Error("a snapshot that no other server would find was told as taken")
 	}
+	r.cut.Store(false)
 }
 
 // TestInterval: with Durable.Interval changes are stored in the background, those of a

@@ -211,15 +211,47 @@ func (s *Session) checkpoint(ctx context.Context, snap bool) (_ string, err erro
 	if s.unread != "" {
 		s.log.Warn("the checkpoint lacks what the workspace's owner may not read", "paths", s.unread)
 	}
+	if snap {
+		return s.snapshotID, s.nameSnapshot()
+	}
 	if err := s.saveState(); err != nil {
 		return "", err
 	}
 	s.entryID, s.entryUnread = s.snapshotID, s.unread
-	if snap {
-		// Until the next is named, whatever other snapshots there will be.
-		s.snaps.repo.Hold(s.snapshotID)
-	}
 	return s.snapshotID, nil
+}
+
+// TakeSnapshot stores the workspace for a client. Who lost the machine of a kept session
+// right after goes on with that: it was asked for and answered. Codes: those of Stop and
+// invalid_argument.
+func (s *Session) TakeSnapshot(ctx context.Context, label string) (SnapshotInfo, error) {
+	repo, err := s.Snapshots()
+	if err != nil {
+		return SnapshotInfo{}, err
+	}
+	if !s.kept || !s.owned {
+		return repo.Create(ctx, snapshot.CreateRequest{Label: label})
+	}
+	s.checkpoints.Lock()
+	defer s.checkpoints.Unlock()
+	info, err := repo.Create(ctx, snapshot.CreateRequest{Label: label})
+	if err != nil {
+		return SnapshotInfo{}, err
+	}
+	s.snapshotID, s.unread = info.ID, unreadText(info)
+	return info, s.nameSnapshot()
+}
+
+// nameSnapshot has the session's entry name its newest snapshot. The caller holds
+// checkpoints.
+func (s *Session) nameSnapshot() error {
+	if err := s.saveState(); err != nil {
+		return err
+	}
+	s.entryID, s.entryUnread = s.snapshotID, s.unread
+	// Until the next is named, whatever other snapshots there will be.
+	s.snaps.repo.Hold(s.snapshotID)
+	return nil
 }
 
 func (s *Session) savedState() savedState {

@@ -88,15 +88,23 @@ func (m *Manager) Open(ctx context.Context, key string, o Opening) (*Session, er
 	if err := e.session.writeEntries(ctx, "", entries); err != nil {
 		return nil, errors.Join(err, m.Delete(key))
 	}
-	// Like every answer, that of an open is told when it is stored.
-	if err := errors.Join(e.session.Commit(ctx), e.session.Held()); err != nil {
+	// Like every answer, that of an open is told when it is stored. What a sandbox was to
+	// begin with is stored in any case: without it, it would be another one.
+	err = nil
+	if m.state.lease != nil && (o.Snapshot != "" || len(entries) > 0) && !m.config.Durable.Call {
+		_, err = e.session.Stop(ctx)
+	}
+	if err := errors.Join(err, e.session.Commit(ctx), e.session.Held()); err != nil {
 		return nil, errors.Join(err, m.Delete(key))
 	}
 	return e.session, nil
 }
 
+// ErrAlreadyOpen is the cause of already_exists for a session of this server.
+var ErrAlreadyOpen = errors.New("the session is open")
+
 func errAlreadyOpen() error {
-	return errorf("already_exists", nil, "there is a sandbox of that name; use it as it is, or choose another name")
+	return errorf("already_exists", ErrAlreadyOpen, "there is a sandbox of that name; use it as it is, or choose another name")
 }
 
 // entriesOf reads a client's manifest, of which only entries that could be written

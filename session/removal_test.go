@@ -211,6 +211,63 @@ func (s slowStore) Delete(ctx context.Context, key string) error {
 	return s.Store.Delete(ctx, key)
 }
 
+func (s slowStore) List(ctx context.Context, prefix string) ([]snapshot.Object, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.List(ctx, prefix)
+}
+
+func (s slowStore) Has(ctx context.Context, key string) (bool, error) {
+	if err := s.wait(ctx); err != nil {
+		return false, err
+	}
+	return s.Store.Has(ctx, key)
+}
+
+func (s slowStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Get(ctx, key, off, n)
+}
+
+// TestNobodyWaitsForStoreAfterEnd: a store that takes requests and does not answer keeps
+// no call longer than its session lives.
+func TestNobodyWaitsForStoreAfterEnd(t *testing.T) {
+	b, key := newBucket(t), Key("ann", "1")
+	one, _, _ := b.server("http://one")
+	s := get(t, one, key)
+	store, err := b.store(s.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := slowStore{Store: store, began: make(chan struct{}, 1), on: make(chan struct{})}
+	fenced := fencedStore{slow, s.claim}
+	asked := map[string]func() error{
+		"list":   func() error { _, err := fenced.List(t.Context(), ""); return err },
+		"has":    func() error { _, err := fenced.Has(t.Context(), "a"); return err },
+		"get":    func() error { _, err := fenced.Get(t.Context(), "a", 0, -1); return err },
+		"delete": func() error { return fenced.Delete(t.Context(), "a") },
+	}
+	got := make(chan error, len(asked))
+	for _, ask := range asked {
+		go func() { got <- ask() }()
+		<-slow.began
+	}
+	if err := one.End(key); err != nil {
+		t.Error(err)
+	}
+	for range asked {
+		select {
+		case err := <-got:
+			wantCode(t, err, "session_not_found")
+		case <-time.After(10 * time.Second):
+			t.Fatal("a request waits for the store")
+		}
+	}
+}
+
 // TestNothingIsStoredAfterRemoval: a call that outlives its session adds no snapshot
 // that nobody would remove.
 func TestNothingIsStoredAfterRemoval(t *testing.T) {

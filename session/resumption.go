@@ -19,6 +19,14 @@ type Elsewhere struct {
 
 func (e *Elsewhere) Error() string { return ErrElsewhere.Error() }
 
+// ElsewhereText tells a client why its call was not done, for an ErrElsewhere.
+func ElsewhereText(err error) string {
+	if at := (*Elsewhere)(nil); errors.As(err, &at) && at.ID == "" && at.Name == "" {
+		return err.Error() // nobody has it: the directory is away
+	}
+	return "this sandbox is in use at another server; retry in a moment"
+}
+
 // Unwrap makes every Elsewhere an ErrElsewhere.
 func (e *Elsewhere) Unwrap() error { return ErrElsewhere }
 

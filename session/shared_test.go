@@ -451,3 +451,15 @@ func TestForeignServerEntry(t *testing.T) {
 		t.Errorf("%v", p)
 	}
 }
+
+// TestElsewhereText: no server is blamed for a directory that is away.
+func TestElsewhereText(t *testing.T) {
+	for want, err := range map[string]error{
+		"the session directory cannot be reached at the moment; retry": away(errCut),
+		"in use at another server; retry":                              heldBy("n", Holder{ID: "x", URL: "http://x"}),
+	} {
+		if got := ElsewhereText(fmt.Errorf("a call: %w", err)); !errors.Is(err, ErrElsewhere) || !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -131,7 +131,44 @@ func (f fencedStore) Delete(ctx context.Context, key string) error {
 	if !f.claim.held() {
 		return errLost()
 	}
-	return f.Store.Delete(ctx, key)
+	ctx, cancel := f.claim.untilEnd(ctx)
+	defer cancel()
+	return f.claim.ended(f.Store.Delete(ctx, key))
+}
+
+func (f fencedStore) List(ctx context.Context, prefix string) ([]snapshot.Object, error) {
+	ctx, cancel := f.claim.untilEnd(ctx)
+	defer cancel()
+	list, err := f.Store.List(ctx, prefix)
+	return list, f.claim.ended(err)
+}
+
+func (f fencedStore) Has(ctx context.Context, key string) (bool, error) {
+	ctx, cancel := f.claim.untilEnd(ctx)
+	defer cancel()
+	has, err := f.Store.Has(ctx, key)
+	return has, f.claim.ended(err)
+}
+
+func (f fencedStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	ctx, cancel := f.claim.untilEnd(ctx)
+	r, err := f.Store.Get(ctx, key, off, n)
+	if err != nil {
+		cancel()
+		return nil, f.claim.ended(err)
+	}
+	return fencedReader{r, cancel}, nil
+}
+
+// fencedReader is an object that is read until the session's end at most.
+type fencedReader struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (r fencedReader) Close() error {
+	defer r.cancel()
+	return r.ReadCloser.Close()
 }
 
 // Window is that of the store, see package snapshot.

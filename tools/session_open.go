@@ -73,7 +73,13 @@ func sessionOpen(ctx context.Context, c *call) (*reply, error) {
 	said := ""
 	var s *session.Session
 	var err error
-	if plain := o.Snapshot == "" && o.Manifest == nil && o.TTL == 0; plain && c.server.manager.Known(key) {
+	plain, known := o.Snapshot == "" && o.Manifest == nil && o.TTL == 0, false
+	if known = plain && c.server.manager.Known(key); !known {
+		s, err = c.server.manager.Open(ctx, key, o)
+		// Another call made it meanwhile.
+		known = plain && errors.Is(err, session.ErrAlreadyOpen)
+	}
+	if known {
 		said = "It existed already.\n"
 		var done func()
 		if s, done, err = c.server.manager.Use(ctx, key); err == nil {
@@ -83,8 +89,6 @@ func sessionOpen(ctx context.Context, c *call) (*reply, error) {
 			}
 			err = errors.Join(err, s.Held())
 		}
-	} else {
-		s, err = c.server.manager.Open(ctx, key, o)
 	}
 	if err != nil {
 		return nil, err

@@ -30,11 +30,7 @@ func snapshotCreate(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	repo, err := c.session.Snapshots()
-	if err != nil {
-		return nil, err
-	}
-	in, err := repo.Create(ctx, session.SnapshotRequest{Label: label})
+	in, err := c.session.TakeSnapshot(ctx, label)
 	if err != nil {
 		return nil, err
 	}

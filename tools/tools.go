@@ -248,7 +248,7 @@ func (s *Server) measured(ctx context.Context, t tool, req mcp.CallToolRequest) 
 	}
 	if refuse := CallerOf(ctx).Refuse; refuse != nil && errors.Is(err, session.ErrElsewhere) {
 		// A proxy may send the call to the server that holds the session.
-		refuse("this sandbox is in use at another server; retry in a moment")
+		refuse(session.ElsewhereText(err))
 	} else if refuse != nil && errors.Is(err, errNotBegun) {
 		refuse("the server is stopping; try again in a moment")
 	}

@@ -422,3 +422,25 @@ func TestTeamBucketAway(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 }
+
+// TestTeamOpensOnce: calls at the same time that open a sandbox of one name get the same
+// one, at whichever server.
+func TestTeamOpensOnce(t *testing.T) {
+	tm := newTeam(t)
+	one, two := tm.server(), tm.server()
+	for i := range 4 {
+		ids := make(chan string, 6)
+		for j := range cap(ids) {
+			n := []*network{one, two}[j%2]
+			go func() {
+				res := n.client(annsToken).call("session_open", map[string]any{"name": fmt.Sprintf("box%d", i)})
+				ids <- fmt.Sprint(res.IsError, strings.SplitN(res.text(), "\n", 2)[0])
+			}()
+		}
+		for range cap(ids) {
+			if got, want := <-ids, fmt.Sprintf("falsesandbox_id: name:box%d", i); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+	}
+}

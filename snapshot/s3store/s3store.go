@@ -40,7 +40,7 @@ type Options struct {
 	PathStyle            bool // bucket in the path and not in the host name
 	// Retries of one request, 0: 5. They wait longer each time.
 	Retries   int
-	Transport http.RoundTripper // nil: the client's default
+	Transport http.RoundTripper // nil: the client's default, with answerWithin
 }
 
 // ParseURL reads s3://bucket/prefix?endpoint=host:port&region=...&insecure=1&path=1.
@@ -87,6 +87,11 @@ const (
 	fetchWindow = 8 << 20
 )
 
+// answerWithin is how long a request that was sent waits for its answer to begin: a
+// store that takes requests and answers none is away, and with all retries that is
+// told before most clients give a call up. The client's own default is a minute.
+var answerWithin = 10 * time.Second
+
 // New opens a bucket, and fails if it is not there or may not be used.
 func New(ctx context.Context, o Options) (*Store, error) {
 	creds := credentials.NewStaticV4(o.AccessKey, o.SecretKey, "")
@@ -94,6 +99,14 @@ func New(ctx context.Context, o Options) (*Store, error) {
 		creds = credentials.NewChainCredentials([]credentials.Provider{
 			&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{}, &credentials.IAM{},
 		})
+	}
+	if o.Transport == nil {
+		tr, err := minio.DefaultTransport(!o.Insecure)
+		if err != nil {
+			return nil, fmt.Errorf("the certificates of this machine cannot be read: %w", err)
+		}
+		tr.ResponseHeaderTimeout = answerWithin
+		o.Transport = tr
 	}
 	lookup := minio.BucketLookupAuto
 	if o.PathStyle {

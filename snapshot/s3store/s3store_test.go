@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
@@ -192,5 +193,44 @@ func TestRequestsOfACreate(t *testing.T) {
 	list, err := r.List(context.Background())
 	if err != nil || len(list) != 20 {
 		t.Errorf("%d snapshots are kept, %v", len(list), err)
+	}
+}
+
+// TestSilentStore: a store that takes requests and answers none is told as away.
+func TestSilentStore(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := make(chan struct{})
+	hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead && strings.Trim(r.URL.Path, "/") == storetest.Bucket {
+			return // the bucket is there
+		}
+		<-silent
+	})}
+	done := make(chan struct{})
+	go func() { _ = hs.Serve(l); close(done) }()
+	t.Cleanup(func() { close(silent); _ = hs.Close(); <-done })
+	was := answerWithin
+	answerWithin = 100 * time.Millisecond
+	defer func() { answerWithin = was }()
+	st, err := New(t.Context(), Options{
+		Endpoint: l.Addr().String(), Bucket: storetest.Bucket, Insecure: true, PathStyle: true,
+		Region: "us-east-1", AccessKey: storetest.AccessKey, SecretKey: storetest.SecretKey, Retries: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, ask := range map[string]func() error{
+		"list": func() error { _, err := st.List(t.Context(), ""); return err },
+		"has":  func() error { _, err := st.Has(t.Context(), "a"); return err },
+		"get":  func() error { _, err := st.Get(t.Context(), "a", 0, -1); return err },
+		"put":  func() error { return st.Put(t.Context(), "a", strings.NewReader("x"), 1) },
+	} {
+		began := time.Now()
+		if err := ask(); err == nil || time.Since(began) > 5*time.Second {
+			t.Errorf("%s: %v after %v", what, err, time.Since(began))
+		}
 	}
 }
