@@ -61,6 +61,9 @@ func (s *Server) follow(ctx context.Context, run func() (*reply, error)) (*reply
 			case Answered:
 				return nil, errForwarded
 			case Broken:
+				if errors.Is(context.Cause(ctx), sandbox.ErrStopping) {
+					return nil, sandbox.Errorf("cancelled", errBroken, "this server stopped during the call, which ran at another one and was cancelled there; the session goes on with what the call had done: look at that, and call again")
+				}
 				return nil, sandbox.Errorf("cancelled", errBroken, "the server that ran this call stopped answering; the call may have been done in part, and what it changed may be lost: look before repeating it")
 			}
 			s.manager.Unroute(at.Name)
