@@ -323,7 +323,8 @@ func (s *Session) stopRunning() error {
 func (s *Session) Close() error { return s.end(false) }
 
 // Delete is Close, and forgets a named session: its state, its snapshots and the
-// workspace, if the server made it. A caller's directory stays as it is.
+// workspace, if the server made it. A caller's directory stays as it is, and a session in
+// whose stage changes wait is only closed: whether they go is a person's to say.
 func (s *Session) Delete() error { return s.end(true) }
 
 func (s *Session) end(forget bool) error {
@@ -334,7 +335,7 @@ func (s *Session) end(forget bool) error {
 		s.log.Info("session ended", "error", s.closeErr)
 	})
 	if !first && forget && s.kept {
-		return errors.Join(s.closeErr, s.state.deleteSaved(s.config, s.config.Name))
+		return errors.Join(s.closeErr, s.state.deleteSaved(s.config, s.config.Name, false))
 	}
 	return s.closeErr
 }
@@ -360,6 +361,9 @@ func (s *Session) finish(forget bool) (err error) {
 	s.watching.Wait()
 	saved := ran && s.allSaved()
 	errs = append(errs, s.Shutdown())
+	if forget && s.kept && s.changesWait() {
+		forget, keep = false, s.established
+	}
 	if keep && ran && s.claim.held() {
 		// After the processes have ended, so that nothing changes during the snapshot.
 		snap, err := s.owned && !saved, error(nil)

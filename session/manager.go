@@ -346,7 +346,7 @@ func (m *Manager) End(key string) error { return m.end(key, (*Session).Close) }
 func (m *Manager) Delete(key string) error {
 	err := m.end(key, (*Session).Delete)
 	if name := m.configFor(key).Name; name != "" {
-		if e := m.state.deleteSaved(m.config, name); e != nil && sandbox.CodeOf(e) != "session_not_found" {
+		if e := m.state.deleteSaved(m.config, name, false); e != nil && sandbox.CodeOf(e) != "session_not_found" {
 			err = errors.Join(err, e)
 		}
 	}

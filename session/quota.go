@@ -425,7 +425,7 @@ func (m *Manager) sweepSaved(ctx context.Context, now time.Time) {
 		if ctx.Err() != nil || !gone[name] && (err != nil || !m.tooOld(d.Created, now) && !expired(d.Until, now)) {
 			return
 		}
-		if err := m.state.deleteSaved(m.config, name); err != nil && sandbox.CodeOf(err) != "already_exists" {
+		if err := m.state.deleteSaved(m.config, name, false); err != nil && sandbox.CodeOf(err) != "already_exists" {
 			m.log.Warn("a saved session past its age could not be deleted", "error", err)
 		}
 	}

@@ -78,7 +78,7 @@ func DeleteSaved(c Config, name string) error {
 	}
 	defer st.close()
 	c.StateDir = st.dir
-	return st.deleteSaved(c, name)
+	return st.deleteSaved(c, name, true)
 }
 
 // HasState says whether a server has had dir as its state directory.
@@ -121,7 +121,9 @@ func stateThere(c Config) (*state, error) {
 	return st, err
 }
 
-func (s *state) deleteSaved(c Config, name string) error {
+// deleteSaved deletes a named session. Only a person deletes one in whose stage changes
+// wait; otherwise it stays.
+func (s *state) deleteSaved(c Config, name string, person bool) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
@@ -137,7 +139,11 @@ func (s *state) deleteSaved(c Config, name string) error {
 		held.unused()
 		return errorf("session_not_found", nil, "there is no saved session %q; list them with: mcp-sandbox sessions list", name)
 	}
-	if err := stage.Delete(stage.Dir(s.dir, d.Workspace, name)); err != nil {
+	at := stage.Dir(s.dir, d.Workspace, name)
+	if !person && c.changesWait(at, d.Workspace) {
+		return nil
+	}
+	if err := stage.Delete(at); err != nil {
 		return errorf("internal", err, "the stage of %q could not be removed; check the state directory", name)
 	}
 	if err := leftsOf(s.dir).remove(d.Workspace, name); err != nil {

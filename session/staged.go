@@ -253,6 +253,33 @@ func (s *Session) StageDiscard(ctx context.Context, paths []string) (StageResult
 	return a.Result, err
 }
 
+// changesWait says whether the stage holds what a person has not decided about.
+func (s *Session) changesWait() bool {
+	if s.stage == nil {
+		return false
+	}
+	empty, err := s.stage.Empty()
+	return err != nil || !empty
+}
+
+// changesWait is the same of a stage that no session uses, in the directory dir.
+func (c *Config) changesWait(dir, root string) bool {
+	if _, err := os.Lstat(dir); err != nil {
+		return false
+	}
+	if _, err := os.Lstat(root); os.IsNotExist(err) {
+		return false // nothing is left to apply them to
+	}
+	s, err := stage.Open(dir)
+	if err != nil {
+		return true
+	}
+	defer s.Close()
+	_ = c.openStagedGit(s, root) // without it git directories count path by path
+	empty, err := s.Empty()
+	return err != nil || !empty
+}
+
 // closeStage lets go of the stage. One without a change is not kept.
 func (s *Session) closeStage(forget bool) error {
 	if s.stage == nil {

@@ -21,7 +21,7 @@ func sessionCloseTool(o Options) tool {
 		def:     mcp.NewTool("session_close", description, hints(false, true, true, false), argument),
 		run: func(ctx context.Context, c *call) (*reply, error) {
 			if own := CallerOf(ctx).Key; own != "" && o.DefaultSandbox && !c.has(sandboxArgument) {
-				return done("ended; the next call without a sandbox_id makes a new one", c.server.manager.Delete(own))
+				return done(closed(c, "; the next call without a sandbox_id makes a new one"), c.server.manager.Delete(own))
 			}
 			id := c.required(sandboxArgument)
 			if c.err != nil {
@@ -31,7 +31,15 @@ func sessionCloseTool(o Options) tool {
 			if !c.server.manager.Known(key) {
 				return nil, refuse("session_not_found", "there is no sandbox with this sandbox_id; it may have ended already")
 			}
-			return done("ended", c.server.manager.Delete(key))
+			return done(closed(c, ""), c.server.manager.Delete(key))
 		},
 	}
+}
+
+// closed tells that a sandbox has ended, and that the end of a staged one discards nothing.
+func closed(c *call, next string) string {
+	if c.server.options.staged {
+		return "ended; while changes wait to be applied it is kept, and a call continues it"
+	}
+	return "ended" + next
 }
