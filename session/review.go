@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"mcp-sandbox/sandbox"
@@ -52,7 +53,7 @@ func OpenReview(c Config) (*Review, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return nil, errorf("session_not_found", nil, "nothing is staged there; see mcp-sandbox review --list")
+		return nil, errorf("session_not_found", nil, "%s", elsewhere(all, c.Root, c.Name))
 	case len(found) > 1:
 		return nil, errorf("invalid_argument", nil, "several directories have such a stage; name one with --root")
 	}
@@ -78,6 +79,28 @@ func OpenReview(c Config) (*Review, error) {
 	}
 	r.stage = s
 	return r, nil
+}
+
+// elsewhere says that nothing is staged for root and the session called name, and which
+// stage may be meant.
+func elsewhere(all []StageInfo, root, name string) string {
+	var names []string
+	above := ""
+	for _, i := range all {
+		switch {
+		case i.Root == root && name == "":
+			names = append(names, i.Session)
+		case root != "" && i.Session == name && strings.HasPrefix(root, i.Root+"/") && len(i.Root) > len(above):
+			above = i.Root
+		}
+	}
+	switch {
+	case len(names) > 0:
+		return "nothing of sessions without a name is staged there; choose one with --session: " + strings.Join(names, ", ")
+	case above != "":
+		return "nothing is staged there; the directory above has a stage: --root " + shellWord(above)
+	}
+	return "nothing is staged there; see mcp-sandbox review --list"
 }
 
 // Info says what is reviewed.

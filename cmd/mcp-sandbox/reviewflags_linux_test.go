@@ -72,3 +72,22 @@ func TestUndoCommand(t *testing.T) {
 		t.Errorf("nothing was done, and it says %q", none.String())
 	}
 }
+
+// TestReviewElsewhere: where nothing is staged, the error names the stage that may be
+// meant.
+func TestReviewElsewhere(t *testing.T) {
+	p := newStagedProject(t)
+	p.session("echo 1 > a.txt", "--session", "one")
+	p.session("echo 1 > a.txt", "--session", "two")
+	ask := func(dir, want string, args ...string) {
+		t.Helper()
+		cmd := exec.Command(binary, append([]string{"review", "--root", dir, "--state-dir", p.state}, args...)...)
+		if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 125 || !strings.Contains(string(out), want) {
+			t.Errorf("review of %s %q: %s, want %q", dir, args, out, want)
+		}
+	}
+	ask(p.dir, "choose one with --session: one, two\n")
+	ask(p.dir, "see mcp-sandbox review --list", "--session", "three")
+	ask(p.dir+"/dir/sub", "the directory above has a stage: --root "+p.dir+"\n", "--session", "one")
+	ask(p.dir+"/dir/sub", "see mcp-sandbox review --list")
+}
