@@ -253,3 +253,28 @@ func TestOpenStepwise(t *testing.T) {
 		}
 	}
 }
+
+// TestGapsInReport: what a session lacks is a warning where something stands open, and
+// a line of the report alone where nothing does.
+func TestGapsInReport(t *testing.T) {
+	for _, c := range []struct {
+		gap, says string
+		warns     bool
+	}{
+		{gapLowPorts, "commands cannot listen on them", false},
+		{gapHostName, "commands see the server's own", false},
+		{gapInotify, gapInotify + ": could not be set", true},
+	} {
+		l := &layout{p: &sandbox.Policy{}, id: identity{uid: 1000}}
+		r := l.report(Plan{Level: sandbox.LevelNamespaces, Namespaces: true, Network: sandbox.NetworkLoopback}, Capabilities{}, c.gap+"="+unix.EACCES.Error())
+		text := strings.Join(r.Warnings, "\n")
+		for _, layer := range r.Layers {
+			if layer.Name == c.gap && !c.warns {
+				text = string(layer.State) + ": " + layer.Detail
+			}
+		}
+		if warned := strings.Contains(strings.Join(r.Warnings, "\n"), c.gap); warned != c.warns || !strings.Contains(text, c.says) || !strings.Contains(text, "permission denied") {
+			t.Errorf("%s: warned is %v, said is %q", c.gap, warned, text)
+		}
+	}
+}

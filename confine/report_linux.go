@@ -179,6 +179,10 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 		// Nothing stands open: no warning.
 		r.Layers = append(r.Layers, sandbox.Layer{Name: gapHostName, State: sandbox.StateOff, Detail: "commands see the server's own: a filter around the server refuses sethostname (" + why + ")"})
 	}
+	if why, ok := missing[gapLowPorts]; ok {
+		// The same.
+		r.Layers = append(r.Layers, sandbox.Layer{Name: gapLowPorts, State: sandbox.StateOff, Detail: "commands cannot listen on them: the kernel refuses net.ipv4.ip_unprivileged_port_start to a session (" + why + ")"})
+	}
 	if why, ok := missing[gapGate]; ok {
 		r.Warnings = append(r.Warnings, "network: the kernel gives no second network namespace with a veth pair ("+why+"): names lead to the session's own loopback, addresses are reached through the proxy only, and ports of allowed hosts cannot be listened on at all addresses")
 	}
@@ -186,7 +190,7 @@ func (l *layout) report(pl Plan, c Capabilities, answered ...string) sandbox.Rep
 		r.Warnings = append(r.Warnings, "network: names are not answered ("+why+"): only programs that use the proxy settings reach allowed hosts")
 	}
 	for _, k := range slices.Sorted(maps.Keys(missing)) {
-		if k != gapProc && k != gapHostName && k != gapGate && k != gapGate6 && k != gapNames && k != gapConns && k != gapGitStage && k != gapGitMemory {
+		if k != gapProc && k != gapHostName && k != gapLowPorts && k != gapGate && k != gapGate6 && k != gapNames && k != gapConns && k != gapGitStage && k != gapGitMemory {
 			r.Warnings = append(r.Warnings, k+": could not be set ("+missing[k]+")")
 		}
 	}

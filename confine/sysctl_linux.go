@@ -72,7 +72,7 @@ func (s *initState) namespaceSysctls() error {
 	}
 	if err := writeSysctl(dir, prefix+"net/ipv4/ip_unprivileged_port_start", "0"); err != nil {
 		s.portsClosed = true
-		s.gap("ports below 1024", err)
+		s.gap(gapLowPorts, err)
 	}
 	return nil
 }
@@ -102,6 +102,12 @@ func writeSysctl(dir int, name, value string) error {
 	_, err = unix.Write(fd, []byte(value))
 	return err
 }
+
+// gapLowPorts names the gap of a sandbox whose commands cannot listen on ports below
+// 1024: where /proc/sys is read-only, and on some kernels that a session's uid 0 is not
+// mapped in (seen on Ubuntu's 6.8.0-31, not on Debian's 6.1 and 6.12). There the setting
+// seems to have no owner, until "sysctl: always initialize i_uid/i_gid" (Linux 6.11).
+const gapLowPorts = "ports below 1024"
 
 // gapHostName names the gap of a sandbox that has the server's host name.
 const gapHostName = "host name"
