@@ -36,7 +36,18 @@ const (
 	callBind     // dir: the socket, path: the address, flags: its length
 	callConnect  // as callBind
 	callSocket
+	callChmod
+	callSetxattr
+	callLsetxattr
+	callSetxattrat
 )
+
+// setxattrat is the number of setxattrat(2) (Linux 6.13) on every architecture.
+const setxattrat = 463
+
+// isChange says whether a call changes something else than names and content. Only a
+// stage of git directories asks for it.
+func (k callKind) isChange() bool { return k >= callChmod }
 
 // request is one call of a command.
 type request struct {
@@ -102,6 +113,12 @@ func (t *supervisorThread) do(q *request) reply {
 		return reply{err: unix.EAFNOSUPPORT, fd: none}
 	case callRename, callLink:
 		return t.pair(q)
+	case callChmod:
+		return t.chmod(q)
+	case callSetxattr, callLsetxattr:
+		return t.setXattr(q)
+	case callSetxattrat:
+		return failed(unix.ENOSYS) // as on a kernel before it
 	case callSymlink:
 		target, err := q.who.name(q.args[q.path])
 		if err != nil {

@@ -128,7 +128,7 @@ func (s *initState) installSupervisor() error {
 
 // install puts the filter on the calling thread.
 func (v *notifySupervisor) install() error {
-	prog := supervisorFilter(v.files, v.staged, v.s.cfg.Network)
+	prog := supervisorFilter(v.files, v.s.git != nil, v.staged, v.s.cfg.Network)
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	install := func(flags uintptr) (uintptr, unix.Errno) {
 		fd, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog)))
@@ -153,9 +153,9 @@ func (v *notifySupervisor) install() error {
 }
 
 // supervisorFilter hands the supervised calls to the listener, with files also those
-// that change names, with renames those that rename. Opens that only
+// that change names, with changes those that change modes, with renames those that rename. Opens that only
 // read and make nothing pass: their flags are in a register.
-func supervisorFilter(files, renames bool, network sandbox.Network) []unix.SockFilter {
+func supervisorFilter(files, changes, renames bool, network sandbox.Network) []unix.SockFilter {
 	const (
 		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
@@ -168,7 +168,7 @@ func supervisorFilter(files, renames bool, network sandbox.Network) []unix.SockF
 			prog = append(prog, networkFilter(c, network)...)
 			continue
 		}
-		if !files && !(renames && c.kind == callRename) {
+		if !files && !(renames && c.kind == callRename) || c.kind.isChange() && !changes {
 			continue
 		}
 		if c.kind != callOpen || c.flags < 0 {

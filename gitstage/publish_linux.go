@@ -165,7 +165,7 @@ func (p *Publisher) each(f func(*repo) error) error {
 			}
 			r := p.repos[rel]
 			if r == nil || r.bare {
-				r = &repo{p: p, rel: rel, seen: map[string]sig{}}
+				r = &repo{p: p, rel: rel, title: titleOf(rel), seen: map[string]sig{}}
 				p.repos[rel] = r
 			}
 			if err := r.run(n+"/upper", f); err != nil {
@@ -174,6 +174,15 @@ func (p *Publisher) each(f func(*repo) error) error {
 		}
 		return errors.Join(errs...)
 	})
+}
+
+// titleOf is what stands before the names of a git directory's settings and files in
+// results: nothing for the one of the workspace, which can lie outside.
+func titleOf(rel string) string {
+	if rel == ".git" || path.IsAbs(rel) {
+		return ""
+	}
+	return rel
 }
 
 // gitDir opens a git directory of the workspace, or one outside.
@@ -216,7 +225,7 @@ func (r *repo) run(upper string, f func(*repo) error) error {
 type repo struct {
 	p     *Publisher
 	rel   string
-	title string // of a module or worktree in it
+	title string // what names it in results, see titleOf
 
 	upper, real tree // while run
 	bare        bool // of which parts alone are staged, in the stages that begin with stage

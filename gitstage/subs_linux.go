@@ -27,7 +27,7 @@ func (r *repo) publishSubs(out *Report) error {
 	for _, p := range r.subDirs() {
 		sub := r.subs[p]
 		if sub == nil {
-			sub = &repo{p: r.p, rel: r.rel + "/" + p, title: p, seen: map[string]sig{}, linked: strings.HasPrefix(p, "worktrees/")}
+			sub = &repo{p: r.p, rel: r.rel + "/" + p, title: path.Join(r.title, p), seen: map[string]sig{}, linked: strings.HasPrefix(p, "worktrees/")}
 			r.subs[p] = sub
 		}
 		if r.check != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 )
@@ -39,7 +40,7 @@ func (r *repo) view() (v View, err error) {
 		return v, j.fail[0]
 	}
 	for _, p := range r.subDirs() {
-		sub := &repo{p: r.p, rel: r.rel + "/" + p, title: p, seen: map[string]sig{}, linked: strings.HasPrefix(p, "worktrees/")}
+		sub := &repo{p: r.p, rel: r.rel + "/" + p, title: path.Join(r.title, p), seen: map[string]sig{}, linked: strings.HasPrefix(p, "worktrees/")}
 		if _, err := r.real.stat(p + "/HEAD"); err != nil {
 			ok := true
 			if !sub.linked {

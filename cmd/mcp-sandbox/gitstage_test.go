@@ -378,6 +378,13 @@ func TestGitConflict(t *testing.T) {
 		}
 	}
 	p.must("-C", "wt", "log", "-1")
+	// Of two repositories each is named.
+	if o := c.exec(map[string]any{"cmd": "git config core.pager x"}); len(o.Notices) != 1 || !strings.Contains(o.Notices[0], ": core.pager;") {
+		t.Errorf("notices %q", o.Notices)
+	}
+	if o := c.exec(map[string]any{"cmd": "git init -q n; git -C n config core.pager x"}); len(o.Notices) != 1 || !strings.Contains(o.Notices[0], ": n/.git/core.pager;") {
+		t.Errorf("notices %q", o.Notices)
+	}
 	// Refs that are not published are no setting that could run something.
 	if o := c.exec(map[string]any{"cmd": "mkdir .git/reftable; echo x > .git/reftable/tables.list; true"}); len(o.Notices) != 1 || !strings.Contains(o.Notices[0], "refs in this format are not published") {
 		t.Errorf("reftable: notices %q", o.Notices)
