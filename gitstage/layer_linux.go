@@ -272,9 +272,14 @@ func (l *Layer) repository(dir string) bool {
 	return true
 }
 
+// Wrote has the texts, before and after, of the configurations that the last Publish
+// wrote, by path.
+func (l *Layer) Wrote() map[string][2]string { return l.p.wrote }
+
 // Publish publishes what waits in a git directory, if it is what Look saw. conflicts
 // name what was changed on both sides, and where the session's side is now.
 func (l *Layer) Publish(dir, seen string) (conflicts []string, err error) {
+	l.p.wrote = map[string][2]string{}
 	err = asOwner(l.p.o.UID, l.p.o.GID, func() error {
 		r := &repo{p: l.p, rel: dir, seen: map[string]sig{}}
 		made, ran := false, false

@@ -82,12 +82,14 @@ func (j *job) publishConfig() error {
 	}
 	var kept, conflicts []string
 	base := maps.Clone(j.config)
+	var wrote [2]string
 	err = waitLocked(func() error {
 		return j.real.locked("config", 0o644, func() ([]byte, error) {
 			real, _, err := j.real.config("config")
 			if err != nil {
 				return nil, err
 			}
+			wrote = [2]string{real.Text()}
 			var changed bool
 			changed, kept, conflicts, err = mergeConfig(real, base, variables(session), j.fresh, j.configCheck())
 			if err != nil {
@@ -96,11 +98,15 @@ func (j *job) publishConfig() error {
 			if !changed {
 				return nil, nil
 			}
-			return []byte(real.Text()), nil
+			wrote[1] = real.Text()
+			return []byte(wrote[1]), nil
 		})
 	})
 	if err == nil {
 		j.config = base
+	}
+	if err == nil && wrote[1] != "" && j.p.wrote != nil {
+		j.p.wrote[path.Join(j.rel, "config")] = wrote
 	}
 	for _, k := range kept {
 		j.out.Kept = append(j.out.Kept, path.Join(j.title, k))

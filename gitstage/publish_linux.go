@@ -39,8 +39,9 @@ type Publisher struct {
 	mu          sync.Mutex
 	repos       map[string]*repo // by path in the workspace
 	reported    map[string]bool
-	bases       map[string]base   // of a Layer
-	shown       map[string]string // by directory, while a Layer publishes: what identifies what was looked at
+	bases       map[string]base      // of a Layer
+	shown       map[string]string    // by directory, while a Layer publishes: what identifies what was looked at
+	wrote       map[string][2]string // by path: configurations that a Layer's last Publish wrote, before and after
 }
 
 // New opens the workspace and the stage by their descriptors, of which it keeps

@@ -53,7 +53,7 @@ func OpenReview(c Config) (*Review, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return nil, errorf("session_not_found", nil, "%s", elsewhere(all, c.Root, c.Name))
+		return nil, errorf("session_not_found", nil, "%s", otherStageHint(all, c.Root, c.Name))
 	case len(found) > 1:
 		return nil, errorf("invalid_argument", nil, "several directories have such a stage; name one with --root")
 	}
@@ -81,9 +81,9 @@ func OpenReview(c Config) (*Review, error) {
 	return r, nil
 }
 
-// elsewhere says that nothing is staged for root and the session called name, and which
+// otherStageHint says that nothing is staged for root and the session called name, and which
 // stage may be meant.
-func elsewhere(all []StageInfo, root, name string) string {
+func otherStageHint(all []StageInfo, root, name string) string {
 	var names []string
 	above := ""
 	for _, i := range all {

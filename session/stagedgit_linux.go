@@ -66,4 +66,6 @@ func (g stagedGit) Reload() { g.layer.Reload() }
 
 func (g stagedGit) Publish(dir, seen string) ([]string, error) { return g.layer.Publish(dir, seen) }
 
+func (g stagedGit) Wrote() map[string][2]string { return g.layer.Wrote() }
+
 func (g stagedGit) Close() { g.layer.Close() }

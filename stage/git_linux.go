@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"io"
 	"os"
 	"path"
 	"slices"
@@ -120,12 +121,14 @@ func gitChange(dir string, v *GitView) Change {
 
 // takeGit publishes a git directory.
 func (a *applier) takeGit(c *Change) {
+	agreed := a.s.agreedTexts(c.Path)
 	conflicts, err := a.s.Git.Publish(c.Path, c.Seen)
 	if err != nil {
 		a.left(c.Path, reason(err))
 		return
 	}
 	a.finished(c.Path)
+	a.s.noteWritten(agreed)
 	for _, text := range conflicts {
 		a.res.Left = append(a.res.Left, Left{c.Path, text})
 	}
@@ -158,6 +161,59 @@ func (s *Stage) noteGit(dir string, fresh bool) {
 		s.index.files[p] = sigOf(st)
 		delete(s.index.unsure, p)
 	})
+}
+
+// agreedTexts are the configurations in a git directory that the project has as the index
+// knows them.
+func (s *Stage) agreedTexts(dir string) map[string]string {
+	out := map[string]string{}
+	for p, base := range s.index.files {
+		if path.Base(p) != "config" || !strings.HasPrefix(p, dir+"/") || s.index.unsure[p] {
+			continue
+		}
+		if text, g, ok := s.smallText(p); ok && g == base {
+			out[p] = text
+		}
+	}
+	return out
+}
+
+// noteWritten has the index know what publishing made of texts that agreed, so that it
+// does not conflict with what else the session has in the same file. What somebody changed
+// before, in between or since is not noted.
+func (s *Stage) noteWritten(agreed map[string]string) {
+	for p, wrote := range s.Git.Wrote() {
+		if text, ok := agreed[p]; !ok || text != wrote[0] {
+			continue
+		}
+		if text, g, ok := s.smallText(p); ok && text == wrote[1] {
+			s.index.files[p] = g
+		}
+	}
+}
+
+// smallText reads a file of the project, with its state; not if it is large, or changes
+// meanwhile.
+func (s *Stage) smallText(p string) (string, sig, bool) {
+	parent, err := treecopy.Open(int(s.root.Fd()), path.Dir(p))
+	if err != nil {
+		return "", sig{}, false
+	}
+	defer unix.Close(parent)
+	f, err := openFile(parent, path.Base(p))
+	if err != nil {
+		return "", sig{}, false
+	}
+	defer f.Close()
+	var before, after unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &before) != nil || before.Mode&unix.S_IFMT != unix.S_IFREG || before.Size > maxText {
+		return "", sig{}, false
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxText+1))
+	if err != nil || unix.Fstat(int(f.Fd()), &after) != nil || sigOf(&after) != sigOf(&before) {
+		return "", sig{}, false
+	}
+	return string(b), sigOf(&after), true
 }
 
 // discardGit takes back what a change of a git directory stands for; kept are changes

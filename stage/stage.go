@@ -91,6 +91,9 @@ type Git interface {
 	// Publish fails if what waits is no more what Seen is of. conflicts name what was
 	// changed on both sides, and where the session's is.
 	Publish(dir, seen string) (conflicts []string, err error)
+	// Wrote has the texts, before and after, of files that the last Publish wrote and
+	// that are also decided about path by path.
+	Wrote() map[string][2]string
 	Close()
 }
 
