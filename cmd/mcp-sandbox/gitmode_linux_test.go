@@ -17,8 +17,8 @@ func TestGitModes(t *testing.T) {
 	python := func(lines string) string { return "python3 - <<'E'\nimport os,sys,ctypes\n" + lines + "\nE" }
 	for name, way := range map[string]string{
 		"path":       `for d in $DIRS; do chmod +x $d/hooks/post-commit; done; for d in $DIRS; do chmod 0 $d/objects; done`,
-		"directory":  `for d in $DIRS; do chmod 0 $d/hooks $d/objects $d; done`,
-		"link":       `for d in $DIRS; do ln -s $PWD/$d/hooks/post-commit l; chmod +x l; rm l; ln -s $PWD/$d l; chmod 0 l/objects/; chmod 0 l/; rm l; done`,
+		"directory":  `for d in $DIRS; do chmod 700 $d/hooks $d/objects $d; done`,
+		"link":       `for d in $DIRS; do ln -s $PWD/$d/hooks/post-commit l; chmod +x l; rm l; ln -s $PWD/$d l; chmod 700 l/objects/; chmod 700 l/; rm l; done`,
 		"descriptor": python("for d in os.environ['DIRS'].split():\n for n,m in(('hooks/post-commit',0o755),('objects',0)):\n  f=os.open(d+'/'+n,os.O_RDONLY)\n  for c in(lambda:os.fchmod(f,m),lambda:os.chmod('/proc/self/fd/%d'%f,m),lambda:os.chmod('/dev/fd/%d'%f,m),lambda:ctypes.CDLL(None).syscall(452,f,b'',m,0x1000)):\n   try:c()\n   except OSError:pass"),
 		"list":       python("a=b'\\2\\0\\0\\0'+b''.join(t.to_bytes(2,'little')+p.to_bytes(2,'little')+b'\\xff'*4 for t,p in((1,7),(4,5),(32,5)))\nfor d in os.environ['DIRS'].split():\n p=d+'/hooks/post-commit'\n f=os.open(p,os.O_RDONLY)\n for x in(p,f):\n  try:os.setxattr(x,'system.posix_acl_access',a)\n  except OSError:pass"),
 	} {
