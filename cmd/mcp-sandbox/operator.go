@@ -13,7 +13,7 @@ import (
 // of a workspace are the model's to choose, and a terminal takes orders from what
 // it shows: to set its title, to fill the clipboard, to hide or reorder lines
 // (CVE-2003-0063 and its like). So what is not text is escaped where a terminal
-// reads, and left as it is for a file or a pipe.
+// reads, and left as it is for a file or a pipe; a review escapes it everywhere.
 func operator(f *os.File) io.Writer {
 	if isTerminal(f) {
 		return &escaper{f}

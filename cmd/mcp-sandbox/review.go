@@ -43,7 +43,11 @@ func newReview() *cobra.Command {
 			if err := r.check(args); err != nil {
 				return err
 			}
-			return review(cmd.Context(), &s, &r, args, cmd.OutOrStdout())
+			out := cmd.OutOrStdout()
+			if !r.asJSON {
+				out = &escaper{out} // also for a pager, which may pass orders on
+			}
+			return review(cmd.Context(), &s, &r, args, out)
 		},
 	}
 	s.register(cmd.Flags())

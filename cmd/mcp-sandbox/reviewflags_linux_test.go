@@ -41,6 +41,21 @@ func TestReviewFlags(t *testing.T) {
 	}
 }
 
+// TestReviewPiped: the text of a review steers no terminal behind a pager either.
+func TestReviewPiped(t *testing.T) {
+	p := newStagedProject(t)
+	p.session(`printf 'a\033[2J\rb\342\200\256c\n' > a.txt; : > "$(printf 'n\033[1m')"; git init -q 2>/dev/null && git config core.fsmonitor "$(printf 'f\033[8m')"; true`)
+	for _, args := range [][]string{nil, {"a.txt"}, {"--apply", "."}, {"--list"}} {
+		out, _ := exec.Command(binary, append([]string{"review", "--root", p.dir, "--state-dir", p.state}, args...)...).CombinedOutput()
+		if len(out) == 0 || strings.ContainsFunc(strings.NewReplacer("\n", "", "\t", "").Replace(string(out)), orders) {
+			t.Errorf("%q: %q", args, out)
+		}
+		if (args == nil || args[0] == "a.txt") && !strings.Contains(string(out), `+a\x1b[2J\x0db\u202ec`) {
+			t.Errorf("%q: %q", args, out)
+		}
+	}
+}
+
 // TestUndoCommand: the command that undoes a review does what it says in a shell,
 // whatever the project's path holds, and steers no terminal.
 func TestUndoCommand(t *testing.T) {
