@@ -317,6 +317,8 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = r.Clone(ctx)
 		r.URL.Path, r.URL.RawPath = path, ""
 	}
+	large, written := h.largeAnswer(principal)
+	defer written()
 	reply := newReplyWriter(w)
 	reply.valid = by.valid
 	defer reply.finish()
@@ -335,7 +337,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.answerSSE(reply, r.WithContext(ctx))
 		return
 	}
-	h.answer(reply, r.WithContext(from(ctx, func(c *tools.Caller) { c.Notifier, c.Refuse = reply, reply.refuse })))
+	h.answer(reply, r.WithContext(from(ctx, func(c *tools.Caller) { c.Notifier, c.Refuse, c.Large = reply, reply.refuse, large })))
 }
 
 // route splits a path into the endpoint and the name of a sandbox behind it, ""

@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"context"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -11,6 +13,7 @@ import (
 type principalQuota struct {
 	calls          int           // requests in flight
 	large          int           // bodies past largeBody arriving
+	answers        chan struct{} // a place for each large answer
 	newSessions    *rate.Limiter // sessions it may create
 	promptRefusals *rate.Limiter // refusals sent without delay
 	bytes          *rate.Limiter // of bodies past unpacedBytes
@@ -21,6 +24,7 @@ func (h *HTTP) quota(principal string) *principalQuota {
 	s := h.quotas[principal]
 	if s == nil {
 		s = &principalQuota{
+			answers:        make(chan struct{}, maxLarge),
 			newSessions:    rate.NewLimiter(rate.Limit(h.options.MaxNew)/8, h.options.MaxNew),
 			promptRefusals: rate.NewLimiter(promptRefusalsPerSecond, promptRefusals),
 			bytes:          rate.NewLimiter(bodyRate, maxBody),
@@ -58,6 +62,40 @@ func (h *HTTP) acquireLargeBody(principal string) bool {
 	}
 	s.large++
 	return true
+}
+
+// largeAnswer gives a request's tools.Caller.Large, and what ends it when the answer has
+// been written: a client that does not read keeps its answer in memory here, several
+// times its size.
+func (h *HTTP) largeAnswer(principal string) (take func(context.Context) error, release func()) {
+	h.mu.Lock()
+	places := h.quota(principal).answers
+	h.mu.Unlock()
+	var mu sync.Mutex
+	var taken, over bool
+	take = func(ctx context.Context) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if taken || over {
+			return nil
+		}
+		select {
+		case places <- struct{}{}:
+			taken = true
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-h.stop.Done():
+			return context.Cause(h.stop)
+		}
+	}
+	return take, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if over = true; taken {
+			<-places
+		}
+	}
 }
 
 func (h *HTTP) releaseLargeBody(principal string) {

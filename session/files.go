@@ -10,6 +10,7 @@ const MaxByteRange = workspace.MaxByteRange
 type (
 	ReadRequest  = workspace.ReadRequest
 	ByteRequest  = workspace.ByteRequest
+	ByteResult   = workspace.ByteResult
 	WriteRequest = workspace.WriteRequest
 	WriteMode    = workspace.WriteMode
 	ListRequest  = workspace.ListRequest

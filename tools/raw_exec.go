@@ -66,11 +66,14 @@ func rawExec(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.rawOutcome(res)
+	return c.rawOutcome(ctx, res)
 }
 
 // rawOutcome is the reply about a command.
-func (c *call) rawOutcome(r session.Result) (*reply, error) {
+func (c *call) rawOutcome(ctx context.Context, r session.Result) (*reply, error) {
+	if len(r.Output) > largeReply || r.Stderr != nil && len(r.Stderr.Text) > largeReply {
+		_ = c.large(ctx) // a cancelled call has this result all the same
+	}
 	out := rawResult{
 		Stdout: rawText(r.Output, r.Dropped, r.Cut), AwaitingInput: r.AwaitingInput, TimedOut: r.TimedOut,
 		WallTimeSeconds: toMillisecond(time.Since(c.began).Seconds()), Notices: append(c.notes, r.Notices...),

@@ -34,6 +34,11 @@ func rawExport(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
+	if r.Limit > largeReply {
+		if err := c.large(ctx); err != nil {
+			return nil, err
+		}
+	}
 	part, err := c.session.Export(ctx, r)
 	if err != nil {
 		return nil, err

@@ -41,5 +41,5 @@ func rawInput(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.rawOutcome(res)
+	return c.rawOutcome(ctx, res)
 }

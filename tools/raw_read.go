@@ -34,7 +34,7 @@ func rawRead(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	f, err := c.session.Files().ReadBytes(ctx, req)
+	f, err := c.readBytes(ctx, req)
 	if err != nil {
 		return nil, err
 	}

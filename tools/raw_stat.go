@@ -9,8 +9,12 @@ import (
 	"mcp-sandbox/session"
 )
 
-// mostListed is the most names that one directory is listed with.
-const mostListed = 20_000
+// mostListed is the most names that one directory is listed with; largeList of them make
+// a large reply.
+const (
+	mostListed = 20_000
+	largeList  = 2_000
+)
 
 func rawStatTool() tool {
 	return tool{
@@ -53,6 +57,11 @@ func rawStat(ctx context.Context, c *call) (*reply, error) {
 		res, err := c.session.Files().List(ctx, session.ListRequest{Path: path, Depth: 1, All: true, Max: mostListed})
 		if err != nil {
 			return nil, err
+		}
+		if len(res.Entries) > largeList {
+			if err := c.large(ctx); err != nil {
+				return nil, err
+			}
 		}
 		entries := make([]rawEntry, len(res.Entries))
 		for i, e := range res.Entries {

@@ -33,7 +33,7 @@ func readBase64(ctx context.Context, c *call) (*reply, error) {
 			req.Limit = min(req.Limit, asked)
 		}
 	}
-	f, err := c.session.Files().ReadBytes(ctx, req)
+	f, err := c.readBytes(ctx, req)
 	if err != nil {
 		return nil, err
 	}

@@ -99,10 +99,10 @@ func readResource(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	f, err := c.session.Files().ReadBytes(ctx, session.ByteRequest{Path: path})
+	f, err := c.readBytes(ctx, session.ByteRequest{Path: path})
 	if codeOf(err) == "path_outside_workspace" || codeOf(err) == "not_found" {
 		// Not from the root of the file system, then from that of the workspace.
-		g, below := c.session.Files().ReadBytes(ctx, session.ByteRequest{Path: strings.TrimLeft(path, "/")})
+		g, below := c.readBytes(ctx, session.ByteRequest{Path: strings.TrimLeft(path, "/")})
 		if code := codeOf(below); code != "not_found" && code != "path_outside_workspace" {
 			f, err = g, below
 		}

@@ -236,6 +236,10 @@ func (s *Server) handler(t tool) server.ToolHandlerFunc {
 // measured runs a call that is recorded and counted.
 func (s *Server) measured(ctx context.Context, t tool, req mcp.CallToolRequest) (*reply, error) {
 	began := time.Now()
+	wait := CallerOf(ctx).Large
+	if wait != nil && asksLarge(t, req) {
+		_ = wait(ctx) // a cancelled call says so itself
+	}
 	r, err := s.audited(ctx, t, req)
 	r, err = s.stopped(ctx, r, err)
 	if errors.Is(err, errForwarded) {
@@ -245,6 +249,9 @@ func (s *Server) measured(ctx context.Context, t tool, req mcp.CallToolRequest) 
 	s.options.Metrics.Call(t.def.Name, codeOf(err), took)
 	if s.options.Spans != nil {
 		s.options.Spans.call(req, t.def.Name, codeOf(err), s.clientName(ctx, t, req), began, took)
+	}
+	if wait != nil && r != nil && len(r.text) > largeReply {
+		_ = wait(ctx) // a cancelled call has its result all the same
 	}
 	if refuse := CallerOf(ctx).Refuse; refuse != nil && errors.Is(err, session.ErrElsewhere) {
 		// A proxy may send the call to the server that holds the session.
