@@ -231,8 +231,9 @@ type repo struct {
 	upper, real tree // while run
 	bare        bool // of which parts alone are staged, in the stages that begin with stage
 	stage       string
-	linked      bool // of a linked worktree: its objects, refs and settings are elsewhere
-	made        bool // a module or worktree that this session made
+	linked      bool  // of a linked worktree: its objects, refs and settings are elsewhere
+	common      *repo // where that is, while published
+	made        bool  // a module or worktree that this session made
 	seen        map[string]sig
 	sent        map[string]bool // objects and packs that this session published
 	subs        map[string]*repo

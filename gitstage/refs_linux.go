@@ -219,6 +219,10 @@ const undoFor = 30 * 24 * time.Hour
 
 // keepUndo keeps what a ref pointed to reachable, unless its new value does.
 func (r *repo) keepUndo(name, old, want string) error {
+	if c := r.common; c != nil {
+		c.after = c.refs
+		return c.keepUndo("worktrees/"+path.Base(r.rel)+"/"+name, old, want)
+	}
 	if !isOID(old) || isOID(want) && r.real.leadsTo(want, old) {
 		return nil
 	}

@@ -163,8 +163,15 @@ func (r *repo) publish() (Report, error) {
 			return out, err
 		}
 	}
-	if !r.linked {
-		n, err := r.publishObjects(objectTree{r.upper, "objects"})
+	objects := r
+	if r.linked {
+		// Its HEAD and its index name objects as well, and those are published after it.
+		if objects = r.common; len(news.files) == 0 {
+			objects = nil
+		}
+	}
+	if objects != nil {
+		n, err := objects.publishObjects(objectTree{objects.upper, "objects"})
 		out.Published += n
 		if err != nil {
 			return out, errors.Join(append(errs, err)...)

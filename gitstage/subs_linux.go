@@ -28,6 +28,9 @@ func (r *repo) publishSubs(out *Report) error {
 		sub := r.subs[p]
 		if sub == nil {
 			sub = &repo{p: r.p, rel: r.rel + "/" + p, title: path.Join(r.title, p), seen: map[string]sig{}, linked: strings.HasPrefix(p, "worktrees/")}
+			if sub.linked {
+				sub.common = r
+			}
 			r.subs[p] = sub
 		}
 		if r.check != nil {

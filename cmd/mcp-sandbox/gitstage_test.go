@@ -403,6 +403,8 @@ func TestGitHistoryStays(t *testing.T) {
 		"refs":    "rm -rf .git/refs/heads/* .git/packed-refs .git/logs; git update-ref -d refs/heads/main",
 		"objects": "rm -rf .git/objects",
 		"stashes": "git stash clear; git reflog expire --expire=now --all; git gc -q --prune=now",
+		"linked":  "git -C det update-ref --no-deref HEAD HEAD~1",
+		"symref":  "git -C det symbolic-ref HEAD refs/heads/none",
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newGitProject(t).repository()
@@ -420,10 +422,13 @@ func TestGitHistoryStays(t *testing.T) {
 				p.write("b", text)
 				p.must("stash", "-q")
 			}
-			had := strings.Fields(p.must("rev-parse", "main", "side", "v1", "stash@{0}", "stash@{1}"))
+			p.must("worktree", "add", "-q", "--detach", "det")
+			p.must("-C", "det", "commit", "-q", "--allow-empty", "-m", "six")
+			had := strings.Fields(p.must("rev-parse", "main", "side", "v1", "stash@{0}", "stash@{1}") + p.must("-C", "det", "rev-parse", "HEAD"))
 			c := p.serve()
 			c.exec(map[string]any{"cmd": cmd})
 			c.stop()
+			_ = os.RemoveAll(filepath.Join(p.dir, ".git/worktrees/det/logs")) // as when it has expired
 			p.must("gc", "-q", "--prune=now")
 			all := p.must("rev-list", "--all", "--reflog")
 			for _, oid := range had {
