@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +27,8 @@ type workspaceWatch struct {
 	used  int64
 	at    time.Time
 	took  time.Duration
+	kills map[int]func() // of processes that are not the table's
+	last  int
 }
 
 // measure walks the workspace unless that was done within fresh. It walks below
@@ -131,6 +135,28 @@ func (s *Session) grow(n int64) error {
 	return nil
 }
 
+// OnOverLimit has kill called when the workspace holds more than it may, for a process
+// that the caller has started itself, until stop.
+func (s *Session) OnOverLimit(kill func()) (stop func()) {
+	w := s.watch
+	if w == nil {
+		return func() {}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last++
+	n := w.last
+	if w.kills == nil {
+		w.kills = map[int]func(){}
+	}
+	w.kills[n] = kill
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.kills, n)
+	}
+}
+
 // watchWorkspace runs until the session is closed.
 func (s *Session) watchWorkspace() {
 	for {
@@ -151,7 +177,10 @@ func (s *Session) watchWorkspace() {
 				running = append(running, p.ID)
 			}
 		}
-		if len(running) == 0 {
+		w.mu.Lock()
+		kills := slices.Collect(maps.Values(w.kills))
+		w.mu.Unlock()
+		if len(running)+len(kills) == 0 {
 			continue
 		}
 		if used, _ := w.measure(s, 0); used <= w.limit {
@@ -161,6 +190,9 @@ func (s *Session) watchWorkspace() {
 		for _, id := range running {
 			// Not by s.Kill, which would take the sentence for a result nobody reads.
 			_, _ = s.table.Kill(context.Background(), id, syscall.SIGKILL)
+		}
+		for _, kill := range kills {
+			kill()
 		}
 	}
 }

@@ -163,6 +163,7 @@ func stream(ctx context.Context, sess *session.Session, line string, tty bool, i
 	if err != nil {
 		return 0, err
 	}
+	defer sess.OnOverLimit(func() { _ = p.SignalTree(syscall.SIGKILL) })()
 	if tty && isTerminal(os.Stdin) {
 		defer rawTerminal(os.Stdin)()
 	}

@@ -62,7 +62,7 @@ func registerHTTP(f *pflag.FlagSet, s *settings) {
 	f.IntVar(&s.session.MaxKept, "max-kept-per-principal", 100, "sandboxes kept for one principal, idle ones included, on a network")
 	f.DurationVar(&s.session.Idle, "session-idle", 30*time.Minute, "network transports: suspend a session idle for this long; its files stay and its next call resumes it (0: never)")
 	f.DurationVar(&s.session.MaxAge, "session-max-age", 7*24*time.Hour, "on a network: delete a session that old, with its files (0: never)")
-	f.Var((*size)(&s.session.WorkspaceLimit), "limit-workspace", "size limit of a temporary workspace; exceeding it kills the session's processes")
+	f.Var((*size)(&s.session.WorkspaceLimit), "limit-workspace", "size limit of a temporary workspace, or of what --staged holds; exceeding it kills the session's processes")
 }
 
 func (s *settings) remote() bool { return s.transport != "stdio" }
