@@ -228,3 +228,20 @@ func TestHydrateMerges(t *testing.T) {
 		}
 	}
 }
+
+// TestHydrateCut: an archive that ends between two members is not a smaller one.
+func TestHydrateCut(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.write("mine", "mine")
+	whole := tarOf(t, tar.Header{Name: "a"}, tar.Header{Name: "b"}, tar.Header{Name: strings.Repeat("long/", 50) + "c"})
+	for cut := 512; cut < len(whole); cut += 512 {
+		_, err := w.repo.Hydrate(bg, bytes.NewReader(whole[:cut]), ImportRequest{})
+		// The first of two blocks of zeros is an end as well.
+		if cut < len(whole)-512 && err == nil {
+			t.Errorf("%d of %d bytes were taken", cut, len(whole))
+		}
+	}
+	if _, err := w.repo.Hydrate(bg, bytes.NewReader(whole), ImportRequest{}); err != nil {
+		t.Error(err)
+	}
+}

@@ -193,13 +193,17 @@ func (in *importer) run(ctx context.Context, r io.Reader) error {
 		return in.broken(ctx, err)
 	}
 	defer closer()
-	tr := tar.NewReader(plain)
+	below := sandbox.NewTarReader(plain)
+	tr := tar.NewReader(below)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		h, err := tr.Next()
 		if err == io.EOF {
+			if !below.Whole() {
+				return in.broken(ctx, io.ErrUnexpectedEOF)
+			}
 			break
 		}
 		if err != nil {
@@ -214,6 +218,7 @@ func (in *importer) run(ctx context.Context, r io.Reader) error {
 		if err := in.member(ctx, h, tr); err != nil {
 			return err
 		}
+		below.Content()
 	}
 	return in.parents()
 }

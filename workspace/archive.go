@@ -182,10 +182,14 @@ func (a *archive) add(m member) error {
 }
 
 func (a *archive) tar(r io.Reader) error {
-	tr := tar.NewReader(r)
+	below := sandbox.NewTarReader(r)
+	tr := tar.NewReader(below)
 	for {
 		h, err := tr.Next()
 		if err == io.EOF {
+			if !below.Whole() {
+				return a.damaged(io.ErrUnexpectedEOF)
+			}
 			return nil
 		}
 		if err != nil && err != tar.ErrInsecurePath {
@@ -211,6 +215,7 @@ func (a *archive) tar(r io.Reader) error {
 		if err := a.add(m); err != nil {
 			return a.damaged(err)
 		}
+		below.Content()
 	}
 }
 
