@@ -111,6 +111,9 @@ func manPage(cmd *cobra.Command) string {
 			}
 			settable = settable || known.Lookup(f.Name) != nil
 			value, usage := pflag.UnquoteUsage(f)
+			if value == "stringArray" {
+				value = "string..." // as flagUsages has it
+			}
 			names := `\fB` + roff("--"+f.Name) + `\fR`
 			if f.Shorthand != "" {
 				names = `\fB` + roff("-"+f.Shorthand) + `\fR, ` + names

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -161,7 +162,7 @@ func groupedFlags(cmd *cobra.Command) string {
 	}
 	section := func(title string, f *pflag.FlagSet) {
 		if f.HasAvailableFlags() {
-			fmt.Fprintf(&b, "\n%s:\n%s", title, f.FlagUsages())
+			fmt.Fprintf(&b, "\n%s:\n%s", title, flagUsages(f))
 		}
 	}
 	section("Flags", rest)
@@ -226,9 +227,15 @@ func addTopics(root *cobra.Command, serve *pflag.FlagSet) {
 			continue // the command of that name tells it
 		}
 		root.AddCommand(&cobra.Command{
-			Use: t.name, Short: t.title, Long: t.about + "\n\n" + strings.TrimRight(f.FlagUsages(), "\n"),
+			Use: t.name, Short: t.title, Long: t.about + "\n\n" + strings.TrimRight(flagUsages(f), "\n"),
 		})
 	}
+}
+
+// flagUsages names what flags take for people: the library names its types. Three dots
+// stand for a flag that may be given several times.
+func flagUsages(f *pflag.FlagSet) string {
+	return regexp.MustCompile(`(?m)^( +(?:-\w, )?--\S+) stringArray`).ReplaceAllString(f.FlagUsages(), "$1 string...  ")
 }
 
 // noCommand refuses words where none are taken. hint says where they may belong.
