@@ -74,6 +74,13 @@ func isBarePart(name string) bool {
 	return name == bareConfig || name == bareWorktree || name == bareNever || slices.Contains(bareDirs, name)
 }
 
+// isBareRef says whether a name holds refs, or is the lock or the new form of one that
+// does: what they led to is noted before they change.
+func isBareRef(name string) bool {
+	name = foldName(name)
+	return name == "refs" || name == "head" || name == "head.lock" || strings.HasPrefix(name, "packed-refs")
+}
+
 // setBare registers bare repositories, or takes them out, with g.mu held.
 func (g *gitStage) setBare(change func(map[string]bareRepo)) {
 	now := map[string]bareRepo{}
@@ -169,7 +176,7 @@ func (t *supervisorThread) permitBareObjects(q *request, v verb, p *place, part 
 	return reply{fd: none}
 }
 
-// bareAbove is the bare repository of whose staged names one is in a path, that is
+// bareAbove is the bare repository of whose staged names or refs one is in a path, that is
 // not staged yet, or the directory of which that cannot be said, with why. With takes
 // the last of the names may also be one that makes it a repository.
 func (t *supervisorThread) bareAbove(p *place, takes bool) (dir string, err error) {
@@ -179,7 +186,7 @@ func (t *supervisorThread) bareAbove(p *place, takes bool) (dir string, err erro
 			end = i + j
 		}
 		name := p.path[i:end]
-		if dir := p.path[:i-1]; dir != t.s.cfg.Workspace && !t.s.git.isBare(dir) && (isBarePart(name) || takes && end == len(p.path) && slices.Contains(bareNames, foldName(name))) {
+		if dir := p.path[:i-1]; dir != t.s.cfg.Workspace && !t.s.git.isBare(dir) && (isBarePart(name) || isBareRef(name) || takes && end == len(p.path) && slices.Contains(bareNames, foldName(name))) {
 			fd, err := openat2(t.root, "."+dir, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
 			if err != nil {
 				return dir, err

@@ -237,7 +237,37 @@ func (b *bareStaging) stage() error {
 		}
 		g.setMade(path.Join(b.dir, name), b.made)
 	}
-	return b.stageConfig()
+	if err := b.stageConfig(); err != nil || b.made {
+		return err
+	}
+	return b.keepRefs()
+}
+
+// keepRefs copies what names commits, for the server: they are changed where they are,
+// and it looks when the first change of them is over.
+func (b *bareStaging) keepRefs() error {
+	const was = "was"
+	at := b.t.s.stageName(path.Join(b.dir, bareConfig)) + "/" + was
+	removeAllAt(b.t.s.git.fd, at, 0)
+	if err := unix.Mkdirat(b.t.s.git.fd, at, 0o700); err != nil {
+		return err
+	}
+	to, err := unix.Openat(b.t.s.git.fd, at, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	for _, name := range []string{"HEAD", "packed-refs"} {
+		if err := copyFile(b.fd, to, name, 0o644); err != nil && err != unix.ENOENT && err != unix.ELOOP {
+			return err
+		}
+	}
+	refs, err := unix.Openat(b.fd, "refs", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil // a link, and no repository to the server
+	}
+	defer unix.Close(refs)
+	return copyTree(refs, to, "refs", 0)
 }
 
 // newStage makes the stage of one name and fills it.

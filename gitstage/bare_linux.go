@@ -76,10 +76,18 @@ func (p *Publisher) bareAt(rel, prefix string, f func(r *repo, upper objectTree)
 	}
 	defer r.real.close()
 	if !r.known {
-		if r.refs, err = r.real.readRefs(); err != nil {
+		r.heads, r.undos = map[string]string{}, map[string]string{}
+		if err := r.readBareRefs(prefix + bareConfig + "/was"); err != nil {
 			return err
 		}
-		r.known, r.sig, r.heads = true, r.bareSignature(), map[string]string{}
+		for _, m := range []map[string]string{r.refs.packed, r.refs.loose} {
+			for name, v := range m {
+				if strings.HasPrefix(name, RefPrefix) {
+					r.undos[name] = v
+				}
+			}
+		}
+		r.known, r.sig = true, r.bareSignature()
 		// What the session's was made of: it may be another one outside since.
 		if b, err := p.stage.read(prefix+bareConfig+"/base", gitconfig.MaxSize); err == nil && b != nil {
 			if f, err := gitconfig.Parse(string(b)); err == nil {
@@ -91,6 +99,50 @@ func (p *Publisher) bareAt(rel, prefix string, f func(r *repo, upper objectTree)
 		}
 	}
 	return f(r, objectTree{stage, "upper"})
+}
+
+// readBareRefs reads the refs as they were when the repository was staged, where the
+// stage has that, or as they are.
+func (r *repo) readBareRefs(stage string) (err error) {
+	was, err := r.p.stage.sub(stage)
+	if err != nil {
+		r.refs, err = r.real.readRefs()
+		return err
+	}
+	defer was.close()
+	if r.refs, err = was.readRefs(); err != nil {
+		return err
+	}
+	if b, err := was.read("HEAD", 4096); err == nil {
+		r.heads["HEAD"] = refValue(b)
+	}
+	return r.p.stage.removeAll(stage, 0)
+}
+
+// keepUndos makes those refs of this package again that the session has changed.
+func (r *repo) keepUndos(now refs) error {
+	var errs []error
+	for name, v := range r.undos {
+		if isOID(v) && now.value(name) != v {
+			errs = append(errs, r.plainRef(name, v))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// clearWay removes what the session put in the way of a ref of this package.
+func (r *repo) clearWay(name string) {
+	for i := len(RefPrefix) - 1; i < len(name); i++ {
+		if name[i] != '/' {
+			continue
+		}
+		if e, err := r.real.stat(name[:i]); err == nil && e.kind != kindDir {
+			_ = r.real.remove(name[:i])
+		}
+	}
+	if e, err := r.real.stat(name); err == nil && e.kind == kindDir {
+		_ = r.real.removeAll(name, 0)
+	}
 }
 
 // publishBare publishes objects, and keeps what refs pointed to.
@@ -112,7 +164,7 @@ func (p *Publisher) publishBare(out *Report) error {
 			}
 		}
 		r.refs = now
-		err = errors.Join(r.keepHead(), r.publishBareConfig(out))
+		err = errors.Join(r.keepHead(), r.keepUndos(now), r.publishBareConfig(out))
 		r.keptInBare(out)
 		return err
 	})
@@ -234,6 +286,11 @@ func (r *repo) keepHead() error {
 	}
 	b, err := r.real.read("HEAD", 4096)
 	if v := refValue(b); err == nil && v != "" {
+		if old := r.heads["HEAD"]; old != v {
+			if err := r.keepUndo("HEAD", old, v); err != nil {
+				return err
+			}
+		}
 		r.heads["HEAD"] = v
 		return nil
 	}

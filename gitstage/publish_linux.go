@@ -228,8 +228,9 @@ type repo struct {
 	rel   string
 	title string // what names it in results, see titleOf
 
-	upper, real tree // while run
-	bare        bool // of which parts alone are staged, in the stages that begin with stage
+	upper, real tree              // while run
+	undos       map[string]string // refs of this package, where a session could remove them
+	bare        bool              // of which parts alone are staged, in the stages that begin with stage
 	stage       string
 	linked      bool  // of a linked worktree: its objects, refs and settings are elsewhere
 	common      *repo // where that is, while published

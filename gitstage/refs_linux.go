@@ -239,6 +239,10 @@ func (r *repo) keepUndo(name, old, want string) error {
 
 // plainRef makes a ref of this package's own.
 func (r *repo) plainRef(name, value string) error {
+	if r.bare {
+		r.undos[name] = value
+		r.clearWay(name)
+	}
 	return r.real.locked(name, 0o644, func() ([]byte, error) { return []byte(value + "\n"), nil })
 }
 
@@ -250,6 +254,7 @@ func (r *repo) expireUndo() {
 		t, err := time.Parse("20060102", day)
 		if err == nil && r.p.now().Sub(t) > undoFor {
 			_ = r.real.removeAll(dir+"/"+day, 0)
+			maps.DeleteFunc(r.undos, func(name, _ string) bool { return strings.HasPrefix(name, dir+"/"+day+"/") })
 		}
 	}
 }
