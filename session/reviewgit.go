@@ -134,7 +134,7 @@ func leftChange(l *gitstage.Left, root *os.File, o gitstage.Options) (StageChang
 	case snapshot.IsText(l.Text) && snapshot.IsText(now.Text):
 		b.WriteString(stage.Unified("project/"+oneLine(c.Path), "session/"+oneLine(c.Path), string(now.Text), string(l.Text)))
 	default:
-		fmt.Fprintf(&b, "# no text, %d -> %d bytes\n", len(now.Text), len(l.Text))
+		fmt.Fprintf(&b, "# not text, %d -> %d bytes\n", len(now.Text), len(l.Text))
 	}
 	return c, b.String()
 }

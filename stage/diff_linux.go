@@ -87,7 +87,11 @@ func (s *Stage) Diff(c *Change) string {
 		line("# access: %s", c.Access)
 	}
 	if c.Names > 0 {
-		line("# %d further names of this file in the project keep the old content", c.Names)
+		verb := "keep"
+		if c.Names == 1 {
+			verb = "keeps"
+		}
+		line("# %s of this file in the project %s the old content", counted(c.Names, "further name", "further names"), verb)
 	}
 	old, now, ok := s.Texts(c)
 	switch {
@@ -100,10 +104,23 @@ func (s *Stage) Diff(c *Change) string {
 		line("# only the mode or attributes of %s differ", show(c.Path))
 	case c.Type == "link":
 		line("# %s link %s -> %s", c.Kind, show(c.Path), show(c.Target))
+	case c.Type == "directory" && c.Kind == Removed:
+		names, n := s.filesBelow(c.Path)
+		holds := "no files"
+		if n > 0 {
+			holds = counted(n, "file", "files")
+		}
+		line("# %s directory %s, with %s in it", c.Kind, show(c.Path), holds)
+		for _, name := range names {
+			line("#   %s", show(name))
+		}
+		if more := n - len(names); more > 0 {
+			line("#   and %d more", more)
+		}
 	case c.Type != "file":
 		line("# %s %s %s", c.Kind, c.Type, show(c.Path))
 	case !ok:
-		line("# %s %s: no text, %d -> %d bytes", c.Kind, show(c.Path), c.OldSize, c.Size)
+		line("# %s %s: not text, %d -> %d bytes", c.Kind, show(c.Path), c.OldSize, c.Size)
 	default:
 		a, z := "a/"+show(c.Path), "b/"+show(c.Path)
 		if c.Kind == Added {
@@ -129,4 +146,33 @@ func show(p string) string {
 		return fmt.Sprintf("%q", p)
 	}
 	return p
+}
+
+// maxNamesShown bounds the names of the files that go with a directory.
+const maxNamesShown = 20
+
+// filesBelow has the paths of what the project has in a directory, as many as are shown,
+// and the number of all except directories.
+func (s *Stage) filesBelow(dir string) (shown []string, n int) {
+	fd, err := treecopy.Open(int(s.root.Fd()), dir)
+	if err != nil {
+		return nil, 0
+	}
+	defer unix.Close(fd)
+	_ = walk(fd, dir, func(p string, st *unix.Stat_t) {
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return
+		}
+		if n++; len(shown) < maxNamesShown {
+			shown = append(shown, p)
+		}
+	})
+	return shown, n
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

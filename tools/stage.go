@@ -47,7 +47,7 @@ func stageDiff(_ context.Context, c *call) (*reply, error) {
 	total := len(changes)
 	changes = append([]session.StageChange{}, changes[:min(total, mostChanges)]...)
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d changes wait\n", total)
+	fmt.Fprintf(&b, "%s\n", counted(total, "change waits", "changes wait"))
 	for i := range changes {
 		ch := &changes[i]
 		fmt.Fprintf(&b, "%s %s %s%s\n", ch.Kind, ch.Type, oneLine(ch.Path)+gitWords(ch), stageMarks(ch))

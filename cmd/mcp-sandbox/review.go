@@ -299,6 +299,13 @@ func printUndo(out io.Writer, root, snapshot string, done int) {
 	}
 }
 
+func counted(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
 func doneBy(r *session.StageResult) int {
 	if r == nil {
 		return 0
@@ -332,7 +339,7 @@ func listStages(s *settings, asJSON bool, out io.Writer) error {
 		if i.InUse {
 			state = "in use"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d files\t%d bytes\t%d of git\t%s\t%s\n", i.Root, i.Session, i.Files, i.Bytes, i.GitLeft, i.Created.Format(time.RFC3339), state)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d of git\t%s\t%s\n", i.Root, i.Session, counted(int64(i.Files), "file"), counted(i.Bytes, "byte"), i.GitLeft, i.Created.Format(time.RFC3339), state)
 	}
 	return w.Flush()
 }

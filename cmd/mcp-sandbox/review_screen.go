@@ -288,7 +288,7 @@ func (s *reviewScreen) discard() {
 				seen[in.Path] = in.Seen
 			}
 		}
-		what = fmt.Sprintf("%d changes in ", len(seen)-1)
+		what = counted(int64(len(seen)-1), "change") + " in "
 	}
 	s.question = fmt.Sprintf("Discard what the session did? (y/n) %s%s", what, nameOf(c))
 	s.yes = func() {
@@ -362,7 +362,7 @@ func (s *reviewScreen) draw(out io.Writer) {
 		b.WriteString(style + cut(plainText(text), s.cols) + styleOff + "\x1b[K\r\n")
 	}
 	i := s.r.Info()
-	title := fmt.Sprintf("review %s: %d changes", i.Root, len(s.changes))
+	title := fmt.Sprintf("review %s: %s", i.Root, counted(int64(len(s.changes)), "change"))
 	if i.InUse {
 		title += ", the session runs"
 	}

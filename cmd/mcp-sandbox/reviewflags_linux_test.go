@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,6 +54,30 @@ func TestReviewPiped(t *testing.T) {
 		if (args == nil || args[0] == "a.txt") && !strings.Contains(string(out), `+a\x1b[2J\x0db\u202ec`) {
 			t.Errorf("%q: %q", args, out)
 		}
+	}
+}
+
+// TestReviewRemoved: a review of a removed directory tells what goes with it.
+func TestReviewRemoved(t *testing.T) {
+	p := newStagedProject(t)
+	if err := os.Mkdir(p.dir+"/many", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		put(t, fmt.Sprintf("%s/many/f%02d", p.dir, i), "x")
+	}
+	p.settled()
+	openPath(t, filepath.Dir(p.dir))
+	p.session("rm -r dir many")
+	got := map[string]string{}
+	for _, c := range p.review().Changes {
+		got[c.Path] = c.Diff
+	}
+	if want := "# removed directory dir, with 2 files in it\n#   dir/c.txt\n#   dir/sub/d.txt\n"; got["dir"] != want {
+		t.Errorf("dir: %q, want %q", got["dir"], want)
+	}
+	if d := got["many"]; !strings.HasPrefix(d, "# removed directory many, with 30 files in it\n#   many/f00\n") || !strings.HasSuffix(d, "#   many/f19\n#   and 10 more\n") {
+		t.Errorf("many: %q", d)
 	}
 }
 

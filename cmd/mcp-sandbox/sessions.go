@@ -73,7 +73,7 @@ func newSessionsList() *cobra.Command {
 					state = one.Problem
 				}
 				if one.StagedFiles > 0 {
-					state += fmt.Sprintf(", %d files (%d bytes) wait for a review since %s", one.StagedFiles, one.StagedBytes, one.StagedSince.UTC().Format(time.RFC3339))
+					state += fmt.Sprintf(", %s (%s) to review since %s", counted(int64(one.StagedFiles), "file"), counted(one.StagedBytes, "byte"), one.StagedSince.UTC().Format(time.RFC3339))
 				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", one.Name, one.Principal, one.Workspace, state)
 			}

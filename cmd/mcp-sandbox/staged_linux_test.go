@@ -295,7 +295,7 @@ func TestStagedTraps(t *testing.T) {
 		t.Errorf("a file of another user is not named: %s", out)
 	}
 	for _, c := range p.review().Changes {
-		if c.Path == "a.txt" && (c.Names != 1 || !strings.Contains(c.Diff, "1 further names")) {
+		if c.Path == "a.txt" && (c.Names != 1 || !strings.Contains(c.Diff, "1 further name of")) {
 			t.Errorf("the other name of a.txt is not told: %+v", c)
 		}
 	}
@@ -373,7 +373,7 @@ func TestStagedKept(t *testing.T) {
 		t.Errorf("discard: %+v", r)
 	}
 	list, err = exec.Command(binary, "sessions", "list", "--state-dir", p.state).CombinedOutput()
-	if err != nil || !strings.Contains(string(list), "1 files") || !strings.Contains(string(list), "review since 2") {
+	if err != nil || !strings.Contains(string(list), "1 file (") || !strings.Contains(string(list), "to review since 2") {
 		t.Errorf("sessions list: %v %s", err, list)
 	}
 	if out, err := exec.Command(binary, "sessions", "get", "--state-dir", p.state, "other", "a.txt").CombinedOutput(); err == nil || !strings.Contains(string(out), "is staged") {
