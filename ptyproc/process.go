@@ -94,9 +94,12 @@ func newProcess(t *Table, id int, r StartRequest, child sandbox.Process, started
 			// The other two are kept whole on disk where they are long.
 			joined := newStream(t)
 			joined.memoryOnly = true
+			joined.asIs = r.Bytes
 			p.joined = &joined
 		}
+		p.errs.asIs = r.Bytes
 	}
+	p.out.asIs = r.Bytes
 	p.neverOpen = !r.TTY && r.Stdin != sandbox.StdinPipe
 	p.interactive = r.TTY || r.Stdin == sandbox.StdinPipe && r.KeepStdin
 	p.stdinOpen.Store(!p.neverOpen)

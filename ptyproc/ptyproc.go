@@ -128,6 +128,8 @@ type StartRequest struct {
 	// Joined gives with SplitStderr also both streams in the order of arrival, in
 	// the bounds of one of them.
 	Joined bool
+	// Bytes gives the output as it was written, also what is not UTF-8.
+	Bytes bool
 	// Timeout kills the command's whole tree, 0 is none. It ends with the leader:
 	// what the leader left in the background lives on.
 	Timeout time.Duration

@@ -10,6 +10,8 @@ type stream struct {
 	history []byte
 	spool   *spool
 	total   int64
+	// asIs gives the bytes that were written, see StartRequest.Bytes.
+	asIs bool
 	// memoryOnly keeps nothing past what the buffer holds.
 	memoryOnly bool
 }
@@ -20,8 +22,8 @@ func newStream(t *Table) stream {
 
 // Output is what one stream of a process has written since the last reply.
 type Output struct {
-	// Text is valid UTF-8 in the order written. A character is never split over
-	// two replies.
+	// Text is valid UTF-8 in the order written, unless the bytes were asked for. A
+	// character is never split over two replies.
 	Text []byte
 	// Dropped counts the bytes missing at offset Cut of Text, DroppedLines the
 	// line feeds among them.
@@ -64,6 +66,10 @@ func (s *stream) take(t *Table, last bool) Output {
 	head, tail, dropped := s.buf.take()
 	if s.spool == nil && t.o.SpoolDir != "" && !s.memoryOnly && !last {
 		s.history = append(append(s.history, head...), tail...)
+	}
+	if s.asIs {
+		r.Text, r.Dropped, r.Cut = append(append([]byte{}, head...), tail...), dropped, len(head)
+		return r
 	}
 	out := make([]byte, 0, len(head)+len(tail)+len(s.text.pending))
 	if dropped == 0 {

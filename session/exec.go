@@ -42,6 +42,7 @@ type ExecRequest struct {
 	SeparateStderr bool
 	// Joined gives both in the order of arrival as well, see Result.Joined.
 	Joined   bool
+	Bytes    bool // output as it was written, also what is not UTF-8
 	Env      map[string]string
 	Timeout  time.Duration // 0 is none
 	Yield    time.Duration
@@ -91,7 +92,7 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest) (Result, error) {
 	}
 	req := ptyproc.StartRequest{
 		Command: sandbox.Command{Env: env, Dir: dir, TTY: r.TTY, Cols: uint16(r.Cols), Rows: uint16(r.Rows), SplitStderr: r.SeparateStderr},
-		Title:   title(r.Cmd), KeepStdin: r.KeepOpen, Joined: r.Joined, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
+		Title:   title(r.Cmd), KeepStdin: r.KeepOpen, Joined: r.Joined, Bytes: r.Bytes, Timeout: r.Timeout, Yield: r.Yield, WaitFor: until, Progress: r.Progress,
 	}
 	if err := s.program(&req.Command, &r); err != nil {
 		return Result{}, err

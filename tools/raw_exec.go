@@ -2,7 +2,9 @@ package tools
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +18,7 @@ func rawExecTool() tool {
 		sets:  []string{rawSet, "core", "process"},
 		grows: true,
 		def: mcp.NewTool("raw_exec",
-			mcp.WithDescription("Run a command, or argv without a shell. Gives stdout and stderr apart, and both in the order of arrival, as text that is not cut to tokens: at most 1 MiB each since the last reply. With separate_stderr false both go to one pipe, in the exact order."),
+			mcp.WithDescription("Run a command, or argv without a shell. Gives stdout and stderr apart, and both in the order of arrival, as text that is not cut to tokens: at most 1 MiB each since the last reply. With separate_stderr false both go to one pipe, in the exact order. With the encoding base64 stdin, stdout, stderr and output are base64 of the bytes; as text, what is not UTF-8 becomes U+FFFD."),
 			hints(false, true, false, true),
 			mcp.WithString("cmd"),
 			mcp.WithArray("argv", mcp.WithStringItems()),
@@ -30,6 +32,7 @@ func rawExecTool() tool {
 			mcp.WithString("stdin"),
 			mcp.WithBoolean("keep_stdin"),
 			mcp.WithBoolean("separate_stderr"),
+			mcp.WithString("encoding", mcp.Enum("utf-8", "base64")),
 			mcp.WithInteger("yield_time_ms"),
 			mcp.WithInteger("timeout_ms"),
 		),
@@ -40,9 +43,11 @@ func rawExecTool() tool {
 // rawResult is what a raw command call answers.
 type rawResult struct {
 	// Output is Stdout and Stderr in the order of arrival.
-	Output   string `json:"output"`
-	Stdout   string `json:"stdout"`
-	Stderr   string `json:"stderr"`
+	Output string `json:"output"`
+	Stdout string `json:"stdout"`
+	Stderr string `json:"stderr"`
+	// Dropped counts the bytes that are missing in Stdout and Stderr.
+	Dropped  int64  `json:"dropped_bytes,omitempty"`
 	ExitCode *int   `json:"exit_code,omitempty"`
 	Signal   string `json:"signal,omitempty"`
 	// SessionID is set while something can be read or typed, also when the command
@@ -58,6 +63,11 @@ func rawExec(ctx context.Context, c *call) (*reply, error) {
 	r := c.execRequest(ctx, "stdin and keep_stdin cannot go together; start with keep_stdin and send the text with raw_input")
 	r.SeparateStderr = c.boolean("separate_stderr", !r.TTY)
 	r.Joined = r.SeparateStderr
+	r.Bytes = c.rawEncoding() == "base64"
+	if r.Stdin != nil {
+		given := c.rawGiven(*r.Stdin, "stdin")
+		r.Stdin = &given
+	}
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -75,16 +85,20 @@ func (c *call) rawOutcome(ctx context.Context, r session.Result) (*reply, error)
 		_ = c.large(ctx) // a cancelled call has this result all the same
 	}
 	out := rawResult{
-		Stdout: rawText(r.Output, r.Dropped, r.Cut), AwaitingInput: r.AwaitingInput, TimedOut: r.TimedOut,
+		Stdout: c.rawText(r.Output, r.Dropped, r.Cut), AwaitingInput: r.AwaitingInput, TimedOut: r.TimedOut,
 		WallTimeSeconds: toMillisecond(time.Since(c.began).Seconds()), Notices: append(c.notes, r.Notices...),
 	}
-	out.Output = out.Stdout
+	out.Output, out.Dropped = out.Stdout, r.Dropped
 	if s := r.Stderr; s != nil {
-		out.Stderr = rawText(s.Text, s.Dropped, s.Cut)
-		out.Output += out.Stderr
+		out.Stderr = c.rawText(s.Text, s.Dropped, s.Cut)
+		out.Dropped += s.Dropped
 	}
 	if j := r.Joined; j != nil {
-		out.Output = rawText(j.Text, j.Dropped, j.Cut)
+		out.Output = c.rawText(j.Text, j.Dropped, j.Cut)
+	} else if s := r.Stderr; s != nil && c.rawEncoding() == "base64" {
+		out.Output = base64Text(slices.Concat(r.Output, s.Text))
+	} else {
+		out.Output += out.Stderr
 	}
 	text := "running\n"
 	if r.Exit != nil {
@@ -103,8 +117,27 @@ func (c *call) rawOutcome(ctx context.Context, r session.Result) (*reply, error)
 	return rawReply(text, out), nil
 }
 
-// rawText is one stream, with a line where bytes are missing.
-func rawText(text []byte, dropped int64, cut int) string {
+// rawEncoding is how the bytes of a command are written in the message.
+func (c *call) rawEncoding() string { return c.choice("encoding", "utf-8", "base64") }
+
+// rawGiven is what the command is to read.
+func (c *call) rawGiven(text, argument string) string {
+	if c.rawEncoding() != "base64" {
+		return text
+	}
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		c.fail("%s is not base64 (%v); send standard base64 with padding", argument, err)
+	}
+	return string(b)
+}
+
+// rawText is one stream, with a line where bytes are missing; in base64 there are only
+// bytes that were written.
+func (c *call) rawText(text []byte, dropped int64, cut int) string {
+	if c.rawEncoding() == "base64" {
+		return base64Text(text)
+	}
 	if dropped == 0 {
 		return string(text)
 	}

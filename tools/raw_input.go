@@ -17,6 +17,7 @@ func rawInputTool() tool {
 			mcp.WithInteger("session_id", mcp.Required()),
 			mcp.WithString("chars"),
 			mcp.WithBoolean("close"),
+			mcp.WithString("encoding", mcp.Enum("utf-8", "base64")),
 			mcp.WithInteger("yield_time_ms"),
 		),
 		run: rawInput,
@@ -26,7 +27,7 @@ func rawInputTool() tool {
 func rawInput(ctx context.Context, c *call) (*reply, error) {
 	r := session.InputRequest{
 		ID:       c.processID(),
-		Chars:    c.text("chars", ""),
+		Chars:    c.rawGiven(c.text("chars", ""), "chars"),
 		Close:    c.boolean("close", false),
 		Progress: c.progress(ctx),
 	}

@@ -15,6 +15,7 @@ type rawAnswer struct {
 	Output    string  `json:"output"`
 	Stdout    string  `json:"stdout"`
 	Stderr    string  `json:"stderr"`
+	Dropped   int64   `json:"dropped_bytes"`
 	ExitCode  *int    `json:"exit_code"`
 	SessionID *int    `json:"session_id"`
 	Data      []byte  `json:"data"`
@@ -112,6 +113,24 @@ func TestRawCommands(t *testing.T) {
 	if a.Stdout != "typed\n" || a.Stderr != "end\n" || a.ExitCode == nil || *a.ExitCode != 0 {
 		t.Errorf("%+v", a)
 	}
+	// Bytes that are no text, both ways.
+	bytes := []byte{0xff, 0, 'a', 0xc3, '\r', '\n', 0xc3, 0xa9, 0xc3}
+	in := base64.StdEncoding.EncodeToString(bytes)
+	for _, separate := range []bool{true, false} {
+		a = c.rawCall("raw_exec", map[string]any{"cmd": "cat", "stdin": in, "encoding": "base64", "separate_stderr": separate})
+		if a.Stdout != in || a.Output != in || a.Stderr != "" {
+			t.Errorf("separate %v: %q %q %q, want %q", separate, a.Stdout, a.Output, a.Stderr, in)
+		}
+	}
+	a = c.rawCall("raw_exec", map[string]any{"cmd": "cat >&2", "keep_stdin": true, "encoding": "base64", "yield_time_ms": 300})
+	if a = c.rawCall("raw_input", map[string]any{"session_id": *a.SessionID, "chars": in, "close": true, "encoding": "base64"}); a.Stderr != in || a.Output != in || a.Stdout != "" {
+		t.Errorf("%q %q %q, want %q", a.Stdout, a.Output, a.Stderr, in)
+	}
+	if a = c.rawCall("raw_exec", map[string]any{"cmd": "seq 1000000"}); a.Dropped == 0 {
+		t.Error("nothing is told as dropped")
+	}
+	c.bad("invalid_argument", "raw_exec", map[string]any{"cmd": "cat", "stdin": "no base64", "encoding": "base64"})
+	c.bad("invalid_argument", "raw_exec", map[string]any{"cmd": "cat", "encoding": "hex"})
 	c.bad("process_not_found", "raw_input", map[string]any{"session_id": 1})
 	c.bad("invalid_argument", "raw_exec", map[string]any{"cmd": "true", "argv": []string{"true"}})
 }
