@@ -106,10 +106,14 @@ func (p *Publisher) bareAt(rel, prefix string, f func(r *repo, upper objectTree)
 func (r *repo) readBareRefs(stage string) (err error) {
 	was, err := r.p.stage.sub(stage)
 	if err != nil {
+		e, err := r.real.stat("refs")
+		r.plainRefs = err == nil && e.kind == kindDir
 		r.refs, err = r.real.readRefs()
 		return err
 	}
 	defer was.close()
+	e, err := was.stat("refs")
+	r.plainRefs = err == nil && e.kind == kindDir
 	if r.refs, err = was.readRefs(); err != nil {
 		return err
 	}
@@ -130,19 +134,53 @@ func (r *repo) keepUndos(now refs) error {
 	return errors.Join(errs...)
 }
 
-// clearWay removes what the session put in the way of a ref of this package.
-func (r *repo) clearWay(name string) {
-	for i := len(RefPrefix) - 1; i < len(name); i++ {
-		if name[i] != '/' {
+// clearWay removes what the session put in the way of a ref of this package: also, with
+// all, a lock and modes, which nobody else sets there.
+func (r *repo) clearWay(name string, all bool) {
+	for i := range len(name) {
+		if name[i] != '/' || name[:i] == "refs" && !(all && r.plainRefs) {
 			continue
 		}
 		if e, err := r.real.stat(name[:i]); err == nil && e.kind != kindDir {
 			_ = r.real.remove(name[:i])
+		} else if all && err == nil {
+			_ = r.real.in(name[:i], openMode)
 		}
+	}
+	if strings.HasSuffix(name, "/") {
+		return
 	}
 	if e, err := r.real.stat(name); err == nil && e.kind == kindDir {
 		_ = r.real.removeAll(name, 0)
 	}
+	if all {
+		_ = r.real.removeAll(name+".lock", 0)
+	}
+}
+
+// openDirs lets the owner read and write the directories of refs.
+func (r *repo) openDirs(dir string, depth int) {
+	_ = r.real.in(dir, openMode)
+	names, _ := r.real.names(dir)
+	for _, n := range names {
+		if e, err := r.real.stat(dir + "/" + n); err == nil && e.kind == kindDir && depth < 40 {
+			r.openDirs(dir+"/"+n, depth+1)
+		}
+	}
+}
+
+// openMode lets the owner of a directory write to it.
+func openMode(dir tree, base string) error {
+	fd, err := unix.Openat(dir.fd, base, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o700 == 0o700 {
+		return err
+	}
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o777|0o700)
 }
 
 // publishBare publishes objects, and keeps what refs pointed to.
@@ -155,7 +193,11 @@ func (p *Publisher) publishBare(out *Report) error {
 		}
 		now, err := r.real.readRefs()
 		if err != nil {
-			return err
+			r.clearWay(RefPrefix, true)
+			r.openDirs("refs", 0)
+			if now, err = r.real.readRefs(); err != nil {
+				return err
+			}
 		}
 		r.after = now
 		for _, name := range now.changes(r.refs) {

@@ -230,6 +230,7 @@ type repo struct {
 
 	upper, real tree              // while run
 	undos       map[string]string // refs of this package, where a session could remove them
+	plainRefs   bool              // its refs were a directory, and not a link of its user
 	bare        bool              // of which parts alone are staged, in the stages that begin with stage
 	stage       string
 	linked      bool  // of a linked worktree: its objects, refs and settings are elsewhere

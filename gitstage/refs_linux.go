@@ -239,11 +239,20 @@ func (r *repo) keepUndo(name, old, want string) error {
 
 // plainRef makes a ref of this package's own.
 func (r *repo) plainRef(name, value string) error {
-	if r.bare {
-		r.undos[name] = value
-		r.clearWay(name)
+	write := func() error {
+		return r.real.locked(name, 0o644, func() ([]byte, error) { return []byte(value + "\n"), nil })
 	}
-	return r.real.locked(name, 0o644, func() ([]byte, error) { return []byte(value + "\n"), nil })
+	if !r.bare {
+		return write()
+	}
+	r.undos[name] = value
+	r.clearWay(name, false)
+	err := write()
+	if err != nil {
+		r.clearWay(name, true)
+		err = write()
+	}
+	return err
 }
 
 // expireUndo removes undo refs that are older than they are kept.

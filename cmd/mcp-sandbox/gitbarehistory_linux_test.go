@@ -18,7 +18,13 @@ func TestGitBareUndo(t *testing.T) {
 			"delete": "git update-ref -d refs/heads/side; git update-ref --no-deref HEAD main",
 			"packed": "rm packed-refs; git rev-parse HEAD~1 > x; cat x > HEAD; rm x",
 			"move":   "test $PWD = $TOP || { mv ../${PWD##*/} ../k; cd ../k; }; : > packed-refs; git symbolic-ref HEAD refs/heads/none; test $PWD = $TOP || mv ../k $OLDPWD",
+			"locked": `U=refs/mcp-sandbox/undo/$(date -u +%Y%m%d); mkdir -p $U/heads; touch $U/heads/side-$(git rev-parse side | cut -c1-10).lock $U/HEAD-$(git rev-parse HEAD | cut -c1-10).lock; git update-ref -d refs/heads/side; git update-ref --no-deref HEAD main`,
+			"modes":  "git update-ref -d refs/heads/side; git update-ref --no-deref HEAD main; mkdir -p refs/mcp-sandbox/undo; chmod 0 refs/mcp-sandbox refs/tags; chmod 555 refs",
+			"link":   "git update-ref -d refs/heads/side; git update-ref --no-deref HEAD main; mv refs r2; ln -s r2 refs",
 		} {
+			if !long() && at != "." && name != "delete" && name != "move" {
+				continue
+			}
 			t.Run(at+" "+name, func(t *testing.T) {
 				t.Parallel()
 				p := newGitProject(t).repository()
