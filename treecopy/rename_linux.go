@@ -37,6 +37,9 @@ func (c *Copier) RenameByCopy(fromDir int, from string, toDir int, to string, fl
 	if err := mayTake(toDir, to, flags); err != nil {
 		return err
 	}
+	if stuck(fromDir, from, 0) {
+		return unix.EACCES
+	}
 	tmp := TempName()
 	if err := c.Tree(fromDir, from, toDir, tmp); err != nil {
 		Remove(toDir, tmp)
@@ -54,6 +57,9 @@ func (c *Copier) RenameByCopy(fromDir int, from string, toDir int, to string, fl
 
 // exchange swaps two names of which one at least is such a directory.
 func (c *Copier) exchange(aDir int, a string, bDir int, b string) error {
+	if stuck(aDir, a, 0) || stuck(bDir, b, 0) {
+		return unix.EACCES
+	}
 	x, y := TempName(), TempName()
 	err := c.Tree(aDir, a, bDir, x)
 	if err == nil {
@@ -74,6 +80,31 @@ func (c *Copier) exchange(aDir int, a string, bDir int, b string) error {
 		}
 	}
 	return err
+}
+
+// stuck says whether a tree holds a directory that cannot be emptied: it is somebody
+// else's, closed to this process, and has something in it. The old tree would stay next to
+// its copy.
+func stuck(dir int, name string, depth int) bool {
+	fd, err := unix.Openat(dir, name, openDir, 0)
+	if err != nil || depth > maxDepth {
+		return false // not a directory, or the copy tells
+	}
+	defer unix.Close(fd)
+	names, err := Names(fd)
+	if err != nil || len(names) == 0 {
+		return false
+	}
+	var st unix.Stat_t
+	if unix.Faccessat(fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil && (unix.Fstat(fd, &st) != nil || int(st.Uid) != unix.Geteuid()) {
+		return true
+	}
+	for _, n := range names {
+		if stuck(fd, n, depth+1) {
+			return true
+		}
+	}
+	return false
 }
 
 // replace puts tmp in the place of name, which may be a directory with content: that
