@@ -298,6 +298,9 @@ func (f *forwarder) forward(ctx context.Context, to *session.Elsewhere, p *passi
 	if resp.StatusCode == http.StatusServiceUnavailable {
 		return tools.NotReached
 	}
+	if place := tools.CallerOf(ctx).Large; place != nil {
+		resp.Body = &placedBody{resp.Body, tools.LargeReply, func() error { return place(ctx) }}
+	}
 	how := w.pass(resp)
 	if how == tools.Answered {
 		f.ask(to)

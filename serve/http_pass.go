@@ -9,6 +9,27 @@ import (
 	"mcp-sandbox/tools"
 )
 
+// placedBody is the body of another server's response, of which more than a message's
+// usual size is read when this server may hold a large answer, too.
+type placedBody struct {
+	io.ReadCloser
+	small int
+	place func() error
+}
+
+func (b *placedBody) Read(p []byte) (int, error) {
+	if b.small <= 0 {
+		if err := b.place(); err != nil {
+			return 0, err
+		}
+	} else if len(p) > b.small {
+		p = p[:b.small]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.small -= n
+	return n, err
+}
+
 // pass copies the response of another server to the client.
 func (w *replyWriter) pass(resp *http.Response) tools.Forwarding {
 	if resp.Header.Get("Content-Type") == "text/event-stream" {

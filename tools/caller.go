@@ -38,7 +38,7 @@ type Caller struct {
 	Forward func(ctx context.Context, to *session.Elsewhere) Forwarding
 	// Forwarded: another server sent the call on.
 	Forwarded bool
-	// Large waits until the answer to the call may be a large one, see largeReply, and
+	// Large waits until the answer to the call may be a large one, see LargeReply, and
 	// gives the context's error where that ends before. nil sets no bound.
 	Large func(ctx context.Context) error
 	// Notes are sentences for the model about how the call was read.

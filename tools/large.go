@@ -8,14 +8,14 @@ import (
 	"mcp-sandbox/session"
 )
 
-// largeReply is where a reply counts as large, in bytes. A program may ask for many
+// LargeReply is where a reply counts as large, in bytes. A program may ask for many
 // times that, and while its reply is encoded and sent each byte is held several times.
-const largeReply = 256 << 10
+const LargeReply = 256 << 10
 
 // asksLarge says whether a call may get a large text, and only looks: it is to wait
 // before it has read that. A command is waited for without a place, and has it later.
 func asksLarge(t tool, req mcp.CallToolRequest) bool {
-	return *t.def.Annotations.ReadOnlyHint && req.GetInt("max_output_tokens", 0) > largeReply/bytesPerToken
+	return *t.def.Annotations.ReadOnlyHint && req.GetInt("max_output_tokens", 0) > LargeReply/bytesPerToken
 }
 
 // bytesPerToken is about what text has.
@@ -32,9 +32,9 @@ func (c *call) large(ctx context.Context) error {
 
 // readBytes reads a file of which a reply may hold a large part.
 func (c *call) readBytes(ctx context.Context, req session.ByteRequest) (session.ByteResult, error) {
-	if req.Limit == 0 || req.Limit > largeReply {
-		if e, err := c.session.Files().Stat(ctx, req.Path); err != nil || e.Size <= largeReply {
-			req.Limit = largeReply // also when it grows meanwhile
+	if req.Limit == 0 || req.Limit > LargeReply {
+		if e, err := c.session.Files().Stat(ctx, req.Path); err != nil || e.Size <= LargeReply {
+			req.Limit = LargeReply // also when it grows meanwhile
 		} else if err := c.large(ctx); err != nil {
 			return session.ByteResult{}, err
 		}

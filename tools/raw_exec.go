@@ -81,7 +81,7 @@ func rawExec(ctx context.Context, c *call) (*reply, error) {
 
 // rawOutcome is the reply about a command.
 func (c *call) rawOutcome(ctx context.Context, r session.Result) (*reply, error) {
-	if len(r.Output) > largeReply || r.Stderr != nil && len(r.Stderr.Text) > largeReply {
+	if len(r.Output) > LargeReply || r.Stderr != nil && len(r.Stderr.Text) > LargeReply {
 		_ = c.large(ctx) // a cancelled call has this result all the same
 	}
 	out := rawResult{

@@ -34,7 +34,7 @@ func rawExport(ctx context.Context, c *call) (*reply, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	if r.Limit > largeReply {
+	if r.Limit > LargeReply {
 		if err := c.large(ctx); err != nil {
 			return nil, err
 		}

@@ -250,7 +250,7 @@ func (s *Server) measured(ctx context.Context, t tool, req mcp.CallToolRequest) 
 	if s.options.Spans != nil {
 		s.options.Spans.call(req, t.def.Name, codeOf(err), s.clientName(ctx, t, req), began, took)
 	}
-	if wait != nil && r != nil && len(r.text) > largeReply {
+	if wait != nil && r != nil && len(r.text) > LargeReply {
 		_ = wait(ctx) // a cancelled call has its result all the same
 	}
 	if refuse := CallerOf(ctx).Refuse; refuse != nil && errors.Is(err, session.ErrElsewhere) {
