@@ -305,7 +305,7 @@ func (s *reviewScreen) discard() {
 }
 
 func (s *reviewScreen) applyAll() {
-	s.question = "Apply all that needs no further yes and is not skipped? (y/n)"
+	s.question = "Apply everything that needs no further confirmation and is not skipped? (y/n)"
 	s.yes = func() {
 		seen := map[string]string{}
 		for _, c := range s.changes {
