@@ -146,8 +146,10 @@ func (s *state) deleteSaved(c Config, name string, person bool) error {
 	if err := stage.Delete(at); err != nil {
 		return errorf("internal", err, "the stage of %q could not be removed; check the state directory", name)
 	}
-	if err := leftsOf(s.dir).remove(d.Workspace, name); err != nil {
-		return errorf("internal", err, "what of git stayed in %q could not be removed; check the state directory", name)
+	if person || d.Owned { // what stays for a person to review is not the model's to discard
+		if err := leftsOf(s.dir).remove(d.Workspace, name); err != nil {
+			return errorf("internal", err, "what of git stayed in %q could not be removed; check the state directory", name)
+		}
 	}
 	r := held.record
 	held.record = nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,29 @@ func TestLeastLimits(t *testing.T) {
 		out, err := exec.Command(binary, "exec", "--state-dir", t.TempDir(), c.flag, c.value, "--", "true").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "invalid_argument: ") || !strings.Contains(string(out), c.says) {
 			t.Errorf("%s %s: %v %s", c.flag, c.value, err, out)
+		}
+	}
+}
+
+// TestLimitOfARoot: a directory of the user's is not measured, and a limit of it is refused
+// where it is set.
+func TestLimitOfARoot(t *testing.T) {
+	root, tokens := t.TempDir(), filepath.Join(t.TempDir(), "tokens")
+	put(t, tokens, "ann:0123456789abcdef0123 limit-workspace=1M\n")
+	if err := os.Chmod(tokens, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"exec", "--root", root, "--limit-workspace", "1M", "--", "true"},
+		{"serve", "--root", root, "--limit-workspace", "1M"},
+		{"serve", "--root", root, "--transport", "http", "--listen", "127.0.0.1:0", "--token-file", tokens},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		cmd := exec.CommandContext(ctx, binary, append(args[:1:1], append([]string{"--state-dir", t.TempDir()}, args[1:]...)...)...)
+		out, err := cmd.CombinedOutput()
+		cancel()
+		if err == nil || !strings.Contains(string(out), unlimitedRoot) {
+			t.Errorf("%v: %v %s", args, err, out)
 		}
 	}
 }

@@ -41,6 +41,9 @@ func (p *principalLimits) read(of map[string][]string) error {
 			if !slices.Contains(limitFlags, flag) {
 				return badSetting("the token file gives %s an unknown setting; use some of %s", name, strings.Join(limitFlags, ", "))
 			}
+			if flag == "limit-workspace" && !p.general.limitsWorkspace() {
+				return badSetting("the token file, settings of %s: %s", name, unlimitedRoot)
+			}
 			if err := f.Set(flag, value); err != nil {
 				return badSetting("the token file gives %s the %s %q; %s", name, flag, value, formOf(f.Lookup(flag), err))
 			}

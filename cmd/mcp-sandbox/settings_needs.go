@@ -58,8 +58,17 @@ func (s *settings) checkNeeds(f *pflag.FlagSet) error {
 			}
 		}
 	}
+	if fl := f.Lookup("limit-workspace"); fl != nil && !fl.Hidden && s.asks(fl) && !s.limitsWorkspace() {
+		return badSetting("%s", unlimitedRoot)
+	}
 	return nil
 }
+
+// limitsWorkspace says whether --limit-workspace holds: a directory of the user's is
+// measured only in its stage.
+func (s *settings) limitsWorkspace() bool { return s.session.Root == "" || s.session.Staged }
+
+const unlimitedRoot = "limit-workspace has no effect on a directory that --root names, unless with --staged; leave it out"
 
 // asks says whether a flag was set to have an effect. One that repeats the default has
 // none to miss, except on the command's own line, where only a switch that is off says

@@ -56,3 +56,53 @@ func TestStagedClose(t *testing.T) {
 		t.Errorf("a person deleted it: %s", got)
 	}
 }
+
+// TestReviewAfterClose: what stayed of git in a directory of the user's waits for a
+// person also when the model or an age has ended the sandbox.
+func TestReviewAfterClose(t *testing.T) {
+	if os.Getenv("MCP_SANDBOX_TEST_LEVEL") == "landlock" {
+		t.Skip("nothing stays in a session at this level")
+	}
+	dir := t.TempDir()
+	openPath(t, dir)
+	for _, args := range [][]string{{"init", "-q", dir}, {"-C", dir, "config", "user.name", "u"}} {
+		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v %s", args, err, out)
+		}
+	}
+	one := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(one, []byte(annsToken+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--root", dir, "--default-sandbox", "on", "--token-file", one}
+	n := startNetwork(t, nil, args...)
+	c := n.client(annsToken)
+	c.sh("git config core.fsmonitor ./x")
+	list := func(command ...string) string {
+		out, err := exec.Command(binary, append(command, "--state-dir", n.state)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v %s", command, err, out)
+		}
+		return string(out)
+	}
+	waits := func(when string) {
+		t.Helper()
+		if out := list("review", "--list"); !strings.Contains(out, dir) {
+			t.Errorf("review --list %s: %s", when, out)
+		}
+	}
+	n.stop()
+	waits("after the server's end")
+	n = startNetwork(t, n, append(args, "--session-max-age", "1ms")...)
+	waitFor(t, "the sandbox to be deleted for its age", func() bool { return !strings.Contains(list("sessions", "list"), dir) })
+	waits("after an age")
+	n.stop()
+	n = startNetwork(t, n, args...)
+	c = n.client(annsToken)
+	c.sh("git config core.fsmonitor ./y")
+	if res := c.call("session_close", nil); res.IsError {
+		t.Fatalf("session_close: %s", res.text())
+	}
+	waits("after session_close")
+	n.stop()
+}
