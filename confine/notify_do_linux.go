@@ -39,11 +39,13 @@ const (
 	callChmod
 	callSetxattr
 	callLsetxattr
-	callSetxattrat
+	callRemovexattr
+	callLremovexattr
+	callXattrat
 )
 
-// setxattrat is the number of setxattrat(2) (Linux 6.13) on every architecture.
-const setxattrat = 463
+// The numbers of setxattrat(2) and removexattrat(2) (Linux 6.13) on every architecture.
+const setxattrat, removexattrat = 463, 466
 
 // isChange says whether a call changes something else than names and content. Only a
 // stage of git directories asks for it.
@@ -117,7 +119,9 @@ func (t *supervisorThread) do(q *request) reply {
 		return t.chmod(q)
 	case callSetxattr, callLsetxattr:
 		return t.setXattr(q)
-	case callSetxattrat:
+	case callRemovexattr, callLremovexattr:
+		return t.removeXattr(q)
+	case callXattrat:
 		return failed(unix.ENOSYS) // as on a kernel before it
 	case callSymlink:
 		target, err := q.who.name(q.args[q.path])

@@ -54,6 +54,21 @@ func (t *supervisorThread) setXattr(q *request) reply {
 	})
 }
 
+// removeXattr removes one: without its access list a file has the rights of its mode.
+func (t *supervisorThread) removeXattr(q *request) reply {
+	const name = 1
+	attr, err := q.who.name(q.args[name])
+	if err != nil {
+		return failed(err)
+	}
+	return t.change(q, q.kind != callLremovexattr, func(fd int, byFD bool) error {
+		if byFD {
+			return unix.Fremovexattr(fd, attr)
+		}
+		return unix.Removexattr("/proc/self/fd/"+itoa(fd), attr)
+	})
+}
+
 // change finds what a call is about and changes it by act: by the caller's descriptor,
 // or by one that only stands for the place.
 func (t *supervisorThread) change(q *request, follow bool, act func(fd int, byFD bool) error) reply {
