@@ -35,6 +35,7 @@ var mayUsePaths = map[string]string{
 	"session/gitkeep.go":        "the state directory",
 	"session/gitabove.go":       "where a repository lies above the root: names are looked at, nothing is opened, and only a path relative to the root is told",
 	"session/gitdirs.go":        "where the root's .git leads, before a command runs; what is found is opened without following links",
+	"session/gitleads.go":       "where a remote's path leads outside of what commands can write: names are looked at, nothing is opened",
 	"session/gitleft.go":        "the state directory, and whether a workspace is there",
 	"session/gitrepo.go":        "the clone's directory, made with mode 0700 and checked by its descriptor",
 	"session/gitstage.go":       "the state directory",
@@ -54,6 +55,7 @@ var mayUsePaths = map[string]string{
 	"session/saved_files.go":    "the state directory",
 	"session/shell.go":          "the host's shells",
 	"session/snapshots.go":      "the parent of the workspace",
+	"session/staged.go":         "the state directory, and whether a workspace is there",
 	"session/stateformat.go":    "the state directory",
 	"session/workspacewatch.go": "the workspace's top directory, which is compared with the one that was made",
 }
