@@ -52,6 +52,8 @@ func (d Denial) err() *sandbox.Error {
 	switch {
 	case d.Limit:
 		text += "; start the server with a larger " + d.Flag
+	case d.Flag != "" && d.Port == 0: // a look-up, which tells no port
+		text += "; start the server with " + d.Flag + " to allow its ports 80 and 443, or with " + where + ":PORT for another"
 	case d.Flag != "":
 		text += "; start the server with " + d.Flag + " to allow it"
 	default:

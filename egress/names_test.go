@@ -145,8 +145,8 @@ func TestNames(t *testing.T) {
 		told = append(told, d.String())
 	}
 	want := []string{
-		"evil.test is not allowed: the allow list has no rule for it; start the server with --allow-host evil.test to allow it",
-		"b.example is not allowed: the allow list has no rule for it; start the server with --allow-host b.example to allow it",
+		"evil.test is not allowed: the allow list has no rule for it; start the server with --allow-host evil.test to allow its ports 80 and 443, or with evil.test:PORT for another",
+		"b.example is not allowed: the allow list has no rule for it; start the server with --allow-host b.example to allow its ports 80 and 443, or with b.example:PORT for another",
 		"no.b.example is not allowed: a rule denies it (rule !no.b.example), no setting of this session allows it",
 	}
 	for _, line := range want {

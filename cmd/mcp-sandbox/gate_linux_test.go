@@ -418,7 +418,7 @@ func TestGateRefusals(t *testing.T) {
 	c := startServer(t, "--network", "allow", "--allow-host", "example.com")
 	c.initialize("2025-11-25")
 	o := c.exec(map[string]any{"cmd": `curl --noproxy '*' -sS https://evil.example.org/`})
-	if notes := sandboxNotes(o); len(notes) != 1 || notes[0] != "network: evil.example.org is not allowed: the allow list has no rule for it; start the server with --allow-host evil.example.org to allow it" {
+	if notes := sandboxNotes(o); len(notes) != 1 || notes[0] != "network: evil.example.org is not allowed: the allow list has no rule for it; start the server with --allow-host evil.example.org to allow its ports 80 and 443, or with evil.example.org:PORT for another" {
 		t.Errorf("%q, %q", notes, o.Output)
 	}
 	o = c.exec(map[string]any{"cmd": `curl --noproxy '*' -sS http://1.2.3.4/; curl --noproxy '*' -sS http://word/; getent hosts also`})
