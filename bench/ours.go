@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"mcp-sandbox/bench/internal/stdio"
@@ -50,19 +51,28 @@ type oursSession struct {
 }
 
 type commandResult struct {
-	Output    string `json:"output"`
-	ExitCode  *int   `json:"exit_code"`
-	SessionID int    `json:"session_id"`
+	Output    string
+	ExitCode  string // "" while it runs
+	SessionID int    // 0 when it has ended
 }
 
+// status is the first line of a reply about a command.
+var status = regexp.MustCompile(`^Process (?:exited with code (\d+)|running with session ID (\d+))`)
+
+// command reads the text, which is all that most clients are sent.
 func (s *oursSession) command(ctx context.Context, tool string, arguments map[string]any) (commandResult, error) {
-	var result commandResult
 	reply, err := s.Call(ctx, tool, arguments)
 	if err != nil {
-		return result, err
+		return commandResult{}, err
 	}
-	err = json.Unmarshal(reply.Structured, &result)
-	return result, err
+	text := reply.Text()
+	m := status.FindStringSubmatch(text)
+	if m == nil {
+		return commandResult{}, fmt.Errorf("%s: %s", tool, stdio.FirstLine(text))
+	}
+	_, output, _ := strings.Cut(text, "\nOutput:\n")
+	id, _ := strconv.Atoi(m[2])
+	return commandResult{output, m[1], id}, nil
 }
 
 func (s *oursSession) Run(ctx context.Context, command string) error {
@@ -70,7 +80,7 @@ func (s *oursSession) Run(ctx context.Context, command string) error {
 	if err != nil {
 		return err
 	}
-	if r.ExitCode == nil || *r.ExitCode != 0 {
+	if r.ExitCode != "0" {
 		return errors.New("exec_command: the command did not exit with 0")
 	}
 	return nil
