@@ -40,7 +40,8 @@ func (s *Stage) apply(choice Choice, seen map[string]string, choose func([]Chang
 	if err != nil {
 		return res, err
 	}
-	a := applier{s: s, j: j, choice: choice, seen: seen, res: &res, links: map[uint64]link{}, dirs: map[string]bool{}, failed: map[string]bool{}, done: map[string]bool{}, all: map[string]*Change{}}
+	a := newApplier(s, j, choice, &res)
+	a.seen = seen
 	for i := range all {
 		a.all[all[i].Path] = &all[i]
 	}
@@ -53,6 +54,10 @@ func (s *Stage) apply(choice Choice, seen map[string]string, choose func([]Chang
 	unfinished, err := s.tellUnfinished()
 	res.Left = append(res.Left, unfinished...)
 	return res, errors.Join(err, s.saveIndex(), j.end())
+}
+
+func newApplier(s *Stage, j *journal, choice Choice, res *Result) *applier {
+	return &applier{s: s, j: j, choice: choice, res: res, links: map[uint64]link{}, dirs: map[string]bool{}, failed: map[string]bool{}, done: map[string]bool{}, all: map[string]*Change{}}
 }
 
 // pick takes the changes at or below the paths; "." is all. A path without a change,

@@ -24,7 +24,7 @@ func newTestApplier(t *testing.T, s *Stage, choice Choice) (*applier, []Change) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { j.f.Close() })
-	a := &applier{s: s, j: j, choice: choice, res: &Result{}, links: map[uint64]link{}, dirs: map[string]bool{}, failed: map[string]bool{}, done: map[string]bool{}, all: map[string]*Change{}}
+	a := newApplier(s, j, choice, &Result{})
 	for i := range all {
 		a.all[all[i].Path] = &all[i]
 	}

@@ -54,14 +54,22 @@ func (s *Stage) ApplyHunks(p string, hunks []int, sum string, choice Choice) (Re
 	if err != nil {
 		return res, err
 	}
+	text := Patch(old, Hunks(old, now), func(i int) bool { return slices.Contains(hunks, i) })
+	err = s.applyText(&c, old, text, choice, &res)
+	return res, err
+}
+
+// applyText gives the project's side of a change, which had old, another text than the
+// session's.
+func (s *Stage) applyText(c *Change, old, text string, choice Choice, res *Result) error {
 	j, err := s.beginJournal()
 	if err != nil {
-		return res, err
+		return err
 	}
-	text := Patch(old, Hunks(old, now), func(i int) bool { return slices.Contains(hunks, i) })
-	a := applier{s: s, j: j, choice: choice, res: &res, text: &text, old: old, links: map[uint64]link{}, dirs: map[string]bool{}, failed: map[string]bool{}, done: map[string]bool{}, all: map[string]*Change{p: &c}}
-	a.take(&c)
-	return res, errors.Join(s.saveIndex(), j.end())
+	a := newApplier(s, j, choice, res)
+	a.text, a.old, a.all[c.Path] = &text, old, c
+	a.take(c)
+	return errors.Join(s.saveIndex(), j.end())
 }
 
 // build makes a file of text with the attributes of another, in dir.
@@ -131,14 +139,8 @@ func (s *Stage) ApplyMerged(p, text, sum string, choice Choice) (Result, error) 
 	if err != nil {
 		return res, err
 	}
-	j, err := s.beginJournal()
-	if err != nil {
-		return res, err
-	}
 	choice.Conflicts = true
-	a := applier{s: s, j: j, choice: choice, res: &res, text: &text, old: old, links: map[uint64]link{}, dirs: map[string]bool{}, failed: map[string]bool{}, done: map[string]bool{}, all: map[string]*Change{p: &c}}
-	a.take(&c)
-	if err := errors.Join(s.saveIndex(), j.end()); err != nil || len(res.Done) == 0 {
+	if err := s.applyText(&c, old, text, choice, &res); err != nil || len(res.Done) == 0 {
 		return res, err
 	}
 	if err := s.write(p, text, now, nil); err == errMoved {
