@@ -255,10 +255,11 @@ func (s *Session) StageDiscard(ctx context.Context, paths []string) (StageResult
 
 // changesWait says whether the stage holds what a person has not decided about.
 func (s *Session) changesWait() bool {
-	if s.stage == nil {
-		return false
-	}
-	empty, err := s.stage.Empty()
+	return s.stage != nil && holdsChanges(s.stage)
+}
+
+func holdsChanges(s *stage.Stage) bool {
+	empty, err := s.Empty()
 	return err != nil || !empty
 }
 
@@ -276,8 +277,7 @@ func (c *Config) changesWait(dir, root string) bool {
 	}
 	defer s.Close()
 	_ = c.openStagedGit(s, root) // without it git directories count path by path
-	empty, err := s.Empty()
-	return err != nil || !empty
+	return holdsChanges(s)
 }
 
 // closeStage lets go of the stage. One without a change is not kept.

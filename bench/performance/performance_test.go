@@ -13,7 +13,7 @@ func TestAttribute(t *testing.T) {
 		name, block, pkg, function string
 		took                       time.Duration
 	}{
-		{"the innermost function of ours", "--\n      10ms   runtime.futex\n             mcp-sandbox/confine.(*Sandbox).Spawn\n             mcp-sandbox/session.(*Session).Exec\n", "confine", "confine.(*Sandbox).Spawn", 10 * time.Millisecond},
+		{"the innermost function of this repository", "--\n      10ms   runtime.futex\n             mcp-sandbox/confine.(*Sandbox).Spawn\n             mcp-sandbox/session.(*Session).Exec\n", "confine", "confine.(*Sandbox).Spawn", 10 * time.Millisecond},
 		{"the client's part", "--\n     1.20s   syscall.write\n             main.(*client).call\n", "", "", 0},
 		{"the runtime alone", "--\n      20ms   runtime.futex\n             runtime.mcall\n", "runtime: scheduler, collector, poller", "", 20 * time.Millisecond},
 		{"a library alone", "--\n      20ms   encoding/json.Marshal\n             runtime.goexit\n", "libraries", "", 20 * time.Millisecond},

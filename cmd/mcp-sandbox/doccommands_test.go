@@ -111,7 +111,7 @@ var docAside = []struct{ page, begin, why string }{
 	{"README.md", "make install", "TestFirstDay runs it, with a stand-in for the compiler"},
 	{"CONTRIBUTING.md", "go test ./...", "it is the run that this test is part of"},
 	{"docs/clients.md", "claude mcp add", "Claude Code is not here; TestClientsDoc compares the line, and clients/run has the client start the server"},
-	{"docs/clients.md", "mcp-sandbox serve --transport http --listen 0.0.0.0", "it wants a certificate and listens for other machines; TestTLS has one of its own"},
+	{"docs/clients.md", "mcp-sandbox serve --transport http --listen 0.0.0.0", "it needs a certificate and listens for other machines; TestTLS makes one"},
 	{"docs/commands.md", ". ~/.bashrc", "it is for what a user's own ~/.bashrc installs"},
 	{"docs/commands.md", `. "$NVM_DIR/nvm.sh"`, "nvm is not here"},
 	{"docs/commands.md", `eval "$(direnv`, "direnv is not here"},
