@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -158,12 +159,13 @@ func TestLimitMatrix(t *testing.T) {
 			openPath(t, dir)
 			put(t, dir+"/in", strings.Repeat("x", row.n))
 			put(t, dir+"/m.json", `{"entries": {"big": {"type": "local_file", "src": "in"}}}`)
-			args := append([]string{row.flag, fmt.Sprint(row.n / 2)}, levelArgs()...)
+			limit := []string{row.flag, fmt.Sprint(row.n / 2)}
+			args := append(slices.Clone(limit), levelArgs()...)
 			if out := h.run(append(append([]string{"exec", "--manifest", dir + "/m.json"}, args...), "--", "wc -c < big")...); strings.TrimSpace(out) != fmt.Sprint(row.n) {
 				t.Errorf("a manifest's file has %q bytes", out)
 			}
 			h.run(append(append([]string{"exec", "--session", "saved"}, args...), "--", "true")...)
-			out, err := h.try(append([]string{"sessions", "put", "saved", "big", dir + "/in"}, args...)...)
+			out, err := h.try(append([]string{"sessions", "put", "saved", "big", dir + "/in"}, limit...)...)
 			want := "too_large: "
 			if row.not[sessionsPutDoor] != "" {
 				want = "has no effect with this command"
