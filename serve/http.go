@@ -301,7 +301,12 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuseUnread(w, r, principal, refusal(http.StatusTooManyRequests, "too many requests in flight; wait for some to finish"))
 		return
 	}
-	defer h.exit(principal)
+	large, written := h.largeAnswer(principal)
+	quota := inFlight{func() {
+		written()
+		h.exit(principal)
+	}}
+	defer func() { quota.end() }()
 	ctx := from(r.Context(), func(c *tools.Caller) { c.Principal, c.Grants, c.Forwarded = principal, by.grant, forwarded })
 	if forwarded {
 		ctx = context.WithValue(ctx, forwardedKey{}, sent.Body)
@@ -317,8 +322,6 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = r.Clone(ctx)
 		r.URL.Path, r.URL.RawPath = path, ""
 	}
-	large, written := h.largeAnswer(principal)
-	defer written()
 	reply := newReplyWriter(w)
 	reply.valid = by.valid
 	defer reply.finish()
@@ -334,7 +337,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer done()
 	}
 	if h.options.Transport == "sse" {
-		h.answerSSE(reply, r.WithContext(ctx))
+		h.answerSSE(reply, r.WithContext(from(ctx, func(c *tools.Caller) { c.Large = large })), &quota)
 		return
 	}
 	h.answer(reply, r.WithContext(from(ctx, func(c *tools.Caller) { c.Notifier, c.Refuse, c.Large = reply, reply.refuse, large })))

@@ -52,6 +52,15 @@ func (h *HTTP) exit(principal string) {
 	h.quota(principal).calls--
 }
 
+// inFlight is what one request uses of its principal's quota until end is called.
+type inFlight struct{ end func() }
+
+// handOver gives end to whoever sends the response after the request.
+func (f *inFlight) handOver() (end func()) {
+	end, f.end = f.end, func() {}
+	return end
+}
+
 // acquireLargeBody counts a large body as arriving; false at the limit.
 func (h *HTTP) acquireLargeBody(principal string) bool {
 	h.mu.Lock()

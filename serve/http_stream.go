@@ -45,8 +45,9 @@ type replyWriter struct {
 	passed  bool            // another server has answered
 	valid   context.Context // ends with the request's token; nil: it does not end
 	serving context.Context // ends with the server, for what changes nothing; nil: it does not end
-	// drops, when set, names events that are not written.
-	drops func(event []byte) bool
+	// drops, when set, names events that are not written. What it gives with them is
+	// called when an event has been written or dropped.
+	drops func(event []byte) (drop bool, after func())
 }
 
 func newReplyWriter(w http.ResponseWriter) *replyWriter {
@@ -110,8 +111,12 @@ func (w *replyWriter) Write(p []byte) (int, error) {
 	if w.wrap {
 		return w.body.Write(p)
 	}
-	if w.drops != nil && w.drops(p) {
-		return len(p), nil
+	if w.drops != nil {
+		drop, after := w.drops(p)
+		defer after()
+		if drop {
+			return len(p), nil
+		}
 	}
 	w.deadline()
 	return w.w.Write(p)

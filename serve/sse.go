@@ -49,7 +49,7 @@ type (
 	lifeKey    struct{}
 )
 
-func (h *HTTP) answerSSE(w *replyWriter, r *http.Request) {
+func (h *HTTP) answerSSE(w *replyWriter, r *http.Request, quota *inFlight) {
 	want := http.MethodGet
 	if r.URL.Path == messagePath {
 		want = http.MethodPost
@@ -61,13 +61,14 @@ func (h *HTTP) answerSSE(w *replyWriter, r *http.Request) {
 	case want == http.MethodGet:
 		h.sseStream(w, r)
 	default:
-		h.sseMessage(w, r)
+		h.sseMessage(w, r, quota)
 	}
 }
 
 func (h *HTTP) sseStream(w *replyWriter, r *http.Request) {
 	principal, id, requests := principalOf(r.Context()), "", &sseRequests{}
 	w.drops = requests.drops
+	defer requests.end()
 	ctx, cancel := context.WithCancel(r.Context())
 	// The stop cancels calls first, and the stream still carries their results.
 	defer context.AfterFunc(h.stop, func() {
@@ -113,7 +114,7 @@ func sessionProtocols() []string {
 
 func sseKey(principal, id string) string { return session.Key(principal, "sse:"+id) }
 
-func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
+func (h *HTTP) sseMessage(w *replyWriter, r *http.Request, quota *inFlight) {
 	msg, text, refused := h.readMessage(w, r)
 	if refused != nil {
 		h.refuse(w, r, principalOf(r.Context()), refused)
@@ -129,7 +130,7 @@ func (h *HTTP) sseMessage(w *replyWriter, r *http.Request) {
 		h.refuse(w, r, principal, refusal(http.StatusNotFound, "session not found or ended; open "+ssePath+" for a new one"))
 		return
 	}
-	life.requests.saw(msg)
+	life.requests.saw(msg, quota)
 	ctx := from(withLarge(r.Context(), msg), func(c *tools.Caller) { c.Key = life.key })
 	ctx = context.WithValue(ctx, lifeKey{}, life.Context)
 	ctx = context.WithValue(ctx, stopKey{}, h.stop)

@@ -3,6 +3,7 @@ package serve
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -10,22 +11,34 @@ import (
 // sseRequests are the requests of one stream that have no response yet. A
 // cancelled one gets none (MCP, "Cancellation"), but the library queues its
 // response all the same, so the stream drops it.
+//
+// Each is in flight until its response has been written: the POST that brought it is
+// answered at once, and a client that does not read its stream would have any number of
+// responses wait here.
 type sseRequests struct {
 	mu sync.Mutex
-	// open maps an id, as JSON, to whether it was cancelled.
-	open map[string]bool
+	// open are those of each id. A client may use one twice, though it must not.
+	open  map[string][]sseRequest
+	ended bool
 }
 
-// saw records a message of the client.
-func (q *sseRequests) saw(msg message) {
+type sseRequest struct {
+	cancelled bool
+	end       func() // of its use of the principal's quota
+}
+
+// saw records a message of the client, whose quota a request keeps until it has its
+// response.
+func (q *sseRequests) saw(msg message, quota *inFlight) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case len(msg.id) > 0 && msg.method != "":
+	case len(msg.id) > 0 && msg.method != "" && !q.ended:
 		if q.open == nil {
-			q.open = map[string]bool{}
+			q.open = map[string][]sseRequest{}
 		}
-		q.open[compactID(msg.id)] = false
+		id := compactID(msg.id)
+		q.open[id] = append(q.open[id], sseRequest{end: quota.handOver()})
 	case msg.method == "notifications/cancelled":
 		var p struct {
 			RequestID json.RawMessage `json:"requestId"`
@@ -33,32 +46,54 @@ func (q *sseRequests) saw(msg message) {
 		if json.Unmarshal(msg.params, &p) != nil {
 			return
 		}
-		id := compactID(p.RequestID)
-		if _, ok := q.open[id]; ok {
-			q.open[id] = true
+		same := q.open[compactID(p.RequestID)]
+		for i := range same {
+			same[i].cancelled = true
 		}
 	}
 }
 
-// drops reports whether an event is the response of a cancelled request.
-func (q *sseRequests) drops(event []byte) bool {
+// drops reports whether an event is the response of a cancelled request, and what to
+// call when an event has been written or dropped.
+func (q *sseRequests) drops(event []byte) (drop bool, after func()) {
+	after = func() {}
 	data, ok := bytes.CutPrefix(event, []byte("event: message\ndata: "))
 	if !ok {
-		return false
+		return false, after
 	}
 	var response struct {
 		ID     json.RawMessage `json:"id"`
 		Method string          `json:"method"`
 	}
 	if json.Unmarshal(data, &response) != nil || len(response.ID) == 0 || response.Method != "" {
-		return false
+		return false, after
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	id := compactID(response.ID)
-	cancelled := q.open[id]
-	delete(q.open, id)
-	return cancelled
+	same := q.open[id]
+	if len(same) == 0 {
+		return false, after
+	}
+	if len(same) == 1 {
+		delete(q.open, id)
+	} else {
+		q.open[id] = same[1:]
+	}
+	return same[0].cancelled, same[0].end
+}
+
+// end is that of the stream: nothing more is written to it.
+func (q *sseRequests) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
+	for _, same := range q.open {
+		for _, r := range same {
+			r.end()
+		}
+	}
+	q.open = nil
 }
 
 // stopAnswers bounds the wait for the answers of calls that the stop cut short.
@@ -76,11 +111,16 @@ func (q *sseRequests) answered(within time.Duration) {
 	}
 }
 
-// compactID is an id in one spelling: "\u0061" and "a" are the same.
+// compactID is an id in one spelling: "\u0061" and "a" are the same, and so are 1 and
+// 1.0, which the library answers as 1.
 func compactID(id json.RawMessage) string {
-	var s string
-	if json.Unmarshal(id, &s) == nil {
-		return "s" + s
+	var v any
+	_ = json.Unmarshal(id, &v)
+	switch v := v.(type) {
+	case string:
+		return "s" + v
+	case float64:
+		return "n" + strconv.FormatFloat(v, 'g', -1, 64)
 	}
 	return "n" + string(bytes.TrimSpace(id))
 }
