@@ -93,7 +93,7 @@ func (c *checker) run(files <-chan *entry) error {
 	if err != nil {
 		return err
 	}
-	defer dec.Close()
+	defer restExpander(dec)
 	var buf []byte
 	for e := range files {
 		whole := true

@@ -25,6 +25,7 @@ type chunkStore struct {
 
 const (
 	localWindow = 256 << 10
+	firstFetch  = 8 << 10
 	maxSegments = 8
 	// keptAtRest is in bytes.
 	keptAtRest = 64 << 10
@@ -223,16 +224,21 @@ func fetch(ctx context.Context, store Store, s *segment) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	b := make([]byte, n)
-	got, err := io.ReadFull(r, b)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = nil // the window reaches past the pack's end
+	// The window reaches past the end of most packs, which are small.
+	for b, got := make([]byte, min(n, firstFetch)), 0; ; {
+		more, err := io.ReadFull(r, b[got:])
+		got += more
+		switch {
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			// Kept as it is, what a small pack holds would keep the whole room.
+			return bytes.Clone(b[:got]), nil
+		case err != nil || int64(got) == n:
+			return b[:got], err
+		}
+		wider := make([]byte, min(n, 8*int64(got)))
+		copy(wider, b)
+		b = wider
 	}
-	if got < len(b) {
-		// Kept as it is, what a small pack holds would keep the whole window.
-		return bytes.Clone(b[:got]), err
-	}
-	return b, err
 }
 
 // rest gives up the segments when nothing reads, unless they are small: a session
@@ -287,7 +293,7 @@ func (v *chunkStore) open(ctx context.Context, pieces []piece, places []place) (
 
 func (r *pieceReader) Close() error {
 	if r.dec != nil {
-		r.dec.Close()
+		restExpander(r.dec)
 		r.dec = nil
 	}
 	return nil

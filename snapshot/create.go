@@ -197,7 +197,6 @@ func (r *Repo) newWriter(ctx context.Context, prev *record) (*writer, error) {
 	w.meta = newPacker(ctx, r.store, 1)
 	w.m = newManifestWriter(w)
 	w.next = 2 * manifestCuts().avg
-	w.buf = make([]byte, 0, w.next+manifestFlush+4096)
 	if prev != nil {
 		pieces, _, err := prev.chunks()
 		if err != nil {
@@ -213,6 +212,10 @@ func (r *Repo) newWriter(ctx context.Context, prev *record) (*writer, error) {
 func (w *writer) abandon() {
 	w.save.data.abandon()
 	w.meta.abandon()
+	if w.comp != nil {
+		w.comp.rest()
+		w.comp = nil
+	}
 }
 
 // add takes the next entry.

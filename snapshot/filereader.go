@@ -23,8 +23,14 @@ type fileReader struct {
 
 const minHole = 64 << 10
 
+// The room to read begins with firstRead bytes, and has nextRead for a larger file.
+const (
+	firstRead = 8 << 10
+	nextRead  = 64 << 10
+)
+
 func newFileReader(ctx context.Context, r *Repo, save *saver) (*fileReader, error) {
-	f := &fileReader{ctx: ctx, r: r, save: save, buf: make([]byte, 64<<10)}
+	f := &fileReader{ctx: ctx, r: r, save: save, buf: make([]byte, firstRead)}
 	if save != nil {
 		var err error
 		if f.comp, err = newCompressor(); err != nil {
@@ -32,6 +38,14 @@ func newFileReader(ctx context.Context, r *Repo, save *saver) (*fileReader, erro
 		}
 	}
 	return f, nil
+}
+
+// end is called after the last read.
+func (f *fileReader) end() {
+	if f.comp != nil {
+		f.comp.rest()
+		f.comp = nil
+	}
 }
 
 // read completes p from the file as it is now.
@@ -167,7 +181,11 @@ func (f *fileReader) extent(src source, e *entry, off, end int64) error {
 	cuts := fileCuts()
 	want := int(min(end-off, 2*maxChunk))
 	if len(f.buf) < want {
-		f.buf = make([]byte, max(want, 2*len(f.buf), 256<<10))
+		least := nextRead
+		if want > nextRead {
+			least = 256 << 10
+		}
+		f.buf = make([]byte, max(want, 2*len(f.buf), least))
 	}
 	head, tail := 0, 0 // unread bytes of buf
 	for {

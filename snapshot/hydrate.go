@@ -104,6 +104,7 @@ func (r *Repo) importArchive(ctx context.Context, archive io.Reader, q ImportReq
 	if err != nil {
 		return nil, err
 	}
+	defer files.end()
 	files.zeros = true
 	most := r.opt.limits
 	if q.Trusted {

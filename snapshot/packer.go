@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -13,6 +14,13 @@ import (
 // packSize is how much is gathered before it is written: ten thousand small
 // files become a few objects and as many fsyncs, not ten thousand.
 const packSize = 8 << 20
+
+// The room of a pack begins with firstPack bytes, and has nextPack when those are full:
+// most snapshots of a session store one small file.
+const (
+	firstPack = 8 << 10
+	nextPack  = 1 << 20
+)
 
 // maxStored bounds a stored chunk: incompressible ones are kept plain, so
 // nothing grows by more than the codec byte.
@@ -27,7 +35,14 @@ const (
 // compressor turns plain chunks into stored ones; one a goroutine.
 type compressor struct{ enc *zstd.Encoder }
 
+// compressors and expanders are at rest: each has tables of some 100 KB, and most
+// snapshots compress one small chunk.
+var compressors, expanders sync.Pool
+
 func newCompressor() (*compressor, error) {
+	if c, ok := compressors.Get().(*compressor); ok {
+		return c, nil
+	}
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 	if err != nil {
@@ -35,6 +50,9 @@ func newCompressor() (*compressor, error) {
 	}
 	return &compressor{enc}, nil
 }
+
+// rest gives c to the next newCompressor.
+func (c *compressor) rest() { compressors.Put(c) }
 
 func (c *compressor) compress(dst, plain []byte) []byte {
 	dst = append(dst[:0], codecZstd)
@@ -81,10 +99,10 @@ func (p *packer) add(id chunkID, stored []byte, raw int) error {
 	if p.buf == nil {
 		select {
 		case b := <-p.free:
-			if b == nil {
-				b = make([]byte, 0, 1<<20)
-			}
 			p.buf = b[:0]
+			if b == nil {
+				p.buf = make([]byte, 0, max(firstPack, len(stored)))
+			}
 		case <-p.ctx.Done():
 			return context.Cause(p.ctx)
 		}
@@ -93,6 +111,9 @@ func (p *packer) add(id chunkID, stored []byte, raw int) error {
 		return err
 	}
 	p.rows = append(p.rows, located{id, place{off: uint32(len(p.buf)), size: uint32(len(stored)), raw: uint32(raw)}})
+	if n := len(p.buf) + len(stored); n > cap(p.buf) {
+		p.buf = slices.Grow(p.buf, max(nextPack, n)-len(p.buf))
+	}
 	p.buf = append(p.buf, stored...)
 	p.stored += int64(len(stored))
 	return nil
@@ -194,5 +215,11 @@ func expand(dec *zstd.Decoder, dst, stored []byte, id chunkID, raw uint32) ([]by
 }
 
 func newExpander() (*zstd.Decoder, error) {
+	if d, ok := expanders.Get().(*zstd.Decoder); ok {
+		return d, nil
+	}
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(2*maxChunk), zstd.WithDecoderLowmem(true))
 }
+
+// restExpander gives dec to the next newExpander.
+func restExpander(dec *zstd.Decoder) { expanders.Put(dec) }

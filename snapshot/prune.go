@@ -382,7 +382,7 @@ func (r *Repo) repack(ctx context.Context, move []located) ([]located, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer dec.Close()
+	defer restExpander(dec)
 	var plain []byte
 	for _, l := range move {
 		b, err := r.chunks.stored(ctx, l.place)

@@ -98,6 +98,7 @@ func (s *scan) submit(p *pending) error {
 		s.wg.Add(1)
 		go func() {
 			defer s.wg.Done()
+			defer rd.end()
 			for p := range s.jobs {
 				if s.ctx.Err() == nil {
 					if err := rd.read(p); err != nil {

@@ -205,7 +205,7 @@ func (a *apply) writeBatches(ctx context.Context, batches <-chan []*staged) erro
 	if err != nil {
 		return err
 	}
-	defer dec.Close()
+	defer restExpander(dec)
 	w := &fileWriter{ctx: ctx, r: a.r, dec: dec}
 	if a.user != nil {
 		// The store is the server's own.
