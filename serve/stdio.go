@@ -49,22 +49,25 @@ func Stdio(ctx context.Context, s *tools.Server, in io.Reader, out io.Writer) er
 
 	s.MCP().Use(giveLarge)
 	ctx = from(ctx, func(c *tools.Caller) { c.Key, c.Notifier = stdioKey, sess })
+	ctx = s.MCP().WithContext(ctx, sess)
 	l := &stdioLoop{server: s, session: sess, running: map[string]context.CancelFunc{}}
-	lines := make(chan line)
-	go readLines(ctx, in, lines)
-	for {
-		select {
-		case <-ctx.Done():
-			l.wg.Wait()
-			return sess.failure()
-		case ln, ok := <-lines:
-			if !ok {
-				l.drain(cancel)
-				return sess.failure()
-			}
-			l.dispatch(s.MCP().WithContext(ctx, sess), ln)
-		}
+	in, end := waitable(in)
+	defer end()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		readLines(in, func(ln line) bool {
+			l.dispatch(ctx, ln)
+			return ctx.Err() == nil
+		})
+	}()
+	select {
+	case <-ctx.Done():
+		l.end()
+	case <-read:
+		l.drain(cancel)
 	}
+	return sess.failure()
 }
 
 type line struct {
@@ -74,18 +77,15 @@ type line struct {
 
 var errTooLong = errors.New("message too long")
 
-// readLines gives each line, the last one also without its newline. A line past
-// the limit is skipped to its end and reported, so that the next one is read
-// whole.
-func readLines(ctx context.Context, in io.Reader, out chan<- line) {
-	defer close(out)
+// readLines gives each line, the last one also without its newline, until take says that
+// no more are wanted. A line past the limit is skipped to its end and reported, so that
+// the next one is read whole.
+func readLines(in io.Reader, take func(line) bool) {
 	r := bufio.NewReaderSize(in, 64<<10)
 	for {
 		text, err := readLine(r)
 		if len(bytes.TrimSpace(text)) > 0 || errors.Is(err, errTooLong) {
-			select {
-			case out <- line{text: text, err: err}:
-			case <-ctx.Done():
+			if !take(line{text: text, err: err}) {
 				return
 			}
 		}
@@ -128,6 +128,25 @@ type stdioLoop struct {
 
 	mu      sync.Mutex
 	running map[string]context.CancelFunc
+	ended   bool // nothing is begun any more
+}
+
+// begin runs f, unless the loop has ended. The caller has not locked mu.
+func (l *stdioLoop) begin(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended {
+		l.wg.Go(f)
+	}
+}
+
+// end waits for what runs. The reader may still be in the middle of a line, which comes
+// too late.
+func (l *stdioLoop) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.wg.Wait()
 }
 
 func (l *stdioLoop) dispatch(ctx context.Context, ln line) {
@@ -160,7 +179,7 @@ func (l *stdioLoop) dispatch(ctx context.Context, ln line) {
 // command does not wait for it. A failure is only logged here: the first call
 // retries and reports it.
 func (l *stdioLoop) prepare(ctx context.Context) {
-	l.wg.Go(func() {
+	l.begin(func() {
 		if _, err := l.server.Manager().Get(ctx, stdioKey); err != nil {
 			l.server.Options().Log.Warn("the sandbox could not be started ahead", "error", err)
 		}
@@ -187,7 +206,7 @@ func (l *stdioLoop) start(ctx context.Context, msg message, text []byte) {
 		l.session.write(rpcError(msg.id, mcp.INTERNAL_ERROR, "1024 requests are running; wait for some to end"))
 		return
 	}
-	l.wg.Go(func() {
+	l.begin(func() {
 		resp := l.handle(ctx, msg, text)
 		cancelled := l.finish(key)
 		cancel()
