@@ -146,13 +146,13 @@ func (h *HTTP) serveLegacy(w *replyWriter, r *http.Request, msg message) {
 	}
 	switch {
 	case msg.id != nil:
-		defer h.open.answering(conn, string(msg.id), w)()
+		defer h.open.answering(conn, compactID(msg.id), w)()
 	case msg.method == string(mcp.MethodNotificationCancelled):
 		var p struct {
 			RequestID json.RawMessage `json:"requestId"`
 		}
 		if json.Unmarshal(msg.params, &p) == nil {
-			h.open.silence(conn, string(p.RequestID))
+			h.open.silence(conn, compactID(p.RequestID))
 		}
 		if caller := tools.CallerOf(r.Context()); h.forward != nil && !caller.Forwarded {
 			p := passingOf(r, caller.Principal, msg.whole)

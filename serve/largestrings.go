@@ -197,10 +197,15 @@ func hasHalfPair(text []byte) bool {
 
 // withLarge carries to the call of the tool what its message was read without.
 func withLarge(ctx context.Context, msg message) context.Context {
+	var notes []string
 	if msg.halved {
-		ctx = from(ctx, func(c *tools.Caller) {
-			c.Notes = []string{`the arguments held half of a surrogate pair (\ud800 to \udfff alone), which became U+FFFD`}
-		})
+		notes = append(notes, `the arguments held half of a surrogate pair (\ud800 to \udfff alone), which became U+FFFD`)
+	}
+	if msg.broken {
+		notes = append(notes, "the arguments held bytes that are not UTF-8, which became U+FFFD; send bytes as base64 where the tool takes it")
+	}
+	if notes != nil {
+		ctx = from(ctx, func(c *tools.Caller) { c.Notes = notes })
 	}
 	if msg.large == nil {
 		return ctx

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
+	"unicode/utf8"
 
 	"github.com/mark3labs/mcp-go/mcp"
 )
@@ -16,6 +16,7 @@ type message struct {
 	params json.RawMessage
 	large  []string // see takeLarge
 	halved bool     // see hasHalfPair
+	broken bool     // it holds bytes that are not UTF-8
 	whole  []byte   // as it came
 }
 
@@ -28,48 +29,83 @@ func (e *protocolError) Error() string { return e.text }
 
 // parseMessage reads the top level strictly. Go's decoder matches keys without
 // case, so "Method" would be read as "method" by the library and by nobody
-// else (CVE-2026-27896): such keys are refused here.
+// else (CVE-2026-27896): such keys are refused here, and the same in params.
 func parseMessage(text []byte) (message, error) {
 	var m message
 	var top map[string]json.RawMessage
-	if err := json.Unmarshal(text, &top); err != nil {
+	if err := json.Unmarshal(text, &top); err != nil || top == nil {
 		if json.Valid(text) {
-			return m, &protocolError{mcp.INVALID_REQUEST, "the message is not an object; send one JSON-RPC request a line"}
+			return m, invalid("the message is not an object; send one JSON-RPC request a line")
 		}
 		return m, &protocolError{mcp.PARSE_ERROR, "the line is not JSON; send one JSON-RPC message a line"}
 	}
+	twice, isTop, found := repeatedKey(text)
+	if found {
+		if id := top["id"]; !(isTop && twice == "id") && isID(id) {
+			m.id = id
+		}
+		return m, invalid(fmt.Sprintf("the key %.200q stands twice in an object; send it once", twice))
+	}
 	id, hasID := top["id"]
 	if hasID && string(id) != "null" {
-		if id[0] != '"' && id[0] != '-' && (id[0] < '0' || id[0] > '9') {
-			return m, &protocolError{mcp.INVALID_REQUEST, "id is neither a string nor a number"}
+		if !isID(id) {
+			return m, invalid("id is neither a string nor a number")
 		}
 		m.id = id
+		if id[0] != '"' && !isExact(id) {
+			return m, invalid(fmt.Sprintf("the id %.40s is a number that readers of JSON round; use a string, or an integer up to %d", id, largestID))
+		}
 	}
 	for k := range top {
-		for _, known := range []string{"jsonrpc", "id", "method", "params", "result", "error"} {
-			if k != known && strings.EqualFold(k, known) {
-				return m, &protocolError{mcp.INVALID_REQUEST, fmt.Sprintf("the key %.200q is not ", k) + known + "; write it in lower case"}
-			}
+		if what := respelled(k, messageKeys); what != "" {
+			return m, invalid(what)
 		}
 	}
 	var version string
 	if json.Unmarshal(top["jsonrpc"], &version) != nil || version != mcp.JSONRPC_VERSION {
-		return m, &protocolError{mcp.INVALID_REQUEST, `jsonrpc must be "2.0"`}
+		return m, invalid(`jsonrpc must be "2.0"`)
 	}
+	answers := top["result"] != nil || top["error"] != nil
 	if raw, ok := top["method"]; ok {
 		if json.Unmarshal(raw, &m.method) != nil {
-			return m, &protocolError{mcp.INVALID_REQUEST, "method is not a string"}
+			return m, invalid("method is not a string")
 		}
-	} else if top["result"] != nil || top["error"] != nil {
+		if answers {
+			return m, invalid("the message is both a request and an answer; send method, or result or error")
+		}
+	} else if answers {
 		m.id = nil // an answer to a request of the server
 	} else {
-		return m, &protocolError{mcp.INVALID_REQUEST, "the message has no method"}
+		return m, invalid("the message has no method")
 	}
 	if hasID && string(id) == "null" && m.method != "" {
-		return m, &protocolError{mcp.INVALID_REQUEST, "id is null; use a string or a number"}
+		return m, invalid("id is null; use a string or a number")
 	}
 	m.params = top["params"]
-	return m, nil
+	return m, checkParams(m.params)
+}
+
+// checkParams refuses params that the library would take for others.
+func checkParams(params json.RawMessage) error {
+	if len(params) == 0 || string(params) == "null" {
+		return nil
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(params, &fields) != nil {
+		return invalid("params is not an object; send one with the fields of the method")
+	}
+	for k := range fields {
+		if what := respelled(k, paramKeys); what != "" {
+			return invalid(what)
+		}
+	}
+	return nil
+}
+
+func invalid(text string) error { return &protocolError{mcp.INVALID_REQUEST, text} }
+
+func isID(raw json.RawMessage) bool {
+	return len(raw) > 0 && (raw[0] == '"' || raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9')
 }
 
 func rpcError(id json.RawMessage, code int, text string) mcp.JSONRPCMessage {
@@ -95,6 +131,6 @@ func parseShortened(text []byte) (message, []byte, error) {
 		msg, err = parseMessage(text)
 		return msg, text, err
 	}
-	msg.large, msg.halved = large, hasHalfPair(short)
+	msg.large, msg.halved, msg.broken = large, hasHalfPair(short), !utf8.Valid(short)
 	return msg, short, err
 }

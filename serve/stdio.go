@@ -119,8 +119,8 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// stdioLoop tracks the requests in flight by their id, as text, because 1 and
-// "1" are different ids in JSON-RPC.
+// stdioLoop tracks the requests in flight by their id in one spelling, in which 1
+// and "1" are different ids, as in JSON-RPC.
 type stdioLoop struct {
 	server  *tools.Server
 	session *stdioSession
@@ -187,7 +187,7 @@ func (l *stdioLoop) prepare(ctx context.Context) {
 }
 
 func (l *stdioLoop) start(ctx context.Context, msg message, text []byte) {
-	key := string(msg.id)
+	key := compactID(msg.id)
 	ctx, cancel := context.WithCancel(ctx)
 	l.mu.Lock()
 	_, taken := l.running[key]
@@ -234,7 +234,7 @@ func (l *stdioLoop) cancelRequest(params json.RawMessage) {
 	if json.Unmarshal(params, &p) != nil {
 		return
 	}
-	key := string(p.RequestID)
+	key := compactID(p.RequestID)
 	l.mu.Lock()
 	cancel, ok := l.running[key]
 	delete(l.running, key)
