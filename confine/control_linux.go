@@ -43,7 +43,11 @@ func (s *initState) control(f *frame) {
 			s.answer(req, unix.ESRCH, 0)
 			return
 		}
-		s.answer(req, nil, s.signalTree(c, sig))
+		gone := 0
+		if s.signalTree(c, sig) {
+			gone = 1
+		}
+		s.answer(req, nil, gone)
 	case opTree:
 		c := s.reaper.lookup(f.u32())
 		if c == nil {

@@ -35,7 +35,7 @@ type initState struct {
 	null int // /dev/null of the sandbox
 	mark int // the spawner's timerslack_ns, see tree_linux.go; -1 without
 
-	children int // the spawner's children, see reaper.alone; -1 without
+	children int // the spawner's children, see reaper.gone; -1 without
 
 	scoped  bool      // the Landlock domain keeps signals inside
 	killKey [4]uint32 // see initRules
@@ -181,12 +181,13 @@ func (s *initState) setUp() []step {
 		{"follow the server", s.followServer},
 		// Needs the host's /proc, so before init moves to the new root.
 		{"mark commands", s.openMark},
-		{"count children", s.openChildren},
 	}
 	if s.cfg.Namespaces {
 		steps = append(steps, step{"build the root file system", s.buildRoot}, step{"hide paths", s.hideRest}, step{"watch protected paths", s.watchProtected})
 	}
 	steps = append(steps,
+		// Of the /proc that marks are read in, for its numbers.
+		step{"list children", s.openChildren},
 		step{"open the null device", s.openNull},
 		step{"set resource limits", s.setLimits},
 		// Last, because each of these takes away what the steps before need:

@@ -3,7 +3,6 @@ package confine
 import (
 	"bytes"
 	"context"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -135,14 +134,25 @@ func (s *initState) readers(c *command) ([]task, *inputSource) {
 	return members, source
 }
 
+// dirNames does without os.File, which tries the poller first.
 func dirNames(dir string) []string {
-	d, err := os.Open(dir)
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	return names
+	defer unix.Close(fd)
+	var names []string
+	var b [8192]byte
+	for {
+		n, err := unix.ReadDirent(fd, b[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return names
+		}
+		_, _, names = unix.ParseDirent(b[:n], -1, names)
+	}
 }
 
 func procNumbers() []string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,7 +28,7 @@ type Process struct {
 	master  int           // the terminal's master until the spawner takes it; -1
 
 	done   chan struct{}
-	alone  bool // nothing lived in the sandbox when the leader had ended
+	empty  atomic.Bool // init has said that nothing of the command lives any more
 	status sandbox.ExitStatus
 	ended  time.Time
 
@@ -77,7 +78,7 @@ func (p *Process) SignalTree(sig syscall.Signal) error {
 	if sig < 0 || sig > 64 {
 		return errorf("invalid_argument", nil, "%d is not a signal; use 1 to 64", int(sig))
 	}
-	_, err := p.s.ask(context.Background(), opSignal, func(e *encoder) {
+	gone, err := p.s.ask(context.Background(), opSignal, func(e *encoder) {
 		e.u32(p.id)
 		e.u32(uint32(sig))
 	})
@@ -86,6 +87,9 @@ func (p *Process) SignalTree(sig syscall.Signal) error {
 	}
 	if err != nil {
 		return errorf("internal", err, "the signal could not be sent (%s); try again", errnoText(err))
+	}
+	if gone == 1 {
+		p.empty.Store(true)
 	}
 	return nil
 }
@@ -96,7 +100,7 @@ func (p *Process) TreeAlive() (int, error) {
 	select {
 	case <-p.done:
 		// An empty tree stays empty: only its own members could add to it.
-		if p.alone {
+		if p.empty.Load() {
 			return 0, nil
 		}
 	default:

@@ -37,6 +37,20 @@ type reaper struct {
 	leaders  map[int]*command    // by pid, until reaped
 	marks    markSet
 	ended    int // commands ended since the last sweep
+	expected expected
+}
+
+// expected is what a kill waits for.
+type expected struct {
+	of   *command
+	pids map[int]bool // not collected yet
+	over chan bool    // nil when nobody waits
+}
+
+// A death is one collected process.
+type death struct {
+	pid    int
+	status unix.WaitStatus
 }
 
 // sweepEvery is how many commands end between two looks at which ended ones
@@ -52,13 +66,29 @@ func newReaper(s *initState) *reaper {
 // run waits for children for ever. wait4 for any child is right here because
 // nothing in init uses os/exec or os.Process, from which it would steal.
 func (r *reaper) run() {
+	const most = 64 // taken together
+	dead := make([]death, 0, most)
+	take := func(options int) error {
+		var d death
+		var err error
+		if d.pid, err = unix.Wait4(-1, &d.status, options, nil); err == nil && d.pid > 0 && (d.status.Exited() || d.status.Signaled()) {
+			dead = append(dead, d)
+		}
+		if err == nil && d.pid == 0 {
+			err = unix.EAGAIN
+		}
+		return err
+	}
 	for {
-		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, 0, nil)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.ECHILD:
+		dead = dead[:0]
+		err := take(0)
+		// What has ended with it goes first, so that the word of a leader's end can
+		// say that nothing is left.
+		for err == nil && len(dead) < most {
+			err = take(unix.WNOHANG)
+		}
+		r.collected(dead)
+		if err == unix.ECHILD {
 			// Orphans come only from living children, so until something is
 			// spawned there is nothing to wait for.
 			r.mu.Lock()
@@ -66,12 +96,6 @@ func (r *reaper) run() {
 				r.spawned.Wait()
 			}
 			r.mu.Unlock()
-			continue
-		case err != nil:
-			continue
-		}
-		if ws.Exited() || ws.Signaled() {
-			r.reaped(pid, ws)
 		}
 	}
 }
@@ -91,40 +115,82 @@ func (s *initState) openChildren() error {
 	return nil
 }
 
-// alone reports that init has no child but the leaders of running commands. What
-// a command that has ended left behind would be one: its processes descend from
-// its leader, and the kernel gives them to init when what is between dies. With
-// the lock held nothing is forked or reaped meanwhile, so the list is whole
-// (proc_pid_task(5) warns of one that shrinks).
-func (r *reaper) alone() bool {
-	if len(r.leaders) == 0 {
-		return childless()
+// gone reports that nothing of a command lives whose leader has ended. Its
+// processes descend from the leader, and the kernel gives them to init when what
+// is between dies: one of them would be a child of init, with the command's
+// mark. The reaper asks, with the lock held, so nothing is forked or reaped
+// meanwhile and the list is whole (proc_pid_task(5) warns of one that shrinks).
+func (r *reaper) gone(c *command) bool {
+	if len(r.leaders) == 0 && childless() {
+		return true
 	}
 	var b [4096]byte
 	n, err := unix.Pread(r.s.children, b[:], 0)
-	return err == nil && n < len(b) && bytes.Count(b[:n], []byte(" ")) == len(r.leaders)
+	if err != nil || n == len(b) {
+		return false
+	}
+	if bytes.Count(b[:n], []byte(" ")) == len(r.leaders) {
+		return true
+	}
+	// Others have left some behind.
+	for pid := range bytes.FieldsSeq(b[:n]) {
+		if mark := r.s.readMark(task{dir: "/proc/" + string(pid)}); mark <= 0 || mark == c.mark {
+			return false
+		}
+	}
+	return true
 }
 
-func (r *reaper) reaped(pid int, ws unix.WaitStatus) {
+// collected takes note of what has been reaped.
+func (r *reaper) collected(dead []death) {
+	if len(dead) == 0 {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := r.leaders[pid]
-	if c == nil {
-		return // an orphan
+	var ended []*command
+	var status []unix.WaitStatus
+	for _, d := range dead {
+		delete(r.expected.pids, d.pid)
+		if c := r.leaders[d.pid]; c != nil { // else an orphan
+			delete(r.leaders, d.pid)
+			c.done = true
+			ended, status = append(ended, c), append(status, d.status)
+		}
 	}
-	delete(r.leaders, pid)
-	c.done = true
-	m := newFrame(evExit)
-	m.u32(c.id)
-	m.u32(uint32(ws))
-	// Most commands leave nothing behind: saying so here saves the server the
-	// question, and init the walk through /proc.
-	m.flag(r.alone())
-	r.s.send(m) // fails only when the server has gone, and init with it
-	if r.ended++; r.ended >= sweepEvery {
+	for i, c := range ended {
+		m := newFrame(evExit)
+		m.u32(c.id)
+		m.u32(uint32(status[i]))
+		// Most commands leave nothing behind: saying so here saves the server the
+		// question, and init the walk through /proc.
+		m.flag(r.gone(c))
+		r.s.send(m) // fails only when the server has gone, and init with it
+	}
+	if e := &r.expected; e.over != nil && len(e.pids) == 0 {
+		e.over <- e.of.done && r.gone(e.of)
+		e.over = nil
+	}
+	if r.ended += len(ended); r.ended >= sweepEvery {
 		r.ended = 0
 		go r.sweep()
 	}
+}
+
+// expect gives a channel that says, when all of the tasks and the leader of c
+// have been collected, whether nothing of c lives any more. One caller at a time.
+func (r *reaper) expect(c *command, tasks []task) <-chan bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := expected{of: c, pids: make(map[int]bool, len(tasks)+1), over: make(chan bool, 1)}
+	for _, t := range tasks {
+		e.pids[t.pid] = true
+	}
+	if !c.done {
+		e.pids[c.pid] = true
+	}
+	r.expected = e
+	return e.over
 }
 
 // started registers c and tells the server, with the lock held.

@@ -211,9 +211,9 @@ func (s *Sandbox) event(f *frame) {
 			close(p.done)
 		}
 	case evExit:
-		id, ws, alone := f.u32(), unix.WaitStatus(f.u32()), f.flag()
+		id, ws, empty := f.u32(), unix.WaitStatus(f.u32()), f.flag()
 		if p := s.take(id); p != nil {
-			p.alone = alone
+			p.empty.Store(empty)
 			st := exitStatus(ws)
 			// A shell passes its child's end on as an exit code.
 			killed := st.Signal == unix.SIGKILL || st.Code == 128+int(unix.SIGKILL)

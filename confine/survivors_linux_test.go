@@ -131,7 +131,11 @@ func TestNothingSurvives(t *testing.T) {
 				if err := proc.SignalTree(syscall.SIGKILL); err != nil {
 					t.Fatal(err)
 				}
-				t.Logf("answered after %v", time.Since(begun).Round(time.Millisecond))
+				known := proc.empty.Load()
+				t.Logf("answered after %v, certain of the end: %t", time.Since(begun).Round(time.Millisecond), known)
+				if n := tagged(tag); known && n != 0 {
+					t.Errorf("%d live of what init took to be gone", n)
+				}
 				eventually(t, "all dead", func() bool { return tagged(tag) == 0 })
 				if out, _ := sh(t, s, p.Workspace, "echo next"); out != "next\n" {
 					t.Errorf("the next command printed %q", out)

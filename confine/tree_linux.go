@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -109,11 +110,16 @@ type task struct {
 
 // tasks lists the processes of /proc that carry a mark of this sandbox.
 func (s *initState) tasks() []markedTask {
+	return s.walk(func(mark int) bool { return mark > 0 && mark < maxMarks })
+}
+
+// walk lists the living processes of /proc whose mark is wanted.
+func (s *initState) walk(wanted func(mark int) bool) []markedTask {
 	var out []markedTask
 	for _, pid := range s.candidates() {
 		t := task{pid: pid, dir: "/proc/" + itoa(pid)}
 		mark := s.readMark(t)
-		if mark <= 0 || mark >= maxMarks || t.ended() {
+		if !wanted(mark) || t.ended() {
 			continue
 		}
 		if s.foreignProc {
@@ -135,14 +141,9 @@ func (s *initState) candidates() []int {
 	if !s.cfg.Namespaces {
 		return readProcTable().below(os.Getpid())
 	}
-	d, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	names, _ := d.Readdirnames(-1)
-	d.Close()
-	pids := make([]int, 0, len(names))
-	for _, n := range names {
+	numbers := procNumbers()
+	pids := make([]int, 0, len(numbers))
+	for _, n := range numbers {
 		if pid, err := strconv.Atoi(n); err == nil {
 			pids = append(pids, pid)
 		}
@@ -234,29 +235,64 @@ func statusNumber(text []byte, name string) (int, bool) {
 // tree lists the living processes of a command.
 func (s *initState) tree(c *command) []task {
 	var out []task
-	for _, t := range s.tasks() {
-		if t.mark == c.mark {
-			out = append(out, t.task)
-		}
+	for _, t := range s.walk(func(mark int) bool { return mark == c.mark }) {
+		out = append(out, t.task)
 	}
 	return out
 }
 
-// signalTree sends sig to every process of c and returns how many there were.
-func (s *initState) signalTree(c *command, sig unix.Signal) int {
-	if sig != unix.SIGKILL {
-		tasks := s.tree(c)
-		for _, t := range tasks {
-			s.signalMarked(c, t, sig)
+// signalTree sends sig to every process of c. It reports whether it is certain
+// that nothing of c lives any more, which it finds out for SIGKILL only.
+func (s *initState) signalTree(c *command, sig unix.Signal) (gone bool) {
+	if sig == unix.SIGKILL {
+		gone = s.killFew(c)
+		if !gone {
+			s.killAll(c)
 		}
-		// A stopped process acts on nothing but SIGKILL until it continues.
-		if sig == unix.SIGTERM || sig == unix.SIGHUP || sig == unix.SIGINT || sig == unix.SIGQUIT {
-			for _, t := range tasks {
-				s.signalMarked(c, t, unix.SIGCONT)
-			}
-		}
-		return len(tasks)
+		return gone
 	}
+	tasks := s.tree(c)
+	for _, t := range tasks {
+		s.signalMarked(c, t, sig)
+	}
+	// A stopped process acts on nothing but SIGKILL until it continues.
+	if sig == unix.SIGTERM || sig == unix.SIGHUP || sig == unix.SIGINT || sig == unix.SIGQUIT {
+		for _, t := range tasks {
+			s.signalMarked(c, t, unix.SIGCONT)
+		}
+	}
+	return false
+}
+
+const (
+	// A tree of this size is killed at once. What forks without end is first
+	// stopped as a whole: the places of the dead would be taken again.
+	fewTasks = 64
+	// How long killFew waits for the end of what it has killed: that of a process
+	// the kernel holds up is not worth more.
+	buryMost = 20 * time.Millisecond
+)
+
+// killFew kills what one look finds, which mostly is all. It reports whether it
+// was: the reaper can tell when it has collected the last.
+func (s *initState) killFew(c *command) (gone bool) {
+	found := s.tree(c)
+	if len(found) > fewTasks {
+		return false
+	}
+	over := s.reaper.expect(c, found)
+	for _, t := range found {
+		s.signalMarked(c, t, unix.SIGKILL)
+	}
+	select {
+	case gone = <-over:
+	case <-time.After(buryMost):
+	}
+	return gone
+}
+
+// killAll ends a tree that may be growing.
+func (s *initState) killAll(c *command) {
 	// Stop first, until nothing new appears: what cannot run cannot fork, so the
 	// kill that follows meets a set that has ceased to grow.
 	seen := map[int]bool{}
@@ -281,7 +317,6 @@ func (s *initState) signalTree(c *command, sig unix.Signal) int {
 		}
 		runtime.Gosched()
 	}
-	return len(seen)
 }
 
 // signalMarked signals t if it still is what the walk saw: the descriptor pins

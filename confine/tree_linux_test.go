@@ -92,7 +92,7 @@ func TestSignalTree(t *testing.T) {
 				})
 			}
 		}
-		if quiet := spawn(t, s, sandbox.Command{Argv: []string{"true"}, Dir: p.Workspace}); quiet.Wait().Code == 0 && !quiet.alone {
+		if quiet := spawn(t, s, sandbox.Command{Argv: []string{"true"}, Dir: p.Workspace}); quiet.Wait().Code == 0 && !quiet.empty.Load() {
 			if _, err := os.Stat("/proc/thread-self/children"); err == nil {
 				t.Error("a command that left nothing behind while another ran is looked for in /proc")
 			}
@@ -112,6 +112,39 @@ func TestSignalTree(t *testing.T) {
 			t.Errorf("status %+v", st)
 		}
 	})
+}
+
+// What another command left behind does not keep init from knowing that a
+// command has left nothing, neither at its end nor after a kill.
+func TestNothingIsKnownToBeLeft(t *testing.T) {
+	if _, err := os.Stat("/proc/thread-self/children"); err != nil {
+		t.Skip("this kernel does not list children")
+	}
+	p := testPolicy(t)
+	s := start(t, p)
+	other := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", "setsid sleep 1000 >/dev/null & :"}, Dir: p.Workspace})
+	other.Wait()
+	quiet := spawn(t, s, sandbox.Command{Argv: []string{"true"}, Dir: p.Workspace})
+	if quiet.Wait(); !quiet.empty.Load() {
+		t.Error("a command that left nothing behind is looked for in /proc")
+	}
+	if other.empty.Load() {
+		t.Error("a command that left a process behind is taken to be gone")
+	}
+	// A kill is not waited for without end, so one of several is enough.
+	eventually(t, "a kill knows that it has reached all", func() bool {
+		c := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", `trap "" TERM; setsid sleep 1000 & sleep 1000`}, Dir: p.Workspace})
+		eventually(t, "the tree is there", func() bool { n, _ := c.TreeAlive(); return n == 3 })
+		if err := c.SignalTree(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "all dead", func() bool { n, err := c.TreeAlive(); return n == 0 && err == nil })
+		c.Wait()
+		return c.empty.Load()
+	})
+	if n, err := other.TreeAlive(); n != 1 || err != nil {
+		t.Errorf("the other command has %d processes, %v", n, err)
+	}
 }
 
 // A command cannot shed or copy the mark by which its tree is found.
