@@ -318,7 +318,9 @@ func (s *initState) unstageGit(p string) error {
 		if err != nil || !root {
 			break
 		}
-		if err := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		err = unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		mountChanges.Add(1)
+		if err != nil {
 			return err
 		}
 	}

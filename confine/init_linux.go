@@ -42,6 +42,7 @@ type initState struct {
 
 	foreignProc bool                         // /proc is the host's, so are its numbers
 	protected   atomic.Pointer[protectedSet] // what protectPaths last saw
+	watch       *watch                       // nil without one
 	sealed      map[string]bool              // what it has mounted read-only once
 	supervisor  *notifySupervisor            // nil where nothing is protected
 	ops         chan func()                  // for init's unrestricted threads

@@ -130,6 +130,7 @@ func setAttr(tree int, attr uint64, recursive bool) error {
 }
 
 func hang(tree, target int) error {
+	defer mountChanges.Add(1)
 	return unix.MoveMount(tree, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 

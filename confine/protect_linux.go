@@ -17,8 +17,8 @@ import (
 //
 // A program outside that replaces such a file by rename takes the mount away
 // with the old file. The mounts are renewed as soon as the kernel tells of it
-// (watch_linux.go) and looked at before each command; until then the supervisor
-// alone keeps the new file.
+// (watch_linux.go), and before each command if not all of them are known to
+// stand; until then the supervisor alone keeps the new file.
 
 // protectPaths makes the protected paths unchangeable, and notes what it found.
 func (s *initState) protectPaths() error {
@@ -225,45 +225,6 @@ func (s *initState) remountMask(c mask) error {
 		return err
 	}
 	return s.root.mask(fd, c.Denied)
-}
-
-// masksIntact says whether everything hidden or protected is as it was when it
-// was last looked at. It is a few microseconds in the common case of all
-// standing.
-func (s *initState) masksIntact() bool {
-	if s.hide.Wild() {
-		return false // a new file may match
-	}
-	set := s.protected.Load()
-	for _, p := range set.pinned {
-		if ok, there := mounted(p); !ok || !there {
-			return false
-		}
-	}
-	for _, p := range set.missing {
-		if _, there := mounted(p); there {
-			return false
-		}
-	}
-	for p, target := range set.links {
-		if now, err := s.root.readlink(p); err != nil || now != target {
-			return false
-		}
-	}
-	for _, c := range s.cfg.Masks {
-		var st unix.Stat_t
-		if err := unix.Lstat(c.Path, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK && !s.root.masked(&st) {
-			return false
-		}
-	}
-	return true
-}
-
-// mounted says whether p is the root of a mount, and whether it exists at all.
-func mounted(p string) (ok, there bool) {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, p, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
-	return err == nil && (st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 || st.Mode&unix.S_IFMT == unix.S_IFLNK), err == nil
 }
 
 // remountMasks puts back what programs outside have taken away. It runs on an

@@ -80,7 +80,7 @@ func (s *initState) spawn(f *frame) {
 	}
 	// Programs outside that replace a hidden or protected file take the mount
 	// over it away.
-	if s.cfg.Namespaces && !s.masksIntact() {
+	if s.cfg.Namespaces && !s.masksStand() {
 		s.onPrivilegedThread(func() { err = s.remountMasks() })
 		if err != nil {
 			s.refuse(q.id, refused{"internal", errnoOf(err)})
