@@ -216,6 +216,9 @@ func (s *initState) pivot() error {
 	if err != nil {
 		return err
 	}
+	if err := leaveBehind(rw); err != nil {
+		return fmt.Errorf("hang the writable root: %w", err)
+	}
 	if err := setAttr(r.fd, unix.MOUNT_ATTR_RDONLY, false); err != nil {
 		return err
 	}
@@ -231,10 +234,23 @@ func (s *initState) pivot() error {
 	return unix.Chdir("/")
 }
 
+// leaveBehind hangs a tree in the host's root as init has it, from where it goes
+// with that. To take a tree apart makes the kernel wait for all processors, and
+// one that never hung anywhere is taken apart when init ends, before the kernel
+// kills what runs in the sandbox.
+func leaveBehind(tree int) error {
+	at, err := walkHost("/proc")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	return hang(tree, at)
+}
+
 // clearStage leaves of the stage only what no command reaches; the mounts taken from
 // it keep their objects. The working directory is the root's.
 func (r *root) clearStage() error {
-	if err := unix.Unmount(stageDir+"/scratch", unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+	if err := leaveBehind(r.scratch); err != nil {
 		return err
 	}
 	if err := unix.Fchmodat(r.fd, stagedFiles, 0, 0); err != nil {
