@@ -26,11 +26,10 @@ const bareObjects = "objects"
 // bare runs f for the repository of the root and for those below it, with their
 // stages.
 func (p *Publisher) bare(f func(r *repo, upper objectTree) error) error {
-	names, err := p.stage.names(".")
+	names, err := p.inStage()
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
 	var errs []error
 	for _, n := range names {
 		dir, ok := strings.CutSuffix(n, escapedSlash+bareConfig)

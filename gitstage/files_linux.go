@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -24,11 +23,10 @@ type gitFile struct {
 }
 
 func (p *Publisher) gitFiles() (files []gitFile, err error) {
-	names, err := p.stage.names(".")
+	names, err := p.inStage()
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(names)
 	for _, n := range names {
 		made, err := p.stage.read(n+"/made", 32)
 		if err != nil || made == nil {

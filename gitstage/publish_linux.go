@@ -42,6 +42,7 @@ type Publisher struct {
 	bases       map[string]base      // of a Layer
 	shown       map[string]string    // by directory, while a Layer publishes: what identifies what was looked at
 	wrote       map[string][2]string // by path: configurations that a Layer's last Publish wrote, before and after
+	listed      *listing             // see inStage
 }
 
 // New opens the workspace and the stage by their descriptors, of which it keeps
@@ -103,7 +104,7 @@ func (p *Publisher) Publish() (Report, error) {
 		return err
 	})
 	// What they lead to has been published.
-	err = errors.Join(err, asOwner(p.o.UID, p.o.GID, func() error {
+	err = errors.Join(err, p.asOwner(func() error {
 		return errors.Join(p.publishFiles(&out), p.publishBare(&out))
 	}))
 	out.Kept = slices.DeleteFunc(out.Kept, func(s string) bool {
@@ -126,7 +127,7 @@ func (p *Publisher) Changed() bool {
 		changed = changed || r.known && (r.stale || r.signature() != r.sig)
 		return nil
 	})
-	_ = asOwner(p.o.UID, p.o.GID, func() error { changed = p.bareChanged() || changed; return nil })
+	_ = p.asOwner(func() error { changed = p.bareChanged() || changed; return nil })
 	return changed
 }
 
@@ -135,7 +136,7 @@ func (p *Publisher) Changed() bool {
 func (p *Publisher) Prune() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return errors.Join(p.each(func(r *repo) error { return r.prune() }), asOwner(p.o.UID, p.o.GID, p.pruneBare))
+	return errors.Join(p.each(func(r *repo) error { return r.prune() }), p.asOwner(p.pruneBare))
 }
 
 // Look notes what the real directories are now: what a session starts from.
@@ -145,19 +146,18 @@ func (p *Publisher) Look() error {
 	return errors.Join(p.each(func(r *repo) error {
 		r.expireUndo()
 		return r.look()
-	}), asOwner(p.o.UID, p.o.GID, func() error {
+	}), p.asOwner(func() error {
 		return p.bare(func(r *repo, _ objectTree) error { r.expireUndo(); return nil })
 	}))
 }
 
 // each runs f for every git directory of the stage that is there, as its owner.
 func (p *Publisher) each(f func(*repo) error) error {
-	return asOwner(p.o.UID, p.o.GID, func() error {
-		names, err := p.stage.names(".")
+	return p.asOwner(func() error {
+		names, err := p.inStage()
 		if err != nil {
 			return err
 		}
-		slices.Sort(names)
 		var errs []error
 		for _, n := range names {
 			rel := unescape(n)
