@@ -67,6 +67,9 @@ func (s *initState) openMark() error {
 	if !s.cfg.Namespaces {
 		return nil
 	}
+	if err := leaveRealTime(); err != nil {
+		return err
+	}
 	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -82,6 +85,21 @@ func (s *initState) openMark() error {
 	tid := string(b[bytes.LastIndexByte(b[:n], '/')+1 : n])
 	s.mark, err = unix.Openat(proc, tid+"/timerslack_ns", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	return err
+}
+
+// leaveRealTime makes an ordinary thread of the calling one. A real-time thread
+// has no slack on kernels of today, so the commands of a server that is one would have
+// no marks. No command becomes one, see setLimits.
+func leaveRealTime() error {
+	now, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return err
+	}
+	switch now.Policy {
+	case unix.SCHED_FIFO, unix.SCHED_RR, unix.SCHED_DEADLINE:
+		return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
+	}
+	return nil
 }
 
 // setMark marks what the calling thread forks next.

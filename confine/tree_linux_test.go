@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mcp-sandbox/sandbox"
 )
@@ -145,6 +148,51 @@ func TestNothingIsKnownToBeLeft(t *testing.T) {
 	if n, err := other.TreeAlive(); n != 1 || err != nil {
 		t.Errorf("the other command has %d processes, %v", n, err)
 	}
+}
+
+// The commands of a server with a real-time policy are ordinary ones: a real-time
+// process has no mark by which a kill could find it.
+func TestRealTimeServer(t *testing.T) {
+	p := testPolicy(t)
+	if now, err := unix.SchedGetAttr(0, 0); err != nil || now.Policy != unix.SCHED_NORMAL {
+		t.Skip("the tests have a policy of their own")
+	}
+	set := func(policy, priority uint32) error {
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return err
+		}
+		for _, task := range tasks {
+			tid, _ := strconv.Atoi(task.Name())
+			err := unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority}, 0)
+			if err != nil && err != unix.ESRCH {
+				return err
+			}
+		}
+		return nil
+	}
+	defer set(unix.SCHED_NORMAL, 0)
+	if err := set(unix.SCHED_RR, 1); err != nil {
+		t.Skip("no right to a real-time policy:", err)
+	}
+	s := start(t, p)
+	if err := set(unix.SCHED_NORMAL, 0); err != nil {
+		t.Fatal(err)
+	}
+	c := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", "setsid sleep 1000 & cut -d' ' -f41 /proc/self/stat; ulimit -r; exec sleep 1000"}, Dir: p.Workspace})
+	out := bufio.NewReader(c.Stdout())
+	for _, what := range []string{"policy", "highest priority"} {
+		if l, err := out.ReadString('\n'); l != "0\n" {
+			t.Errorf("%s of a command: %q, %v", what, l, err)
+		}
+	}
+	if n, err := c.TreeAlive(); n != 2 || err != nil {
+		t.Errorf("%d processes are found, %v", n, err)
+	}
+	if err := c.SignalTree(syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the leader is dead", func() bool { return !c.Ended().IsZero() })
 }
 
 // A command cannot shed or copy the mark by which its tree is found.
