@@ -90,8 +90,8 @@ func (c control) recv(p, oob []byte) (n, oobn, flags int, err error) {
 }
 
 // boot starts an init and has it build base, which is nil at the levels without
-// mounts.
-func boot(k bootKey, base *base, log *slog.Logger) (*initProcess, error) {
+// mounts. The fork is done by by, unless that is nil.
+func boot(k bootKey, base *base, by *forkProcess, log *slog.Logger) (*initProcess, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, errorf("limit_reached", err, "the server has no descriptors left; close other sessions first")
@@ -102,7 +102,7 @@ func boot(k bootKey, base *base, log *slog.Logger) (*initProcess, error) {
 		return nil, errorf("internal", err, "the control socket cannot be set up; try again")
 	}
 	b := &initProcess{sock: os.NewFile(uintptr(pair[0]), "sandbox"), cgroup: k.makeCgroup(log)}
-	if err := b.fork(k, pair[1], log); err != nil {
+	if err := b.fork(k, pair[1], by, log); err != nil {
 		b.sock.Close()
 		b.cgroup.Remove()
 		return nil, &unavailable{step: "create the namespaces", err: err}
@@ -135,7 +135,7 @@ func (b *initProcess) built(log *slog.Logger) error {
 	return nil
 }
 
-func (b *initProcess) fork(k bootKey, control int, log *slog.Logger) error {
+func (b *initProcess) fork(k bootKey, control int, by *forkProcess, log *slog.Logger) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (b *initProcess) fork(k bootKey, control int, log *slog.Logger) error {
 		return err
 	}
 	defer null.Close()
-	pid, outside, err := forkInit(k.attr(), []uintptr{null.Fd(), null.Fd(), w.Fd(), uintptr(control)}, b.cgroup)
+	pid, outside, err := forkBy(by, k, []uintptr{null.Fd(), null.Fd(), w.Fd(), uintptr(control)}, b.cgroup)
 	if err != nil {
 		r.Close()
 		return err

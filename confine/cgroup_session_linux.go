@@ -85,6 +85,21 @@ func (c *cgroup) forkInside(attr *syscall.SysProcAttr, fork func()) (outside []c
 	return outside
 }
 
+// enterable gives the directories of c where a thread can be for the time of a fork; not
+// ok where it is not all of them.
+func (c *cgroup) enterable() (dirs []string, ok bool) {
+	if c == nil {
+		return nil, true
+	}
+	for _, d := range c.dirs {
+		if d.v2 || unix.Access(filepath.Join(filepath.Dir(d.path), "tasks"), unix.W_OK) != nil {
+			return nil, false
+		}
+		dirs = append(dirs, d.path)
+	}
+	return dirs, true
+}
+
 // cgroupPatience bounds the wait for killed processes to leave a group.
 const cgroupPatience = 5 * time.Second
 

@@ -27,8 +27,11 @@ func MaybeRunChild() {
 	if len(os.Args) == 0 {
 		return
 	}
-	if os.Args[0] == initName {
+	switch os.Args[0] {
+	case initName:
 		runInit()
+	case forkerName:
+		runForkProcess()
 	}
 	if runProbeChild(os.Args) {
 		os.Exit(0)

@@ -16,7 +16,10 @@ import (
 	"mcp-sandbox/sandbox"
 )
 
-const testServerEnv = "CONFINE_TEST_SERVER"
+const (
+	testServerEnv = "CONFINE_TEST_SERVER"
+	testForkerEnv = "CONFINE_TEST_FORKER" // has the server use a forkProcess from the first init on
+)
 
 // runTestServer is a server that starts a sandbox with processes that do not
 // want to die, says so, and waits.
@@ -28,6 +31,9 @@ func runTestServer() {
 	level, rest, _ := strings.Cut(os.Getenv(testServerEnv), ":")
 	ws, tag, _ := strings.Cut(rest, ":")
 	standby := &WarmInit{}
+	if os.Getenv(testForkerEnv) != "" {
+		standby.forks = firstForks
+	}
 	s, err := standby.Start(context.Background(), sandbox.Policy{Workspace: ws, UID: -1, GID: -1, AllowRoot: true, Level: sandbox.Level(level)})
 	if err != nil {
 		fail(err)
@@ -44,7 +50,11 @@ func runTestServer() {
 	if b := standby.wait(); b != nil {
 		waiting = b.pid
 	}
-	fmt.Println(s.pid, waiting)
+	forker := 0
+	if f := standby.forkedBy(); f != nil {
+		forker = f.pid
+	}
+	fmt.Println(s.pid, waiting, forker)
 	select {}
 }
 
@@ -66,8 +76,9 @@ func TestServerKilled(t *testing.T) {
 	for _, c := range []struct {
 		level   sandbox.Level
 		stopped bool
-	}{{sandbox.LevelNamespaces, false}, {sandbox.LevelNamespaces, true}, {sandbox.LevelLandlock, false}} {
-		t.Run(fmt.Sprintf("%s/%v", c.level, c.stopped), func(t *testing.T) {
+		forker  bool
+	}{{sandbox.LevelNamespaces, false, false}, {sandbox.LevelNamespaces, true, false}, {sandbox.LevelNamespaces, true, true}, {sandbox.LevelLandlock, false, false}} {
+		t.Run(fmt.Sprintf("%s/%v/%v", c.level, c.stopped, c.forker), func(t *testing.T) {
 			needNamespaces(t, c.level)
 			exe, err := os.Executable()
 			if err != nil {
@@ -78,6 +89,9 @@ func TestServerKilled(t *testing.T) {
 			os.Chmod(tmp, 0o777)
 			server := exec.Command(exe)
 			server.Env = append(os.Environ(), testServerEnv+"="+string(c.level)+":"+ws+":"+tag, "TMPDIR="+tmp)
+			if c.forker {
+				server.Env = append(server.Env, testForkerEnv+"=1")
+			}
 			server.Stderr = os.Stderr
 			out, err := server.StdoutPipe()
 			if err != nil {
@@ -87,9 +101,12 @@ func TestServerKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { server.Process.Kill(); server.Wait() }()
-			var pid, waiting int
-			if _, err := fmt.Fscan(out, &pid, &waiting); err != nil {
+			var pid, waiting, forker int
+			if _, err := fmt.Fscan(out, &pid, &waiting, &forker); err != nil {
 				t.Fatal(err)
+			}
+			if c.forker != (forker != 0) {
+				t.Fatalf("the process that forks is %d", forker)
 			}
 			if waiting == 0 && c.level == sandbox.LevelNamespaces {
 				t.Fatal("no init waits for the next session")
@@ -103,6 +120,7 @@ func TestServerKilled(t *testing.T) {
 			io.Copy(io.Discard, out)
 			eventually(t, "all processes are gone", func() bool { return tagged(tag) == 0 && (task{dir: "/proc/" + itoa(pid)}).ended() })
 			eventually(t, "the waiting init is gone", func() bool { return waiting == 0 || (task{dir: "/proc/" + itoa(waiting)}).ended() })
+			eventually(t, "the process that forks is gone", func() bool { return forker == 0 || (task{dir: "/proc/" + itoa(forker)}).ended() })
 			t.Logf("gone after %v", time.Since(killed).Round(time.Millisecond))
 			eventually(t, "no directory is left", func() bool {
 				left, _ := filepath.Glob(filepath.Join(tmp, "mcp-sandbox-*"))

@@ -229,7 +229,7 @@ func (w *WarmInit) startLevel(ctx context.Context, p *sandbox.Policy, id identit
 	go func() {
 		defer close(waiting)
 		if b = w.take(key, base); b == nil {
-			b, bootErr = boot(key, base, p.Log)
+			b, bootErr = boot(key, base, w.forker(key), p.Log)
 		}
 	}()
 	l, err := newLevelLayout(p, id, level, base)

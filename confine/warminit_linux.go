@@ -34,6 +34,11 @@ type WarmInit struct {
 	// would take their time, and all but one of them would find none.
 	starting int
 	work     sync.WaitGroup
+
+	forkMu sync.Mutex
+	forks  int
+	forked bool         // by was started, or is not to be any more
+	by     *forkProcess // may be nil
 }
 
 // readyInit is an init on its way up or waiting.
@@ -79,6 +84,31 @@ func (s *WarmInit) Close() {
 	s.mu.Unlock()
 	next.discard()
 	s.work.Wait()
+	s.forkMu.Lock()
+	defer s.forkMu.Unlock()
+	s.by.end()
+	s.by, s.forked = nil, true
+}
+
+// firstForks are done by the server itself: one session and the init that waits for the
+// next, which is all that most servers on standard input ever have.
+const firstForks = 2
+
+// forker is what forks an init for k, nil for the server itself. It is started once.
+func (s *WarmInit) forker(k bootKey) *forkProcess {
+	if s == nil || s.Once || !k.namespaces {
+		return nil
+	}
+	s.forkMu.Lock()
+	defer s.forkMu.Unlock()
+	if s.forks++; s.forks > firstForks && !s.forked {
+		s.forked = true
+		var err error
+		if s.by, err = startForkProcess(); err != nil {
+			s.by = nil
+		}
+	}
+	return s.by
 }
 
 // begin counts a session that starts.
@@ -131,7 +161,7 @@ func (s *WarmInit) boot(k bootKey, base *base, log *slog.Logger) {
 			n.mounts = -1
 			return
 		}
-		if n.init, err = boot(k, base, log); err == nil {
+		if n.init, err = boot(k, base, s.forker(k), log); err == nil {
 			if err = n.init.built(log); err != nil {
 				n.init.discard(log)
 				n.init = nil
@@ -139,7 +169,7 @@ func (s *WarmInit) boot(k bootKey, base *base, log *slog.Logger) {
 		}
 		if err != nil {
 			s.mu.Lock()
-			s.failed = !s.closed
+			s.failed = !s.closed && !passes(err)
 			s.mu.Unlock()
 			return
 		}

@@ -42,6 +42,7 @@ const (
 	opOwner
 	opTmpLeft
 	opGit // take the overlays of git directories away, or put them back
+	opFork
 )
 
 // Answers and events of init.
