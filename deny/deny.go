@@ -250,6 +250,24 @@ func (l *List) Covers(p string) bool {
 	return l.absGlob(f)
 }
 
+// Spares says that Covers is false for everything below the absolute directory dir,
+// whatever comes to be there.
+func (l *List) Spares(dir string) bool {
+	if l.Empty() {
+		return true
+	}
+	if l.Wild() {
+		return false
+	}
+	f := Fold(dir)
+	for i, h := range l.folds {
+		if within(h, f) && h != f || within(f, h) && !l.aboveRoot(i, f) {
+			return false
+		}
+	}
+	return true
+}
+
 // CoversEntry is Covers for a name in a directory that is not hidden itself.
 func (l *List) CoversEntry(dir, name string) bool {
 	if l.Empty() {

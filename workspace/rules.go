@@ -10,17 +10,28 @@ import (
 type Rules struct {
 	f      *FS
 	hidden *hiddenSet
+	plain  *plainNames // nil: every path needs the closer look
+	// unnamed: nothing in the workspace is hidden by its name.
+	unnamed bool
 }
 
 // Rules looks at the workspace's policy; ctx bounds the looking.
 func (f *FS) Rules(ctx context.Context) *Rules {
 	f.learnTargets()
-	return &Rules{f, f.hiddenNow(ctx)}
+	return &Rules{f: f, hidden: f.hiddenNow(ctx), plain: f.plain(), unnamed: f.opts.Deny.Spares(f.roots[0].real)}
 }
 
 // Protects says whether a path may not be changed.
 func (r *Rules) Protects(rel string) bool {
-	return rel != "" && r.f.guardsAll(path.Join(r.f.roots[0].real, rel))
+	if rel == "" {
+		return false
+	}
+	if r.plain != nil && r.plain.path(rel) {
+		if t := r.f.targets.Load(); t == nil || len(*t) == 0 {
+			return false
+		}
+	}
+	return r.f.guardsAll(path.Join(r.f.roots[0].real, rel))
 }
 
 // Hides says whether a path may not be read. The inode and its number of links,
@@ -29,7 +40,7 @@ func (r *Rules) Hides(rel string, dev, ino, links uint64) bool {
 	if r.hidden == nil || rel == "" {
 		return false
 	}
-	if r.f.opts.Deny.Covers(path.Join(r.f.roots[0].real, rel)) {
+	if !r.unnamed && r.f.opts.Deny.Covers(path.Join(r.f.roots[0].real, rel)) {
 		return true
 	}
 	if ino == 0 {
