@@ -147,11 +147,11 @@ func FuzzRecord(f *testing.F) {
 	f.Add(body)
 	f.Add([]byte(`{"version":1,"manifest":[{"id":"00","pack":"00"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if _, err := decodeRecord(append([]byte(strings.Repeat("0", 64)+"\n"), body...), id); err == nil {
+		if _, err := decodeRecord(append([]byte(strings.Repeat("0", 64)+"\n"), body...), id, false); err == nil {
 			t.Fatal("a record with a wrong checksum was taken")
 		}
 		sum := sha256.Sum256(body)
-		rec, err := decodeRecord(append([]byte(hex.EncodeToString(sum[:])+"\n"), body...), id)
+		rec, err := decodeRecord(append([]byte(hex.EncodeToString(sum[:])+"\n"), body...), id, false)
 		if err != nil {
 			return
 		}

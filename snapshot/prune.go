@@ -118,11 +118,24 @@ func (r *Repo) spared(all []Info) map[string]bool {
 	return safe
 }
 
+// keepsAll says that neither count nor age drops one of these, which are sorted, so
+// that their records need not be read.
+func (k Retention) keepsAll(ids []string, now time.Time) bool {
+	if len(ids) == 0 || k.Count > 0 && len(ids) > k.Count {
+		return len(ids) == 0
+	}
+	// An id is later than its snapshot where the clock went back in between.
+	return k.Age <= 0 || idMilli(ids[0]) >= now.Add(-k.Age).UnixMilli() && idMilli(ids[len(ids)-1]) <= now.UnixMilli()
+}
+
 // expire drops records by count and age; the write lock is held.
 func (r *Repo) expire(ctx context.Context, keep []string) (int, error) {
 	ret := r.opt.Retention
 	if ret.Count <= 0 && ret.Age <= 0 {
 		return 0, nil
+	}
+	if ids, err := r.ids(ctx); err != nil || ret.keepsAll(ids, r.opt.Now()) {
+		return 0, err
 	}
 	all, err := r.recall(ctx)
 	if err != nil || len(all) < 2 {

@@ -107,11 +107,7 @@ const (
 func newID(now time.Time, last string) string {
 	ms := uint64(max(now.UnixMilli(), 0))
 	if len(last) >= idTime {
-		var prev uint64
-		for _, c := range []byte(last[:idTime]) {
-			prev = prev<<5 | uint64(max(strings.IndexByte(idAlphabet, c), 0))
-		}
-		ms = max(ms, prev+1)
+		ms = max(ms, uint64(idMilli(last))+1)
 	}
 	b := make([]byte, idTime+idRandom)
 	for i := idTime - 1; i >= 0; i-- {
@@ -123,6 +119,15 @@ func newID(now time.Time, last string) string {
 		b[i] = idAlphabet[b[i]&31]
 	}
 	return string(b)
+}
+
+// idMilli is the time in an id, in milliseconds since 1970.
+func idMilli(id string) int64 {
+	var ms int64
+	for _, c := range []byte(id[:idTime]) {
+		ms = ms<<5 | int64(max(strings.IndexByte(idAlphabet, c), 0))
+	}
+	return ms
 }
 
 func validID(id string) bool {
@@ -146,14 +151,19 @@ func (rec *record) encode() ([]byte, error) {
 	return append([]byte(hex.EncodeToString(sum[:])+"\n"), body...), nil
 }
 
-func decodeRecord(b []byte, id string) (*record, error) {
+// decodeRecord reads a record, with brief without the manifest.
+func decodeRecord(b []byte, id string, brief bool) (*record, error) {
 	head, body, ok := bytes.Cut(b, []byte{'\n'})
 	sum := sha256.Sum256(body)
 	if !ok || string(head) != hex.EncodeToString(sum[:]) {
 		return nil, damaged("the record of snapshot %s does not have its checksum", id)
 	}
 	var rec record
-	if err := json.Unmarshal(body, &rec); err != nil {
+	read := json.Unmarshal
+	if brief {
+		read = readBrief
+	}
+	if err := read(body, &rec); err != nil {
 		return nil, damaged("the record of snapshot %s cannot be read", id)
 	}
 	if rec.Version != recordVersion {
@@ -163,6 +173,34 @@ func decodeRecord(b []byte, id string) (*record, error) {
 		return nil, damaged("the record of snapshot %s is that of another", id)
 	}
 	return &rec, nil
+}
+
+// readBrief takes what stands before the manifest, which is nearly all of the text of
+// a large tree.
+func readBrief(body []byte, into any) error {
+	rec := into.(*record)
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if _, err := dec.Token(); err != nil {
+		return err
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		switch key {
+		case "version":
+			err = dec.Decode(&rec.Version)
+		case "info":
+			err = dec.Decode(&rec.Info)
+		default:
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // chunks returns the manifest's pieces and where they were written.
@@ -199,6 +237,27 @@ func (r *Repo) ids(ctx context.Context) ([]string, error) {
 
 // load reads and verifies a record.
 func (r *Repo) load(ctx context.Context, id string) (*record, error) {
+	rec, err := r.read(ctx, id, false)
+	if err == nil && r.far() {
+		r.known.note(rec)
+	}
+	return rec, err
+}
+
+// info is load for who does not want the manifest.
+func (r *Repo) info(ctx context.Context, id string) (Info, error) {
+	read := r.load
+	if !r.far() {
+		read = func(ctx context.Context, id string) (*record, error) { return r.read(ctx, id, true) }
+	}
+	rec, err := read(ctx, id)
+	if err != nil {
+		return Info{}, err
+	}
+	return rec.Info, nil
+}
+
+func (r *Repo) read(ctx context.Context, id string, brief bool) (*record, error) {
 	if !validID(id) {
 		return nil, notFound(id)
 	}
@@ -209,12 +268,9 @@ func (r *Repo) load(ctx context.Context, id string) (*record, error) {
 	if err != nil {
 		return nil, fail(err, "snapshot %s could not be read", id)
 	}
-	rec, err := decodeRecord(b, id)
+	rec, err := decodeRecord(b, id, brief)
 	if err != nil {
 		return nil, fail(err, "snapshot %s could not be read", id)
-	}
-	if r.far() {
-		r.known.note(rec)
 	}
 	return rec, nil
 }

@@ -222,7 +222,11 @@ func (s *scan) produce() error {
 	defer w.stop()
 	first := map[inode]*pending{}
 	s.advance()
-	return w.each(s.enter, func(dir string, it *item) error { return s.other(first, dir, it) })
+	return w.each(visitor{
+		enter:  s.enter,
+		other:  func(dir string, it *item) error { return s.other(first, dir, it) },
+		failed: s.failed,
+	})
 }
 
 // pass notes a path that is left out.
@@ -254,6 +258,24 @@ func (s *scan) enter(f *directory) (bool, error) {
 	p.e.xattrs = f.xattrs
 	p.keep = f.ignoring
 	return true, s.deliver(p)
+}
+
+// failed notes a name that could not be looked at: a command took the right to
+// search its directory meanwhile.
+func (s *scan) failed(dir, name string, err error) error {
+	path := joinPath(dir, name)
+	switch why := unreadable(err); {
+	case why == gone:
+		return nil
+	case why == "":
+		return err
+	case len(path) > maxPath:
+		return s.pass(path[:maxPath], skipLong)
+	case s.rules.Hides(path, 0, 0, 0):
+		return s.pass(path, skipHidden)
+	default:
+		return s.pass(path, why)
+	}
 }
 
 func (s *scan) other(first map[inode]*pending, dir string, it *item) error {

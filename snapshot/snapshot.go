@@ -289,7 +289,7 @@ func (r *Repo) List(ctx context.Context) ([]Info, error) {
 	}
 	out := make([]Info, 0, len(ids))
 	for _, id := range ids {
-		rec, err := r.load(ctx, id)
+		info, err := r.info(ctx, id)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, fail(ctx.Err(), "the snapshots could not be listed")
@@ -297,18 +297,14 @@ func (r *Repo) List(ctx context.Context) ([]Info, error) {
 			r.log.Warn("a snapshot's record cannot be read", "snapshot", id, "cause", err)
 			continue
 		}
-		out = append(out, rec.Info)
+		out = append(out, info)
 	}
 	return out, nil
 }
 
 // Get returns one snapshot's Info; snapshot_not_found if there is none.
 func (r *Repo) Get(ctx context.Context, id string) (Info, error) {
-	rec, err := r.load(ctx, id)
-	if err != nil {
-		return Info{}, err
-	}
-	return rec.Info, nil
+	return r.info(ctx, id)
 }
 
 // Delete drops a snapshot. Its space is given back by the next Prune.

@@ -2,19 +2,15 @@ package snapshot
 
 import (
 	"context"
-	"errors"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
-// walker lists the tree with several goroutines and hands it out in order.
-// Listers run ahead of the consumer, nearest directories first, but only by a
-// bounded number of entries; the consumer lists too while the directory it needs
-// is in another's hands, so no core is idle while there is something to list.
+// walker lists the tree with several goroutines and hands it out in order. A
+// directory is listed in blocks of names, so that a large one is work for all of
+// them. Listers run ahead of the consumer, nearest blocks first, but only by a
+// bounded number of entries; the consumer lists too while the block it needs is in
+// another's hands, so no core is idle while there is something to list.
 type walker struct {
 	ctx  context.Context
 	tree *tree
@@ -22,8 +18,8 @@ type walker struct {
 
 	mu      sync.Mutex
 	cond    *sync.Cond
-	stack   []*directory // unlisted, the next in order on top
-	used    [][]item     // lists of usedItems, consumed
+	stack   []*block            // unlisted, the next in order on top
+	used    [listSizes][][]item // lists of consumed blocks, by their room
 	stopped bool
 	wg      sync.WaitGroup
 	ahead   atomic.Int64 // entries listed and not yet consumed
@@ -35,37 +31,6 @@ type walker struct {
 // the directory.
 const maxAhead = 8 << 10
 
-// usedItems is the room of the lists that are used again; most directories hold
-// fewer names.
-const usedItems = 32
-
-type directory struct {
-	path   string
-	st     stat
-	xattrs []xattr
-	items  []item
-	err    error
-	// ignoring: something in it was left out by skip
-	ignoring bool
-	started  atomic.Bool
-	done     chan struct{}
-}
-
-// item is one name of a directory. Of a directory st is not filled in: its own
-// descriptor tells, once it is open.
-type item struct {
-	name      string
-	st        stat
-	target    string     // of a symbolic link
-	directory *directory // of a directory
-}
-
-// dirent is a name as a directory lists it.
-type dirent struct {
-	name string
-	dir  bool // it is a directory; false also when the file system does not tell
-}
-
 func (t *tree) walk(ctx context.Context, parallel int, skip func(string) bool) *walker {
 	w := &walker{ctx: ctx, tree: t, skip: skip}
 	w.cond = sync.NewCond(&w.mu)
@@ -76,18 +41,16 @@ func (t *tree) walk(ctx context.Context, parallel int, skip func(string) bool) *
 	return w
 }
 
+// stop ends the listers and gives back what nobody listed.
 func (w *walker) stop() {
 	w.mu.Lock()
 	w.stopped = true
 	w.cond.Broadcast()
 	w.mu.Unlock()
 	w.wg.Wait()
-}
-
-// lister is what one goroutine needs to list directories, used again for each.
-type lister struct {
-	buf   [32 << 10]byte
-	names []dirent
+	for b := w.pop(); b != nil; b = w.pop() {
+		b.dir.release()
+	}
 }
 
 func (w *walker) run() {
@@ -101,29 +64,29 @@ func (w *walker) run() {
 			w.cond.Wait()
 		}
 		w.waiting.Add(-1)
-		// A directory that is taken is listed: the consumer waits for it.
+		// A block that is taken is listed: the consumer waits for it.
 		stopped := w.stopped || w.ctx.Err() != nil
-		var f *directory
+		var b *block
 		if !stopped {
-			f = w.pop()
+			b = w.pop()
 		}
 		w.mu.Unlock()
 		if stopped {
 			return
 		}
-		if f != nil {
-			w.list(f, l)
+		if b != nil {
+			w.list(b, l)
 		}
 	}
 }
 
-// pop takes the next directory that nobody has begun; mu is held.
-func (w *walker) pop() *directory {
+// pop takes the next block that nobody has begun; mu is held.
+func (w *walker) pop() *block {
 	for len(w.stack) > 0 {
-		f := w.stack[len(w.stack)-1]
+		b := w.stack[len(w.stack)-1]
 		w.stack = w.stack[:len(w.stack)-1]
-		if f.started.CompareAndSwap(false, true) {
-			return f
+		if b.started.CompareAndSwap(false, true) {
+			return b
 		}
 	}
 	return nil
@@ -137,156 +100,165 @@ func (w *walker) wake() {
 	}
 }
 
-// list fills f, which the caller has started, and queues its directories.
-func (w *walker) list(f *directory, l *lister) {
-	f.err = w.read(f, l)
-	w.ahead.Add(int64(len(f.items)))
+// list fills b, which the caller has started, and queues what comes of it.
+func (w *walker) list(b *block, l *lister) {
+	f := b.dir
+	var more []block
+	if b == &f.first {
+		if f.err = w.read(f, l); f.err != nil {
+			f.first.items, f.first.names, f.more = nil, nil, nil
+			f.open.Store(1)
+		}
+		more = f.more
+	} else {
+		b.err = w.look(b)
+	}
+	f.release()
+	w.ahead.Add(int64(len(b.items)))
 	w.mu.Lock()
 	had := len(w.stack)
-	for i := len(f.items) - 1; i >= 0; i-- {
-		if s := f.items[i].directory; s != nil {
-			w.stack = append(w.stack, s)
+	for i := len(more) - 1; i >= 0; i-- {
+		w.stack = append(w.stack, &more[i])
+	}
+	for i := len(b.items) - 1; i >= 0; i-- {
+		if s := b.items[i].directory; s != nil {
+			w.stack = append(w.stack, &s.first)
 		}
 	}
-	if len(w.stack) > had && w.waiting.Load() > 0 {
+	// Who waits although something was queued waits for the consumer to catch up.
+	if len(w.stack) > had && w.waiting.Load() > 0 && (had == 0 || w.ahead.Load() <= maxAhead/2) {
 		w.cond.Broadcast()
 	}
 	w.mu.Unlock()
-	close(f.done)
+	close(b.done)
 }
 
-func (w *walker) read(f *directory, l *lister) error {
-	fd, err := w.tree.openDir(f.path)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if f.st, err = fstat(fd); err != nil {
-		return err
-	}
-	f.xattrs = readXattrs(fd)
-	l.names, err = readDir(fd, l.buf[:], l.names[:0])
-	slices.SortFunc(l.names, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
-	f.items = w.space(len(l.names))
-	for _, d := range l.names {
-		if err := w.ctx.Err(); err != nil {
-			return err
-		}
-		if err := w.look(f, fd, d); err != nil {
-			return err
-		}
-	}
-	return err
-}
-
-// space returns an empty list for n items, if it can one that was used before.
-func (w *walker) space(n int) []item {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if k := len(w.used); k > 0 && n <= cap(w.used[k-1]) {
-		s := w.used[k-1]
-		w.used = w.used[:k-1]
-		return s
-	}
-	return make([]item, 0, max(n, usedItems))
-}
-
-// look adds one name to f.
-func (w *walker) look(f *directory, fd int, d dirent) error {
-	if w.skip != nil && w.skip(joinPath(f.path, d.name)) {
-		f.ignoring = true
-		return nil
-	}
-	it := item{name: d.name}
-	if !d.dir {
-		st, err := lstatAt(fd, d.name)
-		if errors.Is(err, unix.ENOENT) {
-			return nil // gone since
-		}
-		if err != nil {
-			return err
-		}
-		it.st = st
-		d.dir = st.mode&unix.S_IFMT == unix.S_IFDIR
-		if st.mode&unix.S_IFMT == unix.S_IFLNK {
-			it.target, err = readlinkAt(fd, d.name)
-			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-				return nil // gone or replaced since
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	if d.dir {
-		it.directory = &directory{path: joinPath(f.path, d.name), done: make(chan struct{})}
-	}
-	f.items = append(f.items, it)
-	return nil
-}
-
-// await returns once f is listed, listing it or others meanwhile.
-func (w *walker) await(f *directory, l *lister) {
-	if f.started.CompareAndSwap(false, true) {
-		w.list(f, l)
+// await returns once b is listed, listing it or others meanwhile.
+func (w *walker) await(b *block, l *lister) {
+	if b.started.CompareAndSwap(false, true) {
+		w.list(b, l)
 		return
 	}
 	for {
 		select {
-		case <-f.done:
+		case <-b.done:
 			return
 		default:
 		}
-		var other *directory
+		var other *block
 		if w.ahead.Load() <= maxAhead {
 			w.mu.Lock()
 			other = w.pop()
 			w.mu.Unlock()
 		}
 		if other == nil {
-			<-f.done
+			<-b.done
 			return
 		}
 		w.list(other, l)
 	}
 }
 
-// each hands the tree out in order: enter is called for a directory before what
-// is in it, other for everything else. enter gets the directory's own error and
-// returns false to leave it out.
-func (w *walker) each(enter func(f *directory) (bool, error), other func(dir string, it *item) error) error {
+// visitor is who a walk hands the tree to. Its errors end the walk.
+type visitor struct {
+	// enter is called for a directory before what is in it. It gets the directory's
+	// own error and returns false to leave it out.
+	enter func(f *directory) (bool, error)
+	other func(dir string, it *item) error // for everything else
+	// failed is called in place of these for a name that cannot be looked at.
+	failed func(dir, name string, err error) error
+}
+
+// each hands the tree out in order.
+func (w *walker) each(v visitor) error {
 	l := new(lister)
 	var down func(f *directory) error
-	down = func(f *directory) error {
-		w.await(f, l)
+	block := func(b *block) error {
+		w.await(b, l)
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		ok, err := enter(f)
-		if err == nil && ok {
-			for i := range f.items {
-				it := &f.items[i]
-				if it.directory != nil {
-					err = down(it.directory)
-					it.directory = nil
-				} else {
-					err = other(f.path, it)
-				}
-				if err != nil {
-					break
+		for i := range b.items {
+			it := &b.items[i]
+			var err error
+			if it.directory != nil {
+				err = down(it.directory)
+			} else {
+				err = v.other(b.dir.path, it)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if b.err != nil {
+			for _, d := range b.names {
+				if err := v.failed(b.dir.path, d.name, b.err); err != nil {
+					return err
 				}
 			}
 		}
-		w.ahead.Add(-int64(len(f.items)))
-		if cap(f.items) == usedItems {
-			clear(f.items)
-			w.mu.Lock()
-			w.used = append(w.used, f.items[:0])
-			w.mu.Unlock()
-		}
-		w.wake()
-		f.items = nil
-		return err
+		w.consumed(b)
+		return nil
 	}
-	return down(&directory{done: make(chan struct{})})
+	down = func(f *directory) error {
+		w.await(&f.first, l)
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		ok, err := v.enter(f)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			w.drop(f)
+			return nil
+		}
+		if err := block(&f.first); err != nil {
+			return err
+		}
+		for i := range f.more {
+			if err := block(&f.more[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return down(newDirectory(""))
+}
+
+// consumed gives back the list of a block.
+func (w *walker) consumed(b *block) {
+	w.ahead.Add(-int64(len(b.items)))
+	if cap(b.items) > 0 {
+		clear(b.items)
+		w.mu.Lock()
+		k := listSize(cap(b.items))
+		w.used[k] = append(w.used[k], b.items[:0])
+		w.mu.Unlock()
+	}
+	w.wake()
+	b.items, b.names = nil, nil
+}
+
+// drop leaves out f, which is open, with all that was listed below it.
+func (w *walker) drop(f *directory) {
+	leave := func(b *block) {
+		if b.started.CompareAndSwap(false, true) {
+			f.release()
+			return
+		}
+		<-b.done
+		for i := range b.items {
+			if s := b.items[i].directory; s != nil {
+				w.drop(s)
+			}
+		}
+		w.ahead.Add(-int64(len(b.items)))
+		b.items = nil
+	}
+	leave(&f.first)
+	for i := range f.more {
+		leave(&f.more[i])
+	}
+	w.wake()
 }

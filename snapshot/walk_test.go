@@ -31,12 +31,16 @@ func TestWalkIsCancelled(t *testing.T) {
 		w := tr.walk(ctx, 4, nil)
 		n, ended := 0, make(chan error, 1)
 		go func() {
-			ended <- w.each(func(*directory) (bool, error) {
-				if n++; n == i%100 {
-					cancel()
-				}
-				return true, nil
-			}, func(string, *item) error { return nil })
+			ended <- w.each(visitor{
+				enter: func(*directory) (bool, error) {
+					if n++; n == i%100 {
+						cancel()
+					}
+					return true, nil
+				},
+				other:  func(string, *item) error { return nil },
+				failed: func(_, _ string, err error) error { return err },
+			})
 		}()
 		select {
 		case <-ended:
