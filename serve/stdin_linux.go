@@ -15,7 +15,7 @@ import (
 // runtime's monitor wakes every 20 us to see whether to take it away: a fifth of what
 // a call takes. Waiting in the runtime's poller needs a descriptor that does not block,
 // but that is a property of the open file, which whoever started the server may share
-// and use later. So the poller waits for an epoll instance of ours, and that for the
+// and use later. So the poller waits for an epoll instance of the server, and that for the
 // file (epoll(7): an epoll can be watched by another).
 type waitedInput struct {
 	file  *os.File
