@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"mcp-sandbox/sandbox"
 )
 
 // maxDescription bounds a description, in characters.
@@ -99,24 +101,14 @@ func (n *node) draw(lines *[][2]string, indent, at string, depth int) {
 			branch, below = "└── ", "    "
 		}
 		where := path.Join(at, name)
-		shown, comment := oneLine(name), where
+		shown, comment := sandbox.OneLine(name), where
 		if c.dir {
 			shown += "/"
 		}
 		if c.description != "" {
 			comment += ": " + c.description
 		}
-		*lines = append(*lines, [2]string{indent + branch + shown, oneLine(comment)})
+		*lines = append(*lines, [2]string{indent + branch + shown, sandbox.OneLine(comment)})
 		c.draw(lines, indent+below, where, depth-1)
 	}
-}
-
-// oneLine keeps a name with control characters from drawing its own lines.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, s)
 }

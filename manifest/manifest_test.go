@@ -143,7 +143,7 @@ func TestDescribe(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `/w
-├── a?[31m       # /w/a?[31m
+├── a\x1b[31m    # /w/a\x1b[31m
 ├── b/           # /w/b: things
 │   └── c/       # /w/b/c
 └── src/         # /w/src

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mcp-sandbox/sandbox"
 )
 
 // WaitFor is what a call waits for besides exit and input: a pattern in new
@@ -34,7 +36,7 @@ func ParseWaitFor(s string) (*WaitFor, error) {
 	}
 	re, err := regexp.Compile(s)
 	if err != nil {
-		return nil, errorf("invalid_argument", err, "wait_for is not a regular expression (%v); use RE2 syntax or port:N", err)
+		return nil, errorf("invalid_argument", err, "wait_for is not a regular expression (%s); use RE2 syntax or port:N", sandbox.OneLine(err.Error()))
 	}
 	return &WaitFor{pattern: re}, nil
 }

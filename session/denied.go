@@ -171,12 +171,12 @@ func (s *Session) limitHit(ctx context.Context, r *Result, c refusal.Claim, dir 
 // denialText is the one line about a denial: what, why, and what a person could
 // change.
 func (s *Session) denialText(d sandbox.Denial) string {
-	name := oneLine(d.Subject)
+	name := sandbox.OneLine(d.Subject)
 	switch d.Kind {
 	case sandbox.DenialProtected:
 		by := "no setting allows it"
 		if flag := s.protectedBy(d.Subject); flag != "" {
-			by = "the operator can start the server without --protect " + oneLine(flag)
+			by = "the operator can start the server without --protect " + sandbox.OneLine(flag)
 		}
 		return "sandbox: " + name + " was not changed: this path is protected, because programs outside the sandbox obey what it holds; " + by
 	case sandbox.DenialHidden:
@@ -236,14 +236,14 @@ func (s *Session) protectedBy(p string) string {
 func (s *Session) writeAdvice(p string) string {
 	for _, g := range s.config.Read {
 		if p == g || strings.HasPrefix(p, strings.TrimSuffix(g, "/")+"/") {
-			return "the operator granted " + oneLine(g) + " for reading only and can use --write instead of --read"
+			return "the operator granted " + sandbox.OneLine(g) + " for reading only and can use --write instead of --read"
 		}
 	}
 	dir := path.Dir(p)
 	if dir == "/" || within(p, "/proc") || within(p, "/sys") || within(p, "/dev") {
 		return "no setting allows it"
 	}
-	return "the operator can allow it with --write " + oneLine(dir)
+	return "the operator can allow it with --write " + sandbox.OneLine(dir)
 }
 
 // limitText explains a limit.

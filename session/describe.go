@@ -1,7 +1,5 @@
 package session
 
-import "strings"
-
 // describeDepth is how deep a session's own description goes.
 const describeDepth = 2
 
@@ -16,14 +14,4 @@ func (s *Session) Describe() string {
 		return ""
 	}
 	return text
-}
-
-// oneLine keeps a name with control characters from drawing its own lines.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, s)
 }

@@ -258,7 +258,7 @@ func (g *gitSeen) judgeAll(s *Session, last bool) string {
 	if n := len(told) - maxKeptNames; n > 0 {
 		told, more = told[:maxKeptNames], fmt.Sprintf(" and %d more", n)
 	}
-	return "put back, as git outside could run something because of them: " + oneLine(strings.Join(told, ", ")) + more + "; the operator finds the changes in the server's state directory"
+	return "put back, as git outside could run something because of them: " + sandbox.OneLine(strings.Join(told, ", ")) + more + "; the operator finds the changes in the server's state directory"
 }
 
 // putBack looks once, and names what it put back.

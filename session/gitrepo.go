@@ -196,7 +196,7 @@ func readTail(r io.Reader, n int) string {
 
 func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(strings.ToValidUTF8(s, "?")), "\n")
-	line := oneLine(strings.TrimSpace(lines[len(lines)-1]))
+	line := sandbox.OneLine(strings.TrimSpace(lines[len(lines)-1]))
 	if line == "" {
 		return "it said nothing"
 	}

@@ -236,7 +236,7 @@ func (g *gitStage) publish() (notices []string) {
 	r, err := g.publisher.Publish()
 	if err != nil {
 		g.log.Warn("git data could not be published", "error", err)
-		notices = append(notices, "some of what git wrote is in this session alone ("+firstLine(oneLine(err.Error()))+"); it is published with a later call")
+		notices = append(notices, "some of what git wrote is in this session alone ("+firstLine(sandbox.OneLine(err.Error()))+"); it is published with a later call")
 	}
 	reviewed := g.session.keepGitLeft()
 	if n := len(r.Kept); n > 0 {
@@ -248,14 +248,14 @@ func (g *gitStage) publish() (notices []string) {
 		if n > maxKeptNames {
 			names, more = names[:maxKeptNames], fmt.Sprintf(" and %d more", n-maxKeptNames)
 		}
-		notice := fmt.Sprintf("%d %s in this session, as %s not on the list of plain data for git outside: %s%s", n, what, they, oneLine(strings.Join(names, ", ")), more)
+		notice := fmt.Sprintf("%d %s in this session, as %s not on the list of plain data for git outside: %s%s", n, what, they, sandbox.OneLine(strings.Join(names, ", ")), more)
 		if reviewed {
 			notice += "; a person can see why, and apply what can be: " + g.session.reviewCommand()
 		}
 		notices = append(notices, notice)
 	}
 	for _, c := range r.Conflicts {
-		notices = append(notices, "git: "+oneLine(c))
+		notices = append(notices, "git: "+sandbox.OneLine(c))
 	}
 	return notices
 }

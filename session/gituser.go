@@ -1,6 +1,10 @@
 package session
 
-import "bytes"
+import (
+	"bytes"
+
+	"mcp-sandbox/sandbox"
+)
 
 // GitUser is who commits are made as, as "Name <mail>", "" for nobody.
 func (s *Session) GitUser() string {
@@ -8,7 +12,7 @@ func (s *Session) GitUser() string {
 	if u.Name == "" || u.Email == "" {
 		return ""
 	}
-	return oneLine(u.Name) + " <" + oneLine(u.Email) + ">"
+	return sandbox.OneLine(u.Name) + " <" + sandbox.OneLine(u.Email) + ">"
 }
 
 // identityHint says what a person could set when git refused to commit for want

@@ -178,7 +178,7 @@ func (c *Config) policyText(project bool) string {
 		}
 		shown := make([]string, len(names))
 		for i, n := range names {
-			shown[i] = oneLine(n)
+			shown[i] = sandbox.OneLine(n)
 		}
 		parts = append(parts, what+" "+strings.Join(shown, ", ")+more)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mcp-sandbox/gitstage"
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/snapshot"
 	"mcp-sandbox/stage"
 )
@@ -111,7 +112,7 @@ func leftChange(l *gitstage.Left, root *os.File, o gitstage.Options) (StageChang
 	}
 	c.Seen = l.ID() + " " + now.Print()
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s %s: %s\n", c.Type, oneLine(c.Path), l.Why())
+	fmt.Fprintf(&b, "# %s %s: %s\n", c.Type, sandbox.OneLine(c.Path), l.Why())
 	if c.Conflict != "" {
 		fmt.Fprintf(&b, "# conflict: %s\n", c.Conflict)
 	}
@@ -123,16 +124,16 @@ func leftChange(l *gitstage.Left, root *os.File, o gitstage.Options) (StageChang
 	}
 	switch {
 	case l.Kind == gitstage.LeftSetting:
-		c.Value = oneLine(strings.Join(is, ", "))
+		c.Value = sandbox.OneLine(strings.Join(is, ", "))
 		for _, v := range was {
-			fmt.Fprintf(&b, "-%s = %s\n", oneLine(l.Name), oneLine(v))
+			fmt.Fprintf(&b, "-%s = %s\n", sandbox.OneLine(l.Name), sandbox.OneLine(v))
 		}
 		for _, v := range is {
-			fmt.Fprintf(&b, "+%s = %s\n", oneLine(l.Name), oneLine(v))
+			fmt.Fprintf(&b, "+%s = %s\n", sandbox.OneLine(l.Name), sandbox.OneLine(v))
 		}
 	case l.Kind == gitstage.LeftState:
 	case snapshot.IsText(l.Text) && snapshot.IsText(now.Text):
-		b.WriteString(stage.Unified("project/"+oneLine(c.Path), "session/"+oneLine(c.Path), string(now.Text), string(l.Text)))
+		b.WriteString(stage.Unified("project/"+sandbox.OneLine(c.Path), "session/"+sandbox.OneLine(c.Path), string(now.Text), string(l.Text)))
 	default:
 		fmt.Fprintf(&b, "# not text, %d -> %d bytes\n", len(now.Text), len(l.Text))
 	}

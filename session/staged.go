@@ -100,7 +100,7 @@ func (s *Session) takeStage() (string, error) {
 		s.log.Warn("the stage could not be tidied", "error", err)
 	}
 	st.Scan(uid, gid, func(names []string, more int) {
-		text := oneLine(strings.Join(names, ", "))
+		text := sandbox.OneLine(strings.Join(names, ", "))
 		if more > 0 {
 			text += fmt.Sprintf(" and %d more", more)
 		}

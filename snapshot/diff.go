@@ -11,6 +11,8 @@ import (
 
 	"github.com/aymanbagabas/go-udiff"
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // The kinds of a [Change].
@@ -252,7 +254,7 @@ func (r *Repo) DiffText(ctx context.Context, from, to, path string, limit int) (
 func (r *Repo) textOf(ctx context.Context, a, b *entry, aNow, bNow bool) (string, error) {
 	c, _ := changeOf(a, b)
 	name := printable(c.Path)
-	if strings.ContainsAny(name, "\n\r\t\x1b\"") {
+	if sandbox.OneLine(name) != name || strings.Contains(name, `"`) {
 		name = quote(c.Path)
 	}
 	plain := func(e *entry) bool { return e == nil || e.kind == kindFile && e.size <= maxTextDiff }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -47,7 +48,7 @@ func editFile(ctx context.Context, c *call) (*reply, error) {
 	diff := c.truncate(res.Diff, c.defaultTokens(), nil).Text
 	out := map[string]any{"path": req.Path, "replacements": res.Replacements, "diff": diff}
 	return &reply{
-		text:       fmt.Sprintf("%d replaced in %s%s%s\n%s", res.Replacements, req.Path, newVersion(out, res.Version, req.IfUnchanged), note(res.Note), diff),
+		text:       fmt.Sprintf("%d replaced in %s%s%s\n%s", res.Replacements, sandbox.OneLine(req.Path), newVersion(out, res.Version, req.IfUnchanged), note(res.Note), diff),
 		structured: out,
 	}, nil
 }

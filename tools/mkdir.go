@@ -5,6 +5,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -29,7 +30,7 @@ func mkdirTool() tool {
 			if !res.Created {
 				what = "already there: "
 			}
-			return done(what+path, err)
+			return done(what+sandbox.OneLine(path), err)
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -24,7 +25,7 @@ func mvTool() tool {
 				return nil, c.err
 			}
 			res, err := c.session.Files().Move(ctx, from, to)
-			return done("moved "+from+" to "+res.To, err)
+			return done("moved "+sandbox.OneLine(from)+" to "+sandbox.OneLine(res.To), err)
 		},
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 	"mcp-sandbox/tokens"
 )
@@ -276,7 +277,7 @@ func (e *notedError) Unwrap() error { return e.error }
 func noteLines(format string, notes []string) string {
 	var b strings.Builder
 	for _, n := range notes {
-		fmt.Fprintf(&b, format, n)
+		fmt.Fprintf(&b, format, sandbox.Spelled(n, "\n\t"))
 	}
 	return b.String()
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -26,9 +27,9 @@ func rmTool() tool {
 			}
 			res, err := c.session.Files().Remove(ctx, path, recursive)
 			if err == nil && res.Removed == 0 {
-				return done(fmt.Sprintf("nothing to remove: %s does not exist", path), nil)
+				return done(fmt.Sprintf("nothing to remove: %s does not exist", sandbox.OneLine(path)), nil)
 			}
-			return done(fmt.Sprintf("removed %s (%s, %d in all)", path, res.Kind, res.Removed), err)
+			return done(fmt.Sprintf("removed %s (%s, %d in all)", sandbox.OneLine(path), res.Kind, res.Removed), err)
 		},
 	}
 }

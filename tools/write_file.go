@@ -7,6 +7,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -64,7 +65,7 @@ func writeFile(ctx context.Context, c *call) (*reply, error) {
 	}
 	out := map[string]any{"path": req.Path, "bytes_written": res.Bytes, "created": res.Created}
 	return &reply{
-		text:       fmt.Sprintf("%s %s, %d bytes written%s%s\n", verb, req.Path, res.Bytes, newVersion(out, res.Version, req.IfUnchanged), note(res.Note)),
+		text:       fmt.Sprintf("%s %s, %d bytes written%s%s\n", verb, sandbox.OneLine(req.Path), res.Bytes, newVersion(out, res.Version, req.IfUnchanged), note(res.Note)),
 		structured: out,
 	}, nil
 }

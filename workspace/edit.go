@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/aymanbagabas/go-udiff"
+
+	"mcp-sandbox/sandbox"
 )
 
 // EditRequest is the input of EditFile. OldText must occur in the file exactly
@@ -166,7 +168,8 @@ func (e lineEnds) String() string {
 // they would show every line of a CRLF file as odd. A change of the line ends
 // themselves is told in a line of its own.
 func unified(name, old, new string) string {
-	d := udiff.Unified("a/"+strings.TrimPrefix(name, "/"), "b/"+strings.TrimPrefix(name, "/"),
+	name = sandbox.OneLine(strings.TrimPrefix(name, "/"))
+	d := udiff.Unified("a/"+name, "b/"+name,
 		strings.ReplaceAll(old, "\r\n", "\n"), strings.ReplaceAll(new, "\r\n", "\n"))
 	if was, now := lineEndsOf(old), lineEndsOf(new); d == "" || was.mixed() != now.mixed() || was.crlf > 0 != (now.crlf > 0) {
 		d += fmt.Sprintf("[line ends: %s before, %s now]\n", was, now)

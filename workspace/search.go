@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // Limits of Search.
@@ -152,7 +154,7 @@ func compileSearch(req *SearchRequest) (*matcher, error) {
 		if errors.As(err, &se) {
 			reason = se.Code.String() + ": " + se.Expr
 		}
-		return nil, failCause(err, codeInvalid, "the pattern is not a valid RE2 regular expression (%s); correct it or escape it to search for plain text", shorten(reason, 200))
+		return nil, failCause(err, codeInvalid, "the pattern is not a valid RE2 regular expression (%s); correct it or escape it to search for plain text", sandbox.OneLine(shorten(reason, 200)))
 	}
 	if size > maxInstructions {
 		return nil, fail(codeInvalid, "the pattern is too large: its repetitions make %d steps and at most %d are taken; use smaller counts", size, maxInstructions)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -195,7 +196,7 @@ func jsonText(v any) string {
 // typedWord is shellWord for a line that a person reads before typing it: what would
 // steer the terminal is spelled as bash and zsh take it.
 func typedWord(s string) string {
-	if !strings.ContainsFunc(s, orders) && utf8.ValidString(s) {
+	if !strings.ContainsFunc(s, sandbox.Steers) && utf8.ValidString(s) {
 		return shellWord(s)
 	}
 	var b strings.Builder

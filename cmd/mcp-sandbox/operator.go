@@ -1,12 +1,10 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"mcp-sandbox/sandbox"
 )
 
 // operator is where the commands for the operator print. Files, names and labels
@@ -26,39 +24,8 @@ func operator(f *os.File) io.Writer {
 type escaper struct{ w io.Writer }
 
 func (e *escaper) Write(p []byte) (int, error) {
-	var b strings.Builder
-	for rest := p; len(rest) > 0; {
-		r, n := utf8.DecodeRune(rest)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, rest[0])
-		case r == '\n' || r == '\t' || !orders(r):
-			b.Write(rest[:n])
-		case r < 0x80:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		}
-		rest = rest[n:]
-	}
-	if _, err := io.WriteString(e.w, b.String()); err != nil {
+	if _, err := io.WriteString(e.w, sandbox.Spelled(string(p), "\n\t")); err != nil {
 		return 0, err
 	}
 	return len(p), nil
-}
-
-// orders says whether r does anything but show itself: control characters of
-// both sets, formatting such as the bidirectional overrides and tags, and the
-// separators that some terminals take for line ends. The joiners that make up
-// letters and emoji only join.
-func orders(r rune) bool {
-	switch r {
-	case '\u200c', '\u200d':
-		return false
-	case '\u2028', '\u2029':
-		return true
-	}
-	return unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Cf, r)
 }

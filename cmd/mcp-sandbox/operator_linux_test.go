@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // hostileTexts are what a model may put into files, names and labels.
@@ -52,7 +54,7 @@ func FuzzEscaper(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, r := range b.String() {
-			if r != '\n' && r != '\t' && orders(r) {
+			if r != '\n' && r != '\t' && sandbox.Steers(r) {
 				t.Fatalf("%q became %q", p, b.String())
 			}
 		}
@@ -116,7 +118,7 @@ func TestOperatorOutputIsText(t *testing.T) {
 	}
 	for what, text := range shows {
 		for _, r := range text {
-			if r != '\n' && r != '\t' && orders(r) {
+			if r != '\n' && r != '\t' && sandbox.Steers(r) {
 				t.Errorf("%s sends %q to the terminal", what, text)
 				break
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mcp-sandbox/sandbox"
 	"mcp-sandbox/session"
 )
 
@@ -285,7 +286,7 @@ func nameOf(c *session.StageChange) string {
 // onOneLine quotes a text that would end its line, order its characters, look like a
 // quoted one, or hide where it ends.
 func onOneLine(text string) string {
-	if strings.ContainsFunc(text, orders) || !utf8.ValidString(text) || strings.HasPrefix(text, `"`) || strings.TrimSpace(text) != text {
+	if strings.ContainsFunc(text, sandbox.Steers) || !utf8.ValidString(text) || strings.HasPrefix(text, `"`) || strings.TrimSpace(text) != text {
 		return fmt.Sprintf("%q", text)
 	}
 	return text

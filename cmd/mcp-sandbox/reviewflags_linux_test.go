@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 // TestReviewFlags: a review ignores nothing that was asked of it, and its results say
@@ -48,7 +50,7 @@ func TestReviewPiped(t *testing.T) {
 	p.session(`printf 'a\033[2J\rb\342\200\256c\n' > a.txt; : > "$(printf 'n\033[1m')"; git init -q 2>/dev/null && git config core.fsmonitor "$(printf 'f\033[8m')"; true`)
 	for _, args := range [][]string{nil, {"a.txt"}, {"--apply", "."}, {"--list"}} {
 		out, _ := exec.Command(binary, append([]string{"review", "--root", p.dir, "--state-dir", p.state}, args...)...).CombinedOutput()
-		if len(out) == 0 || strings.ContainsFunc(strings.NewReplacer("\n", "", "\t", "").Replace(string(out)), orders) {
+		if len(out) == 0 || strings.ContainsFunc(strings.NewReplacer("\n", "", "\t", "").Replace(string(out)), sandbox.Steers) {
 			t.Errorf("%q: %q", args, out)
 		}
 		if (args == nil || args[0] == "a.txt") && !strings.Contains(string(out), `+a\x1b[2J\x0db\u202ec`) {
@@ -92,7 +94,7 @@ func TestUndoCommand(t *testing.T) {
 	for _, root := range []string{"/plain", "/a b", "/$HOME", "/`touch " + made + "`", "/$(touch " + made + ")", `/it's "that"`, "/back\\slash", "/n\nl", "/e\x1b[31m'\\", "/u\u202ex", "/b\xff", "/\u00e9"} {
 		var line bytes.Buffer
 		printUndo(&line, root, "ID", 1)
-		if !strings.HasSuffix(line.String(), " ID\n") || strings.ContainsFunc(strings.TrimSuffix(line.String(), "\n"), orders) {
+		if !strings.HasSuffix(line.String(), " ID\n") || strings.ContainsFunc(strings.TrimSuffix(line.String(), "\n"), sandbox.Steers) {
 			t.Errorf("%q: %q", root, line.String())
 		}
 		words := strings.TrimPrefix(line.String(), "to undo: mcp-sandbox")
