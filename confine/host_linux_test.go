@@ -2,6 +2,7 @@ package confine
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -139,6 +140,45 @@ print(n)
 `}, Env: s.Environ(), Dir: p.Workspace})
 		if want := itoa(limit/inotifyShare) + "\n"; out != want {
 			t.Errorf("a session made %q inotify instances, want %q", out, want)
+		}
+	})
+}
+
+// A session has a part of the signals only that may wait for its user, and the user's
+// other programs get theirs meanwhile.
+func TestSignalsOfTheUserAreNotUsedUp(t *testing.T) {
+	needTools(t, "python3")
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(rlimitSigpending, &limit); err != nil || limit.Cur < 4*signalShare {
+		t.Skipf("the host allows %d signals to wait, %v", limit.Cur, err)
+	}
+	most := int(min(limit.Cur, maxSigpending) / signalShare)
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
+		if p.Level == sandbox.LevelLandlock && os.Geteuid() == 0 {
+			if err := os.Chown(p.Workspace, 12345, 12346); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := start(t, p)
+		out, _ := run(t, s, sandbox.Command{Argv: []string{"python3", "-c", `
+import ctypes, os, resource, signal
+c = ctypes.CDLL(None)
+c.sigqueue.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+n = 0
+while n < 1500000 and c.sigqueue(os.getpid(), signal.SIGRTMIN, None) == 0:
+    n += 1
+try:
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (n + 1, n + 1))
+    print("raised")
+except (ValueError, OSError):
+    pass
+print(n)
+`}, Env: s.Environ(), Dir: p.Workspace})
+		n, err := strconv.Atoi(strings.TrimSpace(out))
+		// Without namespaces what waits for the user elsewhere counts, too.
+		if err != nil || n > most || n < most/2 {
+			t.Errorf("a session let %q signals wait, want %d", out, most)
 		}
 	})
 }

@@ -58,6 +58,14 @@ func (s *Sandbox) enforced(asked sandbox.Limits, level sandbox.Level) error {
 	return unenforced(asked, s.uid, s.cgroup.Has, []string{"commands run as uid 0, which RLIMIT_NPROC does not bind, or the session could not enter its control group"})
 }
 
+const (
+	rlimitSigpending = 11 // RLIMIT_SIGPENDING of asm-generic/resource.h
+	// signalShare is the part of the user's queued signals one session can have;
+	// maxSigpending stands for no limit.
+	signalShare   = 4
+	maxSigpending = 1 << 20
+)
+
 func (s *initState) setLimits() error {
 	// Once limited, init may not be able to make threads.
 	s.threads.Wait()
@@ -82,6 +90,15 @@ func (s *initState) setLimits() error {
 	}
 	if !s.cfg.Unconfined {
 		limits = append(limits, limit{unix.RLIMIT_NPROC, uint64(procs)})
+	}
+	// The kernel counts signals that wait, and timers, for the user on the host as well:
+	// with all of them used up, no other program of that user gets one.
+	var pending unix.Rlimit
+	if err := unix.Getrlimit(rlimitSigpending, &pending); err != nil {
+		return err
+	}
+	if !s.cfg.Unconfined {
+		limits = append(limits, limit{rlimitSigpending, max(min(pending.Cur, maxSigpending)/signalShare, 1)})
 	}
 	for _, v := range limits {
 		var old unix.Rlimit
