@@ -96,7 +96,10 @@ func runInit() {
 		if err := s.send(newFrame(evBase)); err != nil {
 			leave(1)
 		}
+		s.keepThreads()
 		f = s.nextSetupFrame(in)
+	} else {
+		s.keepThreads()
 	}
 	if f.op != opConfig {
 		leave(1)
@@ -352,11 +355,25 @@ func (s *initState) onPrivilegedThread(f func()) {
 
 func (s *initState) startThreads() error {
 	s.reaper = newReaper(s)
-	// All hold their thread until the last has one, so each gets its own.
+	go s.reaper.run()
+	s.ops = make(chan func(), 64)
+	go func() {
+		for f := range s.ops {
+			f()
+		}
+	}()
+	return nil
+}
+
+// keepThreads makes the spareThreads. The steps before have left some, which are used:
+// none goes away, and each takes 20 KB.
+func (s *initState) keepThreads() {
+	// All hold their thread until the last has one, so each gets its own. What lets them
+	// go runs on one more.
 	var down sync.WaitGroup
-	s.threads.Add(spareThreads)
+	s.threads.Add(spareThreads - 1)
 	down.Add(1)
-	for range spareThreads {
+	for range spareThreads - 1 {
 		go func() {
 			runtime.LockOSThread()
 			s.threads.Done()
@@ -368,14 +385,6 @@ func (s *initState) startThreads() error {
 		s.threads.Wait()
 		down.Done()
 	}()
-	go s.reaper.run()
-	s.ops = make(chan func(), 64)
-	go func() {
-		for f := range s.ops {
-			f()
-		}
-	}()
-	return nil
 }
 
 // dropPrivileges leaves the calling thread, and so every command, without any

@@ -1,9 +1,12 @@
 package confine
 
 import (
+	"os"
 	"runtime"
 	"runtime/debug"
 	"testing"
+
+	"mcp-sandbox/sandbox"
 )
 
 // TestLeftover holds when the collector of an init is off: while nothing is asked of it
@@ -41,4 +44,19 @@ func TestLeftover(t *testing.T) {
 			t.Errorf("%s: the next look is not asked for", c.name)
 		}
 	}
+}
+
+// TestInitThreads: init has its spare threads before a command can use up the limit, in
+// addition to the main one, the runtime's monitor and the one that makes threads.
+func TestInitThreads(t *testing.T) {
+	eachLevel(t, func(t *testing.T, p sandbox.Policy) {
+		s := start(t, p)
+		tasks, err := os.ReadDir("/proc/" + itoa(s.pid) + "/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if least := spareThreads + 3; len(tasks) < least {
+			t.Errorf("init has %d threads, fewer than %d", len(tasks), least)
+		}
+	})
 }
