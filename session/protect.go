@@ -52,12 +52,14 @@ const maxRepositories = 1000
 // protectedRepositories are the paths that git run in the workspace obeys besides
 // those of DefaultProtected, in the repositories that are there when the session
 // starts: those of submodules and linked worktrees in .git, the .git files of those
-// submodules' working trees, which git at the root follows, and the root if it is a
-// bare repository.
+// submodules' working trees, which git at the root follows, the root if it is a
+// bare repository, and what links in any of them or in a nested repository lead to.
 func protectedRepositories(root string) []string {
 	var out []string
+	dirs := nestedGitDirs(root)
 	add := func(dir string) {
-		for _, name := range []string{"config", "config.worktree", "commondir", "hooks", "info/attributes", "remotes", "branches"} {
+		dirs = append(dirs, dir)
+		for _, name := range gitObeys {
 			out = append(out, path.Join(dir, name))
 		}
 	}
@@ -99,7 +101,7 @@ func protectedRepositories(root string) []string {
 		visit(".git/modules", 0)
 		visit(".git/worktrees", 0)
 	}
-	return out
+	return append(out, linkedFrom(root, dirs)...)
 }
 
 // maxGitConfig bounds the configuration of a submodule that is read.
