@@ -119,11 +119,11 @@ func (l *layout) hiddenWithoutMounts() error {
 	if err != nil {
 		return err
 	}
+	found, err := list.Scan(context.Background())
+	if err != nil || found.Partial || len(found.Matches) > 0 {
+		return &unavailable{step: "hide the files that --deny-read patterns match inside a readable directory, or hard links there to a file that it names, which needs namespaces", err: unix.EOPNOTSUPP}
+	}
 	if list.Wild() {
-		found, err := list.Scan(context.Background())
-		if err != nil || found.Partial || len(found.Matches) > 0 {
-			return &unavailable{step: "hide the files that --deny-read patterns match inside a readable directory, which needs namespaces", err: unix.EOPNOTSUPP}
-		}
 		l.warn("files that come to match a --deny-read pattern can be read by commands at this level, only the file tools and snapshots leave them out")
 	}
 	hidden, err := l.hidden()

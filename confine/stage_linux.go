@@ -54,13 +54,19 @@ func (l *layout) stageWorkspace() error {
 	return nil
 }
 
-// hideLinked hides the further names of hidden files of a staged workspace: in an
-// overlay each name has an inode of its own, by which init cannot find them.
+// hideLinked hides the further names of hidden files where init cannot find them: those
+// of an exact path, which is covered before init looks, or lies in nothing that is
+// shown; and all of a staged workspace, as each name has an inode of its own in an
+// overlay.
 func (l *layout) hideLinked(list *denylist.List) error {
-	if l.p.Stage == "" || list.Empty() {
+	if list.Empty() {
 		return nil
 	}
-	found, err := list.Scan(context.Background())
+	find := list.FurtherNames
+	if l.p.Stage != "" {
+		find = list.Scan
+	}
+	found, err := find(context.Background())
 	if err == nil && found.Partial {
 		err = unix.E2BIG
 	}

@@ -36,24 +36,41 @@ type Found struct {
 // followed. What cannot be read is passed over: the session's own user cannot
 // read it either.
 func (l *List) Scan(ctx context.Context) (Found, error) {
-	s := scanner{l: l, ctx: ctx, linked: map[ID]bool{}}
+	s := l.scanner(ctx)
+	if l.Wild() {
+		if err := s.trees(); err != nil {
+			return s.found, err
+		}
+	}
+	return s.furtherNames()
+}
+
+// FurtherNames looks for further names of the files that have an exact path. Where
+// that path is already covered by something else, nobody can tell any more what they
+// are. It looks at no tree unless one of the files has several names.
+func (l *List) FurtherNames(ctx context.Context) (Found, error) {
+	return l.scanner(ctx).furtherNames()
+}
+
+// scanner knows the files with several names among the exact paths.
+func (l *List) scanner(ctx context.Context) *scanner {
+	s := &scanner{l: l, ctx: ctx, linked: map[ID]bool{}}
 	for _, p := range l.Paths() {
 		var st unix.Stat_t
 		if unix.Lstat(p, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink > 1 {
 			s.linked[ID{uint64(st.Dev), uint64(st.Ino)}] = true
 		}
 	}
-	if l.Wild() {
-		if err := s.trees(); err != nil {
-			return s.found, err
-		}
+	return s
+}
+
+func (s *scanner) furtherNames() (Found, error) {
+	if len(s.linked) == 0 {
+		return s.found, nil
 	}
-	if len(s.linked) > 0 {
-		s.links = true
-		err := s.trees()
-		return s.found, err
-	}
-	return s.found, nil
+	s.links = true
+	err := s.trees()
+	return s.found, err
 }
 
 type scanner struct {

@@ -66,6 +66,8 @@ var policyRows = []policyRow{
 	{"--deny-read, a path", withArgs("--deny-read", "sub/key"), inWorkspace("sub/key"), true, refused},
 	{"--deny-read, a pattern", withArgs("--deny-read", "**/*.hid"), inWorkspace("sub/a.hid"), true, refused},
 	{"--deny-read, a hard link", withArgs("--deny-read", "**/*.hid"), inWorkspace("hardlink"), true, refused},
+	{"--deny-read, a hard link to a path", withArgs("--deny-read", "sub/key"), inWorkspace("keylink"), true, refused},
+	{"--deny-read, a hard link from outside", func(w policyWorld) []string { return []string{"--deny-read", w.read + "/key"} }, inWorkspace("outlink"), true, refused},
 	{"--deny-read, in a grant", func(w policyWorld) []string { return []string{"--deny-read", w.grant + "/key", "--write", w.grant} }, func(w policyWorld) string { return w.grant + "/key" }, true, refused},
 	{"--deny-secrets", withArgs("--deny-secrets"), inWorkspace("sub/.env"), true, refused},
 	{"state directory below a grant", func(w policyWorld) []string { return []string{"--read", filepath.Dir(w.state)} }, func(w policyWorld) string { return w.state + "/secretfile" }, true, refused},
@@ -248,14 +250,16 @@ func newPolicyWorld(t *testing.T) policyWorld {
 	if err := os.Chmod(w.state, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range []string{w.ws + "/sub/key", w.ws + "/sub/a.hid", w.ws + "/sub/.env", w.ws + "/sub/own", w.grant + "/key", w.read + "/f", w.state + "/secretfile"} {
+	for _, f := range []string{w.ws + "/sub/key", w.ws + "/sub/a.hid", w.ws + "/sub/.env", w.ws + "/sub/own", w.grant + "/key", w.read + "/f", w.read + "/key", w.state + "/secretfile"} {
 		put(t, f, "other")
 	}
 	put(t, w.ws+"/plain", "plain")
-	if err := os.Link(w.ws+"/sub/a.hid", w.ws+"/hardlink"); err != nil {
-		t.Fatal(err)
+	for link, file := range map[string]string{"hardlink": w.ws + "/sub/a.hid", "keylink": w.ws + "/sub/key", "outlink": w.read + "/key"} {
+		if err := os.Link(file, w.ws+"/"+link); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for _, name := range []string{"key", "a.hid", "hardlink", ".env", "secretfile", "own", "f"} {
+	for _, name := range []string{"key", "a.hid", "hardlink", "keylink", "outlink", ".env", "secretfile", "own", "f"} {
 		f, err := os.Create(w.ws + "/" + name + ".tar")
 		if err != nil {
 			t.Fatal(err)
