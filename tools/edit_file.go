@@ -45,7 +45,8 @@ func editFile(ctx context.Context, c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	diff := c.truncate(res.Diff, c.defaultTokens(), nil).Text
+	text, _ := spelled(res.Diff)
+	diff := c.truncate(text, c.defaultTokens(), nil).Text
 	out := map[string]any{"path": req.Path, "replacements": res.Replacements, "diff": diff}
 	return &reply{
 		text:       fmt.Sprintf("%d replaced in %s%s%s\n%s", res.Replacements, sandbox.OneLine(req.Path), newVersion(out, res.Version, req.IfUnchanged), note(res.Note), diff),

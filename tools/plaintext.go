@@ -69,6 +69,27 @@ func escaped(s string) string {
 	return b.String()
 }
 
+// spelled spells out the control characters of what a file holds, as those of output,
+// and says how many. A form feed and a carriage return are text there.
+func spelled(s string) (text string, controls int) {
+	odd := func(r rune) bool { return isSteering(r) && r != '\n' && r != '\t' && r != '\r' && r != '\f' }
+	if !strings.ContainsFunc(s, odd) {
+		return s, 0
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if odd(r) {
+			fmt.Fprintf(&b, `\x%02x`, r)
+			controls++
+		} else {
+			b.WriteString(s[:size]) // bytes that are not UTF-8 stay
+		}
+		s = s[size:]
+	}
+	return b.String(), controls
+}
+
 type paintedLine struct {
 	text  []rune
 	end   string // "\n", "\r\n", or "" for the last
@@ -262,10 +283,10 @@ func plainNote(controls, frames int, painted bool, id string) string {
 		parts = append(parts, "what a full-screen program drew is left out")
 	}
 	if controls > 0 {
-		parts = append(parts, fmt.Sprintf(`%d control bytes are shown as \xNN`, controls))
+		parts = append(parts, counted(controls, "control byte is", "control bytes are")+` shown as \xNN`)
 	}
 	if frames > 0 {
-		parts = append(parts, fmt.Sprintf("%d lines that were drawn over are left out", frames))
+		parts = append(parts, counted(frames, "line that was drawn over is left out", "lines that were drawn over are left out"))
 	}
 	return strings.Join(parts, ", ") + "; as written: read_output output_id=" + id + " raw=true"
 }

@@ -53,7 +53,10 @@ func readFile(ctx context.Context, c *call) (*reply, error) {
 	if string(f.Kind) == "image" && len(f.Image) > 0 {
 		return &reply{text: fmt.Sprintf("%s, %d bytes%s\n", f.MIME, f.Size, note(f.Note)), image: f.Image, mime: f.MIME}, nil
 	}
-	text := f.Text
+	text, controls := spelled(f.Text)
+	if controls > 0 {
+		f.Note = strings.TrimPrefix(f.Note+", "+counted(controls, "control character is", "control characters are")+` shown as \xNN: encoding base64 has the bytes`, ", ")
+	}
 	if numbered && string(f.Kind) == "text" {
 		text = numberLines(text, f.StartLine)
 	}

@@ -58,6 +58,7 @@ func searchText(ctx context.Context, c *call) (*reply, error) {
 	for _, f := range res.Files {
 		last := 0
 		for _, l := range f.Lines {
+			l.Text, _ = spelled(l.Text)
 			// grep's marks: ":" for a match, "-" for context, "--" between groups.
 			mark := "-"
 			if l.Match {

@@ -121,7 +121,8 @@ func snapshotDiff(ctx context.Context, c *call) (*reply, error) {
 	for _, m := range mounted {
 		fmt.Fprintf(&b, "not compared: %s, %s\n", oneLine(m.Path), m.Reason)
 	}
-	b.WriteString(text)
+	shown, _ := spelled(text)
+	b.WriteString(shown)
 	cut := c.truncate(b.String(), limit, nil)
 	out := map[string]any{"snapshot_id": id, "changes": changes, "total": total, "truncated": total > len(changes)}
 	if len(mounted) > 0 {

@@ -53,7 +53,8 @@ func stageDiff(_ context.Context, c *call) (*reply, error) {
 		fmt.Fprintf(&b, "%s %s %s%s\n", ch.Kind, ch.Type, oneLine(ch.Path)+gitWords(ch), stageMarks(ch))
 	}
 	for _, d := range diffs {
-		b.WriteString(d)
+		shown, _ := spelled(d)
+		b.WriteString(shown)
 		if b.Len() > 8*limit {
 			break
 		}

@@ -418,6 +418,7 @@ func (s *Server) failure(name string, err error) *mcp.CallToolResult {
 		text = "internal: the call failed inside the server; its log has the cause"
 	}
 	s.log.Debug("tool failed", "tool", name, "error", err)
+	text, _ = spelled(text) // it may show lines of a file
 	res := mcp.NewToolResultError(text)
 	return res
 }
