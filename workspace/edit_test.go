@@ -24,7 +24,7 @@ func TestEditFile(t *testing.T) {
 		{name: "bom kept", content: "\xef\xbb\xbfx\n", old: "x", new: "y", want: "\xef\xbb\xbfy\n"},
 		{name: "utf-16", content: utf16, old: "b", new: "ü", want: "\xff\xfea\x00\n\x00\xfc\x00\n\x00"},
 		{name: "latin-1", content: "caf\xe9\n", old: "café", new: "thé", want: "th\xe9\n"},
-		{name: "latin-1 cannot", content: "caf\xe9\n", old: "café", new: "€", code: codeInvalid},
+		{name: "one byte cannot", content: "caf\xe9\n", old: "café", new: "日", code: codeInvalid},
 		{name: "stray byte kept", content: "grün schön \xff x\n", old: "x", new: "y", want: "grün schön \xff y\n"},
 		{name: "all", content: "a a a", old: "a", new: "b", all: true, want: "b b b"},
 		{name: "not unique", content: "a\na\n", old: "a", new: "b", code: codeNotUnique, says: "lines 1, 2"},

@@ -3,6 +3,7 @@ package workspace
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -10,15 +11,23 @@ import (
 // Encoding is how the text of a file is stored.
 type Encoding string
 
-// Encodings that are detected and kept by edits. Latin1 (ISO 8859-1) maps every
-// byte to a character, so it stands for any one-byte encoding that is not
-// UTF-8: it is shown readably and written back unchanged.
+// Encodings that are detected and kept by edits. Windows1252 is ISO 8859-1 with
+// letters and marks in place of most of its control characters. It maps every byte to
+// a character, so it stands for any one-byte encoding that is not UTF-8: it is shown
+// readably and written back unchanged.
 const (
 	UTF8    Encoding = "utf-8"
 	UTF16LE Encoding = "utf-16le"
 	UTF16BE Encoding = "utf-16be"
-	Latin1  Encoding = "iso-8859-1"
+	// Windows1252 as in the WHATWG encoding standard, section 9.
+	Windows1252 Encoding = "windows-1252"
 )
+
+// windows1252 are the characters of the bytes 0x80 to 0x9f.
+var windows1252 = [32]rune{
+	'€', 0x81, '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', 0x8d, 'Ž', 0x8f,
+	0x90, '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', 0x9d, 'ž', 'Ÿ',
+}
 
 func (e Encoding) unit() int {
 	if e == UTF16LE || e == UTF16BE {
@@ -73,7 +82,7 @@ func detect(head []byte, whole bool) (e Encoding, bom bool) {
 		return UTF8, false
 	}
 	// A few stray bytes in otherwise multi-byte text are damage, not another
-	// encoding: reading all of it as Latin-1 would spoil every character.
+	// encoding: reading all of it as one-byte text would spoil every character.
 	good, bad := 0, 0
 	for b := text; len(b) > 0; {
 		r, n := utf8.DecodeRune(b)
@@ -88,11 +97,21 @@ func detect(head []byte, whole bool) (e Encoding, bom bool) {
 	if good > bad {
 		return UTF8, false
 	}
-	return Latin1, false
+	return Windows1252, false
 }
 
-// bomOf is the encoding a byte order mark at the start of head stands for.
+// isUTF32 says whether head begins with the byte order mark of UTF-32, the half of
+// which is one of UTF-16.
+func isUTF32(head []byte) bool {
+	return bytes.HasPrefix(head, []byte{0xff, 0xfe, 0, 0}) || bytes.HasPrefix(head, []byte{0, 0, 0xfe, 0xff})
+}
+
+// bomOf is the encoding a byte order mark at the start of head stands for. UTF-32 is
+// not read.
 func bomOf(head []byte) (Encoding, bool) {
+	if isUTF32(head) {
+		return "", false
+	}
 	for _, e := range [...]Encoding{UTF8, UTF16LE, UTF16BE} {
 		if bytes.HasPrefix(head, e.bom()) {
 			return e, true
@@ -142,10 +161,14 @@ func decode(b []byte, e Encoding) string {
 			}
 		}
 		return string(utf16.Decode(units))
-	case Latin1:
+	case Windows1252:
 		out := make([]byte, 0, len(b)+len(b)/8)
 		for _, c := range b {
-			out = utf8.AppendRune(out, rune(c))
+			r := rune(c)
+			if c >= 0x80 && c < 0xa0 {
+				r = windows1252[c-0x80]
+			}
+			out = utf8.AppendRune(out, r)
 		}
 		return string(out)
 	}
@@ -167,11 +190,15 @@ func encode(s string, e Encoding) (b []byte, ok bool) {
 			}
 		}
 		return b, true
-	case Latin1:
+	case Windows1252:
 		b = make([]byte, 0, len(s))
 		for _, r := range s {
-			if r > 0xff {
-				return nil, false
+			if r >= 0x80 && (r < 0xa0 || r > 0xff) {
+				i := slices.Index(windows1252[:], r)
+				if i < 0 {
+					return nil, false
+				}
+				r = rune(0x80 + i)
 			}
 			b = append(b, byte(r))
 		}

@@ -48,7 +48,10 @@ func formOf(ctx context.Context, p *resolved) (_ form, ok bool, err error) {
 	if head = head[:n]; n == 0 {
 		return form{}, false, ctx.Err()
 	}
-	if kind, _ := sniff(head, whole); kind != ContentText {
+	switch kind, mime := sniff(head, whole); {
+	case mime == utf32MIME:
+		return form{enc: "utf-32", bom: true}, true, ctx.Err()
+	case kind != ContentText:
 		return form{}, false, ctx.Err()
 	}
 	var got form
@@ -71,6 +74,9 @@ func (f *FS) keepForm(ctx context.Context, p *resolved, st *unix.Stat_t, req *Wr
 		return err
 	}
 	text := string(req.Content)
+	if req.Mode == WriteAppend && was.enc == "utf-32" {
+		return fail(codeUnsupported, "%s is UTF-32 text, which other text cannot be appended to; convert the file first, with a command such as iconv -f UTF-32 -t UTF-8", quote(req.Path))
+	}
 	if req.Mode == WriteAppend {
 		if was.crlf && !strings.Contains(text, "\r") {
 			text = toCRLF(text)

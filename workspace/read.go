@@ -139,6 +139,9 @@ func (f *FS) readOpen(ctx context.Context, file *os.File, req ReadRequest) (Read
 		return res, nil
 	case ContentBinary:
 		res.Note = fmt.Sprintf("a binary file of %d bytes (%s); inspect it with a command such as xxd, strings or file", res.Size, res.MIME)
+		if res.MIME == utf32MIME {
+			res.Note = fmt.Sprintf("UTF-32 text of %d bytes; convert it with a command such as iconv -f UTF-32 -t UTF-8", res.Size)
+		}
 		return res, nil
 	}
 	res.Encoding, res.BOM = detect(head, whole)

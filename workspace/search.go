@@ -6,7 +6,9 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"runtime"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -122,6 +124,15 @@ type matcher struct {
 	size    int // instructions of the compiled pattern
 	filter  *prefilter
 	context int
+	// wide is set for a pattern that may ask for more than ASCII, which has other
+	// bytes in each encoding.
+	wide bool
+}
+
+// asksWide is matcher.wide of an expression.
+func asksWide(expr string) bool {
+	return strings.ContainsFunc(expr, func(r rune) bool { return r >= utf8.RuneSelf }) ||
+		strings.Contains(expr, `\x`) || strings.Contains(expr, `\p`) || strings.Contains(expr, `\P`)
 }
 
 func compileSearch(req *SearchRequest) (*matcher, error) {
@@ -159,7 +170,7 @@ func compileSearch(req *SearchRequest) (*matcher, error) {
 	if size > maxInstructions {
 		return nil, fail(codeInvalid, "the pattern is too large: its repetitions make %d steps and at most %d are taken; use smaller counts", size, maxInstructions)
 	}
-	return &matcher{re: re, size: size, filter: newPrefilter(expr, syntax.Perl), context: min(req.Context, maxSearchContext)}, nil
+	return &matcher{re: re, size: size, filter: newPrefilter(expr, syntax.Perl), context: min(req.Context, maxSearchContext), wide: asksWide(expr)}, nil
 }
 
 // maxInstructions bounds a compiled pattern: each of them may be looked at for

@@ -13,10 +13,10 @@ import (
 const (
 	// searchWindow is how much of a file is looked at together. A line longer
 	// than that is searched in pieces.
-	searchWindow = 4 << 20
-	binaryHead   = 8 << 10 // as git and rg look for NUL
-	maxLineShown = 500
-	maxUTF16File = 16 << 20
+	searchWindow   = 4 << 20
+	binaryHead     = 8 << 10 // as git and rg look for NUL
+	maxLineShown   = 500
+	maxDecodedFile = 16 << 20
 )
 
 // fileSearcher searches one file after another, keeping its buffers.
@@ -52,17 +52,27 @@ func (s *fileSearcher) search(fd int, max int) searchDone {
 		if first {
 			head := b[:min(len(b), binaryHead)]
 			if e, bom := bomOf(head); bom && e.unit() == 2 {
-				return s.searchUTF16(fd, filled, e)
+				return s.searchDecoded(fd, filled, e, len(e.bom()))
 			}
 			if bytes.HasPrefix(b, UTF8.bom()) {
 				filled = copy(s.buf, b[len(UTF8.bom()):]) // so that ^ matches behind it
 				b = s.buf[:filled]
 			}
 			if bytes.IndexByte(head, 0) >= 0 {
+				if e := utf16WithoutBOM(head); e != "" && plain(head, w.eof) {
+					return s.searchDecoded(fd, filled, e, 0)
+				}
 				return searchDone{}
+			}
+			if s.wide && oneByte(b, w.eof) {
+				return s.searchDecoded(fd, filled, Windows1252, 0)
 			}
 		}
 		keep := s.scan(b, &w)
+		if first && s.n > 0 && !s.wide && oneByte(b, w.eof) {
+			s.lines, s.n, s.bytes = nil, 0, 0
+			return s.searchDecoded(fd, filled, Windows1252, 0) // for what is shown
+		}
 		if err := s.ctx.Err(); err != nil {
 			return searchDone{err: err}
 		}
@@ -106,7 +116,18 @@ func (s *fileSearcher) fill(fd, filled int) (int, bool, error) {
 	}
 }
 
-func (s *fileSearcher) searchUTF16(fd, filled int, e Encoding) searchDone {
+// oneByte says whether b, all of a file, is text that is neither UTF-8 nor UTF-16.
+func oneByte(b []byte, whole bool) bool {
+	if !whole || utf8.Valid(b) {
+		return false
+	}
+	e, _ := detect(b, true)
+	return e == Windows1252
+}
+
+// searchDecoded searches a file that is not UTF-8 but for its first bytes, whole and as
+// read_file shows it.
+func (s *fileSearcher) searchDecoded(fd, filled int, e Encoding, skip int) searchDone {
 	for {
 		n, eof, err := s.fill(fd, filled)
 		if err != nil {
@@ -115,12 +136,12 @@ func (s *fileSearcher) searchUTF16(fd, filled int, e Encoding) searchDone {
 		if filled = n; eof {
 			break
 		}
-		if len(s.buf) >= maxUTF16File {
+		if len(s.buf) >= maxDecodedFile {
 			return searchDone{}
 		}
 		s.buf = append(s.buf, make([]byte, len(s.buf))...)
 	}
-	text := []byte(decode(s.buf[2:filled], e))
+	text := []byte(decode(s.buf[skip:filled], e))
 	s.scan(text, &window{line: 1, eof: true})
 	return s.result()
 }

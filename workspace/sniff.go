@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// utf32MIME is what is text and cannot be shown or edited as it is.
+const utf32MIME = "text/plain; charset=utf-32"
+
 // sniff tells from its head what a file holds. Names are not asked: they are
 // the model's to choose, and a wrong one would dump bytes.
 func sniff(head []byte, whole bool) (ContentKind, string) {
@@ -14,6 +17,9 @@ func sniff(head []byte, whole bool) (ContentKind, string) {
 	}
 	if bytes.HasPrefix(head, []byte("%PDF-")) {
 		return ContentPDF, "application/pdf"
+	}
+	if isUTF32(head) {
+		return ContentBinary, utf32MIME
 	}
 	if m := imageType(head); m != "" {
 		return ContentImage, m

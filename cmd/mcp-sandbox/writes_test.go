@@ -94,7 +94,7 @@ func TestWritesKeepTheForm(t *testing.T) {
 	for _, tc := range []struct{ name, add, want, note string }{
 		{"crlf", "c\nd\n", "a\r\nb\r\nc\r\nd\r\n", "CRLF"},
 		{"utf16", "é\n", "\xff\xfea\x00\n\x00\xe9\x00\n\x00", "utf-16le"},
-		{"latin1", "é\n", "caf\xe9 au lait\n\xe9\n", "iso-8859-1"},
+		{"latin1", "é\n", "caf\xe9 au lait\n\xe9\n", "windows-1252"},
 		{"bom", "b\n", "\xef\xbb\xbfa\nb\n", ""},
 		{"plain", "é\n", "a\né\n", ""},
 	} {
@@ -106,7 +106,7 @@ func TestWritesKeepTheForm(t *testing.T) {
 			t.Errorf("%s: %s", tc.name, text)
 		}
 	}
-	if text := c.bad("invalid_argument", "write_file", map[string]any{"path": "latin1", "content": "\u65e5\n", "mode": "append"}); !strings.Contains(text, "iso-8859-1") {
+	if text := c.bad("invalid_argument", "write_file", map[string]any{"path": "latin1", "content": "\u65e5\n", "mode": "append"}); !strings.Contains(text, "windows-1252") {
 		t.Errorf("%s", text)
 	}
 	if text := c.ok("write_file", map[string]any{"path": "utf16", "content": "x\n"}).text(); !strings.Contains(text, "was utf-16le with a byte order mark and is now utf-8") {
