@@ -72,12 +72,19 @@ func readOutput(_ context.Context, c *call) (*reply, error) {
 
 	var b strings.Builder
 	switch {
+	case len(chunk.Lines) == 0 && pattern != "" && offset == 1:
+		b.WriteString("no line matches")
+	case len(chunk.Lines) == 0 && pattern != "":
+		fmt.Fprintf(&b, "no line matches from offset %d on", offset)
 	case len(chunk.Lines) == 0:
-		b.WriteString("no lines")
+		fmt.Fprintf(&b, "no line at offset %d", offset)
 	default:
-		fmt.Fprintf(&b, "%d lines, %d to %d", len(chunk.Lines), chunk.Lines[0].Number, chunk.Lines[len(chunk.Lines)-1].Number)
+		fmt.Fprintf(&b, "%s, %d to %d", counted(len(chunk.Lines), "line", "lines"), chunk.Lines[0].Number, chunk.Lines[len(chunk.Lines)-1].Number)
 	}
-	if chunk.TotalLines >= 0 {
+	switch {
+	case chunk.TotalLines >= 0 && len(chunk.Lines) == 0:
+		fmt.Fprintf(&b, "; the output has %s", counted(chunk.TotalLines, "line", "lines"))
+	case chunk.TotalLines >= 0:
 		fmt.Fprintf(&b, " of %d", chunk.TotalLines)
 	}
 	if chunk.Next > 0 {

@@ -88,6 +88,24 @@ func foldLine(line string) string {
 	return b.String()
 }
 
+// latinTwins are letters of other scripts that are drawn as Latin ones, by the Latin
+// letter (Unicode TS 39).
+var latinTwins = func() map[rune]rune {
+	twins := map[rune]rune{}
+	for _, pair := range []struct{ other, latin string }{
+		{"\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb", "aeopcyxijsdh"}, // Cyrillic
+		{"\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0406\u0408\u0405", "ABEKMHOPCTYXIJS"},
+		{"\u03bf\u03bd\u03b9\u03c1\u03b1", "ovipa"}, // Greek
+		{"\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7", "ABEZHIKMNOPTYX"},
+	} {
+		latin := []rune(pair.latin)
+		for i, r := range []rune(pair.other) {
+			twins[r] = latin[i]
+		}
+	}
+	return twins
+}()
+
 // segment is the length of a character with the marks that combine with it.
 func segment(s string) int {
 	if n := norm.NFC.NextBoundaryInString(s, true); n > 0 {
@@ -114,6 +132,10 @@ func foldSegment(s string) string {
 			return "-"
 		case r == '\u2026':
 			return "..."
+		case r >= '\uff01' && r <= '\uff5e':
+			return string(r - 0xfee0) // full width
+		case latinTwins[r] != 0:
+			return string(latinTwins[r])
 		}
 	}
 	return norm.NFC.String(strings.Map(func(r rune) rune {
@@ -182,6 +204,12 @@ func spelled(s string) string {
 	switch r, n := utf8.DecodeRuneInString(s); {
 	case n == len(s) && characterNames[r] != "":
 		what = characterNames[r]
+	case n == len(s) && latinTwins[r] != 0 && unicode.Is(unicode.Cyrillic, r):
+		what = "a Cyrillic letter"
+	case n == len(s) && latinTwins[r] != 0:
+		what = "a Greek letter"
+	case n == len(s) && r >= '\uff01' && r <= '\uff5e':
+		what = "a full width form"
 	case n == len(s) && unicode.Is(unicode.Zs, r):
 		what = "a kind of space"
 	case n == len(s) && invisible(r):

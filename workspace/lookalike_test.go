@@ -46,6 +46,18 @@ func TestLookAlikes(t *testing.T) {
 			}
 		})
 	}
+	for text, tc := range map[string][2]string{
+		"p\u0430th = 1\n":              {"path = 1", "line 1, column 2: the file has U+0430 (a Cyrillic letter) where yours has U+0061"},
+		"\u039f = 1\n":                 {"O = 1", "the file has U+039F (a Greek letter) where yours has U+004F"},
+		"\uff58\uff1d1\n":              {"x=1", "the file has U+FF58 (a full width form) where yours has U+0078"},
+		"x = \u043a\u043e\u0434\n":     {"x = kod", ""},
+		"# \u0441\u043b\u043e\u0432\n": {"# \u0441\u043b\u043ev", ""},
+	} {
+		at, differ := lookAlike(splitLines(text), splitLines(tc[0]))
+		if (at >= 0) != (tc[1] != "") || !strings.Contains(strings.Join(differ, "\n"), tc[1]) {
+			t.Errorf("%q and %q: %v", text, tc[0], differ)
+		}
+	}
 	// Nothing is said to look alike where it does not.
 	for _, tc := range [][2]string{{"abc\n", "xyz"}, {"caf\u00e9\n", "cafe"}, {"a b\n", "ab"}, {"return 1\n", "return 2"}, {"\u200b\n", "\u200b\u200b"}} {
 		if at, differ := lookAlike(splitLines(tc[0]), splitLines(tc[1])); at >= 0 {

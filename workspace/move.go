@@ -5,6 +5,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"mcp-sandbox/sandbox"
 )
 
 // MoveResult tells what Move did.
@@ -33,9 +35,12 @@ func (f *FS) Move(ctx context.Context, src, dst string) (MoveResult, error) {
 			}
 		}
 		to, err := f.destination(dst, from.name)
-		if err != nil {
-			return fromErrno(err, dst)
+		if err = fromErrno(err, dst); sandbox.CodeOf(err) == codeNotFound {
+			return f.missingParent(dst, err, "make it first, with mkdir")
+		} else if err != nil {
+			return err
 		}
+		defer to.close()
 		defer to.close()
 		res = MoveResult{From: from.display(), To: to.display()}
 		if err := f.permitMove(from, to, st); err != nil {

@@ -47,22 +47,29 @@ func (f *FS) Mkdir(ctx context.Context, path string, parents bool) (MkdirResult,
 		return nil
 	})
 	if sandbox.CodeOf(err) == codeNotFound && !parents {
-		if parent := f.missingParent(path); parent != "" {
-			return res, fail(codeNotFound, "%s cannot be made because its parent directory %s does not exist; set recursive to make that as well", quote(path), quote(parent))
-		}
+		err = f.missingParent(path, err, "set recursive to make that as well")
 	}
 	return res, err
 }
 
-// missingParent is the first directory on the way to path that is not there.
-func (f *FS) missingParent(path string) (parent string) {
-	f.at(path, walkOptions{follow: true, write: true, mayMiss: true}, func(p *resolved) error {
+// missingParent says why path could not be made when err says that something is not
+// there: which directory, or that the place is protected; next is what to do about the
+// directory.
+func (f *FS) missingParent(path string, err error, next string) error {
+	parent := ""
+	walkErr := f.at(path, walkOptions{follow: true, write: true, mayMiss: true}, func(p *resolved) error {
 		if p.missing != nil {
 			parent = p.display()
 		}
 		return nil
 	})
-	return parent
+	switch {
+	case parent != "":
+		return fail(codeNotFound, "%s cannot be made because its parent directory %s does not exist; %s", quote(path), quote(parent), next)
+	case sandbox.CodeOf(walkErr) == codeProtected:
+		return walkErr
+	}
+	return err
 }
 
 // RemoveResult tells what Remove did.
