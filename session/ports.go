@@ -112,10 +112,19 @@ func (s *Session) ExposePort(ctx context.Context, port int) (ExposedPort, error)
 	return ExposedPort{Port: port, Host: "127.0.0.1", HostPort: hostPort, URL: loopbackURL(hostPort), Listening: s.listens(ctx, port)}, nil
 }
 
+// Network is the network mode that holds: the configured one, and none for loopback at
+// landlock, which has no loopback of the session's own to give.
+func (s *Session) Network() sandbox.Network {
+	if s.config.Network == sandbox.NetworkLoopback && s.sandbox.Report().Level == sandbox.LevelLandlock {
+		return sandbox.NetworkNone
+	}
+	return s.config.Network
+}
+
 // PortsText says that ports are out of reach of everything outside, and who could
 // change it; "" where they are not.
 func (s *Session) PortsText() string {
-	if len(s.config.Expose) > 0 || s.config.Network == sandbox.NetworkHost || s.config.Network == sandbox.NetworkNone {
+	if len(s.config.Expose) > 0 || s.config.Network == sandbox.NetworkHost || s.Network() == sandbox.NetworkNone {
 		return ""
 	}
 	return "ports are reachable inside this session only; the operator can allow one with --expose PORT"

@@ -149,9 +149,6 @@ func (s *Session) Sandbox() sandbox.Sandbox { return s.sandbox }
 // Limits are the resource limits the session was configured with.
 func (s *Session) Limits() sandbox.Limits { return s.config.Limits }
 
-// Network is the configured network mode.
-func (s *Session) Network() sandbox.Network { return s.config.Network }
-
 // create makes a session of which nothing runs yet. What is made is recorded
 // first, so that a kill at any moment leaves nothing unknown.
 func (m *Manager) create(ctx context.Context, c Config, saved *savedState, held *claim) (_ *Session, err error) {

@@ -81,3 +81,13 @@ func eachString(v any, fn func(string)) {
 		}
 	}
 }
+
+// TestLandlockHasNoNetwork: a level without a loopback of its own says that there is none.
+func TestLandlockHasNoNetwork(t *testing.T) {
+	c := startServer(t, append(atLandlock(), "--root", t.TempDir())...)
+	c.initialize("2025-11-25")
+	text := c.ok("session_info", nil).text()
+	if !strings.Contains(text, "\nnetwork: none\n") || strings.Contains(text, "ports are reachable") {
+		t.Errorf("%s", text)
+	}
+}
