@@ -2,13 +2,10 @@ package ptyproc
 
 import (
 	"context"
-	"errors"
-	"io"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -121,77 +118,6 @@ func (p *process) run(r StartRequest) {
 	if r.Timeout > 0 {
 		p.timer = time.AfterFunc(r.Timeout, p.timeout)
 	}
-}
-
-// The size of a Linux pipe: one read empties it.
-var readBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
-
-// pump moves the output into the bounded buffers as fast as it comes.
-func (p *process) pump() {
-	var other sync.WaitGroup
-	if p.errs != nil {
-		other.Go(func() { p.pumpFrom(p.child.Stderr(), p.errs) })
-	}
-	p.pumpFrom(p.child.Stdout(), &p.out)
-	other.Wait()
-	p.mu.Lock()
-	close(p.eof)
-	p.wakeAll()
-	p.mu.Unlock()
-	// A command may close its output and go on reading its input.
-	select {
-	case <-p.child.Done():
-	case <-p.t.closing:
-	}
-	p.closeStdin()
-}
-
-func (p *process) pumpFrom(out *os.File, to *stream) {
-	b := readBuffers.Get().(*[]byte)
-	// EIO is how a terminal says that its last other end was closed, see pty(7).
-	// The kernel looks for input first and at the close after it, so what was
-	// written in between makes it say so too early: only a second EIO in a row,
-	// with the close known before it looks, is the end.
-	closed := false
-	for {
-		err := p.readMore(out, *b, to)
-		if errors.Is(err, syscall.EIO) && !closed {
-			closed = true
-			continue
-		}
-		if err != nil {
-			break
-		}
-		closed = false
-	}
-	readBuffers.Put(b)
-	_ = out.Close()
-}
-
-// readMore reads once and keeps what came.
-func (p *process) readMore(out *os.File, b []byte, to *stream) error {
-	rc, err := out.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var n int
-	waited := rc.Read(func(fd uintptr) bool {
-		p.reading.Lock()
-		defer p.reading.Unlock()
-		for n, err = syscall.Read(int(fd), b); errors.Is(err, syscall.EINTR); n, err = syscall.Read(int(fd), b) {
-		}
-		if n > 0 {
-			p.add(b[:n], to)
-		}
-		return !errors.Is(err, syscall.EAGAIN)
-	})
-	switch {
-	case waited != nil:
-		return waited
-	case err == nil && n == 0:
-		return io.EOF
-	}
-	return err
 }
 
 // drained reports that everything the process has written is in the buffer. Poll
