@@ -92,7 +92,7 @@ func forkBy(by *forkProcess, k bootKey, files []uintptr, cg *cgroup) (int, []cgr
 
 // fork has f fork an init that is born in groups, which are of cgroup v1. It was not
 // asked, or has refused, where the server is to do it. A lost answer is EAGAIN: there may
-// be a child, which ends when its socket does, so a start has to begin anew.
+// be a child, which ends when its socket does, so a start has to begin again.
 func (f *forkProcess) fork(k bootKey, files []uintptr, groups []string) (pid int, asked bool, err error) {
 	m := newFrame(opFork)
 	k.encode(m)

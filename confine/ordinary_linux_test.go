@@ -134,6 +134,11 @@ func TestHostProc(t *testing.T) {
 		if l := s.Report().Level; l != sandbox.LevelNamespacesNoProc {
 			t.Errorf("level %s", l)
 		}
+		for _, l := range s.Report().Layers {
+			if l.Name == layerProc && probed().FreshProc.OK != strings.Contains(l.Detail, "as asked for") {
+				t.Errorf("%+v", l)
+			}
+		}
 		for name, line := range escapes {
 			c := spawn(t, s, sandbox.Command{Argv: []string{"sh", "-c", line}, Dir: p.Workspace})
 			io.ReadFull(c.Stdout(), make([]byte, 6))

@@ -46,11 +46,15 @@ func assumed() Capabilities {
 	return c
 }
 
-// answered is c with what init could not do and the control groups it got.
-func (c Capabilities) answered(gaps []string, cg *cgroup) Capabilities {
+// answered is c with what init could not do at the level that was asked for, and the
+// control groups it got.
+func (c Capabilities) answered(asked sandbox.Level, gaps []string, cg *cgroup) Capabilities {
 	if why, masked := gapsByName(gaps)[gapProc]; masked {
 		c.FreshProc = probed().FreshProc
-		if c.FreshProc.OK || c.FreshProc.Reason == "" {
+		switch {
+		case c.FreshProc.OK && asked == sandbox.LevelNamespacesNoProc:
+			c.FreshProc = Support{Reason: "the host's /proc is shown, as asked for", Remedy: "start without --confine namespaces-noproc"}
+		case c.FreshProc.OK || c.FreshProc.Reason == "":
 			c.FreshProc = Support{Reason: "a /proc of its own could not be mounted: " + why, Remedy: remedyFell}
 		}
 	}

@@ -287,7 +287,7 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, p
 	timeout := time.AfterFunc(startTimeout, s.kill)
 	defer timeout.Stop()
 	gaps, err := s.handshake(in, l, func() {
-		s.report = l.report(pl, host.answered(nil, cg))
+		s.report = l.report(pl, host.answered(p.Level, nil, cg))
 		s.env = l.environ()
 	})
 	if !stop() && err == nil {
@@ -314,7 +314,7 @@ func launch(ctx context.Context, p *sandbox.Policy, l *layout, b *initProcess, p
 	s.gate6 = !four
 	s.seesConns = p.Network != sandbox.NetworkHost && l.cfg.Namespaces && !supervisorMissing(gaps)
 	if len(gaps) > 0 {
-		host = host.answered(gaps, cg)
+		host = host.answered(p.Level, gaps, cg)
 		if pl, _, err = plan(*p, host); err == nil {
 			s.report = l.report(pl, host, gaps...)
 		}

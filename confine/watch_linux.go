@@ -29,7 +29,7 @@ type watch struct {
 	settled bool
 	set     *protectedSet
 	mounts  uint64 // mountChanges before the look
-	rest    standing
+	rest    maskedPaths
 	names   map[string]bool // folded, of which an event matters
 }
 
@@ -87,7 +87,7 @@ func (s *initState) masksStand() bool {
 func (w *watch) settle() bool {
 	w.settled = false
 	w.set, w.mounts, w.names = w.s.protected.Load(), mountChanges.Load(), map[string]bool{}
-	v := w.s.standing()
+	v := w.s.maskedPaths()
 	w.rest = w.unwatched(v, w.names)
 	if !w.s.stands(v) {
 		return false

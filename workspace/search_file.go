@@ -125,7 +125,7 @@ func oneByte(b []byte, whole bool) bool {
 	return e == Windows1252
 }
 
-// searchDecoded searches a file that is not UTF-8 but for its first bytes, whole and as
+// searchDecoded searches a file that is not UTF-8 except in its first bytes, whole and as
 // read_file shows it.
 func (s *fileSearcher) searchDecoded(fd, filled int, e Encoding, skip int) searchDone {
 	for {

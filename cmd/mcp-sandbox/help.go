@@ -83,7 +83,7 @@ func show(f *pflag.FlagSet, names ...string) {
 
 // flagValues are the words that a flag takes, for completion.
 var flagValues = map[string][]string{
-	"confine": {"auto", "namespaces", "landlock", "seatbelt", "none"}, "min-confinement": {"namespaces", "namespaces-noproc", "landlock"},
+	"confine": {"auto", "namespaces", "namespaces-noproc", "landlock", "seatbelt", "none"}, "min-confinement": {"namespaces", "namespaces-noproc", "landlock"},
 	"network": {"none", "loopback", "allow", "host"}, "allow-preset": {"go", "npm", "pypi", "debian", "github", "crates"},
 	"home": {"workspace", "private"}, "stage-apply": {"person", "model"}, "limits": {"strict", "best-effort"}, "on-cancel": {"kill", "leave"},
 	"toolset": {"core", "files", "process", "snapshot", "session"}, "encoding": {"o200k_base", "cl100k_base"}, "structured": {"auto", "on", "off"},

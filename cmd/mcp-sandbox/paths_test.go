@@ -43,6 +43,7 @@ var mayUsePaths = map[string]string{
 	"session/lifecycle.go":      "the state directory, and the session's own temporary directory after its commands have ended",
 	"session/manager.go":        "whether the state directory has a record",
 	"session/protect.go":        "which repositories the workspace holds, before a command runs; the names found are judged again where they are used",
+	"session/protectlinks.go":   "which links of git directories lead where, before a command runs; the names found are judged again where they are used",
 	"session/record.go":         "the state directory, and directories whose device and inode a record holds",
 	"session/review.go":         "the directory of a stage, in the state directory",
 	"session/reviewgit.go":      "the state directory",

@@ -57,7 +57,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.session.Home, "home", "", "HOME of commands: workspace or private (default: workspace if that is temporary, otherwise private)")
 	f.BoolVar(&s.session.NoCache, "no-cache", false, "start every session without the caches of package managers and compilers that the last one left")
 	f.Var((*size)(&s.session.CacheLimit), "limit-cache", "size of all kept caches together; those used longest ago are removed first (default 10G)")
-	f.StringVar((*string)(&s.session.Level), "confine", "auto", "auto, namespaces, landlock, seatbelt or none")
+	f.StringVar((*string)(&s.session.Level), "confine", "auto", "auto, namespaces, namespaces-noproc (the host's /proc), landlock, seatbelt or none")
 	f.StringVar((*string)(&s.session.MinLevel), "min-confinement", "", "refuse to run below this level (default: any but none, or the one named by --confine)")
 	f.BoolVar(&s.session.AllowRoot, "allow-root", false, "run commands as root where the server is root and the workspace belongs to root")
 	f.StringVar((*string)(&s.session.Network), "network", "loopback", "none, loopback, allow (see --allow-host) or host")

@@ -7,17 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// standing is what is hidden or protected, to be looked at.
-type standing struct {
+// maskedPaths are what is hidden or protected, to be looked at.
+type maskedPaths struct {
 	pinned, missing []string          // see protectedSet
 	links           map[string]string // as there
 	masks           []string          // hidden paths
 }
 
-// standing is everything hidden or protected as it was last found.
-func (s *initState) standing() standing {
+// maskedPaths are everything hidden or protected as it was last found.
+func (s *initState) maskedPaths() maskedPaths {
 	set := s.protected.Load()
-	v := standing{pinned: set.pinned, missing: set.missing, links: set.links}
+	v := maskedPaths{pinned: set.pinned, missing: set.missing, links: set.links}
 	for _, c := range s.cfg.Masks {
 		v.masks = append(v.masks, c.Path)
 	}
@@ -27,10 +27,10 @@ func (s *initState) standing() standing {
 // masksIntact says whether everything hidden or protected is as it was when it
 // was last looked at.
 func (s *initState) masksIntact() bool {
-	return !s.hide.Wild() && s.stands(s.standing()) // with a pattern, a new file may match
+	return !s.hide.Wild() && s.stands(s.maskedPaths()) // with a pattern, a new file may match
 }
 
-func (s *initState) stands(v standing) bool {
+func (s *initState) stands(v maskedPaths) bool {
 	for _, p := range v.pinned {
 		if ok, there := mounted(p); !ok || !there {
 			return false
@@ -64,7 +64,7 @@ func mounted(p string) (ok, there bool) {
 
 // unwatched keeps of v what the watch cannot vouch for, and adds the watches that the
 // rest needs. names gets the names by which events are told to matter.
-func (w *watch) unwatched(v standing, names map[string]bool) standing {
+func (w *watch) unwatched(v maskedPaths, names map[string]bool) maskedPaths {
 	seen := map[string]vouch{}
 	split := func(paths []string) (left []string) {
 		for _, p := range paths {
@@ -77,7 +77,7 @@ func (w *watch) unwatched(v standing, names map[string]bool) standing {
 		}
 		return left
 	}
-	out := standing{pinned: split(v.pinned), missing: split(v.missing), masks: split(v.masks), links: map[string]string{}}
+	out := maskedPaths{pinned: split(v.pinned), missing: split(v.missing), masks: split(v.masks), links: map[string]string{}}
 	for p, target := range v.links {
 		if len(split([]string{p})) > 0 {
 			out.links[p] = target
