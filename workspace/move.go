@@ -41,7 +41,6 @@ func (f *FS) Move(ctx context.Context, src, dst string) (MoveResult, error) {
 			return err
 		}
 		defer to.close()
-		defer to.close()
 		res = MoveResult{From: from.display(), To: to.display()}
 		if err := f.permitMove(from, to, st); err != nil {
 			return err
