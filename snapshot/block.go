@@ -25,18 +25,18 @@ type directory struct {
 	err    error
 	// ignoring: something in it was left out by skip
 	ignoring bool
-	fd       int          // -1 before it is open
-	first    block        // whoever lists it opens the directory
-	more     []block      // there are if first is done
-	open     atomic.Int32 // blocks that need fd; the last to go closes it
+	first    block   // with it the directory's names are read
+	more     []block // there are if first is done
 }
 
 // block is some names of a directory, in order. Whoever sets started lists or drops it.
+// Each opens the directory again: a descriptor kept until the last is listed would be
+// one for every level of a deep tree.
 type block struct {
 	dir     *directory
 	names   []dirent
 	items   []item
-	err     error // of the first of names; they were not looked at
+	err     error // of the first of names, or of opening dir; they were not looked at
 	started atomic.Bool
 	done    chan struct{}
 }
@@ -57,16 +57,9 @@ type dirent struct {
 }
 
 func newDirectory(path string) *directory {
-	f := &directory{path: path, fd: -1}
+	f := &directory{path: path}
 	f.first.dir, f.first.done = f, make(chan struct{})
 	return f
-}
-
-// release says that one block less needs the descriptor.
-func (f *directory) release() {
-	if f.fd >= 0 && f.open.Add(-1) == 0 {
-		unix.Close(f.fd)
-	}
 }
 
 // lister is what one goroutine needs to list directories, used again for each.
@@ -82,8 +75,7 @@ func (w *walker) read(f *directory, l *lister) error {
 	if err != nil {
 		return err
 	}
-	f.fd = fd
-	f.open.Store(1)
+	defer unix.Close(fd)
 	if f.st, err = fstat(fd); err != nil {
 		return err
 	}
@@ -102,10 +94,27 @@ func (w *walker) read(f *directory, l *lister) error {
 		f.split(l.names)
 		l.names = nil
 	}
-	if err := w.look(&f.first); err != nil {
+	if err := w.look(&f.first, fd); err != nil {
 		return err
 	}
-	return f.probe()
+	return f.probe(fd)
+}
+
+// again lists a block of an open directory's names that is not the first.
+func (w *walker) again(b *block) error {
+	fd, err := w.tree.openDir(b.dir.path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	st, err := fstat(fd)
+	if err != nil {
+		return err
+	}
+	if st.dev != b.dir.st.dev || st.ino != b.dir.st.ino {
+		return unix.ENOENT // another is in its place
+	}
+	return w.look(b, fd)
 }
 
 // split makes blocks of names.
@@ -117,13 +126,12 @@ func (f *directory) split(names []dirent) {
 		f.more[i] = block{dir: f, names: names[:n], done: make(chan struct{})}
 		names = names[n:]
 	}
-	f.open.Store(int32(1 + len(f.more)))
 }
 
 // probe looks at one name of f if the first block did not. Without the right to
 // search a directory (path_resolution(7)) that fails for each, and is told of the
 // directory.
-func (f *directory) probe() error {
+func (f *directory) probe(fd int) error {
 	if len(f.more) == 0 || len(f.first.items) > 0 && slices.ContainsFunc(f.first.items, func(it item) bool { return it.directory == nil }) {
 		return nil
 	}
@@ -132,7 +140,7 @@ func (f *directory) probe() error {
 			if d.dir {
 				continue
 			}
-			if _, err := lstatEntry(f.fd, d); !errors.Is(err, unix.ENOENT) {
+			if _, err := lstatEntry(fd, d); !errors.Is(err, unix.ENOENT) {
 				return err
 			}
 			return nil
@@ -160,8 +168,8 @@ func (w *walker) space(n int) []item {
 // listSize is the place of lists of that room in used.
 func listSize(room int) int { return bits.Len(uint(room/leastItems)) - 1 }
 
-// look fills in what b's names are.
-func (w *walker) look(b *block) error {
+// look fills in what b's names are, in the directory fd.
+func (w *walker) look(b *block, fd int) error {
 	f := b.dir
 	if len(b.names) > 0 {
 		b.items = w.space(len(b.names))
@@ -169,7 +177,7 @@ func (w *walker) look(b *block) error {
 	for i := range b.names {
 		err := w.ctx.Err()
 		if err == nil {
-			b.items, err = f.lookAt(b.names[i], b.items)
+			b.items, err = f.lookAt(fd, b.names[i], b.items)
 		}
 		if err != nil {
 			b.names = b.names[i:]
@@ -180,11 +188,11 @@ func (w *walker) look(b *block) error {
 	return nil
 }
 
-// lookAt adds one name of f to items.
-func (f *directory) lookAt(d dirent, items []item) ([]item, error) {
+// lookAt adds one name of f, which is open as fd, to items.
+func (f *directory) lookAt(fd int, d dirent, items []item) ([]item, error) {
 	it := item{name: d.name}
 	if !d.dir {
-		st, err := lstatEntry(f.fd, d)
+		st, err := lstatEntry(fd, d)
 		if errors.Is(err, unix.ENOENT) {
 			return items, nil // gone since
 		}
@@ -194,7 +202,7 @@ func (f *directory) lookAt(d dirent, items []item) ([]item, error) {
 		it.st = st
 		d.dir = st.mode&unix.S_IFMT == unix.S_IFDIR
 		if st.mode&unix.S_IFMT == unix.S_IFLNK {
-			it.target, err = readlinkAt(f.fd, d.name)
+			it.target, err = readlinkAt(fd, d.name)
 			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 				return items, nil // gone or replaced since
 			}

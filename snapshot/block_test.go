@@ -168,8 +168,6 @@ func TestWalkOfWhatMayNotBeSearched(t *testing.T) {
 	if err := w.read(f, new(lister)); !errors.Is(err, unix.EACCES) {
 		t.Errorf("the directory is listed with %v", err)
 	}
-	unix.Close(f.fd)
-
 	if err := os.Chmod(root, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -214,3 +212,37 @@ type chmodRules struct{ first func() }
 
 func (c chmodRules) Hides(string, uint64, uint64, uint64) bool { c.first(); return false }
 func (chmodRules) Protects(string) bool                        { return false }
+
+// TestWalkHoldsFewDescriptors: however deep a tree of large directories is, a walk has as
+// many of them open as list, so that no session can use up those of the server.
+func TestWalkHoldsFewDescriptors(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := root
+	for range 30 {
+		at = filepath.Join(at, "!")
+		if err := os.Mkdir(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for i := range blockNames {
+			if err := os.WriteFile(filepath.Join(at, fmt.Sprint(i)), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const listers = 2
+	w := openTree(t, root).walk(t.Context(), listers, nil)
+	defer w.stop()
+	most, files := 0, 0
+	err = w.each(visitor{
+		enter:  func(f *directory) (bool, error) { most = max(most, below(t, root)); return true, f.err },
+		other:  func(string, *item) error { files++; return nil },
+		failed: func(_, _ string, err error) error { return err },
+	})
+	// The root, and one for each who lists.
+	if err != nil || files != 30*blockNames || most > 1+listers+1 {
+		t.Errorf("%d files, %d descriptors, %v", files, most, err)
+	}
+}

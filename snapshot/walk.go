@@ -41,16 +41,13 @@ func (t *tree) walk(ctx context.Context, parallel int, skip func(string) bool) *
 	return w
 }
 
-// stop ends the listers and gives back what nobody listed.
+// stop ends the listers.
 func (w *walker) stop() {
 	w.mu.Lock()
 	w.stopped = true
 	w.cond.Broadcast()
 	w.mu.Unlock()
 	w.wg.Wait()
-	for b := w.pop(); b != nil; b = w.pop() {
-		b.dir.release()
-	}
 }
 
 func (w *walker) run() {
@@ -107,13 +104,11 @@ func (w *walker) list(b *block, l *lister) {
 	if b == &f.first {
 		if f.err = w.read(f, l); f.err != nil {
 			f.first.items, f.first.names, f.more = nil, nil, nil
-			f.open.Store(1)
 		}
 		more = f.more
 	} else {
-		b.err = w.look(b)
+		b.err = w.again(b)
 	}
-	f.release()
 	w.ahead.Add(int64(len(b.items)))
 	w.mu.Lock()
 	had := len(w.stack)
@@ -240,11 +235,10 @@ func (w *walker) consumed(b *block) {
 	b.items, b.names = nil, nil
 }
 
-// drop leaves out f, which is open, with all that was listed below it.
+// drop leaves out f with all that was listed below it.
 func (w *walker) drop(f *directory) {
 	leave := func(b *block) {
 		if b.started.CompareAndSwap(false, true) {
-			f.release()
 			return
 		}
 		<-b.done
