@@ -46,7 +46,7 @@ func (p *Process) Listening(ctx context.Context, port int) (bool, error) {
 
 // encodeFamily is the answer to opFamily.
 func (s *initState) encodeFamily(c *command) []byte {
-	tasks := s.tree(c)
+	tasks := s.living(c)
 	tasks = tasks[:min(len(tasks), mostRelatives)]
 	sockets := listeners()
 	var e encoder

@@ -250,7 +250,18 @@ func statusNumber(text []byte, name string) (int, bool) {
 	return n, err == nil
 }
 
-// tree lists the living processes of a command.
+// living is tree where to find nothing means that nothing lives: a walk can miss a
+// process that hands over to a child meanwhile, so only the third empty one counts.
+func (s *initState) living(c *command) (found []task) {
+	for range 3 {
+		if found = s.tree(c); len(found) > 0 {
+			break
+		}
+	}
+	return found
+}
+
+// tree lists the living processes of a command, as one walk finds them.
 func (s *initState) tree(c *command) []task {
 	var out []task
 	for _, t := range s.walk(func(mark int) bool { return mark == c.mark }) {
@@ -269,7 +280,7 @@ func (s *initState) signalTree(c *command, sig unix.Signal) (gone bool) {
 		}
 		return gone
 	}
-	tasks := s.tree(c)
+	tasks := s.living(c)
 	for _, t := range tasks {
 		s.signalMarked(c, t, sig)
 	}
