@@ -134,6 +134,19 @@ func (l *List) add(pattern string) error {
 	return nil
 }
 
+// With is l with more exact paths, absolute ones.
+func (l *List) With(paths []string) *List {
+	if len(paths) == 0 {
+		return l
+	}
+	more := *l
+	more.paths, more.folds = slices.Clone(l.paths), slices.Clone(l.folds)
+	for _, p := range paths {
+		more.addPath(p)
+	}
+	return &more
+}
+
 func (l *List) addPath(p string) {
 	if !path.IsAbs(p) {
 		p = path.Join(l.root, p)
