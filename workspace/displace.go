@@ -17,9 +17,10 @@ import (
 // end is added to the new one.
 
 // patienceForWriter bounds the wait for programs that have the old file open. A
-// shell that appends a line is done in microseconds; a program that keeps a file
-// open all its life goes on with the old one, as with any editor.
-const patienceForWriter = 20 * time.Millisecond
+// shell that appends a line is done in microseconds, and on a busy host in some tens of
+// milliseconds; a program that keeps a file open all its life goes on with the old one,
+// as with any editor.
+const patienceForWriter = 100 * time.Millisecond
 
 // clockTick is how far apart writes are whose times surely differ; file systems
 // take theirs from a clock that ticks every few milliseconds.
