@@ -89,20 +89,40 @@ func (c control) recv(p, oob []byte) (n, oobn, flags int, err error) {
 	return n, oobn, flags, err
 }
 
+// controlPair makes a socket to a child. The child's end is to be closed once it has it.
+func controlPair(name string) (sock *os.File, theirs int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, err
+	}
+	if err := unix.SetNonblock(pair[0], true); err != nil {
+		unix.Close(pair[0])
+		unix.Close(pair[1])
+		return nil, -1, err
+	}
+	return os.NewFile(uintptr(pair[0]), name), pair[1], nil
+}
+
+// endChild kills a child of which nothing is to be learnt, and waits for its end.
+func endChild(pid int) {
+	unix.Kill(pid, unix.SIGKILL)
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+			return
+		}
+	}
+}
+
 // boot starts an init and has it build base, which is nil at the levels without
 // mounts. The fork is done by by, unless that is nil.
 func boot(k bootKey, base *base, by *forkProcess, log *slog.Logger) (*initProcess, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	sock, theirs, err := controlPair("sandbox")
 	if err != nil {
 		return nil, errorf("limit_reached", err, "the server has no descriptors left; close other sessions first")
 	}
-	defer unix.Close(pair[1])
-	if err := unix.SetNonblock(pair[0], true); err != nil {
-		unix.Close(pair[0])
-		return nil, errorf("internal", err, "the control socket cannot be set up; try again")
-	}
-	b := &initProcess{sock: os.NewFile(uintptr(pair[0]), "sandbox"), cgroup: k.makeCgroup(log)}
-	if err := b.fork(k, pair[1], by, log); err != nil {
+	defer unix.Close(theirs)
+	b := &initProcess{sock: sock, cgroup: k.makeCgroup(log)}
+	if err := b.fork(k, theirs, by, log); err != nil {
 		b.sock.Close()
 		b.cgroup.Remove()
 		return nil, &unavailable{step: "create the namespaces", err: err}
@@ -162,12 +182,7 @@ func (b *initProcess) fork(k bootKey, control int, by *forkProcess, log *slog.Lo
 
 // discard ends an init that was given nothing.
 func (b *initProcess) discard(log *slog.Logger) {
-	unix.Kill(b.pid, unix.SIGKILL)
-	for {
-		if _, err := unix.Wait4(b.pid, nil, 0, nil); err != unix.EINTR {
-			break
-		}
-	}
+	endChild(b.pid)
 	b.sock.Close()
 	b.stderr.Close()
 	if err := b.cgroup.Remove(); err != nil {

@@ -15,9 +15,9 @@ import (
 // A clone with a new user namespace cannot share the memory of who calls it, as the
 // parent has to write the maps (syscall.ForkExec), so the kernel copies the page tables.
 // From then on the first write to each page is a fault: a thousand of them for every
-// session of a busy server, and more work than all else in its start. A forkProcess is
-// the server's binary once more, with next to no memory of its own, which forks inits
-// for the server from the third on. They are the server's own children (CLONE_PARENT of
+// session of a busy server, and more work than all else in its start. A forkProcess is a
+// second process of the server's binary with hardly any memory, which forks inits for
+// the server from the third on. They are the server's own children (CLONE_PARENT of
 // clone(2)): the server waits for them, and they die with its thread that forks.
 //
 // It has what every child of the server has anyway, and no more: the same user, groups,
@@ -44,16 +44,12 @@ func startForkProcess() (*forkProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	sock, theirs, err := controlPair("forker")
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(pair[1])
-	if err := unix.SetNonblock(pair[0], true); err != nil {
-		unix.Close(pair[0])
-		return nil, err
-	}
-	f := &forkProcess{sock: os.NewFile(uintptr(pair[0]), "forker")}
+	defer unix.Close(theirs)
+	f := &forkProcess{sock: sock}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		f.sock.Close()
@@ -64,8 +60,8 @@ func startForkProcess() (*forkProcess, error) {
 	forks() <- func() {
 		defer close(done)
 		f.pid, err = syscall.ForkExec(fdPath(exe), []string{forkerName}, &syscall.ProcAttr{
-			Dir: "/", Env: initEnv(), Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(pair[1])},
-			// A session of its own: the signals of the server's terminal are not for it.
+			Dir: "/", Env: initEnv(), Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(theirs)},
+			// setsid(2), so that signals of the server's terminal do not reach it.
 			Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 		})
 	}
@@ -132,12 +128,7 @@ func (f *forkProcess) end() {
 	if f == nil {
 		return
 	}
-	unix.Kill(f.pid, unix.SIGKILL)
-	for {
-		if _, err := unix.Wait4(f.pid, nil, 0, nil); err != unix.EINTR {
-			break
-		}
-	}
+	endChild(f.pid)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.in.close()

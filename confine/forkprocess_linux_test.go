@@ -27,7 +27,7 @@ func (f *forkProcess) givenUp() bool {
 	return f.off
 }
 
-// forkedAs is what /proc says of an init, but for numbers that are its own.
+// forkedAs is what /proc says of an init, except the numbers that are its own.
 func forkedAs(t *testing.T, pid int) map[string]string {
 	t.Helper()
 	got := map[string]string{}

@@ -90,14 +90,12 @@ func (s *initState) setLimits() error {
 	}
 	if !s.cfg.Unconfined {
 		limits = append(limits, limit{unix.RLIMIT_NPROC, uint64(procs)})
-	}
-	// The kernel counts signals that wait, and timers, for the user on the host as well:
-	// with all of them used up, no other program of that user gets one.
-	var pending unix.Rlimit
-	if err := unix.Getrlimit(rlimitSigpending, &pending); err != nil {
-		return err
-	}
-	if !s.cfg.Unconfined {
+		// The kernel counts signals that wait, and timers, for the user on the host as
+		// well: with all of them used up, no other program of that user gets one.
+		var pending unix.Rlimit
+		if err := unix.Getrlimit(rlimitSigpending, &pending); err != nil {
+			return err
+		}
 		limits = append(limits, limit{rlimitSigpending, max(min(pending.Cur, maxSigpending)/signalShare, 1)})
 	}
 	for _, v := range limits {

@@ -145,12 +145,7 @@ func (m ownerMap) makeNamespace() (int, error) {
 	}
 	// It cannot have been reaped, so the number is its own.
 	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	unix.Kill(pid, unix.SIGKILL)
-	for {
-		if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
-			break
-		}
-	}
+	endChild(pid)
 	return fd, err
 }
 

@@ -21,14 +21,9 @@ type procEntry struct {
 type procTable map[int]procEntry
 
 func readProcTable() procTable {
-	d, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	names, _ := d.Readdirnames(-1)
-	d.Close()
-	t := make(procTable, len(names))
-	for _, n := range names {
+	numbers := procNumbers()
+	t := make(procTable, len(numbers))
+	for _, n := range numbers {
 		if pid, err := strconv.Atoi(n); err == nil {
 			t.read(pid)
 		}
@@ -103,18 +98,9 @@ func (t procTable) below(ancestor int) []int {
 // userTasks counts the threads of this host that have the real user uid, as
 // RLIMIT_NPROC does.
 func userTasks(uid int) int {
-	d, err := os.Open("/proc")
-	if err != nil {
-		return 0
-	}
-	names, _ := d.Readdirnames(-1)
-	d.Close()
 	count := 0
 	var b [4096]byte
-	for _, n := range names {
-		if _, err := strconv.Atoi(n); err != nil {
-			continue
-		}
+	for _, n := range procNumbers() {
 		text := b[:readSmall("/proc/"+n+"/status", b[:])]
 		if real, ok := statusNumber(text, "\nUid:"); ok && real == uid {
 			threads, _ := statusNumber(text, "\nThreads:")

@@ -73,10 +73,8 @@ func (l *layout) hideLinked(list *denylist.List) error {
 	if err != nil {
 		return errorf("internal", err, "what is hidden in the workspace could not all be found (%s); name less with --deny-read", errnoText(err))
 	}
-	for _, m := range found.Matches {
-		if m.Links > 1 {
-			l.cfg.Masks = append(l.cfg.Masks, mask{m.Path, true})
-		}
+	for _, p := range found.Linked() {
+		l.cfg.Masks = append(l.cfg.Masks, mask{p, true})
 	}
 	return nil
 }

@@ -103,10 +103,7 @@ func (s *WarmInit) forker(k bootKey) *forkProcess {
 	defer s.forkMu.Unlock()
 	if s.forks++; s.forks > firstForks && !s.forked {
 		s.forked = true
-		var err error
-		if s.by, err = startForkProcess(); err != nil {
-			s.by = nil
-		}
+		s.by, _ = startForkProcess()
 	}
 	return s.by
 }

@@ -31,6 +31,16 @@ type Found struct {
 	Partial bool
 }
 
+// Linked are the paths of what has several names.
+func (f Found) Linked() (paths []string) {
+	for _, m := range f.Matches {
+		if m.Links > 1 {
+			paths = append(paths, m.Path)
+		}
+	}
+	return paths
+}
+
 // Scan looks for what the patterns with wildcards hide, in the root and in every
 // tree, and for further names of hidden files that have hard links. No link is
 // followed. What cannot be read is passed over: the session's own user cannot

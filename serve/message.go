@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -106,6 +107,20 @@ func invalid(text string) error { return &protocolError{mcp.INVALID_REQUEST, tex
 
 func isID(raw json.RawMessage) bool {
 	return len(raw) > 0 && (raw[0] == '"' || raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9')
+}
+
+// compactID is an id in one spelling: "\u0061" and "a" are the same, and so are 1 and
+// 1.0, which the library answers as 1.
+func compactID(id json.RawMessage) string {
+	var v any
+	_ = json.Unmarshal(id, &v)
+	switch v := v.(type) {
+	case string:
+		return "s" + v
+	case float64:
+		return "n" + strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	return "n" + string(bytes.TrimSpace(id))
 }
 
 func rpcError(id json.RawMessage, code int, text string) mcp.JSONRPCMessage {

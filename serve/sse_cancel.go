@@ -3,7 +3,6 @@ package serve
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -109,18 +108,4 @@ func (q *sseRequests) answered(within time.Duration) {
 			return
 		}
 	}
-}
-
-// compactID is an id in one spelling: "\u0061" and "a" are the same, and so are 1 and
-// 1.0, which the library answers as 1.
-func compactID(id json.RawMessage) string {
-	var v any
-	_ = json.Unmarshal(id, &v)
-	switch v := v.(type) {
-	case string:
-		return "s" + v
-	case float64:
-		return "n" + strconv.FormatFloat(v, 'g', -1, 64)
-	}
-	return "n" + string(bytes.TrimSpace(id))
 }

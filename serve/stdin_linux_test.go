@@ -56,7 +56,7 @@ func TestWaitedInput(t *testing.T) {
 		if _, err := w.WriteString(part); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Millisecond) // so that each is a read of its own
+		time.Sleep(5 * time.Millisecond) // so that each is a separate read
 	}
 	w.Close()
 	for _, want := range []string{"one", "two", "three", "four", "last", ""} {

@@ -435,19 +435,9 @@ func (s *Session) fileOptions(p sandbox.Policy) (workspace.Options, error) {
 		return workspace.Options{}, err
 	}
 	if p.Stage != "" {
-		// In an overlay a name loses what tells that it is one of several as soon as it is
-		// copied to the layer above, so these are hidden as paths.
-		found, err := hidden.Scan(context.Background())
-		if err != nil || found.Partial {
-			return workspace.Options{}, errorf("internal", err, "what is hidden in the workspace could not all be found; name less with --deny-read")
+		if hidden, err = hiddenInStage(hidden); err != nil {
+			return workspace.Options{}, err
 		}
-		var names []string
-		for _, m := range found.Matches {
-			if m.Links > 1 && !hidden.Covers(m.Path) {
-				names = append(names, m.Path)
-			}
-		}
-		hidden = hidden.With(names)
 	}
 	s.hidden = hidden
 	uid, gid := s.fileOwner()

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"mcp-sandbox/deny"
 	"mcp-sandbox/fsuser"
 	"mcp-sandbox/sandbox"
 	"mcp-sandbox/snapshot"
@@ -65,6 +66,17 @@ func (c *Config) checkStaged() error {
 		return nil
 	}
 	return errorf("invalid_argument", nil, "--staged does not work here: %s", why)
+}
+
+// hiddenInStage is hidden with the further names of hidden files: in an overlay a name
+// loses what tells that it is one of several as soon as it is copied to the layer above,
+// so these are hidden as paths. Codes: internal.
+func hiddenInStage(hidden *deny.List) (*deny.List, error) {
+	found, err := hidden.Scan(context.Background())
+	if err != nil || found.Partial {
+		return nil, errorf("internal", err, "what is hidden in the workspace could not all be found; name less with --deny-read")
+	}
+	return hidden.With(slices.DeleteFunc(found.Linked(), hidden.Covers)), nil
 }
 
 // takeStage opens the stage of the session and begins to look at the project. It

@@ -55,24 +55,17 @@ func isSteering(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
 
 // escaped spells out every control character but tab and line feed.
 func escaped(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return isSteering(r) && r != '\n' && r != '\t' }) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if isSteering(r) && r != '\n' && r != '\t' {
-			fmt.Fprintf(&b, `\x%02x`, r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
+	text, _ := spellControls(s, "\n\t")
+	return text
 }
 
 // spelled spells out the control characters of what a file holds, as those of output,
 // and says how many. A form feed and a carriage return are text there.
-func spelled(s string) (text string, controls int) {
-	odd := func(r rune) bool { return isSteering(r) && r != '\n' && r != '\t' && r != '\r' && r != '\f' }
+func spelled(s string) (text string, controls int) { return spellControls(s, "\n\t\r\f") }
+
+// spellControls spells out control characters except those of kept, and says how many.
+func spellControls(s, kept string) (text string, controls int) {
+	odd := func(r rune) bool { return isSteering(r) && !strings.ContainsRune(kept, r) }
 	if !strings.ContainsFunc(s, odd) {
 		return s, 0
 	}
