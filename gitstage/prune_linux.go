@@ -175,6 +175,8 @@ func sessionConfig(mine, real string, base map[string]variable) (text string, ok
 // has been published should be removed from it (Prune) though nothing has changed
 // outside.
 func (p *Publisher) Crowded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var fs unix.Statfs_t
-	return unix.Fstatfs(p.stage.fd, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && (fs.Bfree < fs.Blocks/2 || fs.Ffree < fs.Files/2)
+	return !p.closed && unix.Fstatfs(p.stage.fd, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && (fs.Bfree < fs.Blocks/2 || fs.Ffree < fs.Files/2)
 }

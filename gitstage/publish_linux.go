@@ -37,6 +37,7 @@ type Publisher struct {
 	outside     map[string]tree // by path
 	o           Options
 	mu          sync.Mutex
+	closed      bool
 	repos       map[string]*repo // by path in the workspace
 	reported    map[string]bool
 	bases       map[string]base      // of a Layer
@@ -72,6 +73,10 @@ func New(root, stage *os.File, o Options) (*Publisher, error) {
 func (p *Publisher) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.closed = true
 	if err := asOwner(p.o.UID, p.o.GID, p.dropFiles); err != nil {
 		p.o.Log.Warn("a .git file of a session was not removed", "error", err)
 	}
@@ -93,10 +98,14 @@ func (p *Publisher) now() time.Time {
 const maxReported = 10_000
 
 // Publish copies what is new in the stage to the real directories. A failure for one
-// of them does not stop the others; the next call retries it.
+// of them does not stop the others; the next call retries it. After Close there is
+// nothing to publish.
 func (p *Publisher) Publish() (Report, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return Report{}, nil
+	}
 	var out Report
 	err := p.each(func(r *repo) error {
 		report, err := r.publish()
@@ -122,6 +131,9 @@ func (p *Publisher) Publish() (Report, error) {
 func (p *Publisher) Changed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
 	changed := false
 	_ = p.each(func(r *repo) error {
 		changed = changed || r.known && (r.stale || r.signature() != r.sig)
@@ -136,6 +148,9 @@ func (p *Publisher) Changed() bool {
 func (p *Publisher) Prune() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
 	return errors.Join(p.each(func(r *repo) error { return r.prune() }), p.asOwner(p.pruneBare))
 }
 
@@ -143,6 +158,9 @@ func (p *Publisher) Prune() error {
 func (p *Publisher) Look() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
 	return errors.Join(p.each(func(r *repo) error {
 		r.expireUndo()
 		return r.look()

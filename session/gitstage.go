@@ -276,7 +276,7 @@ func (s *Session) closeGitStage() {
 		s.log.Warn("git", "notice", n)
 	}
 	s.staged.publisher.Close()
-	s.staged.lock.Close()
+	_ = s.uses.close(s.staged.lock.Close)
 	if err := leftsOf(s.state.dir).ended(s.root, s.config.Name, s.id, s.config.now()); err != nil {
 		s.log.Warn("what was decided of git settings is not forgotten", "error", err)
 	}

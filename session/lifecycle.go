@@ -294,6 +294,7 @@ func (s *Session) Shutdown() error {
 		return nil
 	}
 	s.phase.Store(int32(phaseEnded))
+	s.uses.stop()
 	return s.stopRunning()
 }
 
@@ -309,7 +310,7 @@ func (s *Session) stopRunning() error {
 		s.table.Close()
 	}
 	if s.files != nil {
-		errs = append(errs, s.files.Close())
+		errs = append(errs, s.uses.close(s.files.Close))
 	}
 	s.closeGitStage()
 	return errors.Join(errs...)
@@ -448,7 +449,7 @@ func (s *Session) release(keep bool) error {
 		errs = append(errs, s.cache.close(s.config.CacheLimit))
 	}
 	if s.rootFD != nil {
-		errs = append(errs, s.rootFD.Close())
+		errs = append(errs, s.uses.close(s.rootFD.Close))
 	}
 	if s.record != nil {
 		if keep {

@@ -145,7 +145,9 @@ func (m *Manager) Use(ctx context.Context, key string) (_ *Session, done func(),
 		}
 		err = e.session.Start(ctx)
 		if err == nil && e.session.Running() {
-			return e.session, done, nil
+			if end, ok := e.session.uses.begin(); ok {
+				return e.session, func() { end(); done() }, nil
+			}
 		}
 		done()
 		if err != nil && !e.session.over() {

@@ -85,6 +85,11 @@ func (m *Manager) Open(ctx context.Context, key string, o Opening) (*Session, er
 	case e.session.opening != &o:
 		return nil, errAlreadyOpen()
 	}
+	end, ok := e.session.uses.begin()
+	if !ok {
+		return nil, errorf("session_not_found", nil, "the sandbox was ended while it was opened; open it again")
+	}
+	defer end()
 	if err := e.session.writeEntries(ctx, "", entries); err != nil {
 		return nil, errors.Join(err, m.Delete(key))
 	}

@@ -116,6 +116,7 @@ type Session struct {
 	unread      string // the paths that it lacks, as they could not be read
 	entryUnread string // those that the saved state names
 
+	uses      inUse
 	closeOnce sync.Once
 	closed    chan struct{}
 	closeErr  error

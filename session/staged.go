@@ -299,7 +299,7 @@ func (s *Session) closeStage(forget bool) error {
 	}
 	empty, err := s.stage.Empty()
 	dir := stage.Dir(s.state.dir, s.root, s.config.Name)
-	if cerr := s.stage.Close(); cerr != nil {
+	if cerr := errors.Join(s.stage.End(), s.uses.close(s.stage.Close)); cerr != nil {
 		return errorf("internal", cerr, "the stage could not be closed; check the state directory")
 	}
 	if forget || err == nil && empty {

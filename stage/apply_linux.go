@@ -28,9 +28,11 @@ func (s *Stage) ApplyListed(seen map[string]string, choice Choice) (Result, erro
 }
 
 func (s *Stage) apply(choice Choice, seen map[string]string, choose func([]Change) ([]Change, Result)) (Result, error) {
-	s.ready()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	leave, err := s.use()
+	if err != nil {
+		return Result{}, err
+	}
+	defer leave()
 	all, err := s.changes()
 	if err != nil {
 		return Result{}, err

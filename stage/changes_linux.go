@@ -35,9 +35,11 @@ func isOpaque(fd int) bool {
 // Changes lists what the session changed, by path. A directory that it removed is
 // one change, one that it made is one in addition to those of what lies in it.
 func (s *Stage) Changes() ([]Change, error) {
-	s.ready()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	leave, err := s.use()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return s.changes()
 }
 

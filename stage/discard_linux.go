@@ -43,9 +43,11 @@ func (s *Stage) DiscardListed(seen map[string]string) (Result, error) {
 }
 
 func (s *Stage) discard(choose func([]Change) ([]Change, Result)) (Result, error) {
-	s.ready()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	leave, err := s.use()
+	if err != nil {
+		return Result{}, err
+	}
+	defer leave()
 	if s.Merged == nil && s.lock == nil {
 		return Result{}, ErrInUse
 	}
@@ -269,8 +271,11 @@ func (c *Change) isListed(dir int, name string) error {
 // Prune takes out of the upper layer what the project has, too: what was applied, and
 // copies of what did not change. Nothing may use the layer as an overlay.
 func (s *Stage) Prune() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	leave, err := s.use()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if s.lock == nil {
 		return ErrInUse
 	}

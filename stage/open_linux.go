@@ -27,6 +27,7 @@ type Stage struct {
 	gid   int
 
 	mu      sync.Mutex
+	ended   bool
 	index   *index
 	scanned chan struct{}       // closed when the index is whole; nil when it is not being made
 	folded  map[string][]Change // by the git directory whose change stands for them
@@ -195,25 +196,48 @@ func (s *Stage) makeLayers() error {
 	return new(treecopy.Copier).Attributes(int(s.root.Fd()), int(f.Fd()))
 }
 
-// Close releases the stage.
+// End waits for what is at work on the stage, and then gives its lock to others: what
+// is asked of the stage afterwards fails with ErrEnded.
+func (s *Stage) End() error {
+	s.ready()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil
+	}
+	s.ended = true
+	if s.lock == nil {
+		return nil
+	}
+	// The kernel's, with mode 0, which is in the way of who removes the directory.
+	_ = os.Chmod(filepath.Join(s.Layers(), "work", "work"), 0o700)
+	return s.lock.Close()
+}
+
+// Close is End, and closes the descriptors. Calls under way must have returned.
 func (s *Stage) Close() error {
-	var errs []error
-	if c := s.scanned; c != nil {
-		<-c
-	}
-	if s.lock != nil {
-		// The kernel's, with mode 0, which is in the way of who removes the directory.
-		_ = os.Chmod(filepath.Join(s.Layers(), "work", "work"), 0o700)
-	}
+	errs := []error{s.End()}
 	if s.Git != nil {
 		s.Git.Close()
 	}
-	for _, f := range []*os.File{s.root, s.upper, s.Merged, s.lock} {
+	for _, f := range []*os.File{s.root, s.upper, s.Merged} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// use waits for the index of Scan and for whoever else is at work. The caller calls
+// leave.
+func (s *Stage) use() (leave func(), err error) {
+	s.ready()
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return nil, ErrEnded
+	}
+	return s.mu.Unlock, nil
 }
 
 // lockDir takes the lock of a stage. Who removes a stage does so under its lock, so

@@ -21,6 +21,9 @@ import (
 	"time"
 )
 
+// ErrEnded says that the session of the stage has ended.
+var ErrEnded = errors.New("the session of the stage has ended")
+
 // ErrInUse says that a session uses the stage.
 var ErrInUse = errors.New("a session uses the stage")
 

@@ -83,6 +83,9 @@ func (s *Stage) DiscardListed(seen map[string]string) (Result, error) { return R
 // Prune does nothing.
 func (s *Stage) Prune() error { return nil }
 
+// End does nothing.
+func (s *Stage) End() error { return nil }
+
 // Close does nothing.
 func (s *Stage) Close() error { return nil }
 

@@ -46,9 +46,11 @@ func (s *Stage) textOf(p, sum string) (c Change, old, now string, err error) {
 
 // ApplyHunks applies some of the hunks of a text that was shown.
 func (s *Stage) ApplyHunks(p string, hunks []int, sum string, choice Choice) (Result, error) {
-	s.ready()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	leave, err := s.use()
+	if err != nil {
+		return Result{Done: []string{}}, err
+	}
+	defer leave()
 	res := Result{Done: []string{}}
 	c, old, now, err := s.textOf(p, sum)
 	if err != nil {
@@ -106,9 +108,11 @@ func build(dir int, tmp, text string, like int, fresh bool, uid, gid int) error 
 
 // DiscardHunks has the session lose some of the hunks of a text that was shown.
 func (s *Stage) DiscardHunks(p string, hunks []int, sum string) (Result, error) {
-	s.ready()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	leave, err := s.use()
+	if err != nil {
+		return Result{Done: []string{}}, err
+	}
+	defer leave()
 	res := Result{Done: []string{}}
 	_, old, now, err := s.textOf(p, sum)
 	if err != nil {
@@ -131,9 +135,11 @@ func (s *Stage) DiscardHunks(p string, hunks []int, sum string) (Result, error) 
 // ApplyMerged gives a file that was changed on both sides the text that a person has
 // agreed to, in the project and in the session; that it is in conflict is agreed to.
 func (s *Stage) ApplyMerged(p, text, sum string, choice Choice) (Result, error) {
-	s.ready()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	leave, err := s.use()
+	if err != nil {
+		return Result{Done: []string{}}, err
+	}
+	defer leave()
 	res := Result{Done: []string{}}
 	c, old, now, err := s.textOf(p, sum)
 	if err != nil {
@@ -264,9 +270,11 @@ func visible(dir int, tmp, name string) string {
 // Base tells the file that the project had at a path when the stage last agreed with
 // it, by its size and mtime in nanoseconds.
 func (s *Stage) Base(p string) (size, mtime int64, ok bool) {
-	s.ready()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	leave, err := s.use()
+	if err != nil {
+		return 0, 0, false
+	}
+	defer leave()
 	g, ok := s.index.files[p]
 	return g.size, g.mtime, ok && g.mode&unix.S_IFMT == unix.S_IFREG
 }

@@ -38,11 +38,15 @@ func TestSSEUnread(t *testing.T) {
 	}
 	var answer chan string
 	waitFor(t, "large answers of the principal to wait", func() bool {
-		answer = make(chan string, 1)
+		event := make(chan string, 1)
+		answer = event
 		if status := other.ask("big"); status != http.StatusAccepted {
 			t.Fatal(status)
 		}
-		go func() { answer <- other.event() }()
+		go func() {
+			defer close(event) // also when there is no event
+			event <- other.event()
+		}()
 		select {
 		case <-answer:
 			return false
