@@ -68,6 +68,11 @@ func (s *initState) input(c *command) sandbox.InputState {
 	if reader.hasInput() {
 		return sandbox.InputBusy
 	}
+	// What was born after the first list, to a parent that then was seen to sleep, is on
+	// this one.
+	if members, source = s.readers(c); source == nil {
+		return sandbox.InputBusy
+	}
 	second, _ := look(members, source)
 	state := min(first, second)
 	// Who looks for whole lines between two pieces of work does not wait for them.
