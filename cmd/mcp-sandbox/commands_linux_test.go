@@ -129,9 +129,14 @@ func TestWaitForBesideInput(t *testing.T) {
 		}
 	}
 	res = c.ok("exec_command", map[string]any{"cmd": "sleep 1000 & read x", "tty": true, "wait_for": "never", "yield_time_ms": 2000})
-	if !strings.Contains(res.text(), "(waits for input)") {
-		t.Errorf("%q", res.text())
-	}
+	id := outcome(t, res).SessionID
+	waitFor(t, "a note that it waits for input", func() bool {
+		if strings.Contains(res.text(), "(waits for input)") {
+			return true
+		}
+		res = c.ok("write_stdin", map[string]any{"session_id": id, "chars": "", "wait_for": "never", "yield_time_ms": 2000})
+		return false
+	})
 }
 
 // TestWaitForIsNotMetByTheEcho: what was typed is not an answer to it.
