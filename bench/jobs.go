@@ -101,7 +101,7 @@ func jobs() []job {
 		}},
 		{rows: []string{"idle_start"}, run: idle("idle_start", "")},
 		{rows: []string{"idle_command"}, run: idle("idle_command", "true")},
-		timed("one", 40, func(_ *stage, s session) func(context.Context) error {
+		timed("one", 100, func(_ *stage, s session) func(context.Context) error {
 			return func(ctx context.Context) error { return s.Run(ctx, "true") }
 		}),
 		timed("eight", 5, func(_ *stage, s session) func(context.Context) error { return atOnce(8, s) }),

@@ -7,7 +7,7 @@ func rows() []row {
 		{"start", "Start to ready", "ms", "From exec to the reply to `initialize`.", "", 0},
 		{"idle_start", "Memory when idle, after the start", "MiB", "Proportional set size of the whole process tree.", "", 0},
 		{"idle_command", "Memory when idle, after a first command", "MiB", "The same after one `true`; for mcp-sandbox with its sandbox, which the first command starts.", "", 0},
-		{"one", "One command", "ms", "`true`, from request to answer; for a wrapper from exec to exit.",
+		{"one", "One command", "ms", "`true`, from request to answer; for a wrapper from exec to exit. The first commands of mcp-sandbox in quick succession each wait for a snapshot (undo).",
 			"A wrapper that only calls unshare and exec has less to do than a server that decodes a request, keeps the output and answers it.", 0},
 		{"eight", "8 commands at once", "ms", "8 times `true`, until the last is answered.", "", 0},
 		{"sixtyfour", "64 commands at once", "ms", "64 times `true`, until the last is answered.", "", 0},
