@@ -6,7 +6,7 @@ import (
 )
 
 // inUse has the descriptors that calls use by their number wait for the calls. A session
-// can end while one is at work: its client hangs up, its time is over, an operator ends
+// can end while one is in flight: its client hangs up, its time is over, an operator ends
 // it. The kernel gives a number that was closed to the next file that is opened, which
 // can be in another principal's workspace.
 type inUse struct {

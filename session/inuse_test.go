@@ -9,7 +9,7 @@ import (
 	"mcp-sandbox/workspace"
 )
 
-// TestCallOutlivesItsSession: a call that is at work when its session ends goes on in its
+// TestCallOutlivesItsSession: a call that is in flight when its session ends goes on in its
 // own workspace, whatever has been opened meanwhile, and the descriptors end with it.
 func TestCallOutlivesItsSession(t *testing.T) {
 	for name, work := range map[string]func(context.Context, *Session) error{

@@ -196,7 +196,7 @@ func (s *Stage) makeLayers() error {
 	return new(treecopy.Copier).Attributes(int(s.root.Fd()), int(f.Fd()))
 }
 
-// End waits for what is at work on the stage, and then gives its lock to others: what
+// End waits for the operation that uses the stage, and then gives its lock to others: what
 // is asked of the stage afterwards fails with ErrEnded.
 func (s *Stage) End() error {
 	s.ready()
@@ -228,8 +228,7 @@ func (s *Stage) Close() error {
 	return errors.Join(errs...)
 }
 
-// use waits for the index of Scan and for whoever else is at work. The caller calls
-// leave.
+// use waits for the index of Scan and for the operation before. The caller calls leave.
 func (s *Stage) use() (leave func(), err error) {
 	s.ready()
 	s.mu.Lock()
