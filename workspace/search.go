@@ -246,7 +246,7 @@ func (f *FS) searchTree(ctx context.Context, p *resolved, m *matcher, g *glob, r
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	hidden := f.hiddenNow(ctx)
-	workers := max(2, min(runtime.GOMAXPROCS(0), 8))
+	workers := max(2, min(runtime.GOMAXPROCS(0)-1, 8)) // one is for other calls
 	jobs := make(chan searchJob, 64)
 	done := make(chan searchDone, 64)
 	slots := make(chan struct{}, maxAhead)

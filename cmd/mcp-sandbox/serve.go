@@ -28,6 +28,7 @@ func newServe() *cobra.Command {
 			if err := s.load(cmd.Flags()); err != nil {
 				return err
 			}
+			spareProcessor()
 			if s.remote() {
 				defer insist(cmd.Context(), suspendPatience)()
 				return serveHTTP(cmd.Context(), &s)
