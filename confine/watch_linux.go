@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -56,7 +57,6 @@ func (s *initState) watchProtected() error {
 		return err
 	}
 	w := &watch{s: s, fd: fd, own: st.Dev, dirs: map[int32]string{}}
-	w.addParents()
 	s.watch = w
 	go w.run()
 	return nil
@@ -116,8 +116,19 @@ func (w *watch) addParents() {
 	}
 }
 
+// watchAfter is how long after its start a session watches. The end of init waits for the
+// kernel to let go of what it watched, 10 ms and more (synchronize_srcu in
+// fsnotify_destroy_group), and what runs in it waits for init; a session of one short
+// command is over before. What was changed until then is found by a look.
+const watchAfter = 30 * time.Millisecond
+
 // run waits for events for ever.
 func (w *watch) run() {
+	time.Sleep(watchAfter)
+	w.mu.Lock()
+	w.addParents()
+	w.look()
+	w.mu.Unlock()
 	for {
 		f := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}
 		if _, err := unix.Poll(f, -1); err != nil && err != unix.EINTR {
@@ -125,16 +136,21 @@ func (w *watch) run() {
 		}
 		w.mu.Lock()
 		if w.take() {
-			w.s.onPrivilegedThread(func() {
-				// What fails now is tried, and told, before the next command.
-				if !w.s.masksIntact() {
-					w.s.remountMasks()
-				}
-			})
+			w.look()
 			w.addParents()
 		}
 		w.mu.Unlock()
 	}
+}
+
+// look renews the mounts if one is missing. Needs mu.
+func (w *watch) look() {
+	w.s.onPrivilegedThread(func() {
+		// What fails now is tried, and told, before the next command.
+		if !w.s.masksIntact() {
+			w.s.remountMasks()
+		}
+	})
 }
 
 // take reads the events there are and says whether one matters; then everything has to
