@@ -168,8 +168,9 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
 n = 0
 while n < 1500000 and c.sigqueue(os.getpid(), signal.SIGRTMIN, None) == 0:
     n += 1
+most = resource.getrlimit(resource.RLIMIT_SIGPENDING)[1]
 try:
-    resource.setrlimit(resource.RLIMIT_SIGPENDING, (n + 1, n + 1))
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (most + 1, most + 1))
     print("raised")
 except (ValueError, OSError):
     pass
