@@ -44,8 +44,11 @@ func (p *Publisher) inStage() ([]string, error) {
 }
 
 // asOwner runs f, which works on what is in the stage, with the owner's rights; where
-// nothing is, it has nothing to do.
+// nothing is, or after Close, it has nothing to do.
 func (p *Publisher) asOwner(f func() error) error {
+	if p.closed {
+		return nil
+	}
 	if names, err := p.inStage(); err == nil && len(names) == 0 {
 		return nil
 	}

@@ -103,9 +103,6 @@ const maxReported = 10_000
 func (p *Publisher) Publish() (Report, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return Report{}, nil
-	}
 	var out Report
 	err := p.each(func(r *repo) error {
 		report, err := r.publish()
@@ -131,9 +128,6 @@ func (p *Publisher) Publish() (Report, error) {
 func (p *Publisher) Changed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return false
-	}
 	changed := false
 	_ = p.each(func(r *repo) error {
 		changed = changed || r.known && (r.stale || r.signature() != r.sig)
@@ -148,9 +142,6 @@ func (p *Publisher) Changed() bool {
 func (p *Publisher) Prune() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return nil
-	}
 	return errors.Join(p.each(func(r *repo) error { return r.prune() }), p.asOwner(p.pruneBare))
 }
 
@@ -158,9 +149,6 @@ func (p *Publisher) Prune() error {
 func (p *Publisher) Look() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return nil
-	}
 	return errors.Join(p.each(func(r *repo) error {
 		r.expireUndo()
 		return r.look()

@@ -1,9 +1,6 @@
 package session
 
-import (
-	"errors"
-	"sync"
-)
+import "sync"
 
 // inUse has the descriptors that calls use by their number wait for the calls. A session
 // can end while one is in flight: its client hangs up, its time is over, an operator ends
@@ -16,7 +13,7 @@ type inUse struct {
 	last  []func() error // what the last call closes
 }
 
-// begin counts a call until it calls end; false when the session has ended.
+// begin counts a call until it calls end, once; false when the session has ended.
 func (u *inUse) begin() (end func(), ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -24,7 +21,7 @@ func (u *inUse) begin() (end func(), ok bool) {
 		return nil, false
 	}
 	u.calls++
-	return sync.OnceFunc(u.end), true
+	return u.end, true
 }
 
 func (u *inUse) end() {
@@ -48,16 +45,15 @@ func (u *inUse) stop() {
 }
 
 // close closes now, or with the end of the last call, of which nobody is told an error.
-func (u *inUse) close(all ...func() error) error {
+func (u *inUse) close(f func() error) error {
 	u.mu.Lock()
-	if u.calls > 0 {
-		u.last = append(u.last, all...)
-		all = nil
+	later := u.calls > 0
+	if later {
+		u.last = append(u.last, f)
 	}
 	u.mu.Unlock()
-	var errs []error
-	for _, f := range all {
-		errs = append(errs, f())
+	if later {
+		return nil
 	}
-	return errors.Join(errs...)
+	return f()
 }

@@ -46,6 +46,10 @@ func (s *Session) requireRunning() error {
 	case phaseCreated:
 		return errorf("session_not_found", nil, "the session is not started; start it first")
 	}
+	return errEnded()
+}
+
+func errEnded() error {
 	return errorf("session_not_found", nil, "the session has ended; call again for a fresh one")
 }
 

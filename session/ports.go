@@ -175,7 +175,7 @@ func (ds *portForwards) get(port int, dialer Dialer, s *Session) (*portForward, 
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	if ds.closed {
-		return nil, errorf("session_not_found", nil, "the session has ended; call again for a fresh one")
+		return nil, errEnded()
 	}
 	if d := ds.open[port]; d != nil {
 		return d, nil

@@ -300,9 +300,7 @@ func (s *Session) Changed(ctx context.Context, ref, path string, limit int) (id 
 }
 
 func (s *Session) closeSnapshots() error {
-	s.snaps.once.Do(func() {
-		s.snaps.err = errorf("session_not_found", nil, "the session has ended; call again for a fresh one")
-	})
+	s.snaps.once.Do(func() { s.snaps.err = errEnded() })
 	if s.snaps.repo == nil {
 		return nil
 	}

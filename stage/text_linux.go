@@ -46,12 +46,12 @@ func (s *Stage) textOf(p, sum string) (c Change, old, now string, err error) {
 
 // ApplyHunks applies some of the hunks of a text that was shown.
 func (s *Stage) ApplyHunks(p string, hunks []int, sum string, choice Choice) (Result, error) {
+	res := Result{Done: []string{}}
 	leave, err := s.use()
 	if err != nil {
-		return Result{Done: []string{}}, err
+		return res, err
 	}
 	defer leave()
-	res := Result{Done: []string{}}
 	c, old, now, err := s.textOf(p, sum)
 	if err != nil {
 		return res, err
@@ -108,12 +108,12 @@ func build(dir int, tmp, text string, like int, fresh bool, uid, gid int) error 
 
 // DiscardHunks has the session lose some of the hunks of a text that was shown.
 func (s *Stage) DiscardHunks(p string, hunks []int, sum string) (Result, error) {
+	res := Result{Done: []string{}}
 	leave, err := s.use()
 	if err != nil {
-		return Result{Done: []string{}}, err
+		return res, err
 	}
 	defer leave()
-	res := Result{Done: []string{}}
 	_, old, now, err := s.textOf(p, sum)
 	if err != nil {
 		return res, err
@@ -135,12 +135,12 @@ func (s *Stage) DiscardHunks(p string, hunks []int, sum string) (Result, error) 
 // ApplyMerged gives a file that was changed on both sides the text that a person has
 // agreed to, in the project and in the session; that it is in conflict is agreed to.
 func (s *Stage) ApplyMerged(p, text, sum string, choice Choice) (Result, error) {
+	res := Result{Done: []string{}}
 	leave, err := s.use()
 	if err != nil {
-		return Result{Done: []string{}}, err
+		return res, err
 	}
 	defer leave()
-	res := Result{Done: []string{}}
 	c, old, now, err := s.textOf(p, sum)
 	if err != nil {
 		return res, err
