@@ -33,7 +33,7 @@ func rows() []row {
 			"When a wrapper dies, the kernel ends its PID namespace, which holds one command. The commands of a session share a namespace and outlive each other, so the members of one tree have to be found.", ms(goneLimit)},
 		{"end_left", "End a tree that resists: processes left after 3 s", "", "", "", 0},
 		{"killed", "SIGKILL of the peer: time", "ms", "The same tree; the server or wrapper itself is killed with SIGKILL, until none of the tree is left, 3 s at most.",
-			"When the server dies, the kernel ends Go programs with some fifteen threads each (the server, the session's init, and the one that waits for the next session), and takes an init's memory and files before it kills what runs below it. Two bare Go programs, one of them init of the same tree in namespaces of its own, take 1.1 to 1.5 times as long as bubblewrap. Most of the rest is the watch over protected paths: the end of a process waits until the kernel has let go of its inotify marks (without the watch the same tree is gone after 5 ms instead of 15).", ms(goneLimit)},
+			"When the server dies, the kernel ends three Go programs with some fifteen threads each: the server, the init of the session, and an init prepared for the next session. It frees the memory and files of an init before it kills the processes below it. Two bare Go programs, one of them init of the same tree in namespaces of its own, take 1.1 to 1.5 times as long as bubblewrap. Most of the rest is the watch over protected paths: an init ends only when the kernel has freed its inotify marks (without the watch the same tree is gone after 5 ms instead of 15).", ms(goneLimit)},
 		{"killed_left", "SIGKILL of the peer: processes left after 3 s", "", "", "", 0},
 	}
 }

@@ -68,8 +68,8 @@ func (s *initState) input(c *command) sandbox.InputState {
 	if reader.hasInput() {
 		return sandbox.InputBusy
 	}
-	// What was born after the first list, to a parent that then was seen to sleep, is on
-	// this one.
+	// A process that started after the first list, and whose parent was then seen to sleep,
+	// is on this one.
 	if members, source = s.readers(c); source == nil {
 		return sandbox.InputBusy
 	}

@@ -116,10 +116,10 @@ func (w *watch) addParents() {
 	}
 }
 
-// watchAfter is how long after its start a session watches. The end of init waits for the
-// kernel to let go of what it watched, 10 ms and more (synchronize_srcu in
-// fsnotify_destroy_group), and what runs in it waits for init; a session of one short
-// command is over before. What was changed until then is found by a look.
+// watchAfter is how long after its start a session begins to watch. Init ends only when
+// the kernel has freed its watches, after 10 ms and more (synchronize_srcu in
+// fsnotify_destroy_group), and the session ends after init. A session of one short command
+// is over before it watches. What was changed until then is found by a look.
 const watchAfter = 30 * time.Millisecond
 
 // run waits for events for ever.
