@@ -131,3 +131,52 @@ func add(path, text string) {
 		file.Close()
 	}
 }
+
+// TestMadeDuringTheCall: a file that a program makes between the look of a write and
+// its end is kept by an append, and an overwrite says that it made nothing.
+func TestMadeDuringTheCall(t *testing.T) {
+	f, dir, _ := newFS(t, Options{})
+	const tries = 200
+	both := 0
+	for i := range tries {
+		name := fmt.Sprintf("f%d", i)
+		for _, mode := range []WriteMode{WriteAppend, WriteOverwrite, WriteCreate} {
+			var made bool
+			start, done := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(done)
+				<-start
+				for range i % 50 {
+					runtime.Gosched()
+				}
+				file, err := os.OpenFile(dir+"/"+name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+				if made = err == nil; made {
+					file.WriteString("program\n")
+					file.Close()
+				}
+			}()
+			close(start)
+			res, err := f.WriteFile(ctx, WriteRequest{Path: name, Content: []byte("tool\n"), Mode: mode})
+			<-done
+			got := get(t, dir+"/"+name)
+			switch {
+			case mode == WriteCreate && made:
+				wantCode(t, err, codeExists)
+				if got != "program\n" {
+					t.Errorf("%s: %q", mode, got)
+				}
+			case err != nil:
+				t.Errorf("%s: %v", mode, err)
+			case res.Created == made:
+				t.Errorf("%s: the tool says created %t, and the program made the file: %t; it holds %q", mode, res.Created, made, got)
+			case mode == WriteAppend && made && got != "program\ntool\n" && got != "tool\nprogram\n":
+				t.Errorf("%s: %q", mode, got)
+			}
+			if made {
+				both++
+			}
+			os.Remove(dir + "/" + name)
+		}
+	}
+	t.Logf("the program was first in %d of %d", both, 3*tries)
+}

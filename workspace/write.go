@@ -200,8 +200,11 @@ func (f *FS) writeAt(ctx context.Context, p *resolved, req WriteRequest) (WriteR
 	}
 	defer s.discard()
 	switch {
-	case req.Mode == WriteCreate:
-		err = s.commitNew()
+	case st == nil:
+		// Whoever made the file meanwhile has it: create refuses, the other modes look again.
+		if err = s.commitNew(); err == unix.EEXIST && req.Mode != WriteCreate {
+			err = errSwapped
+		}
 	case r.before != nil:
 		err = s.replace(ctx, st, nil)
 	case seen != nil:

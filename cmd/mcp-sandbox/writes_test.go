@@ -57,7 +57,9 @@ func TestParallelWrites(t *testing.T) {
 			t.Errorf("%q: %s", s.want, r.text())
 		}
 	}
-	servers[0].await(shell)
+	if r := servers[0].result(servers[0].await(shell)); r.IsError {
+		t.Errorf("the shell: %s", r.text())
+	}
 	var text strings.Builder
 	entries, _ := os.ReadDir(root)
 	for _, e := range entries {
