@@ -71,6 +71,23 @@ func displace(dir int, tmp, name string, was *unix.Stat_t) (*displaced, error) {
 	return d, nil
 }
 
+// leftBehind is a file that has another name, old, since its content was moved to to.
+// Nil where nothing can be added to it.
+func leftBehind(dir int, old string, was *unix.Stat_t, to *resolved) *displaced {
+	if kindOf(was) != KindFile {
+		return nil
+	}
+	file, err := openRegularAt(dir, old, old)
+	if err != nil {
+		return nil
+	}
+	d := &displaced{dir: dir, tmp: old, was: *was, carried: was.Size, old: file}
+	if d.fresh, err = openForWrite(to, unix.O_APPEND); err != nil {
+		d.fresh = nil
+	}
+	return d
+}
+
 // settle waits until nobody writes to the old file and takes over what was added
 // to it. original gives its content as it was read, to tell an addition from a
 // file that was written over; nil where any growth is an addition.

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -72,6 +73,78 @@ func TestAppendsOutliveEdits(t *testing.T) {
 	t.Logf("%d of %d edits were tried again", refused, edits)
 	if names := snapshotTree(t, dir); len(names) != 3 {
 		t.Errorf("left behind: %v", names)
+	}
+}
+
+// TestAppendsOutliveMoves: what programs add to a file while patches move it is
+// there afterwards, under the one name or the other.
+func TestAppendsOutliveMoves(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells who has a file open for writing")
+	}
+	f, dir, _ := newFS(t, Options{})
+	put(t, dir, map[string]string{"a": "value 0\n"})
+	const writers, moves = 3, 60
+	var wg sync.WaitGroup
+	var moved atomic.Int64
+	var lines [writers]int
+	for w := range writers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := 0; moved.Load() < moves; i++ {
+				for int64(i) > 50*(moved.Load()+1) && moved.Load() < moves {
+					runtime.Gosched() // no more for this move
+				}
+				file, err := os.OpenFile(dir+"/a", os.O_WRONLY|os.O_APPEND, 0)
+				for n := 1; err != nil; n++ {
+					file, err = os.OpenFile(dir+"/"+string("ab"[n%2]), os.O_WRONLY|os.O_APPEND, 0)
+				}
+				for range i % 20 {
+					runtime.Gosched()
+				}
+				fmt.Fprintf(file, "writer %d line %d.\n", w, i)
+				file.Close()
+				lines[w] = i + 1
+			}
+		}()
+	}
+	refused := 0
+	for i := range moves {
+		from, to := "ab"[i%2], "ab"[(i+1)%2]
+		for {
+			_, err := f.ApplyPatch(ctx, envelope(fmt.Sprintf("*** Update File: %c\n*** Move to: %c\n@@\n-value %d\n+value %d\n", from, to, i, i+1)))
+			if err == nil {
+				break
+			}
+			wantCode(t, err, codeConflict)
+			refused++
+		}
+		moved.Add(1)
+	}
+	wg.Wait()
+	got := get(t, dir+"/"+string("ab"[moves%2]))
+	if !strings.HasPrefix(got, fmt.Sprintf("value %d\n", moves)) || strings.Count(got, "value") != 1 {
+		t.Errorf("the moves made %.60q", got)
+	}
+	there := map[string]bool{}
+	for _, line := range strings.Split(got, "\n") {
+		there[line] = true
+	}
+	lost := 0
+	for w := range writers {
+		for i := range lines[w] {
+			if !there[fmt.Sprintf("writer %d line %d.", w, i)] {
+				lost++
+			}
+		}
+	}
+	if lost > 0 {
+		t.Errorf("%d lines lost", lost)
+	}
+	t.Logf("%v lines; %d of %d moves were tried again", lines, refused, moves)
+	if left := snapshotTree(t, dir); len(left) != 2 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

@@ -46,8 +46,10 @@ type patchFile struct {
 	parsed bool // doc is decoded text
 	mode   *bool
 	source *patchFile // where it was moved from
-	place  *resolved
-	staged *staged
+	// movedTo is the file that this one becomes.
+	movedTo *resolved
+	place   *resolved
+	staged  *staged
 	// displaced is the file that was there, until the patch is done.
 	displaced *displaced
 }

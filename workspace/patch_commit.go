@@ -65,6 +65,9 @@ func (t *patcher) commit(ctx context.Context) (err error) {
 	}
 	var dirs []int
 	for _, s := range t.order {
+		if s.source != nil && s.exists {
+			s.source.movedTo = s.place
+		}
 		if s.place != nil {
 			dirs = append(dirs, s.place.fd)
 		}
@@ -207,7 +210,15 @@ func (s *patchFile) take() (back, remove func(), err error) {
 		if err := unix.Renameat(dir, name, dir, old); err != nil {
 			return nil, nil, err
 		}
-		return func() { renameNoReplace(dir, old, dir, name) }, func() { unix.Unlinkat(dir, old, 0) }, nil
+		back = func() { renameNoReplace(dir, old, dir, name) }
+		if !unchanged(dir, old, s.was) {
+			back()
+			return nil, nil, errRewritten
+		}
+		if s.movedTo != nil {
+			s.displaced = leftBehind(dir, old, s.was, s.movedTo)
+		}
+		return back, func() { unix.Unlinkat(dir, old, 0) }, nil
 	}
 	tmp := s.staged.tmp
 	s.displaced, err = displace(dir, tmp, name, s.was)
