@@ -47,6 +47,7 @@ type initState struct {
 	supervisor  *notifySupervisor            // nil where nothing is protected
 	ops         chan func()                  // for init's unrestricted threads
 	threads     sync.WaitGroup
+	kept        sync.WaitGroup // the spare threads that nothing holds yet
 
 	proc int // the session's, writable until it is hung in the root; -1 without
 
@@ -354,9 +355,9 @@ func (s *initState) onPrivilegedThread(f func()) {
 }
 
 func (s *initState) startThreads() error {
+	s.ops = make(chan func(), 64)
 	s.reaper = newReaper(s)
 	go s.reaper.run()
-	s.ops = make(chan func(), 64)
 	go func() {
 		for f := range s.ops {
 			f()
@@ -372,6 +373,7 @@ func (s *initState) keepThreads() {
 	// go runs on one more.
 	var down sync.WaitGroup
 	s.threads.Add(spareThreads - 1)
+	s.kept.Add(spareThreads - 1)
 	down.Add(1)
 	for range spareThreads - 1 {
 		go func() {
@@ -379,6 +381,7 @@ func (s *initState) keepThreads() {
 			s.threads.Done()
 			down.Wait()
 			runtime.UnlockOSThread()
+			s.kept.Done()
 		}()
 	}
 	go func() {

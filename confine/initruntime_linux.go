@@ -28,11 +28,21 @@ func initEnv() []string {
 	return []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0,profstackdepth=0", "GOMAXPROCS=1", "GOGC=" + itoa(initGC)}
 }
 
-// spareThreads is how many operating system threads init has in addition to the busy
-// ones once the process limit is set: one for each goroutine that may come to wait in
-// the kernel, and one that runs. Under a fork bomb none can be made, and the Go runtime
-// dies when it cannot make one it needs.
-const spareThreads = 8
+// inKernel are the goroutines of an init that can all be in a system call, or hold their
+// thread, at the same time, each on a thread of its own. One more thread runs Go code, and
+// one may be between two of them. Goroutines that init starts while commands run are not
+// among them: there are none. Nor are timers of the runtime, which take a thread that
+// waits for them.
+var inKernel = [...]string{
+	"the reaper", "what the server asks", "the collector's watch", "signals", "the watch over protected paths",
+	"a supervisor", "another supervisor", "opens that wait", "moves of directories in a stage",
+	"one that runs", "one on its way",
+}
+
+// spareThreads is how many operating system threads init has for them once the process
+// limit is set. Under a fork bomb none can be made, and the Go runtime dies when it cannot
+// make one it needs.
+const spareThreads = len(inKernel)
 
 // threadCount is how many tasks init itself is, which count against the limit.
 func threadCount() int {
@@ -83,13 +93,10 @@ func (l *leftover) used() {
 	}
 }
 
-// watch sleeps in the kernel: a timer of the runtime would have it open a poller.
 func (l *leftover) watch() {
 	for range l.wake {
 		for l.asked.Swap(false) {
-			pause := unix.NsecToTimespec(int64(quietAfter))
-			for unix.Nanosleep(&pause, &pause) == unix.EINTR {
-			}
+			pauseFor(quietAfter)
 		}
 		l.giveUp(childless)
 	}

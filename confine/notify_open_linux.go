@@ -289,7 +289,7 @@ func (v *notifySupervisor) keepWaiting() {
 		}
 		open = left
 		if len(open) > 0 {
-			time.Sleep(retry)
+			pauseFor(retry)
 		}
 	}
 }

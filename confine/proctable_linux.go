@@ -3,6 +3,7 @@ package confine
 import (
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -133,7 +134,7 @@ func (s *initState) killSession() {
 			}
 			unix.Kill(pid, unix.SIGKILL)
 		}
-		pauseMillisecond()
+		pauseFor(time.Millisecond)
 	}
 }
 
@@ -157,9 +158,15 @@ func (s *initState) killDomain() bool {
 		}
 		unix.RawSyscall6(unix.SYS_KILL, uintptr(everybody), uintptr(unix.SIGKILL),
 			uintptr(s.killKey[0]), uintptr(s.killKey[1]), uintptr(s.killKey[2]), uintptr(s.killKey[3]))
-		pauseMillisecond()
+		pauseFor(time.Millisecond)
 	}
 	return false
 }
 
-func pauseMillisecond() { unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil) }
+// pauseFor sleeps in the kernel: the runtime keeps a thread for its timers, and opens a
+// poller.
+func pauseFor(d time.Duration) {
+	left := unix.NsecToTimespec(int64(d))
+	for unix.Nanosleep(&left, &left) == unix.EINTR {
+	}
+}

@@ -172,8 +172,11 @@ func (r *reaper) collected(dead []death) {
 		e.over = nil
 	}
 	if r.ended += len(ended); r.ended >= sweepEvery {
-		r.ended = 0
-		go r.sweep()
+		select {
+		case r.s.ops <- r.sweep:
+			r.ended = 0
+		default: // it has much to do; with the next end
+		}
 	}
 }
 

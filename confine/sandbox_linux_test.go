@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,6 +59,10 @@ func testPolicy(t testing.TB) sandbox.Policy {
 func start(t testing.TB, p sandbox.Policy) *Sandbox {
 	t.Helper()
 	needNamespaces(t, p.Level)
+	if p.Log == nil {
+		// Why an init has ended is said by its log alone.
+		p.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	}
 	s, err := Start(context.Background(), p)
 	if err != nil {
 		t.Fatal(err)

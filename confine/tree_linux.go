@@ -300,6 +300,7 @@ const (
 	// How long killFew waits for the end of what it has killed: that of a process
 	// the kernel holds up is not worth more.
 	buryMost = 20 * time.Millisecond
+	buryLook = 100 * time.Microsecond
 )
 
 // killFew kills what one look finds, which mostly is all. It reports whether it
@@ -313,11 +314,15 @@ func (s *initState) killFew(c *command) (gone bool) {
 	for _, t := range found {
 		s.signalMarked(c, t, unix.SIGKILL)
 	}
-	select {
-	case gone = <-over:
-	case <-time.After(buryMost):
+	for waited := time.Duration(0); waited < buryMost; waited += buryLook {
+		select {
+		case gone = <-over:
+			return gone
+		default:
+			pauseFor(buryLook)
+		}
 	}
-	return gone
+	return false
 }
 
 // killAll ends a tree that may be growing.

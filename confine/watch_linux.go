@@ -124,7 +124,7 @@ const watchAfter = 30 * time.Millisecond
 
 // run waits for events for ever.
 func (w *watch) run() {
-	time.Sleep(watchAfter)
+	pauseFor(watchAfter)
 	w.mu.Lock()
 	w.addParents()
 	w.look()
