@@ -268,11 +268,18 @@ func (m *Manager) fill(ctx context.Context, key string, e *entry, o *Opening) {
 func (m *Manager) configFor(key string) Config {
 	c := m.config
 	c.principal = principalOf(key)
-	if c.NameOf != nil {
-		c.Name = c.NameOf(key)
-	}
+	c.Name = m.nameOf(key)
 	c.apply(m.limitsOf(c.principal))
 	return c
+}
+
+// nameOf is the name of the session of key, "" where it is not kept. The calls that need
+// no more than it do not copy the configuration.
+func (m *Manager) nameOf(key string) string {
+	if m.config.NameOf != nil {
+		return m.config.NameOf(key)
+	}
+	return m.config.Name
 }
 
 // open resumes the named session if there is one, and makes a new one otherwise.
@@ -347,7 +354,7 @@ func (m *Manager) End(key string) error { return m.end(key, (*Session).Close) }
 // snapshots and its saved state are removed. Unknown keys are not an error.
 func (m *Manager) Delete(key string) error {
 	err := m.end(key, (*Session).Delete)
-	if name := m.configFor(key).Name; name != "" {
+	if name := m.nameOf(key); name != "" {
 		if e := m.state.deleteSaved(m.config, name, false); e != nil && sandbox.CodeOf(e) != "session_not_found" {
 			err = errors.Join(err, e)
 		}

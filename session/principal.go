@@ -37,7 +37,7 @@ func (m *Manager) LiveSessions(principal string) []LiveSession {
 		if e.session == nil || k == "" || principal != "" && principalOf(k) != principal {
 			continue
 		}
-		one := LiveSession{Principal: principalOf(k), Name: m.configFor(k).Name, SessionID: e.session.id, Created: e.session.created.UTC(), Used: e.lastUsed.UTC(), Calls: e.calls}
+		one := LiveSession{Principal: principalOf(k), Name: m.nameOf(k), SessionID: e.session.id, Created: e.session.created.UTC(), Used: e.lastUsed.UTC(), Calls: e.calls}
 		for _, p := range e.session.Processes() {
 			if stillRuns(p) {
 				one.Processes++

@@ -134,7 +134,7 @@ func (m *Manager) Known(key string) bool {
 	if ok {
 		return true
 	}
-	name := m.configFor(key).Name
+	name := m.nameOf(key)
 	if name == "" {
 		return false
 	}
@@ -151,7 +151,7 @@ func (m *Manager) Known(key string) bool {
 // A client without a session leaves no mark unless making says that a call may
 // be making one this moment. Codes: internal.
 func (m *Manager) Forget(key string, making bool) error {
-	name := m.configFor(key).Name
+	name := m.nameOf(key)
 	if name == "" || !making && !m.Known(key) {
 		return m.Delete(key)
 	}
@@ -178,7 +178,7 @@ func (m *Manager) Forget(key string, making bool) error {
 // one that had a session whatever happens: where sessions live for ever, their marks
 // do not, and an old handle without a session is one that was forgotten.
 func (m *Manager) Gone(key string, made time.Time) bool {
-	name := m.configFor(key).Name
+	name := m.nameOf(key)
 	if name == "" {
 		return false
 	}

@@ -121,7 +121,7 @@ type route struct {
 // heldElsewhere is the error of a session that another server holds, nil when this one has
 // it or may take it.
 func (m *Manager) heldElsewhere(key string) error {
-	l, name := m.state.lease, m.configFor(key).Name
+	l, name := m.state.lease, m.nameOf(key)
 	if l == nil || name == "" {
 		return nil
 	}
@@ -222,7 +222,7 @@ func (m *Manager) Yield(name string, quietFor time.Duration) bool {
 	key := ""
 	m.mu.Lock()
 	for k, e := range m.sessions {
-		if m.configFor(k).Name == name && m.quiet(e) && m.config.now().Sub(e.direct) > quietFor {
+		if m.nameOf(k) == name && m.quiet(e) && m.config.now().Sub(e.direct) > quietFor {
 			key = k
 		}
 	}
