@@ -78,6 +78,9 @@ func (n *network) run(ctx context.Context, id, line string) error {
 	return err
 }
 
+// errTooFast says that the server takes no more sessions at this moment.
+var errTooFast = errors.New("429 Too Many Requests")
+
 func (n *network) post(ctx context.Context, id string, message any) (*http.Response, []byte, error) {
 	body, err := json.Marshal(message)
 	if err != nil {
@@ -99,6 +102,9 @@ func (n *network) post(ctx context.Context, id string, message any) (*http.Respo
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode == http.StatusTooManyRequests {
+		return resp, answer, errTooFast
+	}
 	if err == nil && resp.StatusCode/100 != 2 {
 		err = fmt.Errorf("%s: %s", resp.Status, stdio.FirstLine(string(answer)))
 	}
@@ -119,16 +125,22 @@ func sessions(ctx context.Context, l *lab, sizes []int, columns []column) error 
 		if err == nil {
 			err = n.run(ctx, id, "true")
 		}
-		ids = append(ids, id)
+		if err == nil {
+			ids = append(ids, id)
+		}
 		return err
 	}
 	for _, size := range sizes {
 		// The last three of each size are the ones measured.
 		for len(ids) < size-3 {
-			if err := begin(); err != nil {
+			switch err := begin(); {
+			case err == errTooFast:
+				time.Sleep(time.Second) // Retry-After
+			case err != nil:
 				return fmt.Errorf("session %d: %w", len(ids), err)
 			}
 		}
+		time.Sleep(time.Second) // so that none of those is refused
 		first, err := median3(begin)
 		if err != nil {
 			return fmt.Errorf("session %d: %w", len(ids), err)
