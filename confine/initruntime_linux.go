@@ -31,12 +31,11 @@ func initEnv() []string {
 // inKernel are the goroutines of an init that can all be in a system call, or hold their
 // thread, at the same time, each on a thread of its own. One more thread runs Go code, and
 // one may be between two of them. Goroutines that init starts while commands run are not
-// among them: there are none. Nor are timers of the runtime, which take a thread that
-// waits for them.
+// among them: there are none.
 var inKernel = [...]string{
 	"the reaper", "what the server asks", "the collector's watch", "signals", "the watch over protected paths",
 	"a supervisor", "another supervisor", "opens that wait", "moves of directories in a stage",
-	"one that runs", "one on its way",
+	"timers of the runtime", "one that runs", "one on its way",
 }
 
 // spareThreads is how many operating system threads init has for them once the process

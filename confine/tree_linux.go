@@ -300,7 +300,6 @@ const (
 	// How long killFew waits for the end of what it has killed: that of a process
 	// the kernel holds up is not worth more.
 	buryMost = 20 * time.Millisecond
-	buryLook = 100 * time.Microsecond
 )
 
 // killFew kills what one look finds, which mostly is all. It reports whether it
@@ -314,15 +313,12 @@ func (s *initState) killFew(c *command) (gone bool) {
 	for _, t := range found {
 		s.signalMarked(c, t, unix.SIGKILL)
 	}
-	for waited := time.Duration(0); waited < buryMost; waited += buryLook {
-		select {
-		case gone = <-over:
-			return gone
-		default:
-			pauseFor(buryLook)
-		}
+	// Who waits for a channel leaves the processor to the reaper at once.
+	select {
+	case gone = <-over:
+	case <-time.After(buryMost):
 	}
-	return false
+	return gone
 }
 
 // killAll ends a tree that may be growing.
