@@ -336,8 +336,8 @@ func TestVerdict(t *testing.T) {
 		"failed":      func(r *result) { r.failed = 1; r.examples = []string{"why"} },
 		"no answer":   func(r *result) { r.answers = 0 },
 		"left":        func(r *result) { r.left = []string{"a file"} },
-		"processes":   func(r *result) { r.after.processes++ },
-		"descriptors": func(r *result) { r.after.files++ },
+		"processes":   func(r *result) { r.after.processes += forker + 1 },
+		"descriptors": func(r *result) { r.after.files += forker + 1 },
 	} {
 		r := sampleResult()
 		spoil(r)

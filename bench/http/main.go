@@ -128,8 +128,9 @@ func (r *result) measure(ctx context.Context, srv *server) error {
 	if err := crowd.close(ctx); err != nil {
 		return err
 	}
-	// The forker and its socket stay.
-	r.after = srv.usageOnce(func(u usage) bool { return u.processes <= r.before.processes+1 && u.files <= r.before.files+1 })
+	r.after = srv.usageOnce(func(u usage) bool {
+		return u.processes <= r.before.processes+forker && u.files <= r.before.files+forker
+	})
 	r.stopTook, r.left = srv.stop()
 	return nil
 }
