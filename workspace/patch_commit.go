@@ -211,12 +211,14 @@ func (s *patchFile) take() (back, remove func(), err error) {
 			return nil, nil, err
 		}
 		back = func() { renameNoReplace(dir, old, dir, name) }
-		if !unchanged(dir, old, s.was) {
+		// Not by its number: a rename may copy a file up into a layer of its own.
+		now, err := statAt(dir, old)
+		if err != nil || !sameContent(now, s.was) {
 			back()
 			return nil, nil, errRewritten
 		}
 		if s.movedTo != nil {
-			s.displaced = leftBehind(dir, old, s.was, s.movedTo)
+			s.displaced = leftBehind(dir, old, now, s.movedTo)
 		}
 		return back, func() { unix.Unlinkat(dir, old, 0) }, nil
 	}
