@@ -54,11 +54,7 @@ func displace(dir int, tmp, name string, was *unix.Stat_t) (*displaced, error) {
 			}
 			d.old = old
 		}
-		fd, err := retryEINTR(func() (int, error) {
-			return unix.Openat(dir, tmp, unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		})
-		if err == nil {
-			d.fresh = os.NewFile(uintptr(fd), tmp)
+		if d.fresh, err = openForWriteAt(dir, tmp, name, unix.O_APPEND); err == nil {
 			if st, err := d.fresh.Stat(); err == nil {
 				d.size = st.Size()
 			}
@@ -71,8 +67,8 @@ func displace(dir int, tmp, name string, was *unix.Stat_t) (*displaced, error) {
 	return d, nil
 }
 
-// leftBehind is a file that has another name, old, since its content was moved to to.
-// Nil where nothing can be added to it.
+// leftBehind is the file that a patch has moved to another place, under the name old until
+// it is removed. Nil where nothing can be added to it.
 func leftBehind(dir int, old string, was *unix.Stat_t, to *resolved) *displaced {
 	if kindOf(was) != KindFile {
 		return nil
@@ -81,11 +77,8 @@ func leftBehind(dir int, old string, was *unix.Stat_t, to *resolved) *displaced 
 	if err != nil {
 		return nil
 	}
-	d := &displaced{dir: dir, tmp: old, was: *was, carried: was.Size, old: file}
-	if d.fresh, err = openForWrite(to, unix.O_APPEND); err != nil {
-		d.fresh = nil
-	}
-	return d
+	fresh, _ := openForWrite(to, unix.O_APPEND) // nil: an addition is a conflict
+	return &displaced{dir: dir, tmp: old, was: *was, carried: was.Size, old: file, fresh: fresh}
 }
 
 // settle waits until nobody writes to the old file and takes over what was added
@@ -172,13 +165,10 @@ func (d *displaced) back() {
 		return
 	}
 	defer fresh.Close()
-	fd, err := retryEINTR(func() (int, error) {
-		return unix.Openat(d.dir, d.name, unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	})
+	old, err := openForWriteAt(d.dir, d.name, d.name, unix.O_APPEND)
 	if err != nil {
 		return
 	}
-	old := os.NewFile(uintptr(fd), d.name)
 	defer old.Close()
 	io.Copy(old, io.NewSectionReader(fresh, d.size, st.Size()-d.size))
 }

@@ -59,13 +59,7 @@ func TestAppendsOutliveEdits(t *testing.T) {
 	}
 	lost := 0
 	for w := range writers {
-		// Not in order: a line added to the old file is carried over after one that
-		// the same program already added to the new one.
-		for i := range lines {
-			if !strings.Contains(got, fmt.Sprintf("writer %d line %d.\n", w, i)) {
-				lost++
-			}
-		}
+		lost += lostLines(got, w, lines)
 	}
 	if n := strings.Count(got, "writer"); lost > 0 || n != writers*lines {
 		t.Errorf("%d lines lost, %d there", lost, n)
@@ -74,6 +68,22 @@ func TestAppendsOutliveEdits(t *testing.T) {
 	if names := snapshotTree(t, dir); len(names) != 3 {
 		t.Errorf("left behind: %v", names)
 	}
+}
+
+// lostLines counts the lines of a writer that are missing. They need not be in order: one
+// added to the old file is carried over after one that the same program already added to
+// the new one.
+func lostLines(got string, writer, lines int) (lost int) {
+	there := map[string]bool{}
+	for line := range strings.SplitSeq(got, "\n") {
+		there[line] = true
+	}
+	for i := range lines {
+		if !there[fmt.Sprintf("writer %d line %d.", writer, i)] {
+			lost++
+		}
+	}
+	return lost
 }
 
 // TestAppendsOutliveMoves: what programs add to a file while patches move it is
@@ -127,17 +137,9 @@ func TestAppendsOutliveMoves(t *testing.T) {
 	if !strings.HasPrefix(got, fmt.Sprintf("value %d\n", moves)) || strings.Count(got, "value") != 1 {
 		t.Errorf("the moves made %.60q", got)
 	}
-	there := map[string]bool{}
-	for _, line := range strings.Split(got, "\n") {
-		there[line] = true
-	}
 	lost := 0
 	for w := range writers {
-		for i := range lines[w] {
-			if !there[fmt.Sprintf("writer %d line %d.", w, i)] {
-				lost++
-			}
-		}
+		lost += lostLines(got, w, lines[w])
 	}
 	if lost > 0 {
 		t.Errorf("%d lines lost", lost)

@@ -68,8 +68,12 @@ func (f *FS) appendInPlace(ctx context.Context, p *resolved, req WriteRequest) e
 }
 
 func openForWrite(p *resolved, flags int) (*os.File, error) {
+	return openForWriteAt(p.fd, p.name, p.given, flags)
+}
+
+func openForWriteAt(dir int, name, given string, flags int) (*os.File, error) {
 	fd, err := retryEINTR(func() (int, error) {
-		return unix.Openat(p.fd, p.name, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY|flags, 0)
+		return unix.Openat(dir, name, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY|flags, 0)
 	})
 	if err != nil {
 		return nil, err
@@ -79,11 +83,11 @@ func openForWrite(p *resolved, flags int) (*os.File, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	if err := regular(&st, p.given); err != nil {
+	if err := regular(&st, given); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), p.name), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // countedWriter counts what has been written.

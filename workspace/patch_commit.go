@@ -211,7 +211,8 @@ func (s *patchFile) take() (back, remove func(), err error) {
 			return nil, nil, err
 		}
 		back = func() { renameNoReplace(dir, old, dir, name) }
-		// Not by its number: a rename may copy a file up into a layer of its own.
+		// The inode number does not tell: on an overlay, a rename can copy the file up and
+		// give it another one.
 		now, err := statAt(dir, old)
 		if err != nil || !sameContent(now, s.was) {
 			back()
