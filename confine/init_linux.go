@@ -46,8 +46,8 @@ type initState struct {
 	sealed      map[string]bool              // what it has mounted read-only once
 	supervisor  *notifySupervisor            // nil where nothing is protected
 	ops         chan func()                  // for init's unrestricted threads
-	threads     sync.WaitGroup
-	kept        sync.WaitGroup // the spare threads that nothing holds yet
+	threads     sync.WaitGroup               // handlers in place and spare threads made
+	kept        sync.WaitGroup               // spare threads free again, after threads
 
 	proc int // the session's, writable until it is hung in the root; -1 without
 

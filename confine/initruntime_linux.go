@@ -28,18 +28,18 @@ func initEnv() []string {
 	return []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0,profstackdepth=0", "GOMAXPROCS=1", "GOGC=" + itoa(initGC)}
 }
 
-// inKernel are the goroutines of an init that can all be in a system call, or hold their
-// thread, at the same time, each on a thread of its own. One more thread runs Go code, and
-// one may be between two of them. Goroutines that init starts while commands run are not
-// among them: there are none.
+// inKernel lists the goroutines of an init that can be in a system call, or hold their
+// thread, at the same time: each needs a thread of its own. The last two entries are the
+// thread that runs Go code and one that is about to become idle. Init starts no other
+// goroutine once commands run.
 var inKernel = [...]string{
 	"the reaper", "what the server asks", "the collector's watch", "signals", "the watch over protected paths",
 	"a supervisor", "another supervisor", "opens that wait", "moves of directories in a stage",
-	"timers of the runtime", "one that runs", "one on its way",
+	"timers of the runtime", "running", "becoming idle",
 }
 
 // spareThreads is how many operating system threads init has for them once the process
-// limit is set. Under a fork bomb none can be made, and the Go runtime dies when it cannot
+// limit is set. Under a fork bomb no more can be made, and the Go runtime dies when it cannot
 // make one it needs.
 const spareThreads = len(inKernel)
 
@@ -120,4 +120,12 @@ func (l *leftover) giveUp(idle func() bool) {
 		return
 	}
 	debug.SetGCPercent(-1)
+}
+
+// pauseFor sleeps without a timer of the runtime, for which that would open a poller and
+// keep a thread waiting.
+func pauseFor(d time.Duration) {
+	left := unix.NsecToTimespec(int64(d))
+	for unix.Nanosleep(&left, &left) == unix.EINTR {
+	}
 }

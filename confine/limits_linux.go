@@ -67,9 +67,7 @@ const (
 )
 
 func (s *initState) setLimits() error {
-	// Once limited, init may not be able to make threads. On a busy host those it has made
-	// may still be held.
-	s.threads.Wait()
+	// Once limited, init may not be able to make threads.
 	s.kept.Wait()
 	syscall.Umask(0o022)
 	l := s.cfg.Limits

@@ -162,11 +162,3 @@ func (s *initState) killDomain() bool {
 	}
 	return false
 }
-
-// pauseFor sleeps in the kernel: the runtime keeps a thread for its timers, and opens a
-// poller.
-func pauseFor(d time.Duration) {
-	left := unix.NsecToTimespec(int64(d))
-	for unix.Nanosleep(&left, &left) == unix.EINTR {
-	}
-}

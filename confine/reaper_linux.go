@@ -175,7 +175,7 @@ func (r *reaper) collected(dead []death) {
 		select {
 		case r.s.ops <- r.sweep:
 			r.ended = 0
-		default: // it has much to do; with the next end
+		default: // the queue is full: tried again with the next end
 		}
 	}
 }
